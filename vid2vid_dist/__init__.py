@@ -1,0 +1,1 @@
+"""Distributed video-to-video GAN training."""

@@ -1,0 +1,202 @@
+"""The configuration, one dataclass per concern, composed at the root.
+
+This module is the only home of an option: its default, unit, range and help text stand here
+once, and `configs/base.yaml`, the command line and the error messages are derived from it.
+Names that users know from the original vid2vid keep their spelling (`ngf`, `n_frames_G`, `num_D`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from vid2vid_dist.errors import UserError
+
+
+def opt(default: Any, help: str, *, unit: str = "", low: float | None = None,
+        high: float | None = None, choices: tuple[str, ...] = ()) -> Any:
+    """A configuration field: default, one-line help, unit, inclusive range or allowed words."""
+    metadata = {"help": help, "unit": unit, "low": low, "high": high, "choices": choices}
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass
+class DataConfig:
+    """Which shards are read and how a frame becomes a tensor (spec: data)."""
+
+    shards: str = opt("data/shards/toy_street", "folder written by `make shards`, with train/ and test/ inside")
+    label_nc: int = opt(35, "number of label classes; 0 = the input is an RGB image", low=0, high=256)
+    input_nc: int = opt(3, "channels of one input frame when label_nc is 0", low=1, high=64)
+    use_instance: bool = opt(False, "add the edges between instances as one more input channel (needs label_nc > 0)")
+    resize_or_crop: str = opt("scaleWidth", "geometry of a frame, as in the original", choices=(
+        "none", "resize", "scaleWidth", "scaleHeight", "randomScaleWidth", "randomScaleHeight", "crop",
+        "scaledCrop", "resize_and_crop", "scaleWidth_and_crop", "scaleHeight_and_crop",
+        "randomScaleWidth_and_crop", "randomScaleHeight_and_crop", "scaleWidth_and_scaledCrop",
+        "scaleHeight_and_scaledCrop", "randomScaleWidth_and_scaledCrop", "randomScaleHeight_and_scaledCrop"))
+    loadSize: int = opt(512, "size that frames are scaled to", unit="pixels", low=8, high=16384)
+    fineSize: int = opt(512, "size of a crop; lower end of a random scale", unit="pixels", low=8, high=16384)
+    no_flip: bool = opt(False, "never mirror a clip (otherwise half of the clips are)")
+    max_t_step: int = opt(1, "largest spacing between the frames of a clip", unit="frames", low=1, high=1000)
+    shuffle: bool = opt(True, "draw the clips of an epoch in a random order (a function of seed and epoch)")
+    max_videos: int = opt(0, "use only the first videos; 0 = all", low=0)
+    workers: int = opt(2, "decoding processes per rank; 0 = decode in the training process", low=0, high=128)
+
+
+@dataclass
+class GeneratorConfig:
+    """The coarse-to-fine frame generator (paper section 3; spec: networks 2-4)."""
+
+    n_frames_G: int = opt(3, "label frames that one generated frame sees (itself and its past)", unit="frames", low=2, high=16)
+    n_scales_spatial: int = opt(1, "networks in the spatial pyramid; scale 0 is the coarsest", low=1, high=6)
+    ngf: int = opt(128, "channels after the first convolution of scale 0, halved per finer scale", low=2, high=1024)
+    n_blocks: int = opt(9, "residual blocks of scale 0", low=2, high=64)
+    n_blocks_local: int = opt(3, "residual blocks of each finer scale", low=1, high=64)
+    n_downsample_G: int = opt(3, "stride-2 convolutions of scale 0", low=1, high=6)
+    norm: str = opt("batch", "normalisation of all networks; always by the statistics of the forward at hand", choices=("batch", "instance"))
+    fg: bool = opt(False, "a separate branch for foreground objects (needs label_nc > 0)")
+    fg_labels: list[int] = opt([26], "label ids of the foreground (26 = car in Cityscapes)")
+    no_flow: bool = opt(False, "synthesise every pixel: no flow, no warp, no flow losses")
+    no_first_img: bool = opt(False, "start a clip from nothing instead of from real first frames")
+
+
+@dataclass
+class DiscriminatorConfig:
+    """Image, temporal and face patch discriminators (spec: networks 7)."""
+
+    ndf: int = opt(64, "channels after the first convolution (at most 64 are used)", low=1, high=1024)
+    num_D: int = opt(2, "patch scales of each discriminator", low=1, high=8)
+    n_layers_D: int = opt(3, "layers of a patch discriminator", low=1, high=8)
+    n_frames_D: int = opt(3, "frames that a temporal discriminator sees", unit="frames", low=2, high=8)
+    n_scales_temporal: int = opt(2, "temporal discriminators; scale s sees every n_frames_D**s-th frame", low=0, high=5)
+    sparse_D: bool = opt(False, "temporal groups over every n_frames_D**s-th frame of the clip without overlap")
+    add_face_disc: bool = opt(False, "one more discriminator on the face region (body pose input)")
+    frames_per_pass: int = opt(0, "frames that the image discriminator normalises together; 0 = the chunk", unit="frames", low=0, high=256)
+
+
+@dataclass
+class LossConfig:
+    """Weights and kinds of the loss terms (spec: losses 3)."""
+
+    gan_mode: str = opt("ls", "least squares (all published results) or hinge", choices=("ls", "hinge"))
+    lambda_feat: float = opt(10.0, "weight of feature matching and of the perceptual loss", low=0)
+    lambda_F: float = opt(10.0, "weight of the flow loss", low=0)
+    lambda_T: float = opt(10.0, "weight of the warp losses", low=0)
+    no_ganFeat: bool = opt(False, "no feature matching")
+    no_vgg: bool = opt(False, "no perceptual loss; otherwise vgg_weights is needed")
+    vgg_weights: str = opt("", "torchvision VGG19 ImageNet weights (.pth file)")
+
+
+@dataclass
+class FlowConfig:
+    """The frozen network that gives reference optical flow (spec: losses 2)."""
+
+    network: str = opt("dis", "dis = OpenCV, needs no weights; raft_* = torchvision, more exact", choices=("dis", "raft_small", "raft_large"))
+    weights: str = opt("", "torchvision RAFT weights (.pth file), needed by raft_*")
+
+
+@dataclass
+class OptimConfig:
+    """Optimisers and number format (spec: losses 7)."""
+
+    lr: float = opt(2e-4, "learning rate at the start", low=0, high=1)
+    beta1: float = opt(0.5, "Adam's first decay", low=0, high=0.9999)
+    TTUR: bool = opt(False, "two time scales: lr/2 for the generator, lr*2 for the discriminators, beta1 0")
+    precision: str = opt("fp32", "number format of weights and activations; fp64 needs backend plain", choices=("fp32", "bf16", "fp64"))
+    backend: str = opt("zero", "zero = DeepSpeed ZeRO; plain = torch.optim, for verification", choices=("zero", "plain"))
+    zero_stage: int = opt(1, "what ZeRO shards: 1 = optimiser state, 2 = gradients too", low=1, high=2)
+    ema_decay: float = opt(0.0, "decay per step of the averaged generator that samples are made with; 0 = none", low=0, high=0.99999)
+
+
+@dataclass
+class ScheduleConfig:
+    """How long, and how the clips grow (spec: training_schedule)."""
+
+    niter: int = opt(10, "epochs at the full learning rate", unit="epochs", low=1)
+    niter_decay: int = opt(10, "epochs over which the learning rate falls towards 0", unit="epochs", low=0)
+    niter_step: int = opt(5, "epochs between doublings of the clip length", unit="epochs", low=1)
+    niter_fix_global: int = opt(0, "first epochs in which only the finest scale is trained", unit="epochs", low=0)
+    n_frames_total: int = opt(30, "generated frames of a clip at the start", unit="frames", low=1)
+    n_generator_slots: int = opt(1, "frame slots of a chunk that may lie on different ranks (the original's generator GPUs)", low=1, high=256)
+    max_frames_per_rank: int = opt(1, "upper limit of the frames per slot; a chunk is slots x frames per slot", unit="frames", low=1, high=256)
+    max_frames_backpropagate: int = opt(1, "upper limit of the frames that a gradient runs back through", unit="frames", low=1, high=256)
+
+
+@dataclass
+class ParallelConfig:
+    """How the clips of a step are spread (design: engine)."""
+
+    lanes: int = opt(1, "clips in flight per rank; a step averages over lanes x ranks", unit="clips", low=1, high=256)
+    batch_size: int = opt(1, "clips per lane that are normalised together (the original's batchSize on one GPU)", unit="clips", low=1, high=256)
+
+
+@dataclass
+class RunConfig:
+    """Where a run lives, when it saves, what it starts from."""
+
+    name: str = opt("toy_street", "name of the run; its folder is root/name")
+    root: str = opt("runs", "folder of all runs")
+    seed: int = opt(0, "seed of weights and data order", low=0, high=2**31 - 1)
+    device: str = opt("auto", "auto = a GPU per rank if there is one", choices=("auto", "cpu", "cuda"))
+    max_steps: int = opt(0, "stop after so many optimiser steps; 0 = when the epochs are done", unit="steps", low=0)
+    load_pretrain: str = opt("", "run folder or checkpoint that the weights are initialised from (coarse-to-fine)")
+    save_every_steps: int = opt(1000, "checkpoint interval; 0 = off", unit="steps", low=0)
+    save_every_minutes: float = opt(30.0, "checkpoint interval; 0 = off", unit="minutes", low=0)
+    keep_last: int = opt(3, "checkpoints that are kept", low=1)
+    keep_every_steps: int = opt(0, "checkpoints at multiples of this are kept for ever; 0 = none", unit="steps", low=0)
+
+
+@dataclass
+class MonitorConfig:
+    """What one looks at while it runs."""
+
+    log_every: int = opt(10, "console line and metrics interval", unit="steps", low=1)
+    pictures_every: int = opt(100, "sample pictures interval; 0 = off", unit="steps", low=0)
+    tensorboard: bool = opt(True, "write TensorBoard events")
+
+
+@dataclass
+class Config:
+    """Everything that one run depends on."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    flow: FlowConfig = field(default_factory=FlowConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    parallel: ParallelConfig = field(default_factory=ParallelConfig)
+    run: RunConfig = field(default_factory=RunConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
+
+    @property
+    def label_channels(self) -> int:
+        """Channels of one encoded input frame: classes (or image channels) plus the instance edges."""
+        return (self.data.label_nc or self.data.input_nc) + int(self.data.use_instance)
+
+    def check(self) -> None:
+        """Refuse combinations that cannot work, with the fix in the words. Ranges are checked on loading."""
+        data, gen, disc, optim = self.data, self.generator, self.discriminator, self.optim
+        if data.use_instance and data.label_nc == 0:
+            raise UserError("data.use_instance needs label maps: set data.label_nc > 0 or data.use_instance=false")
+        if gen.fg and data.label_nc == 0:
+            raise UserError("generator.fg needs label maps: set data.label_nc > 0 or generator.fg=false")
+        if gen.fg and not all(0 <= i < data.label_nc for i in gen.fg_labels):
+            raise UserError(f"generator.fg_labels {gen.fg_labels}: ids must lie in 0..{data.label_nc - 1} (data.label_nc)")
+        if gen.fg and not gen.fg_labels:
+            raise UserError("generator.fg needs at least one id in generator.fg_labels")
+        divisor = 2 ** (gen.n_scales_spatial - 1) * (2 if gen.fg and gen.n_downsample_G > 2 else 1)
+        if gen.ngf % divisor:
+            raise UserError(f"generator.ngf={gen.ngf} must be divisible by {divisor} "
+                            f"(halved per finer scale{', and again for the foreground branch' if gen.fg else ''})")
+        if optim.precision == "fp64" and optim.backend != "plain":
+            raise UserError("optim.precision=fp64 needs optim.backend=plain: ZeRO keeps fp32 master weights")
+        if optim.precision == "bf16" and optim.backend == "plain":
+            raise UserError("optim.precision=bf16 needs optim.backend=zero: it keeps the fp32 master weights")
+        if disc.add_face_disc and data.label_nc:
+            raise UserError("discriminator.add_face_disc needs body pose input: set data.label_nc=0")
+        if self.schedule.n_frames_total < self.schedule.n_generator_slots:
+            raise UserError(f"schedule.n_frames_total={self.schedule.n_frames_total} is less than "
+                            f"schedule.n_generator_slots={self.schedule.n_generator_slots}: a slot would have no frame")
