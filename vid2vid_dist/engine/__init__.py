@@ -1,0 +1,1 @@
+"""Ranks, roles and optimisers: the only floor that knows about other processes."""

@@ -1,0 +1,122 @@
+"""Who is where: the ranks of a run as one integer tensor, and every process group as a slice of it."""
+
+from __future__ import annotations
+
+import logging
+import os
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from vid2vid_dist.errors import UserError
+
+log = logging.getLogger(__name__)
+
+TIMEOUT = timedelta(minutes=30)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The ranks of a run.
+
+    `ranks` is the integer tensor `[pipeline, slot]`. A pipeline is the smallest set of ranks that holds
+    every role; here each rank is a pipeline of its own (one slot), replicated data-parallel.
+    """
+
+    ranks: torch.Tensor
+    rank: int
+    device: torch.device
+    everyone: Any  # process group of all ranks
+    alone: Any  # process group of this rank only (DeepSpeed needs a real one for model parallelism)
+
+    @property
+    def world_size(self) -> int:
+        return self.ranks.numel()
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def pipeline(self) -> int:
+        """The pipeline that this rank belongs to."""
+        return int((self.ranks == self.rank).nonzero()[0, 0])
+
+    def table(self) -> str:
+        """The grid as text: one line per pipeline, the roles of each rank."""
+        return "\n".join(
+            f"pipeline {p}: " + "  ".join(f"rank {r} [all roles]" for r in row.tolist())
+            for p, row in enumerate(self.ranks)
+        )
+
+    def sum(self, values: torch.Tensor) -> torch.Tensor:
+        """The sum of `values` over all ranks, on every rank."""
+        if self.world_size > 1:
+            dist.all_reduce(values, group=self.everyone)
+        return values
+
+    def gather(self, value: Any) -> list[Any]:
+        """`value` of every rank, in rank order, on every rank. Values must be picklable and small."""
+        gathered: list[Any] = [None] * self.world_size
+        dist.all_gather_object(gathered, value, group=self.everyone)
+        return gathered
+
+    def from_first(self, value: Any) -> Any:
+        """Rank 0's `value`, on every rank."""
+        box = [value]
+        dist.broadcast_object_list(box, src=0, group=self.everyone)
+        return box[0]
+
+    def barrier(self) -> None:
+        if self.world_size > 1:
+            dist.all_reduce(torch.zeros(1, device=self.device), group=self.everyone)
+
+    def close(self) -> None:
+        """Leave together: a rank that tears gloo down while another still talks aborts the other."""
+        self.barrier()
+        dist.destroy_process_group()
+
+
+def open_grid(device: str = "auto") -> Grid:
+    """Join the ranks that torchrun started (or be the only one) and take a device.
+
+    `device` is "auto", "cpu" or "cuda". Raises `UserError` when there is no such device, fewer GPUs than
+    local ranks, or when the rendezvous port is taken.
+    """
+    rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    my_device = _take_device(device)
+    backend = "nccl" if my_device.type == "cuda" else "gloo"
+    try:
+        if "RANK" in os.environ:
+            dist.init_process_group(backend, timeout=TIMEOUT)
+        else:  # a bare `python launch/train.py`: a world of one needs no port
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    except (dist.DistNetworkError, RuntimeError) as error:
+        if "EADDRINUSE" not in str(error) and "address already in use" not in str(error).lower():
+            raise
+        port = os.environ.get("MASTER_PORT", "?")
+        raise UserError(
+            f"port {port} on {os.environ.get('MASTER_ADDR', 'this host')} is taken by another program: "
+            "choose another with `torchrun --master-port PORT …`, or use `torchrun --standalone …`"
+        ) from error
+    # Every rank creates every group in the same order, before any engine exists.
+    alone = [dist.new_group([r]) for r in range(world_size)][rank]
+    return Grid(torch.arange(world_size).reshape(-1, 1), rank, my_device, dist.group.WORLD, alone)
+
+
+def _take_device(device: str) -> torch.device:
+    if device == "cpu" or (device == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise UserError("run.device=cuda, but this process sees no GPU: use run.device=cpu, or check the driver")
+    local_rank, count = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if local_rank >= count:
+        raise UserError(
+            f"local rank {local_rank} has no GPU of its own (this node shows {count}): "
+            f"start at most --nproc_per_node {count}, or use run.device=cpu"
+        )
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)

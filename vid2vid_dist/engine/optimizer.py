@@ -1,0 +1,119 @@
+"""Optimiser backends behind one small interface: DeepSpeed ZeRO for real runs, a plain one for verification.
+
+A step is: enter `accumulate()` of every role, call `backward` any number of times (also never), leave it,
+`step()`. Gradients of all ranks are summed, so the caller divides a loss by the number of clips in the step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from vid2vid_dist.config.schema import OptimConfig
+from vid2vid_dist.engine.grid import Grid
+
+MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
+
+
+@dataclass(frozen=True)
+class AdamSettings:
+    """Adam without weight decay, eps 1e-8 (spec: losses 7)."""
+
+    lr: float
+    beta1: float
+    beta2: float = 0.999
+
+    def __call__(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=self.lr, betas=(self.beta1, self.beta2))
+
+
+class RoleEngine(Protocol):
+    """A role's module together with its optimiser, over all ranks that hold the role."""
+
+    module: nn.Module
+
+    def accumulate(self) -> AbstractContextManager[None]:
+        """All backward passes of one step happen inside; the reduction over ranks happens on leaving."""
+
+    def backward(self, loss: torch.Tensor) -> None:
+        """Add the gradients of a scalar."""
+
+    def step(self) -> None:
+        """Update the weights by the summed gradients, and clear them."""
+
+    def set_lr(self, lr: float) -> None: ...
+
+    def save(self, folder: Path) -> None:
+        """Write weights and optimiser state; called by all ranks together."""
+
+    def load(self, folder: Path) -> None:
+        """Read what `save` wrote on as many ranks."""
+
+
+def build_engine(module: nn.Module, make_optimizer: MakeOptimizer, optim: OptimConfig, grid: Grid) -> RoleEngine:
+    """The engine that the configuration asks for; trains the parameters of `module` that require a gradient."""
+    if optim.backend == "plain":
+        return PlainEngine(module, make_optimizer, grid)
+    from vid2vid_dist.engine.zero import ZeroEngine  # DeepSpeed takes seconds to import: only where it is used
+
+    return ZeroEngine(module, make_optimizer, optim, grid)
+
+
+def trained_parameters(module: nn.Module) -> list[nn.Parameter]:
+    return [p for p in module.parameters() if p.requires_grad]
+
+
+def fill_missing_gradients(parameters: list[nn.Parameter]) -> None:
+    """Zeros where nothing was accumulated: all ranks must reduce the same tensors, and Adam's momentum moves
+    a network without a loss as well (golden data, quirk 11)."""
+    for p in parameters:
+        if p.grad is None:
+            p.grad = torch.zeros_like(p)
+
+
+class PlainEngine:
+    """torch.optim on every rank, gradients summed over the ranks; any dtype."""
+
+    def __init__(self, module: nn.Module, make_optimizer: MakeOptimizer, grid: Grid) -> None:
+        self.module = module
+        self._parameters = trained_parameters(module)
+        self._optimizer = make_optimizer(self._parameters)
+        self._grid = grid
+        with torch.no_grad():
+            for tensor in module.state_dict().values():  # every rank starts from rank 0's weights
+                torch.distributed.broadcast(tensor, src=0, group=grid.everyone)
+
+    @contextmanager
+    def accumulate(self) -> Iterator[None]:
+        yield
+        fill_missing_gradients(self._parameters)
+        for p in self._parameters:
+            assert p.grad is not None
+            self._grid.sum(p.grad)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        loss.backward()
+
+    def step(self) -> None:
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+
+    def set_lr(self, lr: float) -> None:
+        for group in self._optimizer.param_groups:
+            group["lr"] = lr
+
+    def save(self, folder: Path) -> None:
+        if self._grid.is_first:
+            folder.mkdir(parents=True, exist_ok=True)
+            torch.save({"module": self.module.state_dict(), "optimizer": self._optimizer.state_dict()}, folder / "plain.pt")
+
+    def load(self, folder: Path) -> None:
+        state = torch.load(folder / "plain.pt", map_location=self._grid.device, weights_only=True)
+        self.module.load_state_dict(state["module"])
+        self._optimizer.load_state_dict(state["optimizer"])

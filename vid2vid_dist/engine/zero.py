@@ -1,0 +1,136 @@
+"""One DeepSpeed ZeRO engine per role. This file and `training/checkpoint.py` are all that know DeepSpeed.
+
+What the settings buy, and the traps that they avoid:
+* `coalesce_grad_reduction`: backward passes only accumulate, one reduction per step. Ranks may run different
+  numbers of backward passes, in any order between point-to-point messages.
+* `gradient_allreduce_op: sum`: unequal numbers of clips per rank stay exact.
+* a client `torch.optim.Adam`: the configuration's "Adam" means AdamW.
+* forwards go through `engine.module`: the engine's own forward installs hooks that allow one backward only.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from vid2vid_dist.config.schema import OptimConfig
+from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.optimizer import MakeOptimizer, fill_missing_gradients, trained_parameters
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise DeepSpeed probes for other accelerators, loudly
+
+import deepspeed  # noqa: E402
+import deepspeed.ops  # noqa: E402
+
+logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
+# An inference-only all-reduce that DeepSpeed would compile with g++ at the first initialize (25 s).
+deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+_TAG = "zero"
+
+
+class _DataParallelRanks:
+    """What DeepSpeed asks of a model-parallel unit, for a role that is replicated over all ranks.
+
+    The model-parallel group must be a real group holding this rank only: None would mean all ranks.
+    """
+
+    def __init__(self, grid: Grid) -> None:
+        self._grid = grid
+
+    def get_data_parallel_group(self) -> Any:
+        return self._grid.everyone
+
+    def get_data_parallel_rank(self) -> int:
+        return self._grid.rank
+
+    def get_data_parallel_world_size(self) -> int:
+        return self._grid.world_size
+
+    def get_data_parallel_group_ranks(self) -> list[int]:
+        return list(range(self._grid.world_size))
+
+    def get_model_parallel_group(self) -> Any:
+        return self._grid.alone
+
+    def get_model_parallel_rank(self) -> int:
+        return 0
+
+    def get_model_parallel_world_size(self) -> int:
+        return 1
+
+    get_tensor_model_parallel_group = get_pipeline_model_parallel_group = get_model_parallel_group
+    get_tensor_model_parallel_rank = get_pipeline_model_parallel_rank = get_model_parallel_rank
+    get_tensor_model_parallel_world_size = get_model_parallel_world_size
+    get_pipeline_model_parallel_world_size = get_model_parallel_world_size
+
+
+def _settings(optim: OptimConfig) -> dict[str, Any]:
+    return {
+        "train_micro_batch_size_per_gpu": 1,  # bookkeeping only: accumulation is ours
+        "gradient_accumulation_steps": 1,
+        "gradient_allreduce_op": "sum",
+        "steps_per_print": 10**9,
+        "zero_allow_untested_optimizer": True,
+        "checkpoint": {"tag_validation": "Ignore"},  # it would be a collective over all ranks
+        "bf16": {"enabled": optim.precision == "bf16"},
+        "zero_optimization": {
+            "stage": optim.zero_stage,
+            "overlap_comm": False,
+            "contiguous_gradients": True,
+            "reduce_scatter": True,
+            "reduce_bucket_size": 50_000_000,  # elements
+            "allgather_bucket_size": 50_000_000,
+        },
+    }
+
+
+class ZeroEngine:
+    """A DeepSpeed engine over all ranks that hold the role; fp32 master weights and Adam moments are sharded."""
+
+    def __init__(self, module: nn.Module, make_optimizer: MakeOptimizer, optim: OptimConfig, grid: Grid) -> None:
+        self._parameters = trained_parameters(module)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            self._engine, *_ = deepspeed.initialize(
+                model=module, optimizer=make_optimizer(self._parameters), config=_settings(optim),
+                mpu=_DataParallelRanks(grid), dist_init_required=False,
+            )
+        self.module = module
+
+    @contextmanager
+    def accumulate(self) -> Iterator[None]:
+        with self._engine.coalesce_grad_reduction():
+            try:
+                yield
+            finally:
+                # Also on the way out of an error: the reduction that follows is collective, and a rank that
+                # fails must not leave the others waiting in it.
+                fill_missing_gradients(self._parameters)
+
+    def backward(self, loss: torch.Tensor) -> None:
+        self._engine.backward(loss)
+
+    def step(self) -> None:
+        self._engine.step()
+
+    def set_lr(self, lr: float) -> None:
+        for group in self._engine.optimizer.param_groups:
+            group["lr"] = lr
+
+    def save(self, folder: Path) -> None:
+        # `latest` is ours: DeepSpeed writes its own before all ranks have finished, and only on global rank 0.
+        self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False)
+
+    def load(self, folder: Path) -> None:
+        loaded, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)
+        assert loaded is not None, f"no DeepSpeed checkpoint in {folder}"

@@ -1,0 +1,1 @@
+"""The training run: curriculum, step loop, checkpoints."""
