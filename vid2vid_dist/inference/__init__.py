@@ -1,0 +1,1 @@
+"""Generation with a trained model: loading a run, and videos of any length at constant memory."""

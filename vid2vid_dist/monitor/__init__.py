@@ -1,0 +1,1 @@
+"""What one looks at: console, metrics, GPU telemetry, pictures, videos and pages."""

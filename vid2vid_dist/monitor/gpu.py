@@ -1,0 +1,74 @@
+"""GPU telemetry through NVML. It watches and never disturbs: without NVML there is one log line, no error."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import torch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class GpuReading:
+    """One look at one GPU. Every field is plain data, so readings travel between ranks as they are.
+
+    A figure that this GPU does not offer is None.
+    """
+
+    name: str
+    utilisation: int | None  # per cent of the last sample period in which a kernel ran
+    memory_used: float | None  # GiB, all processes
+    memory_total: float | None  # GiB
+    power: float | None  # watts
+    temperature: int | None  # degrees Celsius
+    sm_clock: int | None  # MHz
+    memory_clock: int | None  # MHz
+
+
+class GpuMeter:
+    """Reads the GPU of this rank; `read()` gives None on a CPU or where NVML does not answer."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._handle = None
+        if device.type != "cuda":
+            return
+        try:
+            import pynvml
+
+            pynvml.nvmlInit()
+            # By UUID: CUDA_VISIBLE_DEVICES renumbers CUDA's devices, but not NVML's.
+            uuid = torch.cuda.get_device_properties(device).uuid
+            self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+        except Exception as error:
+            log.warning("no GPU telemetry: %s", error)
+
+    def read(self) -> GpuReading | None:
+        """The figures of this moment."""
+        if self._handle is None:
+            return None
+        import pynvml
+
+        handle = self._handle
+
+        def ask(query, *args):  # type: ignore[no-untyped-def]
+            try:
+                return query(handle, *args)
+            except pynvml.NVMLError:
+                return None
+
+        name = ask(pynvml.nvmlDeviceGetName)
+        rates = ask(pynvml.nvmlDeviceGetUtilizationRates)
+        memory = ask(pynvml.nvmlDeviceGetMemoryInfo)
+        milliwatts = ask(pynvml.nvmlDeviceGetPowerUsage)
+        return GpuReading(
+            name=name or "GPU",
+            utilisation=rates and rates.gpu,
+            memory_used=memory and memory.used / 2**30,
+            memory_total=memory and memory.total / 2**30,
+            power=milliwatts and milliwatts / 1000,
+            temperature=ask(pynvml.nvmlDeviceGetTemperature, pynvml.NVML_TEMPERATURE_GPU),
+            sm_clock=ask(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_SM),
+            memory_clock=ask(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_MEM),
+        )
