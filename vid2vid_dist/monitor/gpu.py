@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -33,6 +35,7 @@ class GpuMeter:
     def __init__(self, device: torch.device) -> None:
         self._handle = None
         if device.type != "cuda":
+            log.info("no GPU telemetry: this rank works on the CPU")
             return
         try:
             import pynvml
@@ -42,7 +45,7 @@ class GpuMeter:
             uuid = torch.cuda.get_device_properties(device).uuid
             self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
         except Exception as error:
-            log.warning("no GPU telemetry: %s", error)
+            log.info("no GPU telemetry: %s", error)
 
     def read(self) -> GpuReading | None:
         """The figures of this moment."""
@@ -52,7 +55,7 @@ class GpuMeter:
 
         handle = self._handle
 
-        def ask(query, *args):  # type: ignore[no-untyped-def]
+        def ask(query: Callable[..., Any], *args: int) -> Any:
             try:
                 return query(handle, *args)
             except pynvml.NVMLError:
@@ -64,10 +67,10 @@ class GpuMeter:
         milliwatts = ask(pynvml.nvmlDeviceGetPowerUsage)
         return GpuReading(
             name=name or "GPU",
-            utilisation=rates and rates.gpu,
-            memory_used=memory and memory.used / 2**30,
-            memory_total=memory and memory.total / 2**30,
-            power=milliwatts and milliwatts / 1000,
+            utilisation=rates.gpu if rates else None,
+            memory_used=memory.used / 2**30 if memory else None,
+            memory_total=memory.total / 2**30 if memory else None,
+            power=milliwatts / 1000 if milliwatts else None,
             temperature=ask(pynvml.nvmlDeviceGetTemperature, pynvml.NVML_TEMPERATURE_GPU),
             sm_clock=ask(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_SM),
             memory_clock=ask(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_MEM),

@@ -1,0 +1,98 @@
+"""Tensors become 8-bit pictures (spec: inference 4).
+
+Every function turns a clip `(T, C, H, W)` into an array `(T, H, W, 3)` of uint8 RGB.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from torch import Tensor
+
+CITYSCAPES_IDS = np.array([
+    (0, 0, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0), (111, 74, 0), (81, 0, 81),
+    (128, 64, 128), (244, 35, 232), (250, 170, 160), (230, 150, 140), (70, 70, 70), (102, 102, 156), (190, 153, 153),
+    (180, 165, 180), (150, 100, 100), (150, 120, 90), (153, 153, 153), (153, 153, 153), (250, 170, 30), (220, 220, 0),
+    (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70),
+    (0, 60, 100), (0, 0, 90), (0, 0, 110), (0, 80, 100), (0, 0, 230), (119, 11, 32), (0, 0, 142),
+], dtype=np.uint8)  # fmt: skip
+
+CITYSCAPES_TRAIN_IDS = np.array([
+    (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153), (250, 170, 30),
+    (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142),
+    (0, 0, 70), (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32), (0, 0, 0),
+], dtype=np.uint8)  # fmt: skip
+
+
+def label_colors(n: int) -> np.ndarray:
+    """The colours `(n, 3)` of n label classes: Cityscapes' for 35 (ids) and 20 (train ids), else PASCAL's way."""
+    if n == len(CITYSCAPES_IDS):
+        return CITYSCAPES_IDS
+    if n == len(CITYSCAPES_TRAIN_IDS):
+        return CITYSCAPES_TRAIN_IDS
+    colors = np.zeros((n, 3), np.uint8)
+    for j in range(7):
+        for channel in range(3):
+            bit = (np.arange(n) >> (3 * j + channel)) & 1
+            colors[:, channel] |= (bit << (7 - j)).astype(np.uint8)
+    return colors
+
+
+def colorize_labels(labels: Tensor, label_nc: int) -> np.ndarray:
+    """Class ids `(T, 1, H, W)` in their colours; ids outside 0..label_nc-1 are black."""
+    ids = labels[:, 0].long().numpy()
+    colors = np.vstack([label_colors(label_nc), np.zeros((1, 3), np.uint8)])
+    return colors[np.where((ids < 0) | (ids >= label_nc), label_nc, ids)]
+
+
+def image_pictures(images: Tensor) -> np.ndarray:
+    """Images `(T, C, H, W)` in [-1, 1], C = 1 or >= 3 (the first three are shown). Truncated, not rounded."""
+    pixels = np.clip((_channels_last(images) + 1) / 2.0 * 255.0, 0, 255).astype(np.uint8)
+    return _rgb(pixels)
+
+
+def unit_pictures(maps: Tensor) -> np.ndarray:
+    """Maps `(T, 1, H, W)` in [0, 1], such as weights and confidences, as grey."""
+    return _rgb(np.clip(_channels_last(maps) * 255.0, 0, 255).astype(np.uint8))
+
+
+def flow_scale(*flows: Tensor | None) -> float:
+    """The largest motion in pixels of some flows `(T, 2, H, W)`: one scale makes their pictures comparable."""
+    return max((float(flow.float().norm(dim=1).max()) for flow in flows if flow is not None), default=0.0)
+
+
+def flow_pictures(flow: Tensor, scale: float) -> np.ndarray:
+    """Flow `(T, 2, H, W)` in pixels: the direction is the hue (right = red), the speed / `scale` the brightness.
+
+    The original stretched every frame on its own; a scale in pixels keeps the frames of a clip comparable.
+    """
+    x, y = np.moveaxis(flow.float().numpy(), 1, 0)
+    hue = np.degrees(np.arctan2(y, x)) % 360
+    value = np.clip(np.hypot(x, y) / max(scale, 1e-6), 0, 1)
+    # HSV to RGB at full saturation, one channel after the other.
+    sector = [(n + hue / 60) % 6 for n in (5, 3, 1)]
+    rgb = [value * (1 - np.clip(np.minimum(k, 4 - k), 0, 1)) for k in sector]
+    return (np.stack(rgb, axis=-1) * 255).astype(np.uint8)
+
+
+def tile(panels: Sequence[np.ndarray]) -> np.ndarray:
+    """Clips `(T, H, W, 3)` of one size side by side; more than three stand in two rows."""
+    columns = tile_columns(len(panels))
+    panels = [*panels, *[np.zeros_like(panels[0])] * (-len(panels) % columns)]
+    rows = [np.concatenate(panels[i : i + columns], axis=2) for i in range(0, len(panels), columns)]
+    return np.concatenate(rows, axis=1)
+
+
+def tile_columns(n: int) -> int:
+    """How many of n panels stand in a row of `tile`."""
+    return n if n <= 3 else math.ceil(n / 2)
+
+
+def _channels_last(x: Tensor) -> np.ndarray:
+    return np.moveaxis(x.float().numpy(), 1, -1)
+
+
+def _rgb(pixels: np.ndarray) -> np.ndarray:
+    return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels[..., :3]
