@@ -1,0 +1,150 @@
+"""Every loss term as a pure function of tensors (spec: losses 3).
+
+Frames are (N, C, H, W), all clips and frames of a pass folded into N, and a mean runs over all elements.
+Discriminator outputs are lists, one per patch scale and finest first, of lists of layer outputs whose last
+entry is the score map. Reductions are computed in float32 at least, whatever the networks run in.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from vid2vid_dist.models.warp import warp
+
+FACE_WEIGHT = 2.0  # of the generator's terms from the face discriminator
+FLOW_SCALE = 20.0  # reference flow is divided by this before a temporal discriminator sees it
+PERCEPTUAL_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)  # relu1_1 ... relu5_1
+
+LayerOutputs = list[list[Tensor]]
+
+
+def gan_loss(outputs: LayerOutputs, real: bool, mode: str = "ls", *, for_generator: bool = False) -> Tensor:
+    """Adversarial term, summed over the patch scales.
+
+    `real` says what the outputs are to be taken for: the discriminator is trained with True on real and
+    False on fake frames, the generator with True on fake ones. `mode` "ls" is least squares against 1 or 0
+    for both. "hinge" is max(0, 1 -+ score) for the discriminator and -score for the generator.
+    """
+    assert real or not for_generator
+    return torch.stack([_score_loss(_wide(scale[-1]), real, mode, for_generator) for scale in outputs]).sum()
+
+
+def _score_loss(score: Tensor, real: bool, mode: str, for_generator: bool) -> Tensor:
+    if mode == "ls":
+        return (score - float(real)).square().mean()
+    assert mode == "hinge", mode
+    if for_generator:
+        return -score.mean()
+    return F.relu(1 - score if real else 1 + score).mean()
+
+
+def feature_matching(fake: LayerOutputs, real: LayerOutputs, num_D: int, n_layers_D: int,
+                     weight: float) -> Tensor:
+    """L1 between the layers before the score, real side constant; 0 where only scores are given.
+
+    `num_D` is the image discriminator's for every discriminator, the face's with its fewer scales included.
+    """
+    total = _wide(fake[0][-1]).new_zeros(())
+    for fake_layers, real_layers in zip(fake, real, strict=True):
+        for fake_layer, real_layer in zip(fake_layers[:-1], real_layers[:-1], strict=True):
+            total = total + _l1(fake_layer, real_layer.detach())
+    return total * (weight * 4 / (n_layers_D + 1) / num_D)
+
+
+def perceptual_distance(fake_features: list[Tensor], real_features: list[Tensor]) -> Tensor:
+    """V(fake, real): weighted L1 of the five VGG19 feature maps, real side constant."""
+    terms = zip(PERCEPTUAL_WEIGHTS, fake_features, real_features, strict=True)
+    return torch.stack([weight * _l1(fake, real.detach()) for weight, fake, real in terms]).sum()
+
+
+def masked_l1(a: Tensor, b: Tensor | float, mask: Tensor) -> Tensor:
+    """Mean of |a * mask - b * mask| over all elements, masked ones included."""
+    mask = _wide(mask)
+    b = _wide(b) if isinstance(b, Tensor) else b
+    return (_wide(a) * mask - b * mask).abs().mean()
+
+
+def flow_loss(flow: Tensor, flow_ref: Tensor, confidence: Tensor, lambda_F: float,
+              n_scales_spatial: int) -> Tensor:
+    """F_Flow: predicted against reference flow, (N, 2, H, W) in pixels, where the reference is trusted."""
+    return masked_l1(flow, flow_ref, confidence) * (lambda_F / 2 ** (n_scales_spatial - 1))
+
+
+def flow_warp_loss(flow: Tensor, real_previous: Tensor, real: Tensor, confidence: Tensor,
+                   lambda_T: float) -> Tensor:
+    """F_Warp: the real previous frame warped by the predicted flow against the real frame."""
+    return masked_l1(warp(_wide(real_previous), flow), real, confidence) * lambda_T
+
+
+def temporal_warp_loss(fake: Tensor, fake_previous: Tensor, flow_ref: Tensor, confidence: Tensor,
+                       lambda_T: float) -> Tensor:
+    """G_Warp: a generated frame against the one before it, warped by the reference flow and held constant."""
+    target = warp(_wide(fake_previous.detach()), flow_ref)
+    return masked_l1(fake, target, confidence) * lambda_T
+
+
+def weight_loss(weight: Tensor, confidence: Tensor) -> Tensor:
+    """W: pushes towards the warped pixel where the reference flow is trusted (only with no_first_img)."""
+    return masked_l1(weight, 0.0, confidence)
+
+
+def temporal_input(frames: Tensor, flow_ref: Tensor) -> Tensor:
+    """Input of a temporal discriminator: the frames of each group, oldest first, then the scaled flows.
+
+    `frames` (N, n_frames_D, 3, H, W) and `flow_ref` (N, n_frames_D - 1, 2, H, W) in pixels.
+    """
+    return torch.cat([frames.flatten(1, 2), (flow_ref / FLOW_SCALE).to(frames.dtype).flatten(1, 2)], dim=1)
+
+
+@dataclass(frozen=True)
+class Box:
+    """A rectangle of pixels: rows top..bottom - 1, columns left..right - 1."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    def crop(self, frames: Tensor) -> Tensor:
+        """(..., H, W) to (..., bottom - top, right - left)."""
+        return frames[..., self.top:self.bottom, self.left:self.right]
+
+
+def face_box(labels: Tensor, fine_size: int, openpose_only: bool) -> Box | None:
+    """One square around the faces of all frames of a pass; None without any (spec: losses 3.5).
+
+    `labels` (N, Ca, H, W) is body pose input in [-1, 1]: its DensePose part index marks the head, or, with
+    `openpose_only`, the colour of the limb from neck to nose does.
+    """
+    if openpose_only:
+        red, green, blue = labels[:, 0], labels[:, 1], labels[:, 2]
+        face = (red > 0.19) & (red < 0.21) & (green < -0.99) & (blue > -0.61) & (blue < -0.59)
+    else:
+        face = labels[:, 2] > 0.9
+    rows, columns = face.any(dim=0).nonzero(as_tuple=True)
+    if not len(rows):
+        return None
+    side = fine_size // 32 * 8
+    height, width = labels.shape[-2:]
+    top = _centred_start(int(rows.min()), int(rows.max()), side, height)
+    left = _centred_start(int(columns.min()), int(columns.max()), side, width)
+    return Box(top, top + side, left, left + side)
+
+
+def _centred_start(first: int, last: int, side: int, size: int) -> int:
+    """Start of an interval of `side` pixels around first..last, inside 0..size - 1."""
+    centre = (first + last) // 2
+    return max(side // 2, min(size - 1 - side // 2, centre)) - side // 2
+
+
+def _l1(a: Tensor, b: Tensor) -> Tensor:
+    return (_wide(a) - _wide(b)).abs().mean()
+
+
+def _wide(x: Tensor) -> Tensor:
+    """float32 at least."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))

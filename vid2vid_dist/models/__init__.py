@@ -1,0 +1,1 @@
+"""Networks as torch modules: generators, discriminators, perceptual, flow. They know no device, no rank."""

@@ -1,0 +1,109 @@
+"""The few layers that every network is built from (spec: networks 1).
+
+Stacks are lists of modules, so that positions inside an `nn.Sequential` give the parameter names of
+published weights: every pad, norm and activation counts.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+
+
+def norm_layer(norm: str, channels: int) -> nn.Module:
+    """`batch` or `instance` normalisation.
+
+    Networks stay in train mode for ever: what normalises is always the forward at hand. Running
+    statistics exist because published weights hold them, instance norm's included.
+    """
+    if norm == "batch":
+        return nn.BatchNorm2d(channels)
+    assert norm == "instance", norm
+    return nn.InstanceNorm2d(channels, affine=False, track_running_stats=True)
+
+
+def conv7(in_channels: int, out_channels: int) -> list[nn.Module]:
+    """7x7 convolution that keeps the size."""
+    return [nn.ReflectionPad2d(3), nn.Conv2d(in_channels, out_channels, 7)]
+
+
+def stem(in_channels: int, out_channels: int, norm: str) -> list[nn.Module]:
+    """7x7 convolution, norm, ReLU."""
+    return [*conv7(in_channels, out_channels), norm_layer(norm, out_channels), nn.ReLU()]
+
+
+def down(in_channels: int, out_channels: int, norm: str) -> list[nn.Module]:
+    """Halve the size (rounded up): 3x3 convolution of stride 2, norm, ReLU."""
+    conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
+    return [conv, norm_layer(norm, out_channels), nn.ReLU()]
+
+
+def up(in_channels: int, out_channels: int, norm: str) -> list[nn.Module]:
+    """Double the size: transposed 3x3 convolution of stride 2, norm, ReLU."""
+    conv = nn.ConvTranspose2d(in_channels, out_channels, 3, stride=2, padding=1, output_padding=1)
+    return [conv, norm_layer(norm, out_channels), nn.ReLU()]
+
+
+def encoder(in_channels: int, ngf: int, n_downsample: int, norm: str,
+            max_channels: int | None = None) -> list[nn.Module]:
+    """`stem` and `n_downsample` times `down`: channels double each time, up to `max_channels`."""
+    widths = channel_widths(ngf, n_downsample, max_channels)
+    layers = stem(in_channels, widths[0], norm)
+    for narrow, wide in pairwise(widths):
+        layers += down(narrow, wide, norm)
+    return layers
+
+
+def decoder(ngf: int, n_downsample: int, norm: str, max_channels: int | None = None, *,
+            in_channels: int | None = None) -> list[nn.Module]:
+    """The way back from `encoder`: `n_downsample` times `up`, ending with ngf channels.
+
+    `in_channels` is the width of the input where features have been concatenated to it.
+    """
+    widths = channel_widths(ngf, n_downsample, max_channels)[::-1]
+    layers: list[nn.Module] = []
+    for wide, narrow in pairwise([in_channels or widths[0], *widths[1:]]):
+        layers += up(wide, narrow, norm)
+    return layers
+
+
+def channel_widths(ngf: int, n_downsample: int, max_channels: int | None = None) -> list[int]:
+    """Channels from full to coarsest resolution: ngf, 2 ngf, ... (n_downsample + 1 entries)."""
+    widths = [ngf * 2**i for i in range(n_downsample + 1)]
+    return widths if max_channels is None else [min(max_channels, w) for w in widths]
+
+
+class ResnetBlock(nn.Module):
+    """x + conv_block(x), without an activation after the sum."""
+
+    def __init__(self, channels: int, norm: str) -> None:
+        super().__init__()
+        self.conv_block = nn.Sequential(
+            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), norm_layer(norm, channels), nn.ReLU(),
+            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), norm_layer(norm, channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.conv_block(x)
+
+
+def resnet_blocks(channels: int, n_blocks: int, norm: str) -> list[nn.Module]:
+    return [ResnetBlock(channels, norm) for _ in range(n_blocks)]
+
+
+def halve(x: Tensor) -> Tensor:
+    """(N, C, H, W) at half the size (rounded up): 3x3 average of stride 2 that leaves padding out."""
+    return nn.functional.avg_pool2d(x, 3, stride=2, padding=1, count_include_pad=False)
+
+
+def init_weights(network: nn.Module) -> None:
+    """Draw convolution weights from N(0, 0.02) and batch norm scales from N(1, 0.02).
+
+    Convolution biases keep torch's default.
+    """
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+            nn.init.normal_(module.weight, 0.0, 0.02)
+        elif isinstance(module, nn.BatchNorm2d):
+            nn.init.normal_(module.weight, 1.0, 0.02)
+            nn.init.zeros_(module.bias)

@@ -1,0 +1,203 @@
+"""The networks that make one frame at one spatial scale (paper section 3; spec: networks 2 and 3).
+
+A frame is a blend of two: an image synthesised from labels and previous frames, and the previous frame
+warped by a predicted flow. A predicted weight (1 = synthesised) says which one to trust at each pixel, and
+a foreground branch, if there is one, overrides both where its labels are.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vid2vid_dist.config.schema import GeneratorConfig
+from vid2vid_dist.models.blocks import conv7, decoder, down, encoder, init_weights, resnet_blocks, stem, up
+from vid2vid_dist.models.warp import warp
+
+
+@dataclass
+class Features:
+    """Last feature maps before the 7x7 heads, (B, C, h, w): what a scale hands to the next finer one."""
+
+    img: Tensor
+    flow: Tensor | None
+    fg: Tensor | None
+
+
+@dataclass
+class Foreground:
+    """What the foreground branch makes: `image` (B, 3, h, w) in [-1, 1] and its last feature map."""
+
+    image: Tensor
+    features: Tensor
+
+
+@dataclass
+class ScaleOutput:
+    """One frame at one scale: `image` and `raw` (B, 3, h, w) in [-1, 1], `flow` (B, 2, h, w) in pixels,
+    `weight` (B, 1, h, w) in [0, 1]. `raw` is the frame without the warped part.
+    """
+
+    image: Tensor
+    raw: Tensor
+    flow: Tensor | None
+    weight: Tensor | None
+    features: Features
+
+
+class ScaleGenerator(nn.Module):
+    """One scale of the pyramid: what both kinds of scale have in common, which is all but their stacks.
+
+    The label and foreground branches read labels only, so they may run ahead of the frame they belong to;
+    `synthesize` is the part that waits for the previous frames.
+    """
+
+    indv_down: nn.Module
+    indv_res: nn.Module
+    indv_up: nn.Module
+    indv_final: nn.Module
+    model_down_seg: nn.Module
+    model_down_img: nn.Module
+    model_res_img: nn.Module
+    model_up_img: nn.Module
+    model_final_img: nn.Module
+    model_res_flow: nn.Module
+    model_up_flow: nn.Module
+    model_final_flow: nn.Sequential
+    model_final_w: nn.Sequential
+
+    def __init__(self, cfg: GeneratorConfig, scale: int) -> None:
+        super().__init__()
+        self.fg = cfg.fg
+        self.no_flow = cfg.no_flow
+        self.flow_unit = 20.0 * 2**scale  # pixels of this scale per unit of the flow head
+        self.ngf = cfg.ngf // 2**scale
+        self.fg_ngf = self.ngf // 2 if cfg.n_downsample_G > 2 else self.ngf
+
+    def label_branch(self, labels: Tensor) -> Tensor:
+        """Features of the label frames (B, n_frames_G * Ca, h, w), oldest first."""
+        return self.model_down_seg(labels)
+
+    def foreground_branch(self, labels: Tensor, fg_features: Tensor | None = None) -> Foreground:
+        """Foreground image from the label frames; `fg_features` are those of the next coarser scale."""
+        features = self.indv_up(self.indv_res(_add(self.indv_down(labels), fg_features)))
+        return Foreground(self.indv_final(features), features)
+
+    def synthesize(self, label_features: Tensor, previous: Tensor, coarse: Features | None = None,
+                   foreground: Foreground | None = None, mask: Tensor | None = None,
+                   raw_only: bool = False) -> ScaleOutput:
+        """Make one frame from the label features and the frames before it.
+
+        `previous` (B, 3 * (n_frames_G - 1), h, w), oldest first; `coarse` are the features of the next
+        coarser scale; `mask` (B, 1, h, w) is 1 on the foreground.
+        `raw_only` leaves the warped previous frame out of the image; flow and weight are still made.
+        """
+        coarse_img, coarse_flow = (coarse.img, coarse.flow) if coarse is not None else (None, None)
+        trunk = label_features + self.model_down_img(previous)
+        img_features = self.model_up_img(self.model_res_img(_add(trunk, coarse_img)))
+        image = raw = self.model_final_img(img_features)
+        flow = weight = flow_features = None
+        if not self.no_flow:
+            flow_features = self.model_up_flow(self.model_res_flow(_add(trunk, coarse_flow)))
+            flow, weight = self._flow_and_weight(flow_features)
+            if not raw_only:
+                image = raw * weight + warp(previous[:, -3:], flow) * (1 - weight)
+        if foreground is not None:
+            assert mask is not None
+            covered = foreground.image * mask + raw * (1 - mask)
+            image = covered if image is raw else foreground.image * mask + image * (1 - mask)
+            raw = covered
+        fg_features = foreground.features if foreground is not None else None
+        return ScaleOutput(image, raw, flow, weight, Features(img_features, flow_features, fg_features))
+
+    def forward(self, labels: Tensor, previous: Tensor, mask: Tensor | None = None,
+                coarse: Features | None = None, raw_only: bool = False) -> ScaleOutput:
+        """All branches one after the other; see them for shapes."""
+        foreground = None
+        if self.fg:
+            foreground = self.foreground_branch(labels, coarse.fg if coarse is not None else None)
+        return self.synthesize(self.label_branch(labels), previous, coarse, foreground, mask, raw_only)
+
+    def _flow_and_weight(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        # Both heads read the same 7x7 windows: one convolution costs less than half of two.
+        heads = [cast(nn.Conv2d, self.model_final_flow[1]), cast(nn.Conv2d, self.model_final_w[1])]
+        kernel = torch.cat([head.weight for head in heads])
+        bias = torch.cat([cast(Tensor, head.bias) for head in heads])
+        out = F.conv2d(self.model_final_flow[0](features), kernel, bias)
+        return out[:, :2] * self.flow_unit, torch.sigmoid(out[:, 2:])
+
+
+def _add(features: Tensor, coarse: Tensor | None) -> Tensor:
+    return features if coarse is None else features + coarse
+
+
+class CompositeGenerator(ScaleGenerator):
+    """Scale 0: encoders with residual trunks for labels and previous frames, decoders for image and flow.
+
+    `label_channels` is Ca, the channels of one encoded label frame.
+    """
+
+    def __init__(self, cfg: GeneratorConfig, label_channels: int) -> None:
+        super().__init__(cfg, scale=0)
+        n_down, norm, ngf = cfg.n_downsample_G, cfg.norm, self.ngf
+        n_decode = cfg.n_blocks // 2
+        n_encode = cfg.n_blocks - n_decode
+        width = ngf * 2**n_down
+        label_inputs, image_inputs = cfg.n_frames_G * label_channels, 3 * (cfg.n_frames_G - 1)
+
+        def encode(in_channels: int) -> nn.Sequential:
+            trunk = resnet_blocks(width, n_encode, norm)
+            return nn.Sequential(*encoder(in_channels, ngf, n_down, norm), *trunk)
+
+        if cfg.fg:
+            self.indv_down = nn.Sequential(*encoder(label_inputs, self.fg_ngf, n_down, norm))
+            self.indv_res = nn.Sequential(*resnet_blocks(self.fg_ngf * 2**n_down, cfg.n_blocks, norm))
+            self.indv_up = nn.Sequential(*decoder(self.fg_ngf, n_down, norm))
+            self.indv_final = nn.Sequential(*conv7(self.fg_ngf, 3), nn.Tanh())
+        self.model_down_seg = encode(label_inputs)
+        self.model_down_img = encode(image_inputs)
+        self.model_res_img = nn.Sequential(*resnet_blocks(width, n_decode, norm))
+        self.model_up_img = nn.Sequential(*decoder(ngf, n_down, norm))
+        self.model_final_img = nn.Sequential(*conv7(ngf, 3), nn.Tanh())
+        if not cfg.no_flow:
+            self.model_res_flow = nn.Sequential(*resnet_blocks(width, n_decode, norm))
+            self.model_up_flow = nn.Sequential(*decoder(ngf, n_down, norm))
+            self.model_final_flow = nn.Sequential(*conv7(ngf, 2))
+            self.model_final_w = nn.Sequential(*conv7(ngf, 1))
+        init_weights(self)
+
+
+class CompositeLocalGenerator(ScaleGenerator):
+    """Scale 1 and finer: half the channels of the scale below, one down-sampling, few residual blocks.
+
+    Its residual blocks are part of the decoders, so the separate residual stacks are identities.
+    """
+
+    def __init__(self, cfg: GeneratorConfig, label_channels: int, scale: int) -> None:
+        super().__init__(cfg, scale)
+        n_blocks, norm, ngf = cfg.n_blocks_local, cfg.norm, self.ngf
+        label_inputs, image_inputs = cfg.n_frames_G * label_channels, 3 * (cfg.n_frames_G - 1)
+
+        def encode(in_channels: int, ngf: int) -> nn.Sequential:
+            return nn.Sequential(*stem(in_channels, ngf, norm), *down(ngf, 2 * ngf, norm))
+
+        def decode(ngf: int) -> nn.Sequential:
+            return nn.Sequential(*resnet_blocks(2 * ngf, n_blocks, norm), *up(2 * ngf, ngf, norm))
+
+        if cfg.fg:
+            self.indv_down, self.indv_res = encode(label_inputs, self.fg_ngf), nn.Identity()
+            self.indv_up = decode(self.fg_ngf)
+            self.indv_final = nn.Sequential(*conv7(self.fg_ngf, 3), nn.Tanh())
+        self.model_down_seg = encode(label_inputs, ngf)
+        self.model_down_img = encode(image_inputs, ngf)
+        self.model_res_img, self.model_up_img = nn.Identity(), decode(ngf)
+        self.model_final_img = nn.Sequential(*conv7(ngf, 3), nn.Tanh())
+        if not cfg.no_flow:
+            self.model_res_flow, self.model_up_flow = nn.Identity(), decode(ngf)
+            self.model_final_flow = nn.Sequential(*conv7(ngf, 2))
+            self.model_final_w = nn.Sequential(*conv7(ngf, 1))
+        init_weights(self)

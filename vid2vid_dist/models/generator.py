@@ -1,0 +1,135 @@
+"""The video generator: all scales, all frames of a chunk (spec: networks 4, training_schedule 4).
+
+Only feature maps climb the scales. Every scale keeps a history of frames that it has made itself, so scale s
+of frame t needs no more than scale s - 1 of frame t and its own past.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.models.composite import (
+    CompositeGenerator,
+    CompositeLocalGenerator,
+    Features,
+    ScaleGenerator,
+)
+from vid2vid_dist.models.labels import foreground_mask, pyramid
+
+
+@dataclass
+class GeneratedFrame:
+    """One time step: `images` (B, 3, h_s, w_s) per scale, coarsest first; the rest is of the finest scale."""
+
+    images: list[Tensor]
+    raw: Tensor
+    flow: Tensor | None
+    weight: Tensor | None
+
+
+@dataclass
+class GeneratedChunk:
+    """T frames at full size: `fake` and `raw` (B, T, 3, H, W) in [-1, 1], `flow` (B, T, 2, H, W) in pixels,
+    `weight` (B, T, 1, H, W). Without flow, `raw` is the same tensor as `fake`.
+
+    `history` per scale (B, n_frames_G - 1, 3, h_s, w_s), detached: where the next chunk starts from.
+    """
+
+    fake: Tensor
+    raw: Tensor
+    flow: Tensor | None
+    weight: Tensor | None
+    history: list[Tensor]
+
+
+class Generator(nn.Module):
+    """The networks of all scales, `netG0` the coarsest, with freshly initialised weights."""
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__()
+        gen = cfg.generator
+        self.n_frames_G = gen.n_frames_G
+        self.n_scales = gen.n_scales_spatial
+        self.fg_labels = tuple(gen.fg_labels) if gen.fg else None
+        self.no_flow = gen.no_flow
+        self.size_unit = 2 ** (gen.n_scales_spatial - 1 + gen.n_downsample_G)
+        self.netG0 = CompositeGenerator(gen, cfg.label_channels)
+        for scale in range(1, self.n_scales):
+            self.add_module(f"netG{scale}", CompositeLocalGenerator(gen, cfg.label_channels, scale))
+
+    def network(self, scale: int) -> ScaleGenerator:
+        network = self.get_submodule(f"netG{scale}")
+        assert isinstance(network, ScaleGenerator)
+        return network
+
+    def start_history(self, first_frames: Tensor) -> list[Tensor]:
+        """History per scale from the first n_frames_G - 1 frames of a clip (B, n_frames_G - 1, 3, H, W)."""
+        return pyramid(first_frames, self.n_scales)
+
+    def frame(self, labels: list[Tensor], history: list[Tensor], raw_only: bool = False,
+              detach_coarse: bool = False) -> GeneratedFrame:
+        """One time step through all scales.
+
+        `labels` per scale (B, n_frames_G, Ca, h_s, w_s), the current frame last; `history` per scale
+        (B, n_frames_G - 1, 3, h_s, w_s). `detach_coarse`: only the finest scale receives gradients.
+        """
+        images: list[Tensor] = []
+        coarse: Features | None = None
+        for scale in range(self.n_scales):
+            finest = scale == self.n_scales - 1
+            inputs, previous = labels[scale].flatten(1, 2), history[scale].flatten(1, 2)
+            mask = None if self.fg_labels is None else foreground_mask(labels[scale][:, -1], self.fg_labels)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and (finest or not detach_coarse)):
+                out = self.network(scale)(inputs, previous, mask, coarse, raw_only)
+            images.append(out.image)
+            coarse = out.features
+        return GeneratedFrame(images, out.raw, out.flow, out.weight)
+
+    def generate(self, labels: Tensor, history: list[Tensor], *, n_frames_bp: int = 1, raw_only: bool = False,
+                 detach_coarse: bool = False) -> GeneratedChunk:
+        """Make T frames, each from the ones before it.
+
+        `labels` (B, n_frames_G - 1 + T, Ca, H, W) encoded; `history` as `start_history` or the last chunk
+        left it. At every n_frames_bp-th frame all previous frames are detached; in between a frame stays
+        attached to n_frames_G - 1 others, so gradients reach past the span (spec: losses 6).
+        Raises `UserError` for sizes that the networks cannot halve often enough.
+        """
+        self._check_size(labels)
+        n_past = self.n_frames_G - 1
+        scaled_labels = pyramid(labels, self.n_scales)
+        made = [list(frames.unbind(1)) for frames in history]
+        frames: list[GeneratedFrame] = []
+        for t in range(labels.shape[1] - n_past):
+            previous = [torch.stack(scale[-n_past:], dim=1) for scale in made]
+            if t % n_frames_bp == 0:
+                previous = [p.detach() for p in previous]
+            window = [scale[:, t:t + self.n_frames_G] for scale in scaled_labels]
+            frame = self.frame(window, previous, raw_only, detach_coarse)
+            for scale, image in zip(made, frame.images, strict=True):
+                scale.append(image)
+            frames.append(frame)
+        fake = torch.stack([frame.images[-1] for frame in frames], dim=1)
+        return GeneratedChunk(
+            fake=fake,
+            raw=fake if self.no_flow else torch.stack([frame.raw for frame in frames], dim=1),
+            flow=_stack([frame.flow for frame in frames]),
+            weight=_stack([frame.weight for frame in frames]),
+            history=[torch.stack(scale[-n_past:], dim=1).detach() for scale in made])
+
+    def _check_size(self, labels: Tensor) -> None:
+        height, width = labels.shape[-2:]
+        if height % self.size_unit or width % self.size_unit:
+            raise UserError(
+                f"frames of {width}x{height}: both sides must be multiples of {self.size_unit} for "
+                f"generator.n_scales_spatial={self.n_scales} and this generator.n_downsample_G "
+                "(change data.loadSize, data.fineSize or data.resize_or_crop)")
+
+
+def _stack(frames: list[Tensor | None]) -> Tensor | None:
+    present = [frame for frame in frames if frame is not None]
+    return torch.stack(present, dim=1) if present else None

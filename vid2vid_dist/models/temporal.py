@@ -1,0 +1,78 @@
+"""Which frames a temporal discriminator judges together (spec: losses 5).
+
+Pure index arithmetic: the generated frames of a clip form one row; after each chunk a buffer keeps the last
+few of them, and the next chunk's groups are picked from the buffer followed by the new frames.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class TemporalGroups:
+    """The groups of one temporal scale in one chunk; without any, the scale is inactive.
+
+    Indices count from the start of (buffer + new frames). `frames`: n_frames_D indices per group, oldest
+    first. `flow_pairs`: per group the n_frames_D - 1 pairs (current, previous) whose flow goes with it.
+    """
+
+    frames: tuple[tuple[int, ...], ...] = ()
+    flow_pairs: tuple[tuple[tuple[int, int], ...], ...] = ()
+
+    @property
+    def skips_frames(self) -> bool:
+        """Whether the flows span several frames, so that the flow between neighbours does not serve."""
+        return any(current - previous > 1 for group in self.flow_pairs for current, previous in group)
+
+
+@dataclass(frozen=True)
+class TemporalPlan:
+    """The groups of every temporal scale in one chunk, and how many frames the buffer keeps after it."""
+
+    scales: tuple[TemporalGroups, ...]
+    keep: int
+
+
+def temporal_plan(n_seen: int, n_new: int, *, n_frames_D: int, n_scales_temporal: int,
+                  sparse: bool) -> TemporalPlan:
+    """Groups of the chunk that adds `n_new` frames to the `n_seen` already generated in this clip.
+
+    The buffer is taken to hold what the plan of the chunk before asked to keep.
+    """
+    longest = n_frames_D ** (n_scales_temporal - 1) * (n_frames_D - 1) if n_scales_temporal else 0
+    buffer_start = n_seen - min(n_seen, longest)
+    find_groups = _sparse_groups if sparse else _dense_groups
+    scales = []
+    for scale in range(n_scales_temporal):
+        step = n_frames_D**scale
+        groups = find_groups(n_seen, n_new, n_frames_D, step)
+        frames = tuple(tuple(i - buffer_start for i in group) for group in groups)
+        # Sparse groups keep one-step flows even where they skip frames.
+        flow_step = 1 if sparse else step
+        pairs = tuple(tuple((i, i - flow_step) for i in group[1:]) for group in frames)
+        scales.append(TemporalGroups(frames, pairs))
+    return TemporalPlan(tuple(scales), keep=min(n_seen + n_new, longest))
+
+
+def _dense_groups(n_seen: int, n_new: int, n_frames_D: int, step: int) -> list[list[int]]:
+    """Groups that end at every n_frames_D-th frame counted back from the newest, newest group first."""
+    n_total = n_seen + n_new
+    span = step * (n_frames_D - 1)
+    n_ends = min(n_total - span, n_new)
+    ends = [n_total - 1 - back for back in range(0, n_ends, n_frames_D)]
+    return [list(range(end - span, end + 1, step)) for end in ends]
+
+
+def _sparse_groups(n_seen: int, n_new: int, n_frames_D: int, step: int) -> list[list[int]]:
+    """Consecutive groups of the multiples of `step`, in time order, the remainder cut off at the old end.
+
+    n_frames_D - 1 frames from before the chunk may take part.
+    """
+    old = list(range(0, n_seen, step))[-(n_frames_D - 1):]
+    new = [i for i in range(n_seen, n_seen + n_new) if i % step == 0]
+    if not new:
+        return []
+    row = old + new
+    row = row[len(row) % n_frames_D:]
+    return [row[i:i + n_frames_D] for i in range(0, len(row), n_frames_D)]
