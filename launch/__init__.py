@@ -1,0 +1,1 @@
+"""Entry points: `torchrun launch/train.py`, `python launch/generate.py`."""

@@ -1,0 +1,1 @@
+"""Command-line tools beside training: shards, toy data, parity, benchmarks."""

@@ -1,0 +1,1 @@
+"""Comparison with the numbers of the original vid2vid: `make parity`."""

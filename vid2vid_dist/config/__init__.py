@@ -1,0 +1,1 @@
+"""Options, their defaults and ranges (`schema`), and how a file and overrides become one (`load`)."""

@@ -1,0 +1,168 @@
+"""YAML file + `section.key=value` overrides -> `Config`, strictly and with the source of every value.
+
+A file holds only what differs from the defaults; `base: other.yaml` (relative to the file) names a file
+that it differs from instead. Unknown keys, wrong types and values out of range are refused.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vid2vid_dist.config.options import options
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.errors import UserError
+
+COMMAND_LINE = "command line"
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A configuration and the source of each value by dotted key: default, `file:line` or command line."""
+
+    config: Config
+    sources: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value that somebody gave: text on the command line, YAML's idea of it in a file."""
+
+    key: str
+    given: Any
+    source: str
+
+
+def load_config(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
+    """The checked configuration of a file (None = the defaults) and overrides `section.key=value`.
+
+    Raises:
+        UserError: no such file, bad YAML, unknown key, wrong type, out of range, impossible combination.
+    """
+    return resolve(path, overrides).config
+
+
+def resolve(path: Path | str | None, overrides: Sequence[str] = ()) -> Resolved:
+    """Like `load_config`, and says where each value came from. Later settings win over earlier ones."""
+    config, known = Config(), options()
+    sources = dict.fromkeys(known, "default")
+    from_file = _read_file(Path(path), ()) if path else []
+    for setting in [*from_file, *map(_parse_override, overrides)]:
+        try:
+            if setting.key not in known:
+                raise UserError(_unknown(setting.key, list(known)))
+            option = known[setting.key]
+            option.set(config, option.convert(setting.given, is_text=setting.source == COMMAND_LINE))
+        except UserError as error:
+            raise UserError(f"{setting.source}: {error}") from None
+        sources[setting.key] = setting.source
+    config.check()
+    return Resolved(config, sources)
+
+
+def split_arguments(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
+    """`[FILE] [key=value …]` of a command line -> file, overrides."""
+    files = [argument for argument in arguments if "=" not in argument]
+    if len(files) > 1:
+        raise UserError(f"one configuration file at most, got {' '.join(files)} (an override is key=value)")
+    return (Path(files[0]) if files else None), [argument for argument in arguments if "=" in argument]
+
+
+def flatten(config: Config) -> dict[str, Any]:
+    """The values by dotted key."""
+    return {key: option.get(config) for key, option in options().items()}
+
+
+def to_yaml(config: Config) -> str:
+    """Every value as YAML; loading it gives an equal configuration."""
+    return yaml.safe_dump(asdict(config), sort_keys=False)
+
+
+def save_config(config: Config, path: Path) -> None:
+    """Write the resolved configuration of a run."""
+    path.write_text(to_yaml(config))
+
+
+def _read_file(path: Path, chain: tuple[Path, ...]) -> list[Setting]:
+    """The settings of a file, those of its base first; `chain` holds the files whose base this is."""
+    if path.resolve() in chain:
+        raise UserError(f"{path}: `base` goes in a circle: {' -> '.join(map(str, [*chain, path.resolve()]))}")
+    inherited: list[Setting] = []
+    own: list[Setting] = []
+    sections = {key.split(".")[0] for key in options()}
+    for name, node, source in _items(_compose(path), path):
+        if name == "base":
+            inherited = _read_file(path.parent / _scalar(node, source), (*chain, path.resolve()))
+        elif name in sections:
+            own += [Setting(f"{name}.{key}", _construct(value, where), where)
+                    for key, value, where in _items(node, path)]
+        else:
+            own.append(Setting(name, None, source))
+    return inherited + own
+
+
+def _compose(path: Path) -> yaml.Node | None:
+    try:
+        return yaml.compose(path.read_text(), yaml.SafeLoader)
+    except OSError as error:
+        raise UserError(f"cannot read the configuration file {path}: {error.strerror}") from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise UserError(f"{path}:{line}: not valid YAML: {error.problem}") from None
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise UserError(f"{path}: not a YAML text file") from None
+
+
+def _items(node: yaml.Node | None, path: Path) -> Iterator[tuple[str, yaml.Node, str]]:
+    """Key, value and `file:line` of a YAML mapping; an empty document or section has none."""
+    if node is None or node.tag == "tag:yaml.org,2002:null":
+        return
+    if not isinstance(node, yaml.MappingNode):
+        raise UserError(f"{path}:{node.start_mark.line + 1}: expected lines `key: value`")
+    seen: set[str] = set()
+    for key, value in node.value:
+        source = f"{path}:{key.start_mark.line + 1}"
+        name = _scalar(key, source)
+        if name in seen:
+            raise UserError(f"{source}: {name} is given twice")
+        seen.add(name)
+        yield name, value, source
+
+
+def _scalar(node: yaml.Node, source: str) -> str:
+    if not isinstance(node, yaml.ScalarNode):
+        raise UserError(f"{source}: expected one word")
+    return node.value
+
+
+def _construct(node: yaml.Node, source: str) -> Any:
+    try:
+        return yaml.SafeLoader("").construct_object(node, deep=True)
+    except (yaml.YAMLError, ValueError):
+        raise UserError(f"{source}: YAML cannot make a value of this") from None
+
+
+def _parse_override(text: str) -> Setting:
+    key, equals, value = text.partition("=")
+    if not equals:
+        raise UserError(f"{text!r} is not an override: write section.key=value")
+    return Setting(key, value, COMMAND_LINE)
+
+
+def _unknown(key: str, known: list[str]) -> str:
+    """The message for an unknown key, with the nearest valid name when there is one."""
+    leaf = key.rpartition(".")[2]
+    if any(name.startswith(f"{key}.") for name in known):
+        return f"{key} is a section: give {key}.KEY=value"
+    by_leaf = {name.split(".")[1]: name for name in known}
+    near = difflib.get_close_matches(leaf, by_leaf, n=1, cutoff=0.75)
+    nearest = ([name for name in known if name.split(".")[1] == leaf]
+               or [by_leaf[match] for match in near]
+               or difflib.get_close_matches(key, known, n=1))
+    hint = f"did you mean {nearest[0]}?" if nearest else "`python -m vid2vid_dist.config template` lists all"
+    return f"unknown key {key}: {hint}"
