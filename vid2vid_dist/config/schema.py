@@ -72,6 +72,7 @@ class DiscriminatorConfig:
     n_scales_temporal: int = opt(2, "temporal discriminators; scale s sees every n_frames_D**s-th frame", low=0, high=5)
     sparse_D: bool = opt(False, "temporal groups over every n_frames_D**s-th frame of the clip without overlap")
     add_face_disc: bool = opt(False, "one more discriminator on the face region (body pose input)")
+    face_marker: str = opt("densepose", "what marks the head in the input: DensePose's part index, or the colour of OpenPose's neck", choices=("densepose", "openpose"))
     frames_per_pass: int = opt(0, "frames that the image discriminator normalises together; 0 = the chunk", unit="frames", low=0, high=256)
 
 

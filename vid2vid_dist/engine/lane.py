@@ -1,0 +1,153 @@
+"""A lane: one clip (or a few that are normalised together) in flight, chunk after chunk.
+
+It holds everything that one chunk hands to the next of the same clip: the given frames that the next chunk
+looks back at, the last generated frames of every scale, and the temporal discriminators' past. Nothing
+crosses clips.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.data.clips import Frames, to_float
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.models.generator import GeneratedChunk
+from vid2vid_dist.models.labels import encode_labels
+from vid2vid_dist.models.temporal import TemporalPlan, temporal_plan
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """What the roles see of one chunk: B clips, T frames to generate, tG - 1 given frames before them."""
+
+    label_stack: Tensor  # (B, tG - 1 + T, Ca, H, W)
+    real_stack: Tensor  # (B, tG - 1 + T, 3, H, W) in [-1, 1]
+    n_past: int  # tG - 1
+    is_first: bool  # the clip starts with this chunk
+
+    @property
+    def labels(self) -> Tensor:
+        """(B, T, Ca, H, W) of the frames to generate."""
+        return self.label_stack[:, self.n_past :]
+
+    @property
+    def real(self) -> Tensor:
+        """(B, T, 3, H, W), what the generated frames should have been."""
+        return self.real_stack[:, self.n_past :]
+
+    @property
+    def real_prev(self) -> Tensor:
+        """(B, T, 3, H, W), the real frame before each of `real`."""
+        return self.real_stack[:, self.n_past - 1 : -1]
+
+
+@dataclass(frozen=True)
+class TemporalRow:
+    """Frames of a clip in a row, the buffer's first and then the chunk's: what temporal groups index into."""
+
+    real: Tensor  # (B, P + T, 3, H, W)
+    fake_past: Tensor  # (B, P, 3, H, W); the chunk's own frames carry gradients and are added by the role
+    flow: Tensor  # (B, P + T, 2, H, W) reference flow of each frame to the frame before it
+    plan: TemporalPlan
+
+
+class Lane:
+    """The state of one lane between two chunks; tensors lie on the rank's device, in the compute dtype."""
+
+    def __init__(self, cfg: Config, device: torch.device, dtype: torch.dtype) -> None:
+        self._cfg, self._device, self._dtype = cfg, device, dtype
+        self._n_past = cfg.generator.n_frames_G - 1
+        self._given: list[Frames] = []  # last tG - 1 frames of each clip, as decoded
+        self.n_seen = 0  # frames generated so far
+        self.history: list[Tensor] = []  # per scale (B, tG - 1, 3, h, w), coarsest first; empty at a clip's start
+        self._past: dict[str, Tensor] = {}  # "real", "fake", "flow": (B, P, ., H, W)
+
+    def feed(self, frames: list[Frames]) -> Chunk:
+        """The next chunk from newly decoded frames, one entry per clip.
+
+        The first time after the lane was made they begin with the tG - 1 given frames.
+        """
+        if self._given:
+            frames = [_join(given, new) for given, new in zip(self._given, frames, strict=True)]
+        self._given = [_last(f, self._n_past) for f in frames]
+        data = self._cfg.data
+        labels = self._stack([f.labels for f in frames])
+        instances = self._stack([f.instances for f in frames if f.instances is not None]) if data.use_instance else None
+        if not data.label_nc:
+            labels = to_float(labels, self._dtype)
+        return Chunk(
+            label_stack=encode_labels(labels, instances, data.label_nc, self._dtype),
+            real_stack=to_float(self._stack([f.images for f in frames if f.images is not None]), self._dtype),
+            n_past=self._n_past,
+            is_first=self.n_seen == 0,
+        )
+
+    def _stack(self, tensors: list[Tensor]) -> Tensor:
+        if len({t.shape for t in tensors}) > 1:
+            sizes = sorted({f"{t.shape[-1]}x{t.shape[-2]}" for t in tensors})
+            raise UserError(
+                f"clips of different size cannot share a lane ({', '.join(sizes)}): set parallel.batch_size=1, "
+                "or bring them to one size (data.resize_or_crop)"
+            )
+        return torch.stack(tensors).to(self._device, non_blocking=True)
+
+    def temporal_row(self, chunk: Chunk, flow: Tensor) -> TemporalRow:
+        """The row that this chunk's temporal groups are taken from; `flow` (B, T, 2, H, W) is its reference flow."""
+        disc = self._cfg.discriminator
+        plan = temporal_plan(
+            self.n_seen, chunk.real.shape[1], n_frames_D=disc.n_frames_D,
+            n_scales_temporal=disc.n_scales_temporal, sparse=disc.sparse_D,
+        )
+        past = self._past or {"real": chunk.real[:, :0], "fake": chunk.real[:, :0], "flow": flow[:, :0]}
+        return TemporalRow(
+            real=torch.cat([past["real"], chunk.real], dim=1),
+            fake_past=past["fake"],
+            flow=torch.cat([past["flow"], flow], dim=1),
+            plan=plan,
+        )
+
+    def previous_fake(self, chunk: Chunk, fake: Tensor) -> Tensor:
+        """(B, T, 3, H, W), the frame before each generated one: generated, or real at the start of a clip."""
+        before = chunk.real_prev[:, :1] if chunk.is_first else self.history[-1][:, -1:]
+        return torch.cat([before, fake[:, :-1]], dim=1).detach()
+
+    def keep(self, generated: GeneratedChunk, row: TemporalRow) -> None:
+        """Remember what the next chunk of the clip needs of this one."""
+        self.history = generated.history
+        self.n_seen += generated.fake.shape[1]
+        n = row.plan.keep
+        row_fake = torch.cat([row.fake_past, generated.fake.detach()], dim=1)
+        tail = {"real": row.real, "fake": row_fake, "flow": row.flow}
+        self._past = {name: t[:, t.shape[1] - n :].clone() for name, t in tail.items()}
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint must hold of a clip in flight; the given frames are decoded again."""
+        tensors = {f"history.{s}": t for s, t in enumerate(self.history)}
+        tensors |= {f"past.{name}": t for name, t in self._past.items()}
+        return tensors | {"n_seen": torch.tensor(self.n_seen)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take up what `state` gave; the frames fed next must begin with the given ones."""
+        self.n_seen = int(state["n_seen"])
+        self.history = [state[f"history.{s}"].to(self._device) for s in range(sum("history." in k for k in state))]
+        self._past = {k.removeprefix("past."): t.to(self._device) for k, t in state.items() if k.startswith("past.")}
+
+
+def _join(a: Frames, b: Frames) -> Frames:
+    def cat(x: Tensor | None, y: Tensor | None) -> Tensor | None:
+        return None if x is None or y is None else torch.cat([x, y])
+
+    return Frames(torch.cat([a.labels, b.labels]), cat(a.images, b.images), cat(a.instances, b.instances), a.names + b.names)
+
+
+def _last(frames: Frames, n: int) -> Frames:
+    return Frames(
+        frames.labels[-n:],
+        None if frames.images is None else frames.images[-n:],
+        None if frames.instances is None else frames.instances[-n:],
+        frames.names[-n:],
+    )

@@ -1,0 +1,248 @@
+"""The roles of a training step. Each knows how to run its own part on one rank, and nothing of the others.
+
+A discriminator runs its fake pass once and takes two gradients from it: of the generator's loss to the frames,
+and of its own loss to its weights. Losses are means over a lane; `share` is the lane's part of the step (its
+clips over all clips of the step), so that sums over lanes and ranks give the mean over clips.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from vid2vid_dist import losses
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.lane import Chunk, TemporalRow
+from vid2vid_dist.engine.optimizer import RoleEngine
+from vid2vid_dist.models.flow import FlowReference, ReferenceFlow
+from vid2vid_dist.models.generator import GeneratedChunk, Generator
+from vid2vid_dist.models.perceptual import PerceptualFeatures
+
+
+@dataclass
+class Judgement:
+    """What a role has to say about a lane's chunk.
+
+    `losses` by logged name (spec: losses 8), detached; gradients of the generator's loss with respect to the
+    generated tensors, of the same shape as those, None = no part in it.
+    """
+
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    fake: Tensor | None = None
+    raw: Tensor | None = None
+    flow: Tensor | None = None
+    weight: Tensor | None = None
+
+    def __iadd__(self, other: Judgement) -> Judgement:
+        self.losses |= other.losses
+        for name in ("fake", "raw", "flow", "weight"):
+            mine, new = getattr(self, name), getattr(other, name)
+            setattr(self, name, new if mine is None else mine if new is None else mine + new)
+        return self
+
+
+@dataclass
+class GeneratorRole:
+    """Makes the frames of a chunk and carries the judges' gradients back into its weights."""
+
+    cfg: Config
+    engine: RoleEngine
+
+    @property
+    def module(self) -> Generator:
+        assert isinstance(self.engine.module, Generator)
+        return self.engine.module
+
+    def generate(self, chunk: Chunk, history: list[Tensor], n_frames_bp: int, detach_coarse: bool) -> GeneratedChunk:
+        no_first_img = self.cfg.generator.no_first_img
+        if not history:
+            given = chunk.real_stack[:, : chunk.n_past]
+            history = self.module.start_history(torch.zeros_like(given) if no_first_img else given)
+        return self.module.generate(
+            chunk.label_stack, history, n_frames_bp=n_frames_bp,
+            raw_only=no_first_img and chunk.is_first, detach_coarse=detach_coarse,
+        )
+
+    def backward(self, generated: GeneratedChunk, verdict: Judgement, share: float) -> None:
+        # One backward through all frames of the chunk: with n_frames_bp > 1 their graphs hang together.
+        pairs = [(generated.fake, verdict.fake), (generated.raw, verdict.raw),
+                 (generated.flow, verdict.flow), (generated.weight, verdict.weight)]
+        surrogate = torch.stack([(x * g).sum() for x, g in pairs if x is not None and g is not None]).sum()
+        self.engine.backward(surrogate * share)
+
+
+@dataclass
+class ImageDiscriminatorRole:
+    """Judges single frames, the blended and the purely synthesised ones, given their labels; faces too."""
+
+    cfg: Config
+    engine: RoleEngine
+    face_engine: RoleEngine | None = None
+
+    def judge(self, chunk: Chunk, generated: GeneratedChunk, share: float) -> Judgement:
+        n_frames = generated.fake.shape[1]
+        per_pass = self.cfg.discriminator.frames_per_pass or n_frames
+        parts = []
+        for start in range(0, n_frames, per_pass):
+            these = slice(start, start + per_pass)
+            part = len(range(*these.indices(n_frames))) / n_frames
+            parts.append((part, self._judge_pass(chunk, generated, these, share * part)))
+        verdict = Judgement(losses={k: sum(p * j.losses[k] for p, j in parts) for k in parts[0][1].losses})  # type: ignore[misc]
+        verdict.fake = torch.cat([p * _filled(j.fake) for p, j in parts], dim=1)
+        verdict.raw = torch.cat([p * _filled(j.raw) for p, j in parts], dim=1)
+        return verdict
+
+    def _judge_pass(self, chunk: Chunk, generated: GeneratedChunk, these: slice, share: float) -> Judgement:
+        cfg, discriminate = self.cfg, self.engine.module
+        labels, real = chunk.labels[:, these].flatten(0, 1), chunk.real[:, these].flatten(0, 1)
+        fake = generated.fake[:, these].detach().requires_grad_()
+        same = generated.raw is generated.fake  # without flow both are one tensor: one pass, counted twice
+        raw = fake if same else generated.raw[:, these].detach().requires_grad_()
+
+        def scores(images: Tensor) -> losses.LayerOutputs:
+            return discriminate(torch.cat([labels, images], dim=1))
+
+        on_real = scores(real)
+        on_fake = scores(fake.flatten(0, 1))
+        on_raw = on_fake if same else scores(raw.flatten(0, 1))
+        terms = _two_sided(cfg, on_real, [on_fake, on_raw], ("G_GAN", "G_GAN_Feat", "D_real", "D_fake"))
+        # D_real stands twice in the total, once for each kind of fake frame (spec: losses 4).
+        terms["D_real"] = 2 * terms["D_real"]
+        g_loss = terms["G_GAN"] + terms["G_GAN_Feat"]
+        d_loss = 0.5 * (terms["D_fake"] + terms["D_real"])
+        if self.face_engine is not None:
+            terms |= self._face_terms(chunk, these, fake)
+            g_loss = g_loss + terms["G_f_GAN"] + terms["G_f_GAN_Feat"]
+        wanted = [fake] if same else [fake, raw]
+        gradients = torch.autograd.grad(g_loss, wanted, retain_graph=True)
+        self.engine.backward(d_loss * share)
+        if self.face_engine is not None and terms["D_f_fake"].requires_grad:
+            self.face_engine.backward(0.5 * (terms["D_f_fake"] + terms["D_f_real"]) * share)
+        return Judgement(_detached(terms), fake=gradients[0], raw=torch.zeros_like(fake) if same else gradients[1])
+
+    def _face_terms(self, chunk: Chunk, these: slice, fake: Tensor) -> dict[str, Tensor]:
+        assert self.face_engine is not None
+        labels = chunk.labels[:, these].flatten(0, 1)
+        names = ("G_f_GAN", "G_f_GAN_Feat", "D_f_real", "D_f_fake")
+        box = losses.face_box(labels, self.cfg.data.fineSize, self.cfg.discriminator.face_marker == "openpose")
+        if box is None:
+            return {name: labels.new_zeros(()) for name in names}
+
+        def scores(images: Tensor) -> losses.LayerOutputs:
+            assert self.face_engine is not None
+            return self.face_engine.module(torch.cat([box.crop(labels), box.crop(images)], dim=1))
+
+        on_real, on_fake = scores(chunk.real[:, these].flatten(0, 1)), scores(fake.flatten(0, 1))
+        terms = _two_sided(self.cfg, on_real, [on_fake], names)
+        for name in names[:2]:
+            terms[name] = losses.FACE_WEIGHT * terms[name]
+        return terms
+
+
+@dataclass
+class TemporalDiscriminatorRole:
+    """Judges groups of n_frames_D frames with the reference flow between them, at one temporal scale."""
+
+    cfg: Config
+    engine: RoleEngine
+    scale: int
+
+    def judge(self, row: TemporalRow, generated: GeneratedChunk, flow: FlowRole, share: float) -> Judgement:
+        groups = row.plan.scales[self.scale]
+        fake = generated.fake.detach().requires_grad_()
+        index = torch.tensor(groups.frames, device=fake.device)  # (groups, n_frames_D)
+        real_groups = row.real[:, index].flatten(0, 1)
+        fake_groups = torch.cat([row.fake_past, fake], dim=1)[:, index].flatten(0, 1)
+        pairs = torch.tensor(groups.flow_pairs, device=fake.device)  # (groups, n_frames_D - 1, 2)
+        if groups.skips_frames:
+            flows = flow.reference(row.real[:, pairs[..., 0]].flatten(0, 1), row.real[:, pairs[..., 1]].flatten(0, 1)).flow
+        else:
+            flows = row.flow[:, pairs[..., 0]].flatten(0, 1)
+        on_real = self.engine.module(losses.temporal_input(real_groups, flows))
+        on_fake = self.engine.module(losses.temporal_input(fake_groups, flows))
+        names = tuple(f"{name}{self.scale}" for name in ("G_T_GAN", "G_T_GAN_Feat", "D_T_real", "D_T_fake"))
+        terms = _two_sided(self.cfg, on_real, [on_fake], names)
+        gan, features, d_real, d_fake = (terms[name] for name in names)
+        (gradient,) = torch.autograd.grad(gan + features, fake, retain_graph=True)
+        self.engine.backward(0.5 * (d_fake + d_real) * share)
+        return Judgement(_detached(terms), fake=gradient)
+
+
+@dataclass
+class PerceptualRole:
+    """Compares frames with the real ones by the features of a frozen VGG19."""
+
+    cfg: Config
+    features: PerceptualFeatures
+
+    def judge(self, chunk: Chunk, generated: GeneratedChunk) -> Judgement:
+        fake = generated.fake.detach().requires_grad_()
+        raw = generated.raw.detach().requires_grad_()
+        with torch.no_grad():
+            of_real = self.features(chunk.real.flatten(0, 1))
+        loss = self.cfg.loss.lambda_feat * (
+            losses.perceptual_distance(self.features(fake.flatten(0, 1)), of_real)
+            + losses.perceptual_distance(self.features(raw.flatten(0, 1)), of_real)
+        )
+        of_fake, of_raw = torch.autograd.grad(loss, [fake, raw])
+        return Judgement({"G_VGG": loss.detach()}, fake=of_fake, raw=of_raw)
+
+
+@dataclass
+class FlowRole:
+    """Gives the reference flow and judges predicted flow and warped frames by it."""
+
+    cfg: Config
+    network: ReferenceFlow
+
+    def reference(self, current: Tensor, previous: Tensor) -> FlowReference:
+        """Reference flow of (..., 3, H, W) frames and its confidence, leading dimensions kept."""
+        return self.network(current, previous)
+
+    def judge(self, chunk: Chunk, generated: GeneratedChunk, previous_fake: Tensor, reference: FlowReference) -> Judgement:
+        cfg = self.cfg
+        conf, flow_ref = reference.confidence.flatten(0, 1), reference.flow.flatten(0, 1)
+        fake = generated.fake.detach().requires_grad_()
+        warped = losses.temporal_warp_loss(fake.flatten(0, 1), previous_fake.flatten(0, 1), flow_ref, conf, cfg.loss.lambda_T)
+        (of_fake,) = torch.autograd.grad(warped, fake)
+        verdict = Judgement({"G_Warp": warped.detach()}, fake=of_fake)
+        if generated.flow is None or generated.weight is None:
+            return verdict
+        flow = generated.flow.detach().requires_grad_()
+        weight = generated.weight.detach().requires_grad_()
+        terms = {
+            "F_Flow": losses.flow_loss(flow.flatten(0, 1), flow_ref, conf, cfg.loss.lambda_F, cfg.generator.n_scales_spatial),
+            "F_Warp": losses.flow_warp_loss(flow.flatten(0, 1), chunk.real_prev.flatten(0, 1), chunk.real.flatten(0, 1),
+                                            conf, cfg.loss.lambda_T),
+        }
+        (of_flow,) = torch.autograd.grad(terms["F_Flow"] + terms["F_Warp"], flow)
+        verdict += Judgement(_detached(terms), flow=of_flow)
+        if cfg.generator.no_first_img:
+            loss = losses.weight_loss(weight.flatten(0, 1), conf)
+            (of_weight,) = torch.autograd.grad(loss, weight)
+            verdict += Judgement({"W": loss.detach()}, weight=of_weight)
+        return verdict
+
+
+def _two_sided(cfg: Config, on_real: losses.LayerOutputs, on_fakes: list[losses.LayerOutputs],
+               names: tuple[str, ...]) -> dict[str, Tensor]:
+    """Generator's GAN and feature-matching terms and the discriminator's two, the fake ones summed over the passes."""
+    mode, disc, weight = cfg.loss.gan_mode, cfg.discriminator, cfg.loss.lambda_feat
+    terms = (
+        sum(losses.gan_loss(f, True, mode, for_generator=True) for f in on_fakes),
+        sum(losses.feature_matching(f, on_real, disc.num_D, disc.n_layers_D, weight) for f in on_fakes),
+        losses.gan_loss(on_real, True, mode),
+        sum(losses.gan_loss(f, False, mode) for f in on_fakes),
+    )
+    return dict(zip(names, terms, strict=True))  # type: ignore[arg-type]
+
+
+def _filled(gradient: Tensor | None) -> Tensor:
+    assert gradient is not None
+    return gradient
+
+
+def _detached(terms: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: term.detach() for name, term in terms.items()}

@@ -1,0 +1,110 @@
+"""One training step: what every role does to one chunk of every lane, and the updates that follow.
+
+All losses of a step use the weights from before it: every role accumulates gradients over the lanes, and only
+then do all of them step.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from vid2vid_dist.engine.lane import Chunk, Lane
+from vid2vid_dist.engine.optimizer import RoleEngine
+from vid2vid_dist.engine.roles import (
+    FlowRole,
+    GeneratorRole,
+    ImageDiscriminatorRole,
+    Judgement,
+    PerceptualRole,
+    TemporalDiscriminatorRole,
+)
+from vid2vid_dist.models.flow import FlowReference
+from vid2vid_dist.models.generator import GeneratedChunk
+from vid2vid_dist.models.temporal import temporal_plan
+
+
+@dataclass
+class Roles:
+    """Everybody who takes part in a step."""
+
+    generator: GeneratorRole
+    image: ImageDiscriminatorRole
+    temporal: list[TemporalDiscriminatorRole]  # by temporal scale
+    flow: FlowRole
+    perceptual: PerceptualRole | None
+
+    def engines(self) -> dict[str, RoleEngine]:
+        """Every trained role by name, in the order in which they step."""
+        found = {"generator": self.generator.engine, "image": self.image.engine}
+        if self.image.face_engine is not None:
+            found["face"] = self.image.face_engine
+        return found | {f"temporal_{role.scale}": role.engine for role in self.temporal}
+
+
+@dataclass
+class LaneWork:
+    """One lane's part in a step: its chunk, and the lane's clips over all clips of the step."""
+
+    lane: Lane
+    chunk: Chunk
+    share: float
+
+
+@dataclass
+class StepResult:
+    """Losses of this rank's lanes, weighted by their shares: summed over the ranks they are means over clips."""
+
+    losses: dict[str, Tensor] = field(default_factory=dict)
+    last: tuple[Chunk, GeneratedChunk, FlowReference] | None = None  # of this rank's last lane, for pictures
+
+
+def train_step(roles: Roles, work: list[LaneWork], active: list[str], n_frames_bp: int, detach_coarse: bool) -> StepResult:
+    """Run one step. `active` names the trained roles that have something to judge in it, the same on all ranks.
+
+    A rank without work (its lanes rest) still takes part in the reductions.
+    """
+    result = StepResult()
+    engines = [engine for name, engine in roles.engines().items() if name in active]
+    with ExitStack() as accumulating:
+        for engine in engines:
+            accumulating.enter_context(engine.accumulate())
+        for item in work:
+            generated = roles.generator.generate(item.chunk, item.lane.history, n_frames_bp, detach_coarse)
+            with torch.no_grad():
+                reference = roles.flow.reference(item.chunk.real, item.chunk.real_prev)
+            verdict = judge(roles, item, generated, reference)
+            roles.generator.backward(generated, verdict, item.share)
+            for name, loss in verdict.losses.items():
+                result.losses[name] = result.losses.get(name, loss.new_zeros(())) + item.share * loss
+            result.last = (item.chunk, generated, reference)
+    for engine in engines:
+        engine.step()
+    return result
+
+
+def judge(roles: Roles, item: LaneWork, generated: GeneratedChunk, reference: FlowReference) -> Judgement:
+    """Every judge's losses and gradients for one lane's chunk; the discriminators accumulate their own gradients."""
+    lane, chunk, share = item.lane, item.chunk, item.share
+    verdict = roles.image.judge(chunk, generated, share)
+    if roles.perceptual is not None:
+        verdict += roles.perceptual.judge(chunk, generated)
+    verdict += roles.flow.judge(chunk, generated, lane.previous_fake(chunk, generated.fake), reference)
+    row = lane.temporal_row(chunk, reference.flow)
+    for role in roles.temporal:
+        if row.plan.scales[role.scale].frames:
+            verdict += role.judge(row, generated, roles.flow, share)
+    lane.keep(generated, row)
+    return verdict
+
+
+def active_roles(roles: Roles, n_seen: int, chunk_frames: int) -> list[str]:
+    """Names of the trained roles that take part in a step whose lanes have generated `n_seen` frames each."""
+    disc = roles.generator.cfg.discriminator
+    plan = temporal_plan(n_seen, chunk_frames, n_frames_D=disc.n_frames_D,
+                         n_scales_temporal=disc.n_scales_temporal, sparse=disc.sparse_D)
+    resting = {f"temporal_{s}" for s, groups in enumerate(plan.scales) if not groups.frames}
+    return [name for name in roles.engines() if name not in resting]

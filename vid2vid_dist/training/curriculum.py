@@ -1,0 +1,83 @@
+"""What holds in which epoch: clip length, chunk length, gradient reach, trained scales, learning rates.
+
+A pure function of (configuration, epoch, longest video), so that a resumed run continues exactly where it was
+and nothing of it has to be saved (spec: training_schedule 5, losses 7).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.errors import UserError
+
+LONGEST_CLIP = 128  # frames, given ones included; the original's cap
+
+
+@dataclass(frozen=True)
+class Phase:
+    """The values in force during one epoch (epochs count from 1)."""
+
+    n_frames_total: int  # generated frames that a clip may have; a short video gives fewer
+    chunk_frames: int  # generated frames per optimiser step, T
+    n_frames_bp: int  # previous frames are detached at every so many frames of a chunk
+    train_all_scales: bool  # False: only the finest scale of the generator is trained
+    lr_generator: float
+    lr_discriminator: float  # image and face discriminator
+    lr_temporal: float  # never decays, as in all published results
+    beta1_generator: float
+    beta1_discriminator: float
+
+
+def n_epochs(cfg: Config) -> int:
+    return cfg.schedule.niter + cfg.schedule.niter_decay
+
+
+def phase(cfg: Config, epoch: int, longest: int) -> Phase:
+    """The phase of an epoch in 1..n_epochs; `longest` is the number of frames of the longest video."""
+    schedule, optim = cfg.schedule, cfg.optim
+    cap = min(LONGEST_CLIP, longest) - (cfg.generator.n_frames_G - 1)
+    n_frames_total, n_frames_bp = schedule.n_frames_total, 1
+    per_slot = min(schedule.max_frames_per_rank, schedule.n_frames_total // schedule.n_generator_slots)
+    for doubling in range(1, (epoch - 1) // schedule.niter_step + 1):
+        if n_frames_total < cap:
+            n_frames_total = min(cap, schedule.n_frames_total * 2**doubling)
+        chunk = per_slot * schedule.n_generator_slots
+        if n_frames_bp < chunk:  # reach divides the chunk as it was before it grew: the original's order
+            n_frames_bp = chunk // math.ceil(chunk / min(schedule.max_frames_backpropagate, 2**doubling))
+        per_slot = min(2 * per_slot, schedule.max_frames_per_rank)
+
+    past_fix = epoch > schedule.niter_fix_global
+    switched = cfg.generator.n_scales_spatial > 1 and schedule.niter_fix_global > 0 and past_fix
+    decays = max(0, epoch - 1 - schedule.niter)  # the first decay comes at the end of epoch niter + 1
+    lr = optim.lr * (1 - decays / schedule.niter_decay) if decays else optim.lr
+    two_rates = optim.TTUR and not decays  # the first decay ends the two rates
+    return Phase(
+        n_frames_total=n_frames_total,
+        chunk_frames=per_slot * schedule.n_generator_slots,
+        n_frames_bp=n_frames_bp,
+        train_all_scales=cfg.generator.n_scales_spatial == 1 or past_fix,
+        lr_generator=lr / 2 if two_rates and not switched else lr,
+        lr_discriminator=lr * 2 if two_rates else lr,
+        lr_temporal=optim.lr,
+        beta1_generator=0.0 if optim.TTUR and not switched else optim.beta1,
+        beta1_discriminator=0.0 if optim.TTUR else optim.beta1,
+    )
+
+
+def check_clip_lengths(cfg: Config, video_frames: dict[str, int]) -> None:
+    """Refuse, before training, a video that is too short for a chunk of any coming epoch.
+
+    `video_frames`: frames per video name. Raises `UserError` naming the first such video.
+    """
+    longest = max(video_frames.values())
+    for epoch in range(1, n_epochs(cfg) + 1):
+        needed = phase(cfg, epoch, longest).chunk_frames + cfg.generator.n_frames_G - 1
+        for name, frames in video_frames.items():
+            if frames < needed:
+                raise UserError(
+                    f"video {name} has {frames} frames, but from epoch {epoch} on a chunk needs {needed} "
+                    f"(n_frames_G - 1 given + n_generator_slots x frames per slot): lower "
+                    f"schedule.max_frames_per_rank or schedule.n_generator_slots, or leave the video out"
+                )
