@@ -1,0 +1,106 @@
+"""Image-only generators that make the first frame of a video (pix2pixHD; spec: networks 6).
+
+They read the encoded labels of one frame and know no past. All use instance norm.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from vid2vid_dist.models.blocks import (
+    channel_widths,
+    conv7,
+    decoder,
+    down,
+    encoder,
+    halve,
+    init_weights,
+    resnet_blocks,
+    stem,
+    up,
+)
+
+NORM = "instance"
+MAX_CHANNELS = 1024
+
+
+def _body(in_channels: int, ngf: int, n_downsample: int, n_blocks: int) -> list[nn.Module]:
+    width = channel_widths(ngf, n_downsample, MAX_CHANNELS)[-1]
+    return [*encoder(in_channels, ngf, n_downsample, NORM, MAX_CHANNELS),
+            *resnet_blocks(width, n_blocks, NORM),
+            *decoder(ngf, n_downsample, NORM, MAX_CHANNELS)]
+
+
+class GlobalGenerator(nn.Module):
+    """Encoder, residual blocks, decoder."""
+
+    def __init__(self, in_channels: int, ngf: int = 64, n_downsample: int = 3, n_blocks: int = 9) -> None:
+        super().__init__()
+        body = _body(in_channels, ngf, n_downsample, n_blocks)
+        self.model = nn.Sequential(*body, *conv7(ngf, 3), nn.Tanh())
+        init_weights(self)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, 3, H, W) in [-1, 1]; sides must be multiples of 2**n_downsample."""
+        return self.model(labels)
+
+
+class LocalEnhancer(nn.Module):
+    """A global generator at reduced size, and finer networks that refine its features, one per doubling."""
+
+    def __init__(self, in_channels: int, ngf: int = 32, n_downsample: int = 4, n_blocks: int = 9,
+                 n_local_enhancers: int = 1, n_blocks_local: int = 3) -> None:
+        super().__init__()
+        self.n_local_enhancers = n_local_enhancers
+        self.model = nn.Sequential(*_body(in_channels, ngf * 2**n_local_enhancers, n_downsample, n_blocks))
+        for level in range(1, n_local_enhancers + 1):
+            width = ngf * 2 ** (n_local_enhancers - level)
+            encode = [*stem(in_channels, width, NORM), *down(width, 2 * width, NORM)]
+            refine = [*resnet_blocks(2 * width, n_blocks_local, NORM), *up(2 * width, width, NORM)]
+            if level == n_local_enhancers:
+                refine += [*conv7(width, 3), nn.Tanh()]
+            self.add_module(f"model{level}_1", nn.Sequential(*encode))
+            self.add_module(f"model{level}_2", nn.Sequential(*refine))
+        init_weights(self)
+
+    def forward(self, labels: Tensor) -> Tensor:
+        """(N, C, H, W) to (N, 3, H, W) in [-1, 1]."""
+        levels = [labels]
+        for _ in range(self.n_local_enhancers):
+            levels.insert(0, halve(levels[0]))
+        out = self.model(levels[0])
+        for level in range(1, self.n_local_enhancers + 1):
+            encode, refine = self.get_submodule(f"model{level}_1"), self.get_submodule(f"model{level}_2")
+            out = refine(encode(levels[level]) + out)
+        return out
+
+
+class GlobalWithFeatures(nn.Module):
+    """A global generator that is also given a feature map, which says how the parts of the image look.
+
+    The features join at the input, twice at the coarsest size, and before the last convolution.
+    """
+
+    def __init__(self, in_channels: int, n_features: int, ngf: int = 64, n_downsample: int = 3,
+                 n_blocks: int = 9) -> None:
+        super().__init__()
+        self.n_downsample = n_downsample
+        width = channel_widths(ngf, n_downsample, MAX_CHANNELS)[-1]
+        self.model_downsample = nn.Sequential(
+            *encoder(in_channels + n_features, ngf, n_downsample, NORM, MAX_CHANNELS))
+        self.model_resnet = nn.Sequential(*resnet_blocks(width + n_features, n_blocks, NORM))
+        self.model_upsample = nn.Sequential(
+            *decoder(ngf, n_downsample, NORM, MAX_CHANNELS, in_channels=width + 2 * n_features))
+        self.model_upsample_conv = nn.Sequential(*conv7(ngf + n_features, 3), nn.Tanh())
+        init_weights(self)
+
+    def forward(self, labels: Tensor, features: Tensor) -> Tensor:
+        """Labels (N, C, H, W) and features (N, n_features, H, W) to (N, 3, H, W) in [-1, 1]."""
+        coarse = features
+        for _ in range(self.n_downsample):
+            coarse = halve(coarse)
+        x = self.model_downsample(torch.cat([labels, features], dim=1))
+        x = self.model_resnet(torch.cat([x, coarse], dim=1))
+        x = self.model_upsample(torch.cat([x, coarse], dim=1))
+        return self.model_upsample_conv(torch.cat([x, features], dim=1))
