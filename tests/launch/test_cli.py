@@ -36,7 +36,7 @@ def test_user_error_is_one_line_and_status_2(capsys: pytest.CaptureFixture) -> N
         2, "error: no shards: run `make shards`\n")
 
 
-def test_one_of_several_ranks_says_which(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rank_says_which_it_is(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WORLD_SIZE", "2")
     monkeypatch.setenv("RANK", "1")
     assert end(fail(UserError("bad")), capsys) == (2, "[rank 1] error: bad\n")
