@@ -1,0 +1,63 @@
+# Everything one does with this project. `make` alone lists it.
+
+PYTHON ?= python3
+GOLDEN ?= ../shared/golden
+FRAMES ?= ../shared/cityscapes_example
+CORES := $(shell getconf _NPROCESSORS_ONLN)
+BIN := .venv/bin
+READY := .venv/.ready
+DEMO := runs/demo
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo toy shards test lint type parity bench clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY) ## make .venv and install everything into it (by itself before any other target)
+
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "error: Python 3.11 or newer is needed: make setup PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' 2>/dev/null || { \
+	  echo "error: $(PYTHON) has no venv module: apt-get install python3-venv (Debian, Ubuntu)" >&2; exit 1; }
+	@echo "setup: installing into .venv (some minutes the first time)"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+demo: shards ## toy street from nothing: shards, training on 2 ranks, video, page (under 10 minutes on 2 cores)
+	@echo "demo: training $(DEMO) on 2 ranks"
+	@OMP_NUM_THREADS=$$(( $(CORES) > 1 ? $(CORES) / 2 : 1 )) \
+	  $(BIN)/torchrun --standalone --nproc_per_node 2 launch/train.py configs/toy/demo.yaml
+	@echo "demo: generating the test videos"
+	@$(BIN)/python launch/generate.py $(DEMO) --out $(DEMO)/results/demo
+	@echo "training:  file://$(CURDIR)/$(DEMO)/web/index.html"
+	@echo "results:   file://$(CURDIR)/$(DEMO)/results/demo/index.html"
+
+toy: $(READY) ## render the toy street set into data/toy_street
+	@$(BIN)/python -m tools.make_toy_dataset
+
+shards: $(READY) ## pack raw folders: SRC=folder OUT=folder [SIZE=width] [LABEL_NC=n]; bare: the toy street
+	@$(BIN)/python -m tools.make_shards $(SRC) $(OUT) $(if $(SIZE),--size $(SIZE)) $(if $(LABEL_NC),--label-nc $(LABEL_NC))
+
+test: $(READY) ## run the tests (a selection: make test TESTS=tests/data)
+	@GOLDEN=$(GOLDEN) FRAMES=$(FRAMES) $(BIN)/python -m pytest -q -n $$(( $(CORES) < 4 ? $(CORES) : 4 )) $(TESTS)
+
+lint: $(READY) ## ruff
+	@$(BIN)/ruff check .
+
+type: $(READY) ## mypy
+	@$(BIN)/mypy
+
+parity: $(READY) ## compare with the original's numbers: [GOLDEN=folder] [FRAMES=folder] [ONLY=kind/name]
+	@$(BIN)/python -m tools.parity --golden $(GOLDEN) --frames $(FRAMES) $(if $(ONLY),--only $(ONLY))
+
+bench: $(READY) ## measure this machine: seconds per training step and per generated frame
+	@$(BIN)/python -m tools.bench
+
+clean: ## remove caches and the toy set (runs, your shards and .venv stay)
+	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build data/toy_street data/shards/toy_street
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+	@echo "clean: caches and the toy set are gone"
