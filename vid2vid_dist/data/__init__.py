@@ -1,0 +1,1 @@
+"""From raw folders to shards to clips to the frames that one task needs."""

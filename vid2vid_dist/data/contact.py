@@ -1,0 +1,58 @@
+"""The contact sheet of a shard folder: what one looks at before training on it."""
+
+from __future__ import annotations
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from vid2vid_dist.data.geometry import Geometry
+from vid2vid_dist.data.images import decode
+from vid2vid_dist.data.index import ShardIndex
+from vid2vid_dist.data.palette import label_colors
+
+MAX_ROWS = 16
+CELL_WIDTH = 240
+CAPTION = 18
+
+
+def contact_sheet(index: ShardIndex) -> Image.Image:
+    """One row per video (the first ones): label colours, image and instance edges of two of its frames."""
+    modalities = [m for m in ("labels", "images", "instances") if index.has(m)]
+    rows = [_row(index, number, modalities) for number in range(min(len(index.videos), MAX_ROWS))]
+    sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)))
+    top = 0
+    for row in rows:
+        sheet.paste(row, (0, top))
+        top += row.height
+    return sheet
+
+
+def _row(index: ShardIndex, number: int, modalities: list[str]) -> Image.Image:
+    video = index.videos[number]
+    size = CELL_WIDTH, max(1, round(CELL_WIDTH * video.size[1] / video.size[0]))
+    frames = sorted({0, len(video.frames) // 2})
+    row = Image.new("RGB", (2 * len(modalities) * CELL_WIDTH, size[1] + CAPTION), "white")
+    caption = f"{video.name}   {video.size[0]}x{video.size[1]}, {len(video.frames)} frames: " + ", ".join(
+        video.frames[frame] for frame in frames)
+    ImageDraw.Draw(row).text((4, 2), caption, "black", ImageFont.load_default(12))
+    for i, frame in enumerate(frames):
+        for j, modality in enumerate(modalities):
+            where = index.where(number, modality, frame)
+            image = decode(index.read(number, modality, frame), modality, where)
+            array = Geometry(size, (0, 0), (0, 0), flip=False).apply(image)
+            cell = Image.fromarray(np.ascontiguousarray(_picture(array, modality)))
+            row.paste(cell, ((i * len(modalities) + j) * CELL_WIDTH, CAPTION))
+    return row
+
+
+def _picture(array: np.ndarray, modality: str) -> np.ndarray:
+    """(C, H, W) of one modality -> (H, W, 3) uint8 to look at."""
+    if array.shape[0] == 3:
+        return array.transpose(1, 2, 0)
+    ids = array[0]
+    if modality == "labels":
+        return label_colors(35 if ids.max() < 35 else 256)[np.minimum(ids, 255)]
+    edges = np.zeros(ids.shape, bool)
+    edges[:, 1:] |= ids[:, 1:] != ids[:, :-1]
+    edges[1:] |= ids[1:] != ids[:-1]
+    return np.repeat(np.where(edges, 255, 40).astype(np.uint8)[..., None], 3, axis=2)

@@ -1,0 +1,123 @@
+"""Scale, crop and flip of a frame (spec: data 3): drawn once per clip, shared by all its frames.
+
+Sizes are (width, height) in pixels. Rounding is Python's (half to even), as in the original.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image
+
+from vid2vid_dist.config.schema import DataConfig
+from vid2vid_dist.data.images import to_array
+from vid2vid_dist.data.sampling import pick
+
+Size = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The four random numbers of a clip: crop_x from N(0, 1), the others uniform in [0, 1)."""
+
+    scale: float
+    crop_x: float
+    crop_y: float
+    flip: float
+
+
+MIDDLE = Draws(scale=0.5, crop_x=0.0, crop_y=0.5, flip=0.0)
+"""No chance: the middle of every range, not flipped."""
+
+
+def draw(rng: np.random.Generator) -> Draws:
+    """All four numbers, whatever the mode needs: a change of mode leaves the others as they are."""
+    return Draws(rng.random(), rng.standard_normal(), rng.random(), rng.random())
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Resize to `new_size`, then cut the box (crop_pos, crop_size) clipped to the image, then mirror.
+
+    A crop_size of (0, 0) means no crop.
+    """
+
+    new_size: Size
+    crop_size: Size
+    crop_pos: Size
+    flip: bool
+
+    @property
+    def box(self) -> tuple[int, int, int, int]:
+        """What is left of the resized image: left, top, right, bottom."""
+        (width, height), (crop_w, crop_h), (x, y) = self.new_size, self.crop_size, self.crop_pos
+        if not (crop_w and crop_h):
+            return 0, 0, width, height
+        return x, y, min(x + crop_w, width), min(y + crop_h, height)
+
+    @property
+    def size(self) -> Size:
+        """Width and height of the frames that the networks see."""
+        left, top, right, bottom = self.box
+        return right - left, bottom - top
+
+    def apply(self, image: Image.Image) -> np.ndarray:
+        """(3, H, W) uint8 of an RGB image (bicubic) or (1, H, W) ids of an id map (nearest)."""
+        method = Image.Resampling.BICUBIC if image.mode == "RGB" else Image.Resampling.NEAREST
+        array = to_array(image.resize(self.new_size, method))
+        left, top, right, bottom = self.box
+        array = array[:, top:bottom, left:right]
+        return np.ascontiguousarray(array[:, :, ::-1] if self.flip else array)
+
+
+def clip_geometry(size: Size, data: DataConfig, draws: Draws, may_flip: bool = True) -> Geometry:
+    """The geometry of a clip whose frames have `size`. The mode is read by substring, as in the original."""
+    mode = data.resize_or_crop
+    new_size = target_size(size, mode, data.loadSize, data.fineSize, draws.scale)
+    flip = draws.flip > 0.5 and may_flip and not data.no_flip
+    if "crop" not in mode and "scaledCrop" not in mode:
+        return Geometry(_rounded(new_size, 32), (0, 0), (0, 0), flip)
+    crop_size = _rounded(_crop_size(size, mode, data.fineSize), 32)
+    return Geometry(new_size, crop_size, _crop_pos(new_size, crop_size, draws), flip)
+
+
+def target_size(size: Size, mode: str, load_size: int, fine_size: int, u_scale: float) -> Size:
+    """The scaled size before a crop, rounded to multiples of 4."""
+    width, height = size
+    if "resize" in mode:
+        size = load_size, load_size
+    elif "scaleWidth" in mode:
+        size = load_size, load_size * height // width
+    elif "scaleHeight" in mode:
+        size = load_size * width // height, load_size
+    elif "randomScaleWidth" in mode:
+        drawn = fine_size + pick(u_scale, load_size + 2 - fine_size)
+        size = drawn, drawn * height // width
+    elif "randomScaleHeight" in mode:
+        drawn = fine_size + pick(u_scale, load_size + 2 - fine_size)
+        size = drawn * width // height, drawn
+    return _rounded(size, 4)
+
+
+def _crop_size(size: Size, mode: str, fine_size: int) -> Size:
+    width, height = size
+    if "crop" in mode:
+        return fine_size, fine_size
+    if "Width" in mode:
+        return fine_size, fine_size * height // width
+    return fine_size * width // height, fine_size
+
+
+def _crop_pos(new_size: Size, crop_size: Size, draws: Draws) -> Size:
+    """Gaussian around the centre in x, uniform near the top in y."""
+    spare_x, spare_y = (max(0, new - crop) for new, crop in zip(new_size, crop_size, strict=True))
+    span = spare_x // 2
+    x = min(max(int(draws.crop_x * span / 3 + span), 0), 2 * span)
+    y = pick(draws.crop_y, min(spare_y, new_size[1] // 8) + 1)
+    return x, y
+
+
+def _rounded(size: Size, multiple: int) -> Size:
+    width, height = (max(1, round(n / multiple)) * multiple for n in size)
+    return width, height
