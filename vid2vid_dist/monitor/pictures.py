@@ -13,21 +13,23 @@ from torch import Tensor
 
 CITYSCAPES_IDS = np.array([
     (0, 0, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0), (111, 74, 0), (81, 0, 81),
-    (128, 64, 128), (244, 35, 232), (250, 170, 160), (230, 150, 140), (70, 70, 70), (102, 102, 156), (190, 153, 153),
-    (180, 165, 180), (150, 100, 100), (150, 120, 90), (153, 153, 153), (153, 153, 153), (250, 170, 30), (220, 220, 0),
-    (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70),
-    (0, 60, 100), (0, 0, 90), (0, 0, 110), (0, 80, 100), (0, 0, 230), (119, 11, 32), (0, 0, 142),
+    (128, 64, 128), (244, 35, 232), (250, 170, 160), (230, 150, 140), (70, 70, 70), (102, 102, 156),
+    (190, 153, 153), (180, 165, 180), (150, 100, 100), (150, 120, 90), (153, 153, 153), (153, 153, 153),
+    (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60),
+    (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 0, 90), (0, 0, 110),
+    (0, 80, 100), (0, 0, 230), (119, 11, 32), (0, 0, 142),
 ], dtype=np.uint8)  # fmt: skip
 
 CITYSCAPES_TRAIN_IDS = np.array([
-    (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153), (250, 170, 30),
-    (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142),
-    (0, 0, 70), (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32), (0, 0, 0),
+    (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153),
+    (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60),
+    (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 80, 100), (0, 0, 230),
+    (119, 11, 32), (0, 0, 0),
 ], dtype=np.uint8)  # fmt: skip
 
 
 def label_colors(n: int) -> np.ndarray:
-    """The colours `(n, 3)` of n label classes: Cityscapes' for 35 (ids) and 20 (train ids), else PASCAL's way."""
+    """The colours `(n, 3)` of n classes: Cityscapes' for 35 (ids) and 20 (train ids), else PASCAL's way."""
     if n == len(CITYSCAPES_IDS):
         return CITYSCAPES_IDS
     if n == len(CITYSCAPES_TRAIN_IDS):
@@ -59,14 +61,14 @@ def unit_pictures(maps: Tensor) -> np.ndarray:
 
 
 def flow_scale(*flows: Tensor | None) -> float:
-    """The largest motion in pixels of some flows `(T, 2, H, W)`: one scale makes their pictures comparable."""
+    """The largest motion, in pixels, of some flows `(T, 2, H, W)`: on one scale they can be compared."""
     return max((float(flow.float().norm(dim=1).max()) for flow in flows if flow is not None), default=0.0)
 
 
 def flow_pictures(flow: Tensor, scale: float) -> np.ndarray:
-    """Flow `(T, 2, H, W)` in pixels: the direction is the hue (right = red), the speed / `scale` the brightness.
+    """Flow `(T, 2, H, W)` in pixels: direction as hue (right is red), magnitude / `scale` as brightness.
 
-    The original stretched every frame on its own; a scale in pixels keeps the frames of a clip comparable.
+    The original stretches every frame by itself; one scale in pixels keeps the frames of a clip comparable.
     """
     x, y = np.moveaxis(flow.float().numpy(), 1, 0)
     hue = np.degrees(np.arctan2(y, x)) % 360

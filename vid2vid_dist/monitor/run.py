@@ -1,65 +1,148 @@
-"""The face of the monitor: what a training run reports, and where it goes."""
+"""The monitor of a training run: everything that is reported goes through here to where it is looked at."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import logging
+import resource
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from torch import Tensor
+import numpy as np
+from PIL import Image
 
 from vid2vid_dist.config.schema import Config
+from vid2vid_dist.monitor.console import StepConsole
 from vid2vid_dist.monitor.gpu import GpuReading
+from vid2vid_dist.monitor.metrics import MetricsLog, read_journal
+from vid2vid_dist.monitor.page import write_training_page
+from vid2vid_dist.monitor.pictures import (
+    colorize_labels,
+    flow_pictures,
+    flow_scale,
+    image_pictures,
+    tile,
+    unit_pictures,
+)
+from vid2vid_dist.monitor.report import Sample, StepReport
+from vid2vid_dist.monitor.tensorboard import TensorBoardLog
+from vid2vid_dist.monitor.video import write_video
 
+log = logging.getLogger(__name__)
 
-@dataclass(frozen=True)
-class StepReport:
-    """One interval of training, `steps` optimiser steps long, ending with optimiser step `step`."""
-
-    step: int
-    epoch: int
-    steps: int  # optimiser steps since the last report
-    seconds: float  # wall time since the last report
-    loader_wait: float  # seconds of them that were spent waiting for data
-    frames: int  # generated since the last report, all ranks together
-    losses: dict[str, float]
-    lr: dict[str, float]
-    eta: float | None  # seconds to the end of the stage, None = unknown
-    n_frames_total: int  # generated frames per clip at present
-    chunk_frames: int  # generated frames per step and clip at present
-
-
-@dataclass(frozen=True)
-class Sample:
-    """The T generated frames of one clip, float tensors on the CPU. Images and labels lie in [-1, 1]."""
-
-    labels: Tensor  # (T, 1, H, W) class ids, or (T, C, H, W) image when data.label_nc is 0
-    fake: Tensor  # (T, 3, H, W)
-    raw: Tensor  # (T, 3, H, W)
-    real: Tensor  # (T, 3, H, W)
-    flow: Tensor | None = None  # (T, 2, H, W) pixels, x first
-    weight: Tensor | None = None  # (T, 1, H, W) in [0, 1]
-    flow_ref: Tensor | None = None  # (T, 2, H, W) pixels
-    conf_ref: Tensor | None = None  # (T, 1, H, W) in [0, 1]
+CLIP_FPS = 8  # slow enough to see single frames
+PANEL_WIDTH = 512  # pixels; wider panels are reduced
 
 
 class RunMonitor:
-    """Console, metrics.jsonl, TensorBoard and web page of one run. Ranks other than 0 write nothing."""
+    """Console, metrics.jsonl, TensorBoard and web page of one run. Only rank 0 prints and writes.
+
+    A run that is resumed goes on in the same files.
+    """
 
     def __init__(self, run_dir: Path, cfg: Config, rank: int, world_size: int) -> None:
-        raise NotImplementedError
+        self._cfg = cfg
+        self._run_dir = run_dir
+        self._web_dir = run_dir / "web"
+        self._active = rank == 0
+        if not self._active:
+            return
+        self._console = StepConsole()
+        self._metrics = MetricsLog(run_dir)
+        self._tensorboard = TensorBoardLog(run_dir) if cfg.monitor.tensorboard else None
+        self._web_dir.mkdir(parents=True, exist_ok=True)
+        self._write_page("running")
+        log.info("%d %s; page: %s", world_size, "ranks" if world_size > 1 else "rank",
+                 (self._web_dir / "index.html").absolute().as_uri())
 
-    def report(self, report: StepReport, gpus: list[GpuReading | None]) -> None:
-        """One line on the console, one record in metrics.jsonl, TensorBoard scalars; gpus by rank."""
-        raise NotImplementedError
+    def report(self, report: StepReport, gpus: Sequence[GpuReading | None]) -> None:
+        """One line on the console, one record in metrics.jsonl, TensorBoard scalars. `gpus` go by rank."""
+        if not self._active:
+            return
+        self._console.print(report, _memory(gpus))
+        speed = {
+            "frames_per_second": report.frames_per_second,
+            "seconds_per_step": report.seconds_per_step,
+            "loader_share": report.loader_share,
+        }
+        self._metrics.write(asdict(report) | speed | {"gpus": [gpu and asdict(gpu) for gpu in gpus]})
+        if self._tensorboard:
+            scalars = {f"loss/{name}": value for name, value in report.losses.items()}
+            scalars |= {f"lr/{name}": value for name, value in report.lr.items()}
+            scalars |= {f"speed/{name}": value for name, value in speed.items()}
+            scalars |= {"curriculum/n_frames_total": report.n_frames_total,
+                        "curriculum/chunk_frames": report.chunk_frames, "curriculum/epoch": report.epoch}
+            for rank, gpu in enumerate(gpus):
+                figures = asdict(gpu) if gpu else {}
+                scalars |= {f"gpu{rank}/{k}": v for k, v in figures.items() if isinstance(v, (int, float))}
+            self._tensorboard.scalars(report.step, scalars)
 
     def sample(self, step: int, sample: Sample) -> None:
-        """Pictures and a video of one clip on the run's page and in TensorBoard."""
-        raise NotImplementedError
+        """Pictures and a video of one clip, on the run's page and in TensorBoard."""
+        if not self._active:
+            return
+        panels = sample_panels(sample, self._cfg.data.label_nc)
+        frames = _reduced(tile(list(panels.values())), panels["fake"].shape[2])
+        folder = f"media/step_{step:08d}"
+        (self._web_dir / folder).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(frames[0]).save(self._web_dir / folder / "first.png")
+        if len(frames) > 1:
+            write_video(self._web_dir / folder / "clip.mp4", frames, CLIP_FPS)
+        l1 = float((sample.fake - sample.real).abs().mean())
+        self._metrics.write(
+            {"step": step, "sample": folder, "panels": list(panels), "frames": len(frames), "l1": l1}
+        )
+        self._write_page("running")
+        if self._tensorboard:
+            for name, pictures in panels.items():
+                self._tensorboard.image(step, f"sample/{name}", pictures[-1])
+            self._tensorboard.clip(step, "clip/fake", panels["fake"], CLIP_FPS)
 
     def event(self, message: str) -> None:
         """A line that is worth keeping: on the console and in metrics.jsonl."""
-        raise NotImplementedError
+        if self._active:
+            log.info("%s", message)
+            self._metrics.write({"event": message})
 
     def close(self, outcome: str = "finished") -> None:
-        """Write the page a last time, with the outcome on it; it no longer reloads itself."""
-        raise NotImplementedError
+        """Write the page a last time with the outcome on it; from then on it no longer reloads itself."""
+        if not self._active:
+            return
+        self._metrics.close()
+        self._write_page(outcome)
+        if self._tensorboard:
+            self._tensorboard.close()
+
+    def _write_page(self, state: str) -> None:
+        write_training_page(self._web_dir, self._cfg, read_journal(self._run_dir), state)
+
+
+def sample_panels(sample: Sample, label_nc: int) -> dict[str, np.ndarray]:
+    """The pictures `(T, H, W, 3)` of a sample by name, in the order in which they are shown."""
+    labels = colorize_labels(sample.labels, label_nc) if label_nc else image_pictures(sample.labels)
+    panels = {"label": labels, "fake": image_pictures(sample.fake), "real": image_pictures(sample.real),
+              "raw": image_pictures(sample.raw)}
+    scale = flow_scale(sample.flow, sample.flow_ref)
+    if sample.flow is not None:
+        panels["flow"] = flow_pictures(sample.flow, scale)
+    if sample.weight is not None:
+        panels["weight"] = unit_pictures(sample.weight)
+    if sample.flow_ref is not None:
+        panels["reference flow"] = flow_pictures(sample.flow_ref, scale)
+    if sample.conf_ref is not None:
+        panels["confidence"] = unit_pictures(sample.conf_ref)
+    return panels
+
+
+def _reduced(frames: np.ndarray, panel_width: int) -> np.ndarray:
+    """Frames `(T, H, W, 3)` brought down by a whole factor until a panel is at most PANEL_WIDTH wide."""
+    factor = -(-panel_width // PANEL_WIDTH)
+    return np.stack([np.asarray(Image.fromarray(frame).reduce(factor)) for frame in frames])
+
+
+def _memory(gpus: Sequence[GpuReading | None]) -> str:
+    """Memory of the fullest GPU; where none is seen, the peak of this process."""
+    used = [gpu.memory_used for gpu in gpus if gpu and gpu.memory_used is not None]
+    if used:
+        return f"GPU {max(used):.1f} GiB"
+    return f"RAM {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB"

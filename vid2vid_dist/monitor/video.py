@@ -35,8 +35,8 @@ class VideoWriter:
         frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
         if self._stream is None:
             self._stream = self._open_stream(frame.shape[1], frame.shape[0])
-        picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
-        picture = picture.reformat(format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
+        picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(
+            format="yuv420p", dst_colorspace=Colorspace.ITU709, dst_color_range=ColorRange.MPEG)
         self._container.mux(self._stream.encode(picture))
 
     def _open_stream(self, width: int, height: int) -> av.VideoStream:
@@ -46,6 +46,7 @@ class VideoWriter:
             log.warning("this PyAV has no libx264: %s becomes MPEG-4, which browsers do not play", self._path)
             codec, options = "mpeg4", {"qscale": "2"}
         stream = self._container.add_stream(codec, rate=Fraction(self._fps), options=options)
+        assert isinstance(stream, av.VideoStream)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         # Without these tags players guess the colour matrix from the size, and guess differently.
         context = stream.codec_context

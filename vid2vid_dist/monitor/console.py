@@ -1,0 +1,52 @@
+"""One line per interval on the console: in colour on a terminal, plain in a log."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from rich.console import Console
+from rich.text import Text
+
+from vid2vid_dist.monitor.report import StepReport
+
+
+class StepConsole:
+    """Prints reports; rich leaves the colours out where the output is not a terminal."""
+
+    def __init__(self) -> None:
+        self._console = Console(highlight=False, soft_wrap=True)
+
+    def print(self, report: StepReport, memory: str) -> None:
+        self._console.print(render(report, memory))
+
+
+def render(report: StepReport, memory: str) -> Text:
+    """`10:32:01 step 120 · epoch 3 · L1 0.31 … · 12.3 frames/s · 0.81 s/step · GPU 3 GiB · 45 s left`."""
+    text = Text()
+    text.append(time.strftime("%H:%M:%S "), style="dim")
+    text.append(f"step {report.step}", style="bold")
+    text.append(f" · epoch {report.epoch} · ", style="dim")
+    for name, value in report.losses.items():
+        text.append(f"{name} ", style="dim")
+        text.append(f"{value:.3g} ", style="cyan" if math.isfinite(value) else "bold red")
+    speed = f"{report.frames_per_second:.3g} frames/s · {report.seconds_per_step:.3g} s/step"
+    text.append(f"· {speed}", style="dim")
+    if report.loader_share > 0.05:
+        text.append(f" · {report.loader_share:.0%} waiting for data", style="yellow")
+    text.append(f" · {memory}", style="dim")
+    if report.eta is not None:
+        text.append(f" · {duration(report.eta)} left", style="green")
+    return text
+
+
+def duration(seconds: float) -> str:
+    """Seconds in words of at most two units: `45 s`, `3 min 20 s`, `2 h 05 min`, `6 d 04 h`."""
+    s = round(seconds)
+    if s < 60:
+        return f"{s} s"
+    if s < 3600:
+        return f"{s // 60} min {s % 60:02d} s"
+    if s < 86400:
+        return f"{s // 3600} h {s % 3600 // 60:02d} min"
+    return f"{s // 86400} d {s % 86400 // 3600:02d} h"

@@ -1,0 +1,51 @@
+"""What a training run tells its monitor."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class StepReport:
+    """One interval of training, `steps` optimiser steps long, ending with optimiser step `step`."""
+
+    step: int
+    epoch: int
+    steps: int  # optimiser steps since the last report
+    seconds: float  # wall time since the last report
+    loader_wait: float  # seconds of them that were spent waiting for data
+    frames: int  # generated since the last report, all ranks together
+    losses: dict[str, float]
+    lr: dict[str, float]
+    eta: float | None  # seconds to the end of the stage, None = unknown
+    n_frames_total: int  # generated frames per clip at present
+    chunk_frames: int  # generated frames per step and clip at present
+
+    @property
+    def frames_per_second(self) -> float:
+        return self.frames / self.seconds
+
+    @property
+    def seconds_per_step(self) -> float:
+        return self.seconds / self.steps
+
+    @property
+    def loader_share(self) -> float:
+        """The part of the time that was lost to waiting for data, 0..1."""
+        return self.loader_wait / self.seconds
+
+
+@dataclass(frozen=True)
+class Sample:
+    """The T generated frames of one clip, float tensors on the CPU. Images and labels lie in [-1, 1]."""
+
+    labels: Tensor  # (T, 1, H, W) class ids, or (T, C, H, W) image when data.label_nc is 0
+    fake: Tensor  # (T, 3, H, W)
+    raw: Tensor  # (T, 3, H, W)
+    real: Tensor  # (T, 3, H, W)
+    flow: Tensor | None = None  # (T, 2, H, W) pixels, x first
+    weight: Tensor | None = None  # (T, 1, H, W) in [0, 1]
+    flow_ref: Tensor | None = None  # (T, 2, H, W) pixels
+    conf_ref: Tensor | None = None  # (T, 1, H, W) in [0, 1]

@@ -1,0 +1,49 @@
+"""The mirror of the journal in TensorBoard: scalars, pictures and clips."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
+from torch.utils.tensorboard import SummaryWriter
+
+
+class TensorBoardLog:
+    """Writes event files under `run_dir/tensorboard`."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._dir = run_dir / "tensorboard"
+        self._writer: SummaryWriter | None = None
+
+    def _at(self, step: int) -> SummaryWriter:
+        if self._writer is None:  # the first step is only known now; older runs' events from it on are void
+            self._writer = SummaryWriter(str(self._dir), purge_step=step)
+        return self._writer
+
+    def scalars(self, step: int, values: Mapping[str, float]) -> None:
+        """Scalars by tag, such as `loss/G_GAN`."""
+        for tag, value in values.items():
+            self._at(step).add_scalar(tag, value, step)
+        self._at(step).flush()
+
+    def image(self, step: int, tag: str, picture: np.ndarray) -> None:
+        """A picture `(H, W, 3)` uint8."""
+        self._at(step).add_image(tag, picture, step, dataformats="HWC")
+
+    def clip(self, step: int, tag: str, frames: np.ndarray, fps: int) -> None:
+        """A clip `(T, H, W, 3)` uint8. TensorBoard has no video player, but it shows animated GIFs."""
+        images = [Image.fromarray(frame).quantize(method=Image.Quantize.FASTOCTREE) for frame in frames]
+        data = io.BytesIO()
+        images[0].save(data, "GIF", save_all=True, append_images=images[1:], duration=1000 // fps, loop=0)
+        height, width = frames.shape[1:3]
+        gif = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=data.getvalue())
+        summary = Summary(value=[Summary.Value(tag=tag, image=gif)])
+        self._at(step)._get_file_writer().add_summary(summary, step)
+
+    def close(self) -> None:
+        if self._writer is not None:
+            self._writer.close()
