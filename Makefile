@@ -24,7 +24,7 @@ $(READY): pyproject.toml
 	  echo "error: $(PYTHON) has no venv module: apt-get install python3-venv (Debian, Ubuntu)" >&2; exit 1; }
 	@echo "setup: installing into .venv (some minutes the first time)"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@$(BIN)/pip install -qq --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
 demo: shards ## toy street from nothing: shards, training on 2 ranks, video, page (under 10 minutes on 2 cores)
