@@ -52,7 +52,7 @@ def _literal(text: str) -> Any:
 
 
 def _check_frames(case: Case, cfg: Config, generator: Generator) -> list[Check]:
-    """Each frame from its label frames and the history, which restarts from real frames where the case says."""
+    """Each frame from its labels and the history, which restarts from real frames where the case says."""
     tensors, checks = case.tensors(), []
     history: list[Tensor] = []
     for index, frame in enumerate(case.meta["frames"]):
