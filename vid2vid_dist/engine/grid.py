@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch import nn
 
 from vid2vid_dist.errors import UserError
 
@@ -70,6 +71,12 @@ class Grid:
         dist.broadcast_object_list(box, src=0, group=self.everyone)
         return box[0]
 
+    @torch.no_grad()
+    def share_first(self, module: nn.Module) -> None:
+        """Give every rank rank 0's weights."""
+        for tensor in module.state_dict().values() if self.world_size > 1 else ():
+            dist.broadcast(tensor, src=0, group=self.everyone)
+
     def barrier(self) -> None:
         if self.world_size > 1:
             dist.all_reduce(torch.zeros(1, device=self.device), group=self.everyone)
@@ -78,6 +85,11 @@ class Grid:
         """Leave together: a rank that tears gloo down while another still talks aborts the other."""
         self.barrier()
         dist.destroy_process_group()
+
+
+def solo_grid() -> Grid:
+    """One CPU rank without a process group: enough for the plain backend."""
+    return Grid(torch.zeros(1, 1, dtype=torch.int64), 0, torch.device("cpu"), None, None)
 
 
 def open_grid(device: str = "auto") -> Grid:

@@ -85,9 +85,7 @@ class PlainEngine:
         self._parameters = trained_parameters(module)
         self._optimizer = make_optimizer(self._parameters)
         self._grid = grid
-        with torch.no_grad():
-            for tensor in module.state_dict().values():  # every rank starts from rank 0's weights
-                torch.distributed.broadcast(tensor, src=0, group=grid.everyone)
+        grid.share_first(module)
 
     @contextmanager
     def accumulate(self) -> Iterator[None]:

@@ -18,7 +18,7 @@ from vid2vid_dist.engine.lane import Chunk, TemporalRow
 from vid2vid_dist.engine.optimizer import RoleEngine
 from vid2vid_dist.models.flow import FlowReference, ReferenceFlow
 from vid2vid_dist.models.generator import GeneratedChunk, Generator
-from vid2vid_dist.models.perceptual import PerceptualFeatures
+from vid2vid_dist.models.perceptual import VGG19Features
 
 
 @dataclass
@@ -175,7 +175,7 @@ class PerceptualRole:
     """Compares frames with the real ones by the features of a frozen VGG19."""
 
     cfg: Config
-    features: PerceptualFeatures
+    features: VGG19Features
 
     def judge(self, chunk: Chunk, generated: GeneratedChunk) -> Judgement:
         fake = generated.fake.detach().requires_grad_()

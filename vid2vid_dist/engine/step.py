@@ -54,12 +54,21 @@ class LaneWork:
     share: float
 
 
+@dataclass(frozen=True)
+class Made:
+    """What one lane saw and made in a step, without gradients, for pictures."""
+
+    chunk: Chunk
+    generated: GeneratedChunk
+    reference: FlowReference
+
+
 @dataclass
 class StepResult:
     """Losses of this rank's lanes, weighted by their shares: summed over the ranks they are means over clips."""
 
     losses: dict[str, Tensor] = field(default_factory=dict)
-    last: tuple[Chunk, GeneratedChunk, FlowReference] | None = None  # of this rank's last lane, for pictures
+    last: Made | None = None  # of this rank's last lane
 
 
 def train_step(roles: Roles, work: list[LaneWork], active: list[str], n_frames_bp: int, detach_coarse: bool) -> StepResult:
@@ -80,7 +89,7 @@ def train_step(roles: Roles, work: list[LaneWork], active: list[str], n_frames_b
             roles.generator.backward(generated, verdict, item.share)
             for name, loss in verdict.losses.items():
                 result.losses[name] = result.losses.get(name, loss.new_zeros(())) + item.share * loss
-            result.last = (item.chunk, generated, reference)
+            result.last = Made(item.chunk, generated.detach(), reference)
     for engine in engines:
         engine.step()
     return result
@@ -98,6 +107,8 @@ def judge(roles: Roles, item: LaneWork, generated: GeneratedChunk, reference: Fl
         if row.plan.scales[role.scale].frames:
             verdict += role.judge(row, generated, roles.flow, share)
     lane.keep(generated, row)
+    # Not trained on: the distance to the real frame is what one watches to see whether anything is learned.
+    verdict.losses["L1"] = (generated.fake.detach() - chunk.real).abs().float().mean()
     return verdict
 
 

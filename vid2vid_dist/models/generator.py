@@ -46,6 +46,11 @@ class GeneratedChunk:
     weight: Tensor | None
     history: list[Tensor]
 
+    def detach(self) -> GeneratedChunk:
+        """The same frames without their graph."""
+        flow, weight = (None if x is None else x.detach() for x in (self.flow, self.weight))
+        return GeneratedChunk(self.fake.detach(), self.raw.detach(), flow, weight, self.history)
+
 
 class Generator(nn.Module):
     """The networks of all scales, `netG0` the coarsest, with freshly initialised weights."""

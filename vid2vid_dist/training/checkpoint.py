@@ -46,11 +46,10 @@ class SavedState:
     """The part of a checkpoint that is not tensors."""
 
     position: Position
-    world_size: int
-    n_lanes: int  # over the whole world
-    backend: str
-    zero_stage: int
-    contract: dict[str, Any]  # what the data and the networks must agree with
+    trains_all_scales: bool  # what the generator's optimiser covers
+    grid: dict[str, Any]  # ranks, lanes, optimiser backend: the shape of the engine files
+    data: dict[str, Any]  # what the sequence of clips depends on
+    networks: dict[str, Any]  # what the shapes of the weights depend on
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -59,6 +58,15 @@ class SavedState:
     def read(cls, folder: Path) -> SavedState:
         fields = json.loads((folder / "state.json").read_text())
         return cls(**{**fields, "position": Position(**fields["position"])})
+
+    def require(self, part: str, wanted: dict[str, Any], folder: Path, fix: str) -> None:
+        """Raise `UserError` with the differing entries if `part` of the checkpoint is not as wanted."""
+        saved = getattr(self, part)
+        wanted = json.loads(json.dumps(wanted))  # tuples become lists, as in the file
+        differing = [f"{k}: saved {saved.get(k)!r}, now {wanted.get(k)!r}"
+                     for k in sorted(saved.keys() | wanted.keys()) if saved.get(k) != wanted.get(k)]
+        if differing:
+            raise UserError(f"checkpoint {folder} was made with other {part} ({'; '.join(differing)}): {fix}")
 
 
 def weights_file(folder: Path, role: str) -> Path:

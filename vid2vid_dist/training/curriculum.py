@@ -10,7 +10,6 @@ import math
 from dataclasses import dataclass
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.errors import UserError
 
 LONGEST_CLIP = 128  # frames, given ones included; the original's cap
 
@@ -64,20 +63,3 @@ def phase(cfg: Config, epoch: int, longest: int) -> Phase:
         beta1_generator=0.0 if optim.TTUR and not switched else optim.beta1,
         beta1_discriminator=0.0 if optim.TTUR else optim.beta1,
     )
-
-
-def check_clip_lengths(cfg: Config, video_frames: dict[str, int]) -> None:
-    """Refuse, before training, a video that is too short for a chunk of any coming epoch.
-
-    `video_frames`: frames per video name. Raises `UserError` naming the first such video.
-    """
-    longest = max(video_frames.values())
-    for epoch in range(1, n_epochs(cfg) + 1):
-        needed = phase(cfg, epoch, longest).chunk_frames + cfg.generator.n_frames_G - 1
-        for name, frames in video_frames.items():
-            if frames < needed:
-                raise UserError(
-                    f"video {name} has {frames} frames, but from epoch {epoch} on a chunk needs {needed} "
-                    f"(n_frames_G - 1 given + n_generator_slots x frames per slot): lower "
-                    f"schedule.max_frames_per_rank or schedule.n_generator_slots, or leave the video out"
-                )

@@ -1,0 +1,47 @@
+"""Train a video generator.
+
+    torchrun --nproc_per_node 8 launch/train.py                          the toy street set, settings for this machine
+    torchrun --nproc_per_node 8 launch/train.py configs/FILE.yaml        another run
+    python launch/train.py configs/FILE.yaml optim.lr=1e-4 run.name=try  one rank, two settings changed
+
+A run continues from its newest checkpoint; `run.name` chooses the folder under runs/.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout, installed or not
+
+from launch._cli import run_main
+from vid2vid_dist.config.load import load_config, split_arguments
+from vid2vid_dist.config.schema import DataConfig
+from vid2vid_dist.data.toy_street import ensure_toy_shards
+from vid2vid_dist.engine.grid import open_grid
+from vid2vid_dist.monitor.logs import setup_logging
+from vid2vid_dist.training.trainer import Trainer
+
+
+def main() -> None:
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(__doc__)
+        return
+    file, overrides = split_arguments(sys.argv[1:])
+    if file is None:
+        file = Path(__file__).parent.parent / "configs/toy" / ("gpu.yaml" if torch.cuda.is_available() else "cpu.yaml")
+    cfg = load_config(file, overrides)
+    grid = open_grid(cfg.run.device)
+    setup_logging(grid.rank)
+    if cfg.data.shards == DataConfig().shards:
+        if grid.is_first:
+            ensure_toy_shards(Path(cfg.data.shards))
+        grid.barrier()
+    Trainer(cfg, grid).run()
+    grid.close()
+
+
+if __name__ == "__main__":
+    run_main(main)

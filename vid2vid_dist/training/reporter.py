@@ -1,0 +1,115 @@
+"""Between the steps and the monitor: sums losses over steps and ranks, measures time, takes samples."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.data.clips import Frames
+from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.step import Made, StepResult
+from vid2vid_dist.monitor.gpu import GpuMeter
+from vid2vid_dist.monitor.run import RunMonitor, Sample, StepReport
+from vid2vid_dist.training.curriculum import Phase
+
+
+def loss_names(cfg: Config) -> list[str]:
+    """Every loss that a step of this configuration may log, in a fixed order (spec: losses 8)."""
+    names = ["L1", "G_GAN", "G_GAN_Feat", "D_real", "D_fake", "G_Warp"]
+    names += [] if cfg.loss.no_vgg else ["G_VGG"]
+    names += [] if cfg.generator.no_flow else ["F_Flow", "F_Warp"]
+    names += ["W"] if cfg.generator.no_first_img and not cfg.generator.no_flow else []
+    names += ["G_f_GAN", "G_f_GAN_Feat", "D_f_real", "D_f_fake"] if cfg.discriminator.add_face_disc else []
+    for scale in range(cfg.discriminator.n_scales_temporal):
+        names += [f"G_T_GAN{scale}", f"G_T_GAN_Feat{scale}", f"D_T_real{scale}", f"D_T_fake{scale}"]
+    return names
+
+
+class Reporter:
+    """Collects what the monitor reports; talks to other ranks only when an interval ends."""
+
+    def __init__(self, cfg: Config, grid: Grid, monitor: RunMonitor) -> None:
+        self._cfg, self._grid, self._monitor = cfg, grid, monitor
+        self._meter = GpuMeter(grid.device)
+        self._names = loss_names(cfg)
+        self._last: Made | None = None
+        self._begin_interval()
+
+    def _begin_interval(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts = dict.fromkeys(self._names, 0)
+        self._frames = self._steps = 0
+        self._loader_wait = 0.0
+        self._started = time.monotonic()
+
+    def wait(self, frames: Iterator[Frames]) -> Frames:
+        """The next decoded frames; the time until they are there counts as waiting for data."""
+        started = time.monotonic()
+        decoded = next(frames)
+        self._loader_wait += time.monotonic() - started
+        return decoded
+
+    def add(self, result: StepResult, active: list[str], n_frames: int) -> None:
+        """Note one step: losses of this rank, generated frames of all ranks.
+
+        No value is read back here: the host would wait for the GPU at every step.
+        """
+        for name, loss in result.losses.items():
+            self._sums[name] = self._sums.get(name, torch.zeros_like(loss)) + loss
+        for name in self._names:
+            scale = name[-1] if "_T_" in name else ""
+            self._counts[name] += not scale or f"temporal_{scale}" in active
+        self._last = result.last or self._last
+        self._steps += 1
+        self._frames += n_frames
+
+    def after_step(self, step: int, epoch: int, now: Phase, steps_left: float) -> bool:
+        """Report and sample when it is time; True at the end of an interval.
+
+        `step`: optimiser steps done, `steps_left`: an estimate of those to come.
+        """
+        monitor = self._cfg.monitor
+        if monitor.pictures_every and step % monitor.pictures_every == 0 and self._grid.is_first and self._last:
+            self._monitor.sample(step, make_sample(self._cfg, self._last))
+        if step % monitor.log_every:
+            return False
+        seconds = time.monotonic() - self._started
+        self._monitor.report(
+            StepReport(
+                step=step, epoch=epoch, steps=self._steps, seconds=seconds, loader_wait=self._loader_wait,
+                frames=self._frames, losses=self._mean_losses(),
+                lr={"G": now.lr_generator, "D": now.lr_discriminator, "D_T": now.lr_temporal},
+                eta=steps_left * seconds / self._steps, n_frames_total=now.n_frames_total, chunk_frames=now.chunk_frames,
+            ),
+            self._grid.gather(self._meter.read()),
+        )
+        self._begin_interval()
+        return True
+
+    def _mean_losses(self) -> dict[str, float]:
+        """Means over the steps in which a term was computed and over the clips of all ranks."""
+        zero = torch.zeros((), device=self._grid.device)
+        total = self._grid.sum(torch.stack([self._sums.get(name, zero).double() for name in self._names]))
+        pairs = zip(self._names, total.tolist(), strict=True)  # the one place where the host waits for the GPU
+        return {name: value / self._counts[name] for name, value in pairs if self._counts[name]}
+
+
+def make_sample(cfg: Config, made: Made) -> Sample:
+    """The first clip of a lane's chunk, as pictures want it."""
+    chunk, generated, reference = made.chunk, made.generated, made.reference
+
+    def cpu(x: Tensor | None) -> Tensor | None:
+        return None if x is None else x[0].float().cpu()
+
+    labels = chunk.labels[0]
+    n_classes = cfg.data.label_nc
+    labels = labels[:, :n_classes].argmax(1, keepdim=True) if n_classes else labels[:, : cfg.data.input_nc]
+    return Sample(
+        labels=labels.float().cpu(), fake=generated.fake[0].float().cpu(), raw=generated.raw[0].float().cpu(),
+        real=chunk.real[0].float().cpu(), flow=cpu(generated.flow), weight=cpu(generated.weight),
+        flow_ref=cpu(reference.flow), conf_ref=cpu(reference.confidence),
+    )

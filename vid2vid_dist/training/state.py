@@ -1,0 +1,151 @@
+"""The state of a training run: networks, optimisers, averages, clips in flight, position; saved and resumed as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from vid2vid_dist.config.load import save_config
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.build import DTYPES, build_generator_role, build_modules, build_roles
+from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.lane import Lane
+from vid2vid_dist.engine.optimizer import AdamSettings
+from vid2vid_dist.models.generator import Generator
+from vid2vid_dist.training.checkpoint import Position, SavedState, contiguous, weights_file
+from vid2vid_dist.training.curriculum import Phase, n_epochs, phase
+from vid2vid_dist.training.ema import Ema
+from vid2vid_dist.training.pretrain import PretrainReport, find_weights, load_pretrained
+
+
+class TrainingState:
+    """Everything that a checkpoint holds, on this rank.
+
+    `clips` is `ClipSource.identity()`: a resumed run must find the same sequence of clips.
+    """
+
+    def __init__(self, cfg: Config, grid: Grid, clips: dict[str, Any], longest: int, resume: Path | None) -> None:
+        self.cfg, self.grid, self._clips, self._longest = cfg, grid, clips, longest
+        self.position, self.trains_all_scales = Position(), self.phase(1).train_all_scales
+        if resume:
+            saved = self._read(resume)
+            self.position, self.trains_all_scales = saved.position, saved.trains_all_scales
+        modules = build_modules(cfg)
+        self.pretrained: list[PretrainReport] = []
+        if cfg.run.load_pretrain and not resume:
+            folder = find_weights(cfg.run.load_pretrain)
+            self.pretrained = [load_pretrained(folder, role, module) for role, module in modules.items()]
+        now = self.phase(self.position.epoch)
+        self.roles = build_roles(
+            cfg, grid, modules,
+            generator_adam=AdamSettings(now.lr_generator, now.beta1_generator),
+            discriminator_adam=AdamSettings(now.lr_discriminator, now.beta1_discriminator),
+            temporal_adam=AdamSettings(now.lr_temporal, cfg.optim.beta1),
+            train_all_scales=self.trains_all_scales,
+        )
+        keeps_average = cfg.optim.ema_decay > 0 and grid.is_first
+        self.ema = Ema(self.roles.generator.module, cfg.optim.ema_decay) if keeps_average else None
+        self._lanes: dict[int, Lane] = {}
+        self._saved_lanes: dict[int, Path] = {}
+        if resume:
+            self._load(resume)
+
+    def phase(self, epoch: int) -> Phase:
+        """The curriculum in force in an epoch; past the end, that of the last one."""
+        return phase(self.cfg, min(epoch, n_epochs(self.cfg)), self._longest)
+
+    @property
+    def n_lanes(self) -> int:
+        """Lanes of the whole world."""
+        return self.grid.world_size * self.cfg.parallel.lanes
+
+    @property
+    def my_lanes(self) -> range:
+        """This rank's lanes: dealt out like cards, so that a round that is not full still spreads over the ranks."""
+        return range(self.grid.rank, self.n_lanes, self.grid.world_size)
+
+    def lane(self, number: int, chunk: int) -> Lane:
+        """A lane before a chunk: new for every clip, taken up from the checkpoint in the middle of one."""
+        if chunk == 0 or number not in self._lanes:
+            self._lanes[number] = Lane(self.cfg, self.grid.device, DTYPES[self.cfg.optim.precision])
+            if chunk:
+                self._lanes[number].restore(load_file(self._saved_lanes[number]))
+        return self._lanes[number]
+
+    def enter(self, epoch: int) -> Phase:
+        """Bring the optimisers to the values of an epoch."""
+        now = self.phase(epoch)
+        if now.train_all_scales and not self.trains_all_scales:
+            self._train_all_scales(now)
+        rates = {"generator": now.lr_generator, "image": now.lr_discriminator, "face": now.lr_discriminator}
+        for name, engine in self.roles.engines().items():
+            engine.set_lr(rates.get(name, now.lr_temporal))
+        return now
+
+    def after_update(self) -> None:
+        """To be called after every optimiser step."""
+        if self.ema:
+            self.ema.update(self.roles.generator.module)
+
+    def _train_all_scales(self, now: Phase) -> None:
+        """From the finest scale to all of them: a new optimiser over all weights, with fresh moments.
+
+        A new module as well: an engine leaves its hooks on the parameters that it has trained.
+        """
+        module = Generator(self.cfg).to(self.grid.device, DTYPES[self.cfg.optim.precision])
+        module.load_state_dict(self.roles.generator.module.state_dict())
+        adam = AdamSettings(now.lr_generator, now.beta1_generator)
+        self.roles.generator = build_generator_role(self.cfg, self.grid, module, adam, train_all_scales=True)
+        self.trains_all_scales = True
+
+    def write(self, folder: Path) -> None:
+        """This rank's part of a checkpoint; all ranks call it together."""
+        for name, engine in self.roles.engines().items():
+            engine.save(folder / "engines" / name)
+            if self.grid.is_first:
+                save_file(contiguous(engine.module.state_dict()), weights_file(folder, name))
+        if self.ema:
+            save_file(contiguous(self.ema.average), weights_file(folder, "generator_ema"))
+        if self.position.chunk:  # in the middle of a clip
+            (folder / "lanes").mkdir(exist_ok=True)
+            for number, lane in self._lanes.items():
+                save_file(contiguous(lane.state()), _lane_file(folder, number))
+        if self.grid.is_first:
+            save_config(self.cfg, folder / "config.yaml")
+            state = SavedState(self.position, self.trains_all_scales, self._grid_shape(), self._clips, self._networks())
+            (folder / "state.json").write_text(state.to_json())
+
+    def _load(self, folder: Path) -> None:
+        for name, engine in self.roles.engines().items():
+            engine.load(folder / "engines" / name)
+        if self.ema and weights_file(folder, "generator_ema").is_file():
+            self.ema.average = load_file(weights_file(folder, "generator_ema"), device=str(self.grid.device))
+        self._saved_lanes = {number: _lane_file(folder, number) for number in self.my_lanes}
+
+    def _read(self, folder: Path) -> SavedState:
+        """The saved state, if this run can go on from it."""
+        saved = SavedState.read(folder)
+        other_run = f"choose another run.name, or remove {folder.parent.parent}"
+        saved.require("networks", self._networks(), folder, f"set them back, or {other_run}")
+        saved.require("data", self._clips, folder, f"set them back, or {other_run}")
+        saved.require("grid", self._grid_shape(), folder, "resume on the same grid (resharding is not built yet)")
+        return saved
+
+    def _grid_shape(self) -> dict[str, Any]:
+        optim, parallel = self.cfg.optim, self.cfg.parallel
+        return {"ranks": self.grid.world_size, "lanes per rank": parallel.lanes, "batch_size": parallel.batch_size,
+                "backend": optim.backend, "zero_stage": optim.zero_stage, "precision": optim.precision}
+
+    def _networks(self) -> dict[str, Any]:
+        cfg = self.cfg
+        disc = {k: v for k, v in asdict(cfg.discriminator).items() if k not in ("frames_per_pass", "sparse_D", "face_marker")}
+        return {**asdict(cfg.generator), **disc, "no_ganFeat": cfg.loss.no_ganFeat, "label_channels": cfg.label_channels}
+
+
+def _lane_file(folder: Path, number: int) -> Path:
+    return folder / "lanes" / f"lane_{number:04d}.safetensors"
+
+

@@ -1,0 +1,164 @@
+"""A training run on this rank: epochs, rounds, chunks, and what happens between steps."""
+
+from __future__ import annotations
+
+import json
+import logging
+import platform
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+from vid2vid_dist.config.load import save_config
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.data.clips import ClipSource, Frames, stream
+from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.step import LaneWork, active_roles, train_step
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.monitor.run import RunMonitor
+from vid2vid_dist.training import checkpoint
+from vid2vid_dist.training.checkpoint import Position, write_atomically
+from vid2vid_dist.training.curriculum import Phase, n_epochs, phase
+from vid2vid_dist.training.epoch import Epoch, plan_epoch
+from vid2vid_dist.training.reporter import Reporter
+from vid2vid_dist.training.state import TrainingState
+
+log = logging.getLogger(__name__)
+
+
+class Trainer:
+    """Trains until the schedule ends or `run.max_steps` is reached, from the newest checkpoint if there is one.
+
+    Raises `UserError`, before the first step, for everything that can be known to go wrong.
+    """
+
+    def __init__(self, cfg: Config, grid: Grid) -> None:
+        self.cfg, self.grid = cfg, grid
+        self.run_dir = Path(cfg.run.root) / cfg.run.name
+        self.source = ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed)
+        self._check_data()
+        resume = checkpoint.newest_checkpoint(self.run_dir)
+        self.state = TrainingState(cfg, grid, self.source.identity(), self.source.longest, resume)
+        if grid.is_first:
+            self._open_run_folder()
+        self.monitor = RunMonitor(self.run_dir, cfg, grid.rank, grid.world_size)
+        self.reporter = Reporter(cfg, grid, self.monitor)
+        self._n_steps = self._count_steps()
+        self._saved_step, self._last_save = self.state.position.step, time.monotonic()
+        self.monitor.event("\n".join([f"{grid.world_size} ranks on {grid.device.type}", grid.table()]))
+        for report in self.state.pretrained:
+            self.monitor.event(report.line())
+        if resume:
+            self.monitor.event(f"resumed from {resume}: step {self.state.position.step}, epoch {self.state.position.epoch}")
+
+    def run(self) -> None:
+        """Train to the end; leaves a checkpoint, and the outcome in status.json."""
+        outcome = "failed"
+        try:
+            for epoch in range(self.state.position.epoch, n_epochs(self.cfg) + 1):
+                if self._limit_reached():
+                    break
+                self._run_epoch(epoch)
+            if self._saved_step != self.state.position.step:
+                self._save()
+            outcome = "finished"
+        finally:
+            self._write_status(outcome)
+            self.monitor.close(outcome)
+
+    def _run_epoch(self, number: int) -> None:
+        """The steps of an epoch that are still to be done."""
+        now = self.state.enter(number)
+        plan = self._plan(number, now)
+        start = (self.state.position.round, self.state.position.chunk)
+        frames = stream(self.source, plan.requests(self.state.my_lanes, start), self.cfg.data.workers)
+        if start == (0, 0):
+            self.monitor.event(f"epoch {number}: {len(plan.rounds)} rounds, clips of up to {now.n_frames_total} frames "
+                               f"in chunks of {now.chunk_frames}, lr {now.lr_generator:.2g}")
+        for step, (round_number, chunk) in enumerate(plan.steps(start), self.state.position.step + 1):
+            self._step(plan, round_number, chunk, now, frames)
+            self.state.position = _after(plan, Position(step, number, round_number, chunk))
+            interval_ends = self.reporter.after_step(step, number, now, self._n_steps - step)
+            if self._limit_reached():
+                return
+            if self._save_is_due(interval_ends):
+                self._save()
+
+    def _step(self, plan: Epoch, round_number: int, chunk: int, now: Phase, frames: Iterator[Frames]) -> None:
+        """One optimiser step: the same chunk of every active lane."""
+        this = plan.rounds[round_number]
+        n_clips = this.n_clips(chunk)
+        work = []
+        for number in self.state.my_lanes:
+            if this.is_active(number, chunk):
+                lane = self.state.lane(number, chunk)
+                decoded = [self.reporter.wait(frames) for _ in this.lanes[number]]
+                work.append(LaneWork(lane, lane.feed(decoded), len(decoded) / n_clips))
+        active = active_roles(self.state.roles, chunk * plan.chunk_frames, plan.chunk_frames)
+        result = train_step(self.state.roles, work, active, now.n_frames_bp, detach_coarse=not now.train_all_scales)
+        self.state.after_update()
+        self.reporter.add(result, active, n_clips * plan.chunk_frames)
+
+    def _plan(self, number: int, now: Phase) -> Epoch:
+        return plan_epoch(self.source, number, now, self.state.n_lanes, self.cfg.parallel.batch_size,
+                          self.cfg.generator.n_frames_G - 1)
+
+    def _count_steps(self) -> int:
+        """Optimiser steps of the whole stage, for the time that is left: clips grow from epoch to epoch."""
+        total = sum(self._plan(e, self.state.phase(e)).n_steps for e in range(1, n_epochs(self.cfg) + 1))
+        return min(total, self.cfg.run.max_steps or total)
+
+    def _limit_reached(self) -> bool:
+        return bool(self.cfg.run.max_steps) and self.state.position.step >= self.cfg.run.max_steps
+
+    def _save_is_due(self, interval_ends: bool) -> bool:
+        run = self.cfg.run
+        if run.save_every_steps and self.state.position.step % run.save_every_steps == 0:
+            return True
+        if not run.save_every_minutes or not interval_ends:
+            return False
+        # Clocks differ: rank 0's decides, asked for only where the ranks meet anyway.
+        return self.grid.from_first(time.monotonic() - self._last_save > 60 * run.save_every_minutes)
+
+    def _save(self) -> None:
+        started = time.monotonic()
+        folder = checkpoint.commit(self.run_dir, self.state.position.step, self.grid, self.state.write)
+        if self.grid.is_first:
+            checkpoint.prune(self.run_dir, self.cfg.run.keep_last, self.cfg.run.keep_every_steps)
+        self._saved_step, self._last_save = self.state.position.step, time.monotonic()
+        self.monitor.event(f"saved {folder} in {self._last_save - started:.1f} s")
+
+    def _check_data(self) -> None:
+        """What the clips must allow: the longest chunk of the schedule, and work for every rank."""
+        cfg = self.cfg
+        self.source.require_chunk(phase(cfg, n_epochs(cfg), self.source.longest).chunk_frames)
+        if self.source.n_clips < self.grid.world_size:
+            raise UserError(
+                f"{self.source.n_clips} clips in {cfg.data.shards} for {self.grid.world_size} ranks: start at most "
+                f"--nproc_per_node {self.source.n_clips}, or pack more videos"
+            )
+
+    def _open_run_folder(self) -> None:
+        self.run_dir.mkdir(parents=True, exist_ok=True)
+        save_config(self.cfg, self.run_dir / "config.yaml")
+        packages = ("torch", "torchvision", "deepspeed", "webdataset", "numpy")
+        environment = {"python": platform.python_version(), "host": platform.node(), "ranks": self.grid.world_size,
+                       "device": str(self.grid.device.type), **{name: version(name) for name in packages}}
+        write_atomically(self.run_dir / "environment.json", json.dumps(environment, indent=1))
+        self._write_status("running")
+
+    def _write_status(self, outcome: str) -> None:
+        """What batch scripts read: torchrun does not pass on a worker's exit status."""
+        if self.grid.is_first:
+            status = {"status": outcome, "step": self.state.position.step, "epoch": self.state.position.epoch}
+            write_atomically(self.run_dir / "status.json", json.dumps(status, indent=1))
+
+
+def _after(plan: Epoch, done: Position) -> Position:
+    """The position that follows the step at `done` (which carries the number of steps done)."""
+    if done.chunk + 1 < plan.rounds[done.round].n_chunks:
+        return Position(done.step, done.epoch, done.round, done.chunk + 1)
+    if done.round + 1 < len(plan.rounds):
+        return Position(done.step, done.epoch, done.round + 1, 0)
+    return Position(done.step, done.epoch + 1, 0, 0)
