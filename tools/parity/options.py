@@ -30,7 +30,7 @@ SAME: dict[str, str] = {
 # module of the kind reads from `Case.options` itself (scale, batch, phase, ...).
 ELSEWHERE = frozenset(
     "gan_mode output_nc netG scale batch ngf_this_scale dataroot dataset_mode phase nThreads name model "
-    "checkpoints_dir results_dir openpose_only densepose_only use_real_img use_single_G start_frame "
+    "checkpoints_dir results_dir densepose_only use_real_img use_single_G start_frame "
     "how_many serial_batches display_freq print_freq save_latest_freq save_epoch_freq which_epoch debug "
     "no_html tf_log no_canny_edge no_dist_map random_scale_points remove_face_labels random_drop_prob "
     "basic_point_only getIntermFeat load_pretrain continue_train".split())
@@ -51,11 +51,12 @@ def config_from_options(options: dict[str, Any]) -> Config:
         if name in SAME:
             section, key = SAME[name].split(".")
             setattr(getattr(config, section), key, value)
-        elif name not in ELSEWHERE and name not in ("fg_labels", "gpu_ids", "n_gpus_gen"):
+        elif name not in ELSEWHERE and name not in ("fg_labels", "gpu_ids", "n_gpus_gen", "openpose_only"):
             raise ValueError(f"unknown option of the original: {name}={value!r}")
     labels = options.get("fg_labels", [26])
     config.generator.fg_labels = labels if isinstance(labels, list) else _integers(labels)
     config.schedule.n_generator_slots = _generator_slots(options)
+    config.discriminator.face_marker = "openpose" if options.get("openpose_only") else "densepose"
     return config
 
 
