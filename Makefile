@@ -52,7 +52,7 @@ type: $(READY) ## mypy
 	@$(BIN)/mypy
 
 parity: $(READY) ## compare with the original's numbers: [GOLDEN=folder] [FRAMES=folder] [ONLY=kind/name]
-	@$(BIN)/python -m tools.parity --golden $(GOLDEN) --frames $(FRAMES) $(if $(ONLY),--only $(ONLY))
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.parity --golden $(GOLDEN) --frames $(FRAMES) $(if $(ONLY),--only $(ONLY))
 
 bench: $(READY) ## measure this machine: seconds per training step and per generated frame
 	@$(BIN)/python -m tools.bench
