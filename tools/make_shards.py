@@ -1,7 +1,7 @@
 """Pack raw folders into shards.
 
-    python -m tools.make_shards                                   # the toy street, rendered if missing
-    python -m tools.make_shards datasets/Cityscapes data/shards/cityscapes --size 1024 --label-nc 35
+python -m tools.make_shards                                   # the toy street, rendered if missing
+python -m tools.make_shards datasets/Cityscapes data/shards/cityscapes --size 1024 --label-nc 35
 """
 
 from __future__ import annotations
@@ -16,11 +16,21 @@ from vid2vid_dist.errors import UserError
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("source", nargs="?", type=Path, help="folder with train_A/, train_B/, ... (none = toy street)")
-    parser.add_argument("out", nargs="?", type=Path, help="shard folder to write, with train/ and test/ inside")
-    parser.add_argument("--size", type=int, help="resize frames to this width in pixels (default: keep the files' bytes)")
-    parser.add_argument("--label-nc", type=int, default=0, help="refuse label ids from this one on (0 = no check)")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "source", nargs="?", type=Path, help="folder with train_A/, train_B/, ... (none = toy street)"
+    )
+    parser.add_argument(
+        "out", nargs="?", type=Path, help="shard folder to write, with train/ and test/ inside"
+    )
+    parser.add_argument(
+        "--size", type=int, help="resize frames to this width in pixels (default: keep the files' bytes)"
+    )
+    parser.add_argument(
+        "--label-nc", type=int, default=0, help="refuse label ids from this one on (0 = no check)"
+    )
     parser.add_argument("--force", action="store_true", help="pack again even if the shards are up to date")
     args = parser.parse_args()
     if args.size is not None and not 32 <= args.size <= 16384:

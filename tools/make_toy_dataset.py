@@ -1,7 +1,7 @@
 """Render the toy street as raw folders {train,test}_{A,B,inst,flow}.
 
-    python -m tools.make_toy_dataset                      # the default set, data/toy_street
-    python -m tools.make_toy_dataset /tmp/street --width 512 --height 256 --n-train 20
+python -m tools.make_toy_dataset                      # the default set, data/toy_street
+python -m tools.make_toy_dataset /tmp/street --width 512 --height 256 --n-train 20
 """
 
 from __future__ import annotations
@@ -16,8 +16,12 @@ from vid2vid_dist.errors import UserError
 
 def main() -> None:
     default = ToyOptions()
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", nargs="?", type=Path, default=TOY_RAW, help=f"folder to write (default {TOY_RAW})")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "out", nargs="?", type=Path, default=TOY_RAW, help=f"folder to write (default {TOY_RAW})"
+    )
     parser.add_argument("--n-train", type=int, default=default.n_train, help="training videos")
     parser.add_argument("--n-test", type=int, default=default.n_test, help="test videos")
     parser.add_argument("--n-frames", type=int, default=default.n_frames, help="frames per video")

@@ -93,17 +93,18 @@ class ClipSource:
     @property
     def longest(self) -> int:
         """Frames of the longest video."""
-        return max(len(video.frames) for video in self.index.videos[:self.n_clips])
+        return max(len(video.frames) for video in self.index.videos[: self.n_clips])
 
     def require_chunk(self, chunk_frames: int) -> None:
         """Raise UserError if a video is too short for one chunk; call it before training starts."""
         needed = chunk_frames + self.n_frames_G - 1
-        shortest = min(self.index.videos[:self.n_clips], key=lambda video: len(video.frames))
+        shortest = min(self.index.videos[: self.n_clips], key=lambda video: len(video.frames))
         if len(shortest.frames) < needed:
             raise UserError(
-                f"video {shortest.name} in {self.index.folder} has {len(shortest.frames)} frames, but a chunk of "
-                f"{chunk_frames} frames needs {needed} (chunk + n_frames_G - 1): remove the video or lower "
-                "schedule.n_generator_slots or schedule.max_frames_per_rank")
+                f"video {shortest.name} in {self.index.folder} has {len(shortest.frames)} frames, but a "
+                f"chunk of {chunk_frames} needs {needed} (chunk + n_frames_G - 1): remove the video or "
+                "lower schedule.n_generator_slots or schedule.max_frames_per_rank"
+            )
 
     def order(self, epoch: int) -> list[int]:
         """All clip numbers of an epoch, in the order in which they are to be used."""
@@ -115,19 +116,34 @@ class ClipSource:
         if len(video.frames) < chunk_frames + self.n_frames_G - 1:
             self.require_chunk(chunk_frames)
         rng = clip_rng(self.seed, epoch, number)
-        frames = window(len(video.frames), n_frames_total, chunk_frames, self.n_frames_G, self.data.max_t_step,
-                        rng.random(), rng.random())
-        return Clip(number, video.name, frames, clip_geometry(video.size, self.data, draw(rng), self.split == "train"))
+        frames = window(
+            len(video.frames),
+            n_frames_total,
+            chunk_frames,
+            self.n_frames_G,
+            self.data.max_t_step,
+            rng.random(),
+            rng.random(),
+        )
+        return Clip(
+            number, video.name, frames, clip_geometry(video.size, self.data, draw(rng), self.split == "train")
+        )
 
     def whole(self, number: int) -> Clip:
         """Every frame of video `number` in order, not mirrored, crops and scales in mid-range."""
         video = self.index.videos[number]
         n_frames, chunk_frames = len(video.frames), len(video.frames) - self.n_frames_G + 1
         if chunk_frames < 1:
-            raise UserError(f"video {video.name} in {self.index.folder} has {n_frames} frames, but n_frames_G="
-                            f"{self.n_frames_G} are needed for the first generated one")
-        return Clip(number, video.name, Window(0, 1, n_frames, chunk_frames, 1),
-                    clip_geometry(video.size, self.data, MIDDLE, may_flip=False))
+            raise UserError(
+                f"video {video.name} in {self.index.folder} has {n_frames} frames, but n_frames_G="
+                f"{self.n_frames_G} are needed for the first generated one"
+            )
+        return Clip(
+            number,
+            video.name,
+            Window(0, 1, n_frames, chunk_frames, 1),
+            clip_geometry(video.size, self.data, MIDDLE, may_flip=False),
+        )
 
     def size_of(self, clip: Clip) -> tuple[int, int]:
         """Width and height of the clip's frames as `load` returns them."""
@@ -145,7 +161,13 @@ class ClipSource:
     def identity(self) -> dict[str, Any]:
         """What the sequence of clips depends on: a resumed run must find the same."""
         options = {key: value for key, value in asdict(self.data).items() if key not in ("shards", "workers")}
-        return {"index": self.index.hash, "split": self.split, "seed": self.seed, "n_frames_G": self.n_frames_G, **options}
+        return {
+            "index": self.index.hash,
+            "split": self.split,
+            "seed": self.seed,
+            "n_frames_G": self.n_frames_G,
+            **options,
+        }
 
     def _stack(self, clip: Clip, modality: str, frames: list[int]) -> Tensor:
         arrays = []
@@ -160,19 +182,27 @@ class ClipSource:
     def _check(self) -> None:
         index, data = self.index, self.data
         if data.label_nc and index.input_kind == "rgb":
-            raise UserError(f"{index.folder} holds RGB input but data.label_nc={data.label_nc}: set data.label_nc=0 "
-                            "(and data.input_nc=3), or pack label maps of one channel")
+            raise UserError(
+                f"{index.folder} holds RGB input but data.label_nc={data.label_nc}: set data.label_nc=0 "
+                "(and data.input_nc=3), or pack label maps of one channel"
+            )
         if not data.label_nc and (index.input_kind != "rgb" or data.input_nc != 3):
-            raise UserError(f"data.label_nc=0 needs RGB input with data.input_nc=3; {index.folder} holds "
-                            f"{index.input_kind} input and data.input_nc={data.input_nc}")
+            raise UserError(
+                f"data.label_nc=0 needs RGB input with data.input_nc=3; {index.folder} holds "
+                f"{index.input_kind} input and data.input_nc={data.input_nc}"
+            )
         if data.label_nc and index.largest_label >= data.label_nc:
-            raise UserError(f"{index.folder}: label id {index.largest_label} in {index.largest_label_at} is not below "
-                            f"data.label_nc={data.label_nc}: raise data.label_nc or relabel the file")
+            raise UserError(
+                f"{index.folder}: label id {index.largest_label} in {index.largest_label_at} is not below "
+                f"data.label_nc={data.label_nc}: raise data.label_nc or relabel the file"
+            )
         if self.split == "train" and not index.has("images"):
             raise UserError(f"{index.folder} has no images (train_B): training needs them")
         if data.use_instance and not index.has("instances"):
-            raise UserError(f"{index.folder} has no instance maps ({self.split}_inst): set data.use_instance=false "
-                            "or pack them")
+            raise UserError(
+                f"{index.folder} has no instance maps ({self.split}_inst): set data.use_instance=false "
+                "or pack them"
+            )
 
 
 def stream(source: ClipSource, requests: Sequence[Request], workers: int) -> Iterator[Frames]:
@@ -187,8 +217,9 @@ def stream(source: ClipSource, requests: Sequence[Request], workers: int) -> Ite
     # forks quickly because it has imported torch already.
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
-    loader: DataLoader = DataLoader(_Requests(source, requests), batch_size=None, num_workers=workers,
-                                    multiprocessing_context=context)
+    loader: DataLoader = DataLoader(
+        _Requests(source, requests), batch_size=None, num_workers=workers, multiprocessing_context=context
+    )
     for frames in loader:
         if isinstance(frames, _Failure):
             raise UserError(frames.message)

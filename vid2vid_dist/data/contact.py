@@ -33,7 +33,8 @@ def _row(index: ShardIndex, number: int, modalities: list[str]) -> Image.Image:
     frames = sorted({0, len(video.frames) // 2})
     row = Image.new("RGB", (2 * len(modalities) * CELL_WIDTH, size[1] + CAPTION), "white")
     caption = f"{video.name}   {video.size[0]}x{video.size[1]}, {len(video.frames)} frames: " + ", ".join(
-        video.frames[frame] for frame in frames)
+        video.frames[frame] for frame in frames
+    )
     ImageDraw.Draw(row).text((4, 2), caption, "black", ImageFont.load_default(12))
     for i, frame in enumerate(frames):
         for j, modality in enumerate(modalities):

@@ -15,7 +15,21 @@ from vid2vid_dist.errors import UserError
 SPLITS = ("train", "test")
 MODALITIES = {"labels": "A", "images": "B", "instances": "inst", "flow": "flow"}
 """Modality -> ending of its folder. Only the rendered toy street has flow."""
-SUFFIXES = (".jpg", ".JPG", ".jpeg", ".JPEG", ".pgm", ".PGM", ".png", ".PNG", ".ppm", ".PPM", ".bmp", ".BMP", ".tiff")
+SUFFIXES = (
+    ".jpg",
+    ".JPG",
+    ".jpeg",
+    ".JPEG",
+    ".pgm",
+    ".PGM",
+    ".png",
+    ".PNG",
+    ".ppm",
+    ".PPM",
+    ".bmp",
+    ".BMP",
+    ".tiff",
+)
 
 
 @dataclass(frozen=True)
@@ -35,20 +49,27 @@ def scan(root: Path, split: str) -> list[RawVideo]:
 
     Raises UserError when a needed modality is missing or when the counts differ.
     """
-    found = {modality: _sequences(root / f"{split}_{ending}") for modality, ending in MODALITIES.items()
-             if (root / f"{split}_{ending}").is_dir()}
+    found = {
+        modality: _sequences(root / f"{split}_{ending}")
+        for modality, ending in MODALITIES.items()
+        if (root / f"{split}_{ending}").is_dir()
+    }
     if not found:
         return []
     needed = ("labels", "images") if split == "train" else ("labels",)
     for modality in needed:
         if not found.get(modality):
-            raise UserError(f"{root / f'{split}_{MODALITIES[modality]}'}: no {modality} found; put the frames of each "
-                            f"video into a folder of their own below it ({', '.join(SUFFIXES[::2])})")
+            raise UserError(
+                f"{root / f'{split}_{MODALITIES[modality]}'}: no {modality} found; put the frames of each "
+                f"video into a folder of their own below it ({', '.join(SUFFIXES[::2])})"
+            )
     names = [name for name, _ in found["labels"]]
     for modality, sequences in found.items():
         _check_counts(root, split, modality, found["labels"], sequences)
-    return [RawVideo(name, {modality: sequences[i][1] for modality, sequences in found.items()})
-            for i, name in enumerate(names)]
+    return [
+        RawVideo(name, {modality: sequences[i][1] for modality, sequences in found.items()})
+        for i, name in enumerate(names)
+    ]
 
 
 def _sequences(root: Path) -> list[tuple[str, list[Path]]]:
@@ -63,13 +84,22 @@ def _sequences(root: Path) -> list[tuple[str, list[Path]]]:
     return [(name, paths) for _, name, paths in sorted(sequences)]
 
 
-def _check_counts(root: Path, split: str, modality: str, labels: list[tuple[str, list[Path]]],
-                  other: list[tuple[str, list[Path]]]) -> None:
+def _check_counts(
+    root: Path,
+    split: str,
+    modality: str,
+    labels: list[tuple[str, list[Path]]],
+    other: list[tuple[str, list[Path]]],
+) -> None:
     label_root, other_root = (root / f"{split}_{MODALITIES[m]}" for m in ("labels", modality))
     if len(other) != len(labels):
-        raise UserError(f"{other_root} has {len(other)} videos but {label_root} has {len(labels)}: "
-                        "videos are matched by position, so both need the same folders")
+        raise UserError(
+            f"{other_root} has {len(other)} videos but {label_root} has {len(labels)}: "
+            "videos are matched by position, so both need the same folders"
+        )
     for (label_name, label_files), (name, files) in zip(labels, other, strict=True):
         if len(files) != len(label_files):
-            raise UserError(f"{other_root / name} has {len(files)} frames but {label_root / label_name} has "
-                            f"{len(label_files)}: frames are matched by position, so both need the same number")
+            raise UserError(
+                f"{other_root / name} has {len(files)} frames but {label_root / label_name} has "
+                f"{len(label_files)}: frames are matched by position, so both need the same number"
+            )

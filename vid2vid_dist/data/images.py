@@ -26,13 +26,24 @@ def decode(data: bytes, modality: str, where: str) -> Image.Image:
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             image = Image.open(io.BytesIO(data))
             image.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UserError(f"{where}: unreadable image ({error}); replace the file or remove its video") from None
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        Image.DecompressionBombError,
+        Image.DecompressionBombWarning,
+    ) as error:
+        raise UserError(
+            f"{where}: unreadable image ({error}); replace the file or remove its video"
+        ) from None
     if modality != "instances" and image.mode == "RGB":
         return image
     if modality == "images" or image.mode not in ID_MODES:
-        wanted = {"images": "RGB (3 channels)", "instances": "one channel of ids (8 or 16 bit)",
-                  "labels": "one channel of label ids, or RGB"}[modality]
+        wanted = {
+            "images": "RGB (3 channels)",
+            "instances": "one channel of ids (8 or 16 bit)",
+            "labels": "one channel of label ids, or RGB",
+        }[modality]
         raise UserError(f"{where}: image mode {image.mode}, expected {wanted}; convert the file")
     if image.format == "JPEG":
         raise UserError(f"{where}: ids in a JPEG are damaged by its compression; store them as PNG")
@@ -68,5 +79,6 @@ def encode_flow(flow: np.ndarray, valid: np.ndarray) -> bytes:
 def decode_flow(data: bytes) -> tuple[np.ndarray, np.ndarray]:
     """Flow (2, H, W) float32 in pixels and its mask (H, W) bool of a KITTI flow PNG."""
     bgr = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert bgr is not None, "not a flow PNG"
     flow = (bgr[..., 2:0:-1].astype(np.float32) - 2**15) / 64
     return flow.transpose(2, 0, 1), bgr[..., 0] > 0

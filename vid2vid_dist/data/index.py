@@ -55,11 +55,19 @@ class ShardIndex:
             self.largest_label: int = raw["largest_label"]
             self.largest_label_at: str = raw["largest_label_at"]
             self.hash: str = raw["hash"]
-            self.videos = [Video(v["name"], (v["size"][0], v["size"][1]), v["frames"],
-                                 {m: [Entry(*e) for e in entries] for m, entries in v["entries"].items()})
-                           for v in raw["videos"]]
+            self.videos = [
+                Video(
+                    v["name"],
+                    (v["size"][0], v["size"][1]),
+                    v["frames"],
+                    {m: [Entry(*e) for e in entries] for m, entries in v["entries"].items()},
+                )
+                for v in raw["videos"]
+            ]
         except (KeyError, TypeError, ValueError, IndexError) as error:
-            raise UserError(f"{folder}/index.json is damaged ({error!r}): run `{MAKE_SHARDS}` again") from None
+            raise UserError(
+                f"{folder}/index.json is damaged ({error!r}): run `{MAKE_SHARDS}` again"
+            ) from None
         self._check_files()
         self._open_files: dict[int, int] = {}
 
@@ -70,8 +78,10 @@ class ShardIndex:
             self._open_files[entry.shard] = os.open(self.folder / self.shards[entry.shard][0], os.O_RDONLY)
         data = os.pread(self._open_files[entry.shard], entry.size, entry.offset)
         if content_hash(data) != entry.hash:
-            raise UserError(f"{self.where(video, modality, frame)}: the bytes differ from the index (damaged or "
-                            f"foreign tar): run `{MAKE_SHARDS}` again")
+            raise UserError(
+                f"{self.where(video, modality, frame)}: the bytes differ from the index (damaged or "
+                f"foreign tar): run `{MAKE_SHARDS}` again"
+            )
         return data
 
     def where(self, video: int, modality: str, frame: int) -> str:
@@ -89,17 +99,23 @@ class ShardIndex:
             if Path(name).name != name or not path.is_file():
                 raise UserError(f"shard {path} is missing: run `{MAKE_SHARDS}` again")
             if path.stat().st_size != size:
-                raise UserError(f"shard {path} has {path.stat().st_size} bytes, the index says {size} "
-                                f"(truncated or foreign tar): run `{MAKE_SHARDS}` again")
+                raise UserError(
+                    f"shard {path} has {path.stat().st_size} bytes, the index says {size} "
+                    f"(truncated or foreign tar): run `{MAKE_SHARDS}` again"
+                )
         for video in self.videos:
             for entries in video.entries.values():
                 if len(entries) != len(video.frames):
-                    raise UserError(f"{self.folder}/index.json is damaged (frames of {video.name}): "
-                                    f"run `{MAKE_SHARDS}` again")
+                    raise UserError(
+                        f"{self.folder}/index.json is damaged (frames of {video.name}): "
+                        f"run `{MAKE_SHARDS}` again"
+                    )
                 for entry in entries:
                     if not 0 <= entry.offset < entry.offset + entry.size <= self.shards[entry.shard][1]:
-                        raise UserError(f"{self.folder}/index.json is damaged (offsets of {video.name}): "
-                                        f"run `{MAKE_SHARDS}` again")
+                        raise UserError(
+                            f"{self.folder}/index.json is damaged (offsets of {video.name}): "
+                            f"run `{MAKE_SHARDS}` again"
+                        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open_files": {}}
@@ -113,14 +129,24 @@ def _load(folder: Path) -> dict[str, Any]:
     path = folder / "index.json"
     if not path.is_file():
         if any(folder.glob("*.tar")):
-            raise UserError(f"{folder} holds tars but no index.json, so they are not ours: run `{MAKE_SHARDS}`")
-        raise UserError(f"no shards at {folder}: run `{MAKE_SHARDS}` (bare `make shards` makes the toy street) "
-                        "or set data.shards")
+            raise UserError(
+                f"{folder} holds tars but no index.json, so they are not ours: run `{MAKE_SHARDS}`"
+            )
+        raise UserError(
+            f"no shards at {folder}: run `{MAKE_SHARDS}` (bare `make shards` makes the toy street) "
+            "or set data.shards"
+        )
     try:
         raw = json.loads(path.read_bytes())
     except ValueError:
         raise UserError(f"{path} is damaged (not JSON): run `{MAKE_SHARDS}` again") from None
     if not isinstance(raw, dict) or raw.get("format") != FORMAT or raw.get("version") != VERSION:
-        found = raw.get("version") if isinstance(raw, dict) and raw.get("format") == FORMAT else "another program's"
-        raise UserError(f"{path}: format version {found}, this program reads {VERSION}: run `{MAKE_SHARDS}` again")
+        found = (
+            raw.get("version")
+            if isinstance(raw, dict) and raw.get("format") == FORMAT
+            else "another program's"
+        )
+        raise UserError(
+            f"{path}: format version {found}, this program reads {VERSION}: run `{MAKE_SHARDS}` again"
+        )
     return raw

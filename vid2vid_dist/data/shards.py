@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import tarfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,6 +23,7 @@ from typing import Any
 from webdataset.writer import ShardWriter
 
 from vid2vid_dist.config.schema import DataConfig
+from vid2vid_dist.data.atomic import locked, written_aside
 from vid2vid_dist.data.contact import contact_sheet
 from vid2vid_dist.data.folders import SPLITS, RawVideo, scan
 from vid2vid_dist.data.geometry import MIDDLE, Geometry, Size, clip_geometry
@@ -50,34 +50,36 @@ def make_shards(source: Path, out: Path, options: PackOptions, force: bool = Fal
     is left alone unless `force`. Raises UserError naming the first bad file.
     """
     if not source.is_dir():
-        raise UserError(f"{source} is not a folder; SRC needs train_A/ and train_B/, optionally train_inst/ and test_*/")
+        raise UserError(
+            f"{source} is not a folder; SRC needs train_A/ and train_B/, optionally train_inst/ and test_*/"
+        )
     splits = {split: videos for split in SPLITS if (videos := scan(source, split))}
     if not splits:
-        raise UserError(f"{source} has no train_A/ or test_A/: below each belongs one folder of frames per video")
+        raise UserError(
+            f"{source} has no train_A/ or test_A/: below each belongs one folder of frames per video"
+        )
     return [_make_split(videos, out / split, options, force) for split, videos in splits.items()]
 
 
 def _make_split(videos: list[RawVideo], folder: Path, options: PackOptions, force: bool) -> str:
     fingerprint = _fingerprint(videos, options)
-    if folder.exists():
-        if not (folder / "index.json").is_file():
+    with locked(folder):
+        if folder.exists() and not (folder / "index.json").is_file():
             raise UserError(f"{folder} exists and is no shard folder: move it away or choose another OUT")
         if not force and _is_current(folder, fingerprint):
             return f"{folder}: up to date"
-    aside = folder.with_name(f".{folder.name}.partial-{os.getpid()}")
-    aside.mkdir(parents=True)
-    try:
-        index = _pack(videos, aside, options)
-        (aside / "index.json").write_text(json.dumps({**index, "source": fingerprint}))
-        packed = ShardIndex(aside)
-        contact_sheet(packed).save(aside / "contact_sheet.png")
-        _replace(folder, aside)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        with written_aside(folder) as aside:
+            index = _pack(videos, aside, options)
+            (aside / "index.json").write_text(json.dumps({**index, "source": fingerprint}))
+            packed = ShardIndex(aside)
+            contact_sheet(packed).save(aside / "contact_sheet.png")
     n_frames = sum(len(video.frames) for video in packed.videos)
+    mebibytes = sum(size for _, size in packed.shards) / 2**20
     note = "; flow left out (kept only at full size)" if options.width and "flow" in videos[0].files else ""
-    return (f"{folder}: {len(packed.videos)} videos, {n_frames} frames, {len(packed.shards)} shards, "
-            f"{sum(size for _, size in packed.shards) / 2**20:.1f} MiB{note}; look at {folder / 'contact_sheet.png'}")
+    return (
+        f"{folder}: {len(packed.videos)} videos, {n_frames} frames, {len(packed.shards)} shards, "
+        f"{mebibytes:.1f} MiB{note}; look at {folder / 'contact_sheet.png'}"
+    )
 
 
 def _fingerprint(videos: list[RawVideo], options: PackOptions) -> str:
@@ -95,16 +97,6 @@ def _is_current(folder: Path, fingerprint: str) -> bool:
     except UserError:
         return False
     return json.loads((folder / "index.json").read_bytes()).get("source") == fingerprint
-
-
-def _replace(folder: Path, new: Path) -> None:
-    if folder.exists():
-        old = folder.with_name(f".{folder.name}.old-{os.getpid()}")
-        folder.rename(old)
-        new.rename(folder)
-        shutil.rmtree(old)
-    else:
-        new.rename(folder)
 
 
 @dataclass(frozen=True)
@@ -126,47 +118,74 @@ class _Seen:
     input_kind_at: str = ""
     largest_label: int = -1
     largest_label_at: str = ""
+    raw_sizes: dict[str, Size] = field(default_factory=dict)
     sizes: dict[str, Size] = field(default_factory=dict)
 
     def add(self, frame: _Frame, video: RawVideo, path: Path) -> None:
-        if frame.raw_size != self.sizes.setdefault(video.name, frame.raw_size):
-            raise UserError(f"{path}: size {_by(frame.raw_size)} differs from the first frame of its video "
-                            f"({_by(self.sizes[video.name])}): all frames of a video need one size")
+        if frame.raw_size != self.raw_sizes.setdefault(video.name, frame.raw_size):
+            raise UserError(
+                f"{path}: size {_by(frame.raw_size)} differs from the first frame of its video "
+                f"({_by(self.raw_sizes[video.name])}): all frames of a video need one size"
+            )
+        self.sizes[video.name] = frame.size
         if not self.input_kind:
             self.input_kind, self.input_kind_at = frame.input_kind, str(path)
         if frame.input_kind != self.input_kind:
-            raise UserError(f"{path} is {frame.input_kind} but {self.input_kind_at} is {self.input_kind}: "
-                            "the A folder needs label maps of one channel (ids) or RGB images (rgb), not both")
+            raise UserError(
+                f"{path} is {frame.input_kind} but {self.input_kind_at} is {self.input_kind}: "
+                "the A folder needs label maps of one channel (ids) or RGB images (rgb), not both"
+            )
         if frame.largest_label > self.largest_label:
             self.largest_label, self.largest_label_at = frame.largest_label, str(path)
 
 
 def _pack(videos: list[RawVideo], folder: Path, options: PackOptions) -> dict[str, Any]:
     """Write the tars of a split; returns the content of its index.json."""
-    seen, records, hashes = _Seen(), [], {}
+    seen = _Seen()
+    members: list[dict[str, list[str]]] = []  # per video and modality the member names
+    hashes: dict[str, str] = {}
     pattern = str(folder.resolve()).replace("%", "%%") + "/shard-%06d.tar"
-    with (ThreadPoolExecutor(os.cpu_count()) as pool,
-          ShardWriter(pattern, maxcount=10**9, maxsize=SHARD_BYTES, verbose=0, encoder=False, mtime=0) as tars):
+    with (
+        ThreadPoolExecutor(os.cpu_count()) as pool,
+        ShardWriter(pattern, 10**9, SHARD_BYTES, verbose=0, encoder=False, mtime=0) as tars,
+    ):
         for number, video in enumerate(videos):
-            members: dict[str, list[str]] = {}
+            members.append({})
+            safe_name = re.sub("[^A-Za-z0-9_-]", "_", video.name)[:60]
             for i, frame in enumerate(_frames(video, options, pool)):
                 seen.add(frame, video, video.files["labels"][i])
-                key = f"{number:05d}-{re.sub('[^A-Za-z0-9_-]', '_', video.name)[:60]}/{i:06d}"
-                tars.write({"__key__": key, **{m + suffix: data for m, (suffix, data) in frame.members.items()}})
+                key = f"{number:05d}-{safe_name}/{i:06d}"
+                tars.write(
+                    {"__key__": key, **{m + suffix: data for m, (suffix, data) in frame.members.items()}}
+                )
                 for modality, (suffix, data) in frame.members.items():
-                    members.setdefault(modality, []).append(f"{key}.{modality}{suffix}")
-                    hashes[members[modality][-1]] = content_hash(data)
-            records.append({"name": video.name, "size": frame.size, "members": members,
-                            "frames": [path.stem for path in video.files["labels"]]})
+                    name = f"{key}.{modality}{suffix}"
+                    members[-1].setdefault(modality, []).append(name)
+                    hashes[name] = content_hash(data)
     shards = sorted(folder.glob("*.tar"))
     entries = {name: entry for i, path in enumerate(shards) for name, entry in _entries(i, path, hashes)}
-    for record in records:
-        record["entries"] = {m: [entries[name] for name in names] for m, names in record.pop("members").items()}
-    digest = hashlib.blake2b(json.dumps([seen.input_kind, [(r["name"], r["size"], r["frames"]) for r in records],
-                                         hashes]).encode(), digest_size=16)
-    return {"format": FORMAT, "version": VERSION, "hash": digest.hexdigest(), "input_kind": seen.input_kind,
-            "largest_label": seen.largest_label, "largest_label_at": seen.largest_label_at,
-            "shards": [(path.name, path.stat().st_size) for path in shards], "videos": records}
+    records = [
+        {
+            "name": video.name,
+            "size": seen.sizes[video.name],
+            "frames": [path.stem for path in video.files["labels"]],
+            "entries": {
+                modality: [entries[name] for name in names] for modality, names in members[i].items()
+            },
+        }
+        for i, video in enumerate(videos)
+    ]
+    content = json.dumps([seen.input_kind, seen.sizes, [r["frames"] for r in records], hashes])
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "hash": hashlib.blake2b(content.encode(), digest_size=16).hexdigest(),
+        "input_kind": seen.input_kind,
+        "largest_label": seen.largest_label,
+        "largest_label_at": seen.largest_label_at,
+        "shards": [(path.name, path.stat().st_size) for path in shards],
+        "videos": records,
+    }
 
 
 def _entries(shard: int, path: Path, hashes: dict[str, str]) -> Iterator[tuple[str, Entry]]:
@@ -197,15 +216,21 @@ def _pack_frame(video: RawVideo, i: int, options: PackOptions) -> _Frame:
         if geometry is None:
             raw_size, geometry = image.size, _geometry(image.size, options)
         if image.size != raw_size:
-            raise UserError(f"{path}: size {_by(image.size)} differs from {video.files['labels'][i]} "
-                            f"({_by(raw_size)}): all modalities of a frame need one size")
+            raise UserError(
+                f"{path}: size {_by(image.size)} differs from {video.files['labels'][i]} "
+                f"({_by(raw_size)}): all modalities of a frame need one size"
+            )
         if modality == "labels":
             kind = "rgb" if image.mode == "RGB" else "ids"
             largest = -1 if kind == "rgb" else int(to_array(image).max())
             if options.label_nc and largest >= options.label_nc:
-                raise UserError(f"{path}: label id {largest} is not below label_nc={options.label_nc}: "
-                                "raise it or relabel the file")
-        members[modality] = (".png", encode_png(geometry.apply(image))) if options.width else (path.suffix.lower(), data)
+                raise UserError(
+                    f"{path}: label id {largest} is not below label_nc={options.label_nc}: "
+                    "raise it or relabel the file"
+                )
+        members[modality] = (
+            (".png", encode_png(geometry.apply(image))) if options.width else (path.suffix.lower(), data)
+        )
     assert geometry is not None
     return _Frame(members, raw_size, geometry.size, kind, largest)
 
@@ -213,7 +238,9 @@ def _pack_frame(video: RawVideo, i: int, options: PackOptions) -> _Frame:
 def _geometry(size: Size, options: PackOptions) -> Geometry:
     if options.width is None:
         return Geometry(size, (0, 0), (0, 0), flip=False)
-    return clip_geometry(size, DataConfig(resize_or_crop="scaleWidth", loadSize=options.width), MIDDLE, may_flip=False)
+    return clip_geometry(
+        size, DataConfig(resize_or_crop="scaleWidth", loadSize=options.width), MIDDLE, may_flip=False
+    )
 
 
 def _by(size: Size) -> str:

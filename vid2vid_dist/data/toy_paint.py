@@ -21,7 +21,7 @@ ZENITH = np.array([0.36, 0.55, 0.82])
 
 @dataclass(frozen=True)
 class Patch:
-    """N places on one surface: `at` (3, N) metres from its centre, normals, pixel size there across and along."""
+    """N places on one surface: `at` (3, N) metres from its centre, pixel size across and along."""
 
     at: np.ndarray
     normal: np.ndarray
@@ -32,7 +32,9 @@ class Patch:
     key: int
 
 
-def paint(solids: list[Solid], camera: Camera, frame: int, u: np.ndarray, v: np.ndarray, hits: Hits) -> np.ndarray:
+def paint(
+    solids: list[Solid], camera: Camera, frame: int, u: np.ndarray, v: np.ndarray, hits: Hits
+) -> np.ndarray:
     """(3, N) colours in [0, 1] of what `hits` says that pixels (u, v) see."""
     rays = camera.rays(u, v)
     color = np.empty_like(rays)
@@ -48,8 +50,15 @@ def paint(solids: list[Solid], camera: Camera, frame: int, u: np.ndarray, v: np.
     color[:, ground] *= 1 - 0.5 * _shadow(solids, points[:, ground], frame)
     for number in np.unique(hits.solid[hits.solid >= 0]):
         solid, here = solids[number], np.flatnonzero(hits.solid == number)
-        patch = Patch(points[:, here] - solid.centre_at(frame)[:, None], hits.normal[:, here], solid.half,
-                      blur[here], along[here], solid.tint, solid.key)
+        patch = Patch(
+            points[:, here] - solid.centre_at(frame)[:, None],
+            hits.normal[:, here],
+            solid.half,
+            blur[here],
+            along[here],
+            solid.tint,
+            solid.key,
+        )
         light = 0.55 + 0.55 * np.maximum(SUN @ patch.normal, 0)
         color[:, here] = _MATERIALS[solid.material](patch) * light
     haze = np.where(sky, 0.0, 1 - np.exp(-depth / 160))
@@ -99,7 +108,11 @@ def _sky(rays: np.ndarray) -> np.ndarray:
     color = mix(flat(HORIZON, up), ZENITH, np.clip(up * 1.8, 0, 1))
     x, z = rays[0] / up * 0.9, rays[2] / up * 0.9
     still = np.zeros_like(up)
-    cloud = 0.6 * noise(x, z, 5, still) + 0.3 * noise(2 * x, 2 * z, 6, still) + 0.2 * noise(4 * x, 4 * z, 7, still)
+    cloud = (
+        0.6 * noise(x, z, 5, still)
+        + 0.3 * noise(2 * x, 2 * z, 6, still)
+        + 0.2 * noise(4 * x, 4 * z, 7, still)
+    )
     return mix(color, (0.95, 0.96, 0.97), np.clip(cloud * 1.6 + 0.1, 0, 1) * np.clip(up * 8 - 0.6, 0, 0.9))
 
 
@@ -109,7 +122,9 @@ def _ground(points: np.ndarray, blur: np.ndarray, along: np.ndarray) -> np.ndarr
     road = flat((0.34, 0.34, 0.36), x) * (1 + 0.10 * mottle)
     dashes = stripes(z, 7.5, 1.6, along)
     crossing = stripe((z % 70.0) - 45, 1.6, along) * stripes(x, 1.1, 0.28, blur)
-    marks = np.maximum.reduce([stripe(x, 0.08, blur) * dashes, stripe(np.abs(x) - 3.05, 0.06, blur), crossing])
+    marks = np.maximum.reduce(
+        [stripe(x, 0.08, blur) * dashes, stripe(np.abs(x) - 3.05, 0.06, blur), crossing]
+    )
     road = mix(road, (0.88, 0.88, 0.86), marks * 0.9)
     slabs = np.maximum(stripes(x, 1.0, 0.025, blur), stripes(z, 1.0, 0.025, along))
     walk = flat((0.62, 0.58, 0.55), x) * (1 + 0.07 * mottle) * (1 - 0.25 * slabs)
@@ -119,7 +134,7 @@ def _ground(points: np.ndarray, blur: np.ndarray, along: np.ndarray) -> np.ndarr
 
 
 def _shadow(solids: list[Solid], points: np.ndarray, frame: int) -> np.ndarray:
-    """0..1, how dark the ground is: soft shapes below cars and trees, long ones beside the sunny-side buildings."""
+    """0..1, how dark the ground is: below cars and trees, beside the buildings that the sun is behind."""
     x, z = points[0], points[2]
     dark = np.zeros_like(x)
     for solid in solids:
@@ -129,20 +144,15 @@ def _shadow(solids: list[Solid], points: np.ndarray, frame: int) -> np.ndarray:
             dark = np.maximum(dark, np.clip(0.9 - outside / 0.5, 0, 1))
         elif solid.material == "leaves":
             reach = centre[1] / SUN[1]
-            r = np.hypot((x - centre[0] + SUN[0] * reach) / half[0], (z - centre[2] + SUN[2] * reach) / half[2])
+            r = np.hypot(
+                (x - centre[0] + SUN[0] * reach) / half[0], (z - centre[2] + SUN[2] * reach) / half[2]
+            )
             dark = np.maximum(dark, 0.75 * np.clip((1.15 - r) / 0.3, 0, 1))
         elif solid.material == "facade" and centre[0] < 0:
             reach = 2 * half[1] * 0.35
             outside = np.maximum(x - (centre[0] + half[0] + reach), np.abs(z - centre[2]) - half[2])
             dark = np.maximum(dark, 0.75 * np.clip(0.5 - outside / 0.4, 0, 1))
     return dark
-
-
-def _face(patch: Patch) -> tuple[np.ndarray, np.ndarray, float]:
-    """Across and up coordinates on the sides of a box, from its corner, and the width of the side (its mean)."""
-    side = np.abs(patch.normal[0]) > 0.5
-    across = np.where(side, patch.at[2] + patch.half[2], patch.at[0] + patch.half[0])
-    return across, patch.at[1] + patch.half[1], 0.0
 
 
 def _facade(patch: Patch) -> np.ndarray:
@@ -154,8 +164,11 @@ def _facade(patch: Patch) -> np.ndarray:
     period = 2 * half / columns
     column, level = np.floor(a / period), np.floor((up - 3.6) / 3.0)
     da, du = a - period * (column + 0.5), up - 3.6 - 3.0 * (level + 0.5)
-    wall = flat(patch.tint, a) * (1 + 0.06 * noise(a * 1.5, up * 1.5, patch.key, patch.blur_along * 1.5)
-                                  + 0.05 * noise(a / 3, up / 3, patch.key + 1, patch.blur_along / 3))
+    wall = flat(patch.tint, a) * (
+        1
+        + 0.06 * noise(a * 1.5, up * 1.5, patch.key, patch.blur_along * 1.5)
+        + 0.05 * noise(a / 3, up / 3, patch.key + 1, patch.blur_along / 3)
+    )
     upper = ((up > 3.6) & (up < 2 * patch.half[1] - 0.9)).astype(float)
     frame = stripe(da, 0.74, patch.blur_along) * stripe(du, 0.98, patch.blur) * upper
     glass = stripe(da, 0.58, patch.blur_along) * stripe(du, 0.84, patch.blur) * upper
@@ -170,18 +183,24 @@ def _facade(patch: Patch) -> np.ndarray:
     color = mix(color, np.stack([goods, goods * 0.95, goods * 0.9]), window * 0.9)
     sign = np.array([0.25, 0.25, 0.25]) + 0.5 * np.eye(3)[patch.key % 3]
     color = mix(color, sign, shop * stripe(up - 3.05, 0.28, patch.blur) * (patch.key % 4 > 0))
-    ledge = np.maximum(stripe(up - 3.5, 0.09, patch.blur), stripe(up - 2 * patch.half[1] + 0.35, 0.35, patch.blur))
+    ledge = np.maximum(
+        stripe(up - 3.5, 0.09, patch.blur), stripe(up - 2 * patch.half[1] + 0.35, 0.35, patch.blur)
+    )
     return mix(color, tuple(np.minimum(patch.tint * 1.15, 1)), ledge)
 
 
 def _leaves(patch: Patch) -> np.ndarray:
     x, y = patch.at[0] + 0.6 * patch.at[2], patch.at[1] - 0.3 * patch.at[2]
-    clumps = (0.5 * noise(2 * x, 2 * y, patch.key, 2 * patch.blur) + 0.5 * noise(5 * x, 5 * y, patch.key + 1, 5 * patch.blur))
+    clumps = 0.5 * noise(2 * x, 2 * y, patch.key, 2 * patch.blur) + 0.5 * noise(
+        5 * x, 5 * y, patch.key + 1, 5 * patch.blur
+    )
     return flat(patch.tint, x) * (0.95 + 0.5 * clumps) * (0.85 + 0.3 * patch.at[1] / patch.half[1])
 
 
 def _bark(patch: Patch) -> np.ndarray:
-    return flat(patch.tint, patch.at) * (1 + 0.15 * noise(6 * patch.at[0], 2 * patch.at[1], patch.key, 6 * patch.blur))
+    return flat(patch.tint, patch.at) * (
+        1 + 0.15 * noise(6 * patch.at[0], 2 * patch.at[1], patch.key, 6 * patch.blur)
+    )
 
 
 def _metal(patch: Patch) -> np.ndarray:
@@ -196,12 +215,18 @@ def _car(patch: Patch) -> np.ndarray:
     sill = stripe(up - 0.05, 0.14, patch.blur)
     wheel = np.hypot(np.abs(z) - 0.62 * patch.half[2], up - 0.25)
     doors = stripe(z - 0.1, 0.02, patch.blur_along) * stripe(up - 0.5, 0.3, patch.blur)
-    flank = mix(mix(color, (0.08, 0.08, 0.08), np.maximum(sill, 0.5 * doors)), (0.06, 0.06, 0.07), stripe(wheel, 0.34, patch.blur))
+    flank = mix(
+        mix(color, (0.08, 0.08, 0.08), np.maximum(sill, 0.5 * doors)),
+        (0.06, 0.06, 0.07),
+        stripe(wheel, 0.34, patch.blur),
+    )
     flank = mix(flank, (0.55, 0.55, 0.57), stripe(wheel, 0.17, patch.blur))
     front = np.sign(patch.normal[2]) * np.where(patch.key % 2, 1, -1) > 0
     lamp = stripe(np.abs(x) - 0.68 * patch.half[0], 0.17, patch.blur) * stripe(up - 0.58, 0.10, patch.blur)
     lamps = np.where(front, np.array([[0.98], [0.96], [0.85]]), np.array([[0.85], [0.08], [0.06]]))
-    end = mix(mix(color, (0.10, 0.10, 0.11), np.maximum(sill, stripe(up - 0.2, 0.06, patch.blur))), lamps, lamp)
+    end = mix(
+        mix(color, (0.10, 0.10, 0.11), np.maximum(sill, stripe(up - 0.2, 0.06, patch.blur))), lamps, lamp
+    )
     end = mix(end, (0.92, 0.92, 0.88), stripe(x, 0.26, patch.blur) * stripe(up - 0.38, 0.07, patch.blur))
     return np.where(side, flank, np.where(np.abs(patch.normal[2]) > 0.5, end, color * 1.05))
 
@@ -210,11 +235,20 @@ def _cabin(patch: Patch) -> np.ndarray:
     """Windows between pillars below a painted roof."""
     side = np.abs(patch.normal[0]) > 0.5
     across, half = np.where(side, patch.at[2], patch.at[0]), np.where(side, patch.half[2], patch.half[0])
-    glass = stripe(across, half - 0.10, patch.blur_along) * stripe(patch.at[1] + 0.03, patch.half[1] - 0.07, patch.blur)
+    glass = stripe(across, half - 0.10, patch.blur_along) * stripe(
+        patch.at[1] + 0.03, patch.half[1] - 0.07, patch.blur
+    )
     glass *= 1 - stripe(across, 0.05, patch.blur_along) * side
     shine = 0.16 + 0.10 * np.clip(patch.at[1] / patch.half[1], -1, 1)
     color = mix(flat(patch.tint, across), np.stack([shine, shine * 1.1, shine * 1.25]), glass)
     return np.where(patch.normal[1] > 0.5, flat(patch.tint, across) * 1.05, color)
 
 
-_MATERIALS = {"facade": _facade, "leaves": _leaves, "bark": _bark, "metal": _metal, "car": _car, "cabin": _cabin}
+_MATERIALS = {
+    "facade": _facade,
+    "leaves": _leaves,
+    "bark": _bark,
+    "metal": _metal,
+    "car": _car,
+    "cabin": _cabin,
+}

@@ -23,9 +23,10 @@ _CORNERS = np.array([[i, j, k] for i in (-1, 1) for j in (-1, 1) for k in (-1, 1
 
 @dataclass(frozen=True)
 class Solid:
-    """A box, an upright cylinder ("post") or an ellipsoid ("ball") around `centre` (frame 0) with half extents `half`.
+    """A box, an upright cylinder ("post") or an ellipsoid ("ball").
 
-    `speed` is its motion along z in metres per frame, `material` what it is painted as.
+    `centre` in frame 0 and half extents `half` in metres; `speed` is its motion along z in metres per
+    frame, `material` what it is painted as.
     """
 
     shape: str
@@ -44,7 +45,7 @@ class Solid:
 
 @dataclass(frozen=True)
 class Camera:
-    """A pinhole camera: position in metres, yaw (right) and pitch (down) in radians, focal length in pixels."""
+    """A pinhole camera: position (metres), yaw to the right, pitch down (radians), focal length (pixels)."""
 
     position: np.ndarray
     yaw: float
@@ -56,21 +57,40 @@ class Camera:
     @cached_property
     def rotation(self) -> np.ndarray:
         """Columns: the camera's right, up and forward in world axes."""
-        sin_y, cos_y, sin_p, cos_p = math.sin(self.yaw), math.cos(self.yaw), math.sin(self.pitch), math.cos(self.pitch)
-        return np.array([[cos_y, sin_y * sin_p, sin_y * cos_p],
-                         [0.0, cos_p, -sin_p],
-                         [-sin_y, cos_y * sin_p, cos_y * cos_p]])
+        sin_y, cos_y, sin_p, cos_p = (
+            math.sin(self.yaw),
+            math.cos(self.yaw),
+            math.sin(self.pitch),
+            math.cos(self.pitch),
+        )
+        return np.array(
+            [
+                [cos_y, sin_y * sin_p, sin_y * cos_p],
+                [0.0, cos_p, -sin_p],
+                [-sin_y, cos_y * sin_p, cos_y * cos_p],
+            ]
+        )
 
     def rays(self, u: np.ndarray, v: np.ndarray) -> np.ndarray:
         """(3, N) directions in world axes; one unit of ray parameter is one metre of depth."""
-        local = np.stack([(u - (self.width - 1) / 2) / self.focal, ((self.height - 1) / 2 - v) / self.focal, np.ones_like(u)])
+        local = np.stack(
+            [
+                (u - (self.width - 1) / 2) / self.focal,
+                ((self.height - 1) / 2 - v) / self.focal,
+                np.ones_like(u),
+            ]
+        )
         return self.rotation @ local
 
     def project(self, offset: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """(3, N) vectors from the camera to points (or directions of points at infinity) -> u, v, depth."""
         x, y, depth = self.rotation.T @ offset
         safe = np.where(depth > 1e-9, depth, 1e-9)
-        return (x / safe * self.focal + (self.width - 1) / 2, (self.height - 1) / 2 - y / safe * self.focal, depth)
+        return (
+            x / safe * self.focal + (self.width - 1) / 2,
+            (self.height - 1) / 2 - y / safe * self.focal,
+            depth,
+        )
 
 
 @dataclass
@@ -99,7 +119,9 @@ def cast(solids: list[Solid], camera: Camera, frame: int, u: np.ndarray, v: np.n
         if not near.size:
             continue
         solid = solids[number]
-        depth, normal = _INTERSECT[solid.shape](camera.position - solid.centre_at(frame), rays[:, near], solid.half)
+        depth, normal = _INTERSECT[solid.shape](
+            camera.position - solid.centre_at(frame), rays[:, near], solid.half
+        )
         seen = depth < hits.depth[near]
         near = near[seen]
         hits.depth[near], hits.solid[near], hits.normal[:, near] = depth[seen], number, normal[:, seen]
@@ -117,7 +139,9 @@ def _screen_boxes(solids: list[Solid], camera: Camera, frame: int) -> Iterator[t
     # Partly behind the camera: the projections of the corners bound nothing.
     boxes[depth.min(1) < NEAR] = -np.inf, np.inf, -np.inf, np.inf
     left, right, top, bottom = boxes.T
-    seen = (depth.max(1) > NEAR) & (right > -1) & (left < camera.width) & (bottom > -1) & (top < camera.height)
+    seen = (
+        (depth.max(1) > NEAR) & (right > -1) & (left < camera.width) & (bottom > -1) & (top < camera.height)
+    )
     for number in np.flatnonzero(seen):
         yield int(number), boxes[number]
 
@@ -137,8 +161,11 @@ def _hit_box(origin: np.ndarray, rays: np.ndarray, half: np.ndarray) -> tuple[np
 
 def _hit_post(origin: np.ndarray, rays: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The side of an upright cylinder of radius half[0] (its ends are never seen)."""
-    depth = _nearest_root(rays[0] ** 2 + rays[2] ** 2, origin[0] * rays[0] + origin[2] * rays[2],
-                          origin[0] ** 2 + origin[2] ** 2 - half[0] ** 2)
+    depth = _nearest_root(
+        rays[0] ** 2 + rays[2] ** 2,
+        origin[0] * rays[0] + origin[2] * rays[2],
+        origin[0] ** 2 + origin[2] ** 2 - half[0] ** 2,
+    )
     point = origin[:, None] + np.where(np.isfinite(depth), depth, 0.0) * rays
     depth = np.where(np.abs(point[1]) <= half[1], depth, np.inf)
     return depth, np.stack([point[0], np.zeros_like(depth), point[2]]) / half[0]
