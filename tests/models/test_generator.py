@@ -1,0 +1,136 @@
+"""The chunk loop: windows, histories, gradient cuts."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vid2vid_dist.config.schema import Config, DataConfig, GeneratorConfig
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.models.generator import Generator
+from vid2vid_dist.models.labels import pyramid
+
+HEIGHT, WIDTH = 16, 24
+
+
+def config(**options: object) -> Config:
+    small = {"ngf": 4, "n_blocks": 2, "n_blocks_local": 1, "n_downsample_G": 1, "norm": "instance"}
+    return Config(data=DataConfig(label_nc=4), generator=GeneratorConfig(**(small | options)))  # type: ignore[arg-type]
+
+
+def build(cfg: Config) -> Generator:
+    torch.manual_seed(1)
+    return Generator(cfg).double()
+
+
+def clip(cfg: Config, n_frames: int, batch: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """Encoded labels for n generated frames, and first frames."""
+    torch.manual_seed(2)
+    n_past = cfg.generator.n_frames_G - 1
+    labels = torch.randn(batch, n_past + n_frames, cfg.label_channels, HEIGHT, WIDTH, dtype=torch.float64)
+    return labels, torch.rand(batch, n_past, 3, HEIGHT, WIDTH, dtype=torch.float64) * 2 - 1
+
+
+@pytest.mark.parametrize("n_frames_G", [2, 3, 4])
+@pytest.mark.parametrize("n_scales_spatial", [1, 2, 3])
+def test_shapes(n_frames_G: int, n_scales_spatial: int) -> None:
+    cfg = config(n_frames_G=n_frames_G, n_scales_spatial=n_scales_spatial, fg=True, fg_labels=[1, 2])
+    labels, first = clip(cfg, 3, batch=2)
+    generator = build(cfg)
+    chunk = generator.generate(labels, generator.start_history(first))
+    assert chunk.fake.shape == chunk.raw.shape == (2, 3, 3, HEIGHT, WIDTH)
+    assert chunk.flow is not None
+    assert chunk.flow.shape == (2, 3, 2, HEIGHT, WIDTH)
+    assert chunk.weight is not None
+    assert chunk.weight.shape == (2, 3, 1, HEIGHT, WIDTH)
+    shrinks = [2 ** (n_scales_spatial - 1 - scale) for scale in range(n_scales_spatial)]
+    assert [tuple(frames.shape) for frames in chunk.history] == [
+        (2, n_frames_G - 1, 3, HEIGHT // shrink, WIDTH // shrink) for shrink in shrinks]
+    assert not any(frames.requires_grad for frames in chunk.history)
+
+
+def test_names_say_the_scale() -> None:
+    names = {name.split(".")[0] for name in build(config(n_scales_spatial=3)).state_dict()}
+    assert names == {"netG0", "netG1", "netG2"}
+
+
+def test_without_flow_raw_is_fake() -> None:
+    cfg = config(no_flow=True)
+    labels, first = clip(cfg, 2)
+    generator = build(cfg)
+    chunk = generator.generate(labels, generator.start_history(first))
+    assert chunk.raw is chunk.fake
+    assert chunk.flow is chunk.weight is None
+
+
+def test_chunks_join_without_a_seam() -> None:
+    cfg = config(n_scales_spatial=2)
+    labels, first = clip(cfg, 4)
+    generator = build(cfg)
+    start = generator.start_history(first)
+    with torch.no_grad():
+        whole = generator.generate(labels, start)
+        head = generator.generate(labels[:, :4], start)
+        tail = generator.generate(labels[:, 2:], head.history)
+    assert torch.equal(whole.fake, torch.cat([head.fake, tail.fake], dim=1))
+    assert all(torch.equal(a, b) for a, b in zip(whole.history, tail.history, strict=True))
+
+
+def test_each_scale_remembers_its_own_frames() -> None:
+    cfg = config(n_scales_spatial=2)
+    labels, first = clip(cfg, 2)
+    generator = build(cfg)
+    with torch.no_grad():
+        chunk = generator.generate(labels, generator.start_history(first))
+    assert torch.equal(chunk.history[1], chunk.fake)
+    assert not torch.allclose(chunk.history[0], pyramid(chunk.fake, 2)[0])
+
+
+@pytest.mark.parametrize(("n_frames_bp", "frame", "expected"), [
+    (1, 0, {0}), (1, 3, {3}), (1, 5, {5}),
+    (2, 1, {0, 1}), (2, 2, {2}), (2, 3, {0, 1, 2, 3}), (2, 4, {4}),
+    (4, 3, {0, 1, 2, 3}), (4, 4, {4}), (4, 5, set(range(6))),
+])
+def test_gradient_reaches_back_as_far_as_it_should(n_frames_bp: int, frame: int, expected: set[int]) -> None:
+    cfg = config()
+    labels, first = clip(cfg, 6)
+    generator = build(cfg)
+    images: list[torch.Tensor] = []
+    generator.network(0).register_forward_hook(lambda _module, _inputs, out: images.append(out.image))
+    chunk = generator.generate(labels, generator.start_history(first), n_frames_bp=n_frames_bp)
+    gradients = torch.autograd.grad(chunk.fake[:, frame].sum(), images, allow_unused=True)
+    assert {t for t, gradient in enumerate(gradients) if gradient is not None} == expected
+
+
+def test_training_the_finest_scale_alone_changes_no_value() -> None:
+    cfg = config(n_scales_spatial=3)
+    labels, first = clip(cfg, 2)
+    generator = build(cfg)
+    history = generator.start_history(first)
+    whole = generator.generate(labels, history, n_frames_bp=2)
+    finest = generator.generate(labels, history, n_frames_bp=2, detach_coarse=True)
+    assert torch.equal(whole.fake, finest.fake)
+    finest.fake.sum().backward()
+    with_gradient = {name.split(".")[0] for name, p in generator.named_parameters() if p.grad is not None}
+    assert with_gradient == {"netG2"}
+    whole.fake.sum().backward()
+    assert all(p.grad is not None for p in generator.parameters())
+
+
+def test_foreground_mask_is_of_the_newest_label_frame() -> None:
+    cfg = config(fg=True, fg_labels=[3])
+    labels, first = clip(cfg, 1)
+    labels[:, :, 3] = 0
+    labels[:, -1, 3] = 1
+    generator = build(cfg)
+    chunk = generator.generate(labels, generator.start_history(first))
+    foreground = generator.network(0).foreground_branch(labels.flatten(1, 2)).image
+    assert torch.allclose(chunk.fake[:, 0], foreground)
+
+
+def test_size_that_cannot_be_halved_is_refused_with_the_fix() -> None:
+    cfg = config(n_scales_spatial=2, n_downsample_G=2)
+    generator = build(cfg)
+    history = generator.start_history(torch.zeros(1, 2, 3, 20, 24))
+    with pytest.raises(UserError, match=r"24x20: both sides must be multiples of 8.*data\.loadSize"):
+        generator.generate(torch.zeros(1, 3, 4, 20, 24), history)
