@@ -9,37 +9,10 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image
 from torch import Tensor
 
-CITYSCAPES_IDS = np.array([
-    (0, 0, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0), (0, 0, 0), (111, 74, 0), (81, 0, 81),
-    (128, 64, 128), (244, 35, 232), (250, 170, 160), (230, 150, 140), (70, 70, 70), (102, 102, 156),
-    (190, 153, 153), (180, 165, 180), (150, 100, 100), (150, 120, 90), (153, 153, 153), (153, 153, 153),
-    (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60),
-    (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 0, 90), (0, 0, 110),
-    (0, 80, 100), (0, 0, 230), (119, 11, 32), (0, 0, 142),
-], dtype=np.uint8)  # fmt: skip
-
-CITYSCAPES_TRAIN_IDS = np.array([
-    (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153), (153, 153, 153),
-    (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152), (70, 130, 180), (220, 20, 60),
-    (255, 0, 0), (0, 0, 142), (0, 0, 70), (0, 60, 100), (0, 80, 100), (0, 0, 230),
-    (119, 11, 32), (0, 0, 0),
-], dtype=np.uint8)  # fmt: skip
-
-
-def label_colors(n: int) -> np.ndarray:
-    """The colours `(n, 3)` of n classes: Cityscapes' for 35 (ids) and 20 (train ids), else PASCAL's way."""
-    if n == len(CITYSCAPES_IDS):
-        return CITYSCAPES_IDS
-    if n == len(CITYSCAPES_TRAIN_IDS):
-        return CITYSCAPES_TRAIN_IDS
-    colors = np.zeros((n, 3), np.uint8)
-    for j in range(7):
-        for channel in range(3):
-            bit = (np.arange(n) >> (3 * j + channel)) & 1
-            colors[:, channel] |= (bit << (7 - j)).astype(np.uint8)
-    return colors
+from vid2vid_dist.data.palette import label_colors
 
 
 def colorize_labels(labels: Tensor, label_nc: int) -> np.ndarray:
@@ -90,6 +63,12 @@ def tile(panels: Sequence[np.ndarray]) -> np.ndarray:
 def tile_columns(n: int) -> int:
     """How many of n panels stand in a row of `tile`."""
     return n if n <= 3 else math.ceil(n / 2)
+
+
+def reduced(frames: np.ndarray, panel_width: int, limit: int) -> np.ndarray:
+    """Frames `(T, H, W, 3)` brought down by a whole factor until panels are at most `limit` pixels wide."""
+    factor = math.ceil(panel_width / limit)
+    return np.stack([np.asarray(Image.fromarray(frame).reduce(factor)) for frame in frames])
 
 
 def _channels_last(x: Tensor) -> np.ndarray:

@@ -21,6 +21,7 @@ from vid2vid_dist.monitor.pictures import (
     flow_pictures,
     flow_scale,
     image_pictures,
+    reduced,
     tile,
     unit_pictures,
 )
@@ -31,7 +32,7 @@ from vid2vid_dist.monitor.video import write_video
 log = logging.getLogger(__name__)
 
 CLIP_FPS = 8  # slow enough to see single frames
-PANEL_WIDTH = 512  # pixels; wider panels are reduced
+PANEL_WIDTH = 512  # pixels on the page; wider panels are reduced
 
 
 class RunMonitor:
@@ -82,7 +83,7 @@ class RunMonitor:
         if not self._active:
             return
         panels = sample_panels(sample, self._cfg.data.label_nc)
-        frames = _reduced(tile(list(panels.values())), panels["fake"].shape[2])
+        frames = reduced(tile(list(panels.values())), sample.fake.shape[-1], PANEL_WIDTH)
         folder = f"media/step_{step:08d}"
         (self._web_dir / folder).mkdir(parents=True, exist_ok=True)
         Image.fromarray(frames[0]).save(self._web_dir / folder / "first.png")
@@ -132,12 +133,6 @@ def sample_panels(sample: Sample, label_nc: int) -> dict[str, np.ndarray]:
     if sample.conf_ref is not None:
         panels["confidence"] = unit_pictures(sample.conf_ref)
     return panels
-
-
-def _reduced(frames: np.ndarray, panel_width: int) -> np.ndarray:
-    """Frames `(T, H, W, 3)` brought down by a whole factor until a panel is at most PANEL_WIDTH wide."""
-    factor = -(-panel_width // PANEL_WIDTH)
-    return np.stack([np.asarray(Image.fromarray(frame).reduce(factor)) for frame in frames])
 
 
 def _memory(gpus: Sequence[GpuReading | None]) -> str:

@@ -1,0 +1,94 @@
+"""The generator of a finished or running training run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from vid2vid_dist.config.load import load_config
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.models.generator import Generator
+
+
+@dataclass(frozen=True)
+class LoadedGenerator:
+    """A trained generator, on the CPU, and where it comes from."""
+
+    generator: Generator
+    config: Config
+    checkpoint: Path
+    averaged: bool  # whether these are the averaged weights (optim.ema_decay)
+
+    @property
+    def run_dir(self) -> Path:
+        """The run that the checkpoint belongs to; one that was copied elsewhere stands for itself."""
+        folder = self.checkpoint
+        return folder.parent.parent if folder.parent.name == "checkpoints" else folder
+
+
+def load_generator(path: Path, overrides: Sequence[str] = (), *,
+                   raw_weights: bool = False) -> LoadedGenerator:
+    """Load the newest checkpoint of a run folder, or the given checkpoint folder.
+
+    The averaged weights are taken where there are some, unless `raw_weights` asks for the trained ones.
+    `overrides` (`section.key=value`) come on top of the checkpoint's configuration.
+
+    Raises:
+        UserError: no such run, no checkpoint yet, a damaged file, or weights of another architecture.
+    """
+    folder = find_checkpoint(path)
+    config = load_config(folder / "config.yaml", overrides)
+    file = folder / "generator_ema.safetensors"
+    averaged = file.is_file() and not raw_weights
+    if not averaged:
+        file = folder / "generator.safetensors"
+    try:
+        weights = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"{file} cannot be read ({error}): choose another checkpoint") from None
+    with torch.device("meta"):  # no time is spent on initial values
+        generator = Generator(config)
+    differences = _differences(generator.state_dict(), weights)
+    if differences:
+        shown = "; ".join(differences[:4])
+        rest = f"; and {len(differences) - 4} more" if len(differences) > 4 else ""
+        raise UserError(f"{file} is of another architecture than its config.yaml with the given overrides: "
+                        f"{shown}{rest}")
+    generator.load_state_dict(weights, assign=True)
+    return LoadedGenerator(generator, config, folder, averaged)
+
+
+def find_checkpoint(path: Path) -> Path:
+    """The checkpoint folder that `path` is, or the newest one of the run folder that it is."""
+    if not path.is_dir():
+        raise UserError(f"no run at {path}: name a run folder (runs/NAME) or one of its checkpoints")
+    folder = path
+    if not (path / "generator.safetensors").is_file():
+        pointer = path / "checkpoints" / "latest"
+        if not pointer.is_file():
+            raise UserError(f"{path} has no checkpoint yet: {pointer} does not exist (training writes it)")
+        folder = pointer.parent / pointer.read_text().strip()
+    for name in ("config.yaml", "generator.safetensors"):
+        if not (folder / name).is_file():
+            raise UserError(f"checkpoint {folder} is incomplete: {name} is missing; name another one")
+    return folder
+
+
+def _differences(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
+    """What keeps `found` from being loaded as `wanted`, one text per tensor."""
+    texts = []
+    for name in [*wanted, *(found.keys() - wanted.keys())]:
+        if name not in found:
+            texts.append(f"{name} is missing in the file")
+        elif name not in wanted:
+            texts.append(f"{name} is not part of the network")
+        elif wanted[name].shape != found[name].shape:
+            texts.append(f"{name} has shape {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}")
+    return texts
