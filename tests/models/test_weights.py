@@ -1,0 +1,47 @@
+"""Published weights: what is loaded, and what is said when they cannot be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.models.weights import load_published
+
+
+def test_part_of_a_larger_network_is_loaded(tmp_path: Path) -> None:
+    source, target = nn.Linear(2, 3), nn.Linear(2, 3)
+    whole = {f"features.{name}": value for name, value in source.state_dict().items()}
+    torch.save(whole | {"classifier.weight": torch.zeros(1)}, tmp_path / "w.pth")
+    load_published(target, str(tmp_path / "w.pth"), "fix", prefix="features.")
+    assert torch.equal(target.weight, source.weight)
+    assert torch.equal(target.bias, source.bias)
+
+
+@pytest.mark.parametrize("path", ["", "nowhere.pth"])
+def test_missing_file(path: str) -> None:
+    with pytest.raises(UserError, match=f"no weights file at '{path}': set the key"):
+        load_published(nn.Linear(2, 3), path, "set the key")
+
+
+def test_truncated_file(tmp_path: Path) -> None:
+    path = tmp_path / "w.pth"
+    torch.save(nn.Linear(2, 3).state_dict(), path)
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(UserError, match=r"w\.pth is not a readable weights file .*: set the key"):
+        load_published(nn.Linear(2, 3), str(path), "set the key")
+
+
+def test_another_networks_file(tmp_path: Path) -> None:
+    torch.save(nn.Linear(5, 3).state_dict(), tmp_path / "w.pth")
+    with pytest.raises(UserError, match=r"w\.pth holds the weights of another network: set the key"):
+        load_published(nn.Linear(2, 3), str(tmp_path / "w.pth"), "set the key")
+
+
+def test_file_without_a_table(tmp_path: Path) -> None:
+    torch.save(torch.zeros(3), tmp_path / "w.pth")
+    with pytest.raises(UserError, match="holds no table of weights"):
+        load_published(nn.Linear(2, 3), str(tmp_path / "w.pth"), "set the key")
