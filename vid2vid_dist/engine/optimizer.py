@@ -26,11 +26,10 @@ class AdamSettings:
     """Adam without weight decay, eps 1e-8 (spec: losses 7)."""
 
     lr: float
-    beta1: float
-    beta2: float = 0.999
+    betas: tuple[float, float]
 
     def __call__(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(parameters, lr=self.lr, betas=(self.beta1, self.beta2))
+        return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas)
 
 
 class RoleEngine(Protocol):

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from vid2vid_dist.config.schema import Config
 
+BETA2 = 0.999  # Adam's second decay
+TTUR_BETAS = (0.0, 0.9)
 LONGEST_CLIP = 128  # frames, given ones included; the original's cap
 
 
@@ -25,8 +27,8 @@ class Phase:
     lr_generator: float
     lr_discriminator: float  # image and face discriminator
     lr_temporal: float  # never decays, as in all published results
-    beta1_generator: float
-    beta1_discriminator: float
+    betas_generator: tuple[float, float]
+    betas_discriminator: tuple[float, float]
 
 
 def n_epochs(cfg: Config) -> int:
@@ -51,6 +53,7 @@ def phase(cfg: Config, epoch: int, longest: int) -> Phase:
     switched = cfg.generator.n_scales_spatial > 1 and schedule.niter_fix_global > 0 and past_fix
     decays = max(0, epoch - 1 - schedule.niter)  # the first decay comes at the end of epoch niter + 1
     lr = optim.lr * (1 - decays / schedule.niter_decay) if decays else optim.lr
+    betas = (optim.beta1, BETA2)
     two_rates = optim.TTUR and not decays  # the first decay ends the two rates
     return Phase(
         n_frames_total=n_frames_total,
@@ -60,6 +63,6 @@ def phase(cfg: Config, epoch: int, longest: int) -> Phase:
         lr_generator=lr / 2 if two_rates and not switched else lr,
         lr_discriminator=lr * 2 if two_rates else lr,
         lr_temporal=optim.lr,
-        beta1_generator=0.0 if optim.TTUR and not switched else optim.beta1,
-        beta1_discriminator=0.0 if optim.TTUR else optim.beta1,
+        betas_generator=TTUR_BETAS if optim.TTUR and not switched else betas,
+        betas_discriminator=TTUR_BETAS if optim.TTUR else betas,
     )

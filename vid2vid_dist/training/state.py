@@ -16,7 +16,7 @@ from vid2vid_dist.engine.lane import Lane
 from vid2vid_dist.engine.optimizer import AdamSettings
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.training.checkpoint import Position, SavedState, contiguous, weights_file
-from vid2vid_dist.training.curriculum import Phase, n_epochs, phase
+from vid2vid_dist.training.curriculum import BETA2, Phase, n_epochs, phase
 from vid2vid_dist.training.ema import Ema
 from vid2vid_dist.training.pretrain import PretrainReport, find_weights, load_pretrained
 
@@ -41,9 +41,9 @@ class TrainingState:
         now = self.phase(self.position.epoch)
         self.roles = build_roles(
             cfg, grid, modules,
-            generator_adam=AdamSettings(now.lr_generator, now.beta1_generator),
-            discriminator_adam=AdamSettings(now.lr_discriminator, now.beta1_discriminator),
-            temporal_adam=AdamSettings(now.lr_temporal, cfg.optim.beta1),
+            generator_adam=AdamSettings(now.lr_generator, now.betas_generator),
+            discriminator_adam=AdamSettings(now.lr_discriminator, now.betas_discriminator),
+            temporal_adam=AdamSettings(now.lr_temporal, (cfg.optim.beta1, BETA2)),
             train_all_scales=self.trains_all_scales,
         )
         keeps_average = cfg.optim.ema_decay > 0 and grid.is_first
@@ -97,7 +97,7 @@ class TrainingState:
         """
         module = Generator(self.cfg).to(self.grid.device, DTYPES[self.cfg.optim.precision])
         module.load_state_dict(self.roles.generator.module.state_dict())
-        adam = AdamSettings(now.lr_generator, now.beta1_generator)
+        adam = AdamSettings(now.lr_generator, now.betas_generator)
         self.roles.generator = build_generator_role(self.cfg, self.grid, module, adam, train_all_scales=True)
         self.trains_all_scales = True
 
