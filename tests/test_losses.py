@@ -27,7 +27,8 @@ def outputs(*scales: int, dtype: torch.dtype = torch.float64) -> losses.LayerOut
 def test_least_squares_sums_the_scales_and_scores_the_last_layer() -> None:
     found = outputs(2, 3)
     fine, coarse = found[0][-1], found[1][-1]
-    assert torch.isclose(losses.gan_loss(found, True), (coarse - 1).square().mean() + (fine - 1).square().mean())
+    towards_one = (coarse - 1).square().mean() + (fine - 1).square().mean()
+    assert torch.isclose(losses.gan_loss(found, True), towards_one)
     assert torch.isclose(losses.gan_loss(found, False), coarse.square().mean() + fine.square().mean())
     assert losses.gan_loss(found, True, for_generator=True) == losses.gan_loss(found, True)
 
