@@ -182,6 +182,8 @@ class Config:
         data, gen, disc, optim = self.data, self.generator, self.discriminator, self.optim
         if data.use_instance and data.label_nc == 0:
             raise UserError("data.use_instance needs label maps: set data.label_nc > 0 or data.use_instance=false")
+        if "randomScale" in data.resize_or_crop and data.fineSize > data.loadSize:
+            raise UserError(f"data.fineSize={data.fineSize} is above data.loadSize={data.loadSize}: a random scale lies between them")
         if gen.fg and data.label_nc == 0:
             raise UserError("generator.fg needs label maps: set data.label_nc > 0 or generator.fg=false")
         if gen.fg and not all(0 <= i < data.label_nc for i in gen.fg_labels):

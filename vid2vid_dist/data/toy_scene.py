@@ -149,14 +149,13 @@ def _screen_boxes(solids: list[Solid], camera: Camera, frame: int) -> Iterator[t
 def _hit_box(origin: np.ndarray, rays: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Slab method; `origin` is relative to the box's centre. Depth inf where there is no hit."""
     safe = np.where(np.abs(rays) < 1e-12, 1e-12, rays)
-    first = (-np.sign(safe) * half[:, None] - origin[:, None]) / safe
-    last = (np.sign(safe) * half[:, None] - origin[:, None]) / safe
-    axis, enter = first.argmax(0), first.max(0)
-    depth = np.where((enter <= last.min(0)) & (enter > NEAR), enter, np.inf)
-    normal = np.zeros_like(rays)
-    columns = np.arange(rays.shape[1])
-    normal[axis, columns] = -np.sign(safe[axis, columns])
-    return depth, normal
+    facing = np.sign(safe)
+    first = (-facing * half[:, None] - origin[:, None]) / safe
+    last = (facing * half[:, None] - origin[:, None]) / safe
+    enter = np.maximum(np.maximum(first[0], first[1]), first[2])
+    leave = np.minimum(np.minimum(last[0], last[1]), last[2])
+    depth = np.where((enter <= leave) & (enter > NEAR), enter, np.inf)
+    return depth, np.where(first == enter, -facing, 0.0)
 
 
 def _hit_post(origin: np.ndarray, rays: np.ndarray, half: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,197 @@
+from __future__ import annotations
+
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import webdataset
+from PIL import Image
+
+from tests.data.conftest import save
+from vid2vid_dist.config.schema import DataConfig
+from vid2vid_dist.data import shards
+from vid2vid_dist.data.clips import ClipSource
+from vid2vid_dist.data.folders import scan
+from vid2vid_dist.data.images import decode, to_array
+from vid2vid_dist.data.index import ShardIndex
+from vid2vid_dist.data.shards import PackOptions, make_shards
+from vid2vid_dist.errors import UserError
+
+
+def test_bytes_and_order_are_kept(raw: Path, tmp_path: Path) -> None:
+    make_shards(raw, tmp_path / "out", PackOptions())
+    index = ShardIndex(tmp_path / "out/train")
+    for number, video in enumerate(scan(raw, "train")):
+        assert index.videos[number].frames == [f"{video.name}.frame{i:03d}" for i in range(video.n_frames)]
+        for modality, files in video.files.items():
+            for i, path in enumerate(files):
+                assert index.read(number, modality, i) == path.read_bytes()
+
+
+def test_webdataset_streams_the_same_samples(raw: Path, tmp_path: Path) -> None:
+    make_shards(raw, tmp_path / "out", PackOptions())
+    samples = list(webdataset.WebDataset(str(tmp_path / "out/train/shard-000000.tar"), shardshuffle=False))
+    assert [s["__key__"] for s in samples] == [f"00000-a/{i:06d}" for i in range(4)] + [
+        f"00001-b/{i:06d}" for i in range(6)
+    ]
+    assert samples[5]["labels.png"] == (raw / "train_A/b/b.frame001.png").read_bytes()
+    assert samples[5]["images.jpg"] == (raw / "train_B/b/b.frame001.jpg").read_bytes()
+    assert samples[5]["instances.png"] == (raw / "train_inst/b/b.frame001.png").read_bytes()
+
+
+def test_several_shards(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "SHARD_BYTES", 10_000)
+    make_shards(raw, tmp_path / "out", PackOptions())
+    index = ShardIndex(tmp_path / "out/train")
+    assert len(index.shards) > 2
+    assert index.read(1, "labels", 5) == (raw / "train_A/b/b.frame005.png").read_bytes()
+
+
+def test_packing_at_the_training_width_changes_no_pixel(raw: Path, tmp_path: Path) -> None:
+    make_shards(raw, tmp_path / "full", PackOptions())
+    make_shards(raw, tmp_path / "small", PackOptions(width=32))
+    full, small = (
+        ClipSource(DataConfig(shards=str(tmp_path / name), loadSize=32, use_instance=True), 3, 0)
+        for name in ("full", "small")
+    )
+    assert small.index.videos[1].size == (32, 32)  # 40x24 -> 32x19 -> multiples of 32
+    a, b = (source.load(source.whole(1), 0, 6) for source in (full, small))
+    for modality in ("labels", "images", "instances"):
+        assert getattr(a, modality).equal(getattr(b, modality))
+    assert int(a.instances.max()) > 255
+
+
+def test_second_run_is_up_to_date(raw: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert "2 videos, 10 frames" in make_shards(raw, out, PackOptions())[0]
+    before = (out / "train/index.json").stat().st_mtime_ns
+    assert make_shards(raw, out, PackOptions()) == [f"{out / 'train'}: up to date"]
+    assert (out / "train/index.json").stat().st_mtime_ns == before
+    assert "2 videos" in make_shards(raw, out, PackOptions(), force=True)[0]
+    assert "2 videos" in make_shards(raw, out, PackOptions(width=32))[0]
+    save(raw / "train_A/a/a.frame000.png", np.zeros((24, 40), np.uint8))
+    assert "2 videos" in make_shards(raw, out, PackOptions(width=32))[0]
+    assert sorted(p.name for p in out.iterdir() if not p.name.endswith(".lock")) == ["train"]
+
+
+def test_same_source_gives_the_same_shards(raw: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        make_shards(raw, tmp_path / name, PackOptions())
+    one, two = (tmp_path / name / "train" for name in ("one", "two"))
+    assert (one / "shard-000000.tar").read_bytes() == (two / "shard-000000.tar").read_bytes()
+    assert ShardIndex(one).hash == ShardIndex(two).hash
+
+
+def test_failure_leaves_the_old_shards(raw: Path, tmp_path: Path) -> None:
+    make_shards(raw, tmp_path / "out", PackOptions())
+    before = ShardIndex(tmp_path / "out/train").hash
+    (raw / "train_B/b/b.frame005.jpg").write_bytes(b"broken")
+    with pytest.raises(UserError, match=r"b\.frame005\.jpg: unreadable"):
+        make_shards(raw, tmp_path / "out", PackOptions())
+    assert ShardIndex(tmp_path / "out/train").hash == before
+    assert [p.name for p in (tmp_path / "out").iterdir() if p.is_dir()] == ["train"]
+
+
+def test_killed_run_is_cleared_away(raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "out/.train.partial").mkdir(parents=True)
+    (tmp_path / "out/.train.partial/shard-000000.tar").write_bytes(b"half")
+    with pytest.raises(UserError, match="no shards"):
+        ShardIndex(tmp_path / "out/train")
+    make_shards(raw, tmp_path / "out", PackOptions())
+    assert not (tmp_path / "out/.train.partial").exists()
+
+
+def test_other_folders_are_not_replaced(raw: Path, tmp_path: Path) -> None:
+    (tmp_path / "out/train").mkdir(parents=True)
+    (tmp_path / "out/train/thesis.tex").write_text("")
+    with pytest.raises(UserError, match="no shard folder"):
+        make_shards(raw, tmp_path / "out", PackOptions(), force=True)
+    assert (tmp_path / "out/train/thesis.tex").exists()
+
+
+@pytest.mark.parametrize(
+    ("file", "array", "words"),
+    [
+        (
+            "train_A/b/b.frame002.png",
+            np.full((24, 40), 35, np.uint8),
+            r"b\.frame002\.png: label id 35 .*label_nc=35",
+        ),
+        (
+            "train_A/b/b.frame002.png",
+            np.zeros((24, 40, 3), np.uint8),
+            r"b\.frame002\.png is rgb but .* is ids",
+        ),
+        ("train_B/b/b.frame002.jpg", np.zeros((24, 40), np.uint8), r"b\.frame002\.jpg: image mode L"),
+        (
+            "train_B/b/b.frame002.jpg",
+            np.zeros((12, 40, 3), np.uint8),
+            "40x12 differs from .*40x24.*all modalities",
+        ),
+        ("train_inst/b/b.frame002.png", np.zeros((24, 40, 3), np.uint8), "one channel of ids"),
+    ],
+)
+def test_bad_file_is_named(raw: Path, tmp_path: Path, file: str, array: np.ndarray, words: str) -> None:
+    save(raw / file, array)
+    with pytest.raises(UserError, match=words):
+        make_shards(raw, tmp_path / "out", PackOptions(label_nc=35))
+    assert not (tmp_path / "out/train").exists()
+
+
+def test_size_change_inside_a_video(raw: Path, tmp_path: Path) -> None:
+    for path in raw.glob("*/b/b.frame004.*"):
+        Image.open(path).resize((48, 24), 0).save(path)
+    with pytest.raises(
+        UserError, match=r"train_A/b/b\.frame004\.png: size 48x24 differs from the first frame"
+    ):
+        make_shards(raw, tmp_path / "out", PackOptions())
+
+
+def test_missing_source(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a folder"):
+        make_shards(tmp_path / "nowhere", tmp_path / "out", PackOptions())
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="no train_A/ or test_A/"):
+        make_shards(tmp_path / "empty", tmp_path / "out", PackOptions())
+
+
+def test_member_names_are_safe(raw: Path, tmp_path: Path) -> None:
+    for modality in ("A", "B", "inst"):
+        (raw / f"train_{modality}/a").rename(raw / f"train_{modality}/.. ä%d;x.y")
+    make_shards(raw, tmp_path / "out %d", PackOptions())
+    index = ShardIndex(tmp_path / "out %d/train")
+    assert index.videos[0].name == ".. ä%d;x.y"
+    with tarfile.open(tmp_path / "out %d/train/shard-000000.tar") as tar:
+        assert tar.getnames()[0] == "00000-_____d_x_y/000000.images.jpg"
+
+
+def test_contact_sheet_shows_every_video(toy_shards: Path) -> None:
+    sheet = Image.open(toy_shards / "train/contact_sheet.png")
+    assert sheet.size == (6 * 240, 3 * (120 + 18))
+    labels = np.asarray(sheet)[18:138, :240].reshape(-1, 3)
+    assert {(128, 64, 128), (70, 130, 180)} <= set(map(tuple, labels.tolist()))  # road and sky
+
+
+def test_flow_is_packed_at_full_size_only(toy_raw: Path, toy_shards: Path, tmp_path: Path) -> None:
+    assert ShardIndex(toy_shards / "train").has("flow")
+    assert "flow left out" in make_shards(toy_raw, tmp_path / "small", PackOptions(width=32))[0]
+    assert not ShardIndex(tmp_path / "small/train").has("flow")
+
+
+def test_cityscapes(frames_dir: Path, tmp_path: Path) -> None:
+    """A published street, at 256x128: ids below 35, the same pixels as from the files."""
+    for folder in ("train_A/seq0000", "train_B/seq0000", "train_inst/seq0000", "test_A/stuttgart_00"):
+        (tmp_path / "raw" / folder).parent.mkdir(parents=True)
+        (tmp_path / "raw" / folder).symlink_to((frames_dir / folder).resolve())
+    lines = make_shards(tmp_path / "raw", tmp_path, PackOptions(width=256, label_nc=35))
+    assert len(lines) == 2
+    source = ClipSource(DataConfig(shards=str(tmp_path), loadSize=256, use_instance=True), 3, 0)
+    assert source.longest == 30
+    assert source.size_of(source.whole(0)) == (256, 128)
+    video = scan(frames_dir, "train")[0]
+    frames = source.load(source.whole(0), 7, 1)
+    expected = decode(video.files["labels"][7].read_bytes(), "labels", "x").resize((256, 128), 0)
+    np.testing.assert_array_equal(frames.labels[0].numpy(), to_array(expected))
+    test = ClipSource(DataConfig(shards=str(tmp_path), loadSize=256), 3, 0, "test")
+    assert test.load(test.whole(0), 0, 3).images is None
