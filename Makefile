@@ -32,9 +32,8 @@ demo: shards ## toy street from nothing: shards, training on 2 ranks, video, pag
 	@OMP_NUM_THREADS=$$(( $(CORES) > 1 ? $(CORES) / 2 : 1 )) \
 	  $(BIN)/torchrun --standalone --nproc_per_node 2 launch/train.py configs/toy/demo.yaml
 	@echo "demo: generating the test videos"
-	@$(BIN)/python launch/generate.py $(DEMO) --out $(DEMO)/results/demo
-	@echo "training:  file://$(CURDIR)/$(DEMO)/web/index.html"
-	@echo "results:   file://$(CURDIR)/$(DEMO)/results/demo/index.html"
+	@OMP_NUM_THREADS=$(CORES) $(BIN)/python launch/generate.py $(DEMO)
+	@echo "training page: file://$(CURDIR)/$(DEMO)/web/index.html"
 
 toy: $(READY) ## render the toy street set into data/toy_street
 	@$(BIN)/python -m tools.make_toy_dataset
