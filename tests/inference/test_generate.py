@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from html import unescape
+from pathlib import Path
+from urllib.parse import unquote
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.conftest import ROOT
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.data.clips import ClipSource, to_float
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.inference.generate import Wish, generate
+from vid2vid_dist.inference.load import load_generator
+from vid2vid_dist.inference.results import safe_name
+from vid2vid_dist.inference.video import VideoGenerator
+from vid2vid_dist.monitor.pictures import image_pictures
+
+MakeRun = Callable[..., Path]
+
+
+def n_frames(video: Path) -> int:
+    with av.open(str(video)) as container:
+        return sum(1 for _ in container.decode(video=0))
+
+
+def command(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    call = [sys.executable, ROOT / "launch/generate.py", *arguments, "--device", "cpu"]
+    return subprocess.run(call, capture_output=True, text=True, timeout=250, check=False)
+
+
+def test_from_the_command_line_to_a_page(cfg: Config, make_run: MakeRun) -> None:
+    run = make_run(cfg, ema=True)
+    done = command(run, "--fps", "10")
+    assert done.returncode == 0, done.stderr
+    out = run / "results/test_step_00000100"
+    assert re.search(r"8 frames: \S+ frames/s, \S+ s/frame, \S+ GiB at most", done.stdout)
+    assert f"page: {(out / 'index.html').as_uri()}" in done.stdout
+    for folder, frames in (("a___b", 3), ("park", 5)):
+        files = sorted(path.name for path in (out / folder / "frames").iterdir())
+        assert files == [f"frame{t:02d}.png" for t in range(2, 2 + frames)]
+        assert n_frames(out / folder / "output.mp4") == frames
+        assert n_frames(out / folder / "compare.mp4") == frames
+        assert Image.open(out / folder / "poster.png").size == (3 * 64, 32)
+    page = (out / "index.html").read_text()
+    assert "//" not in page.replace("<!doctype html>", "")
+    assert "<h2>a &amp; b</h2>" in page
+    for caption in ("input", "output", "real"):
+        assert f"<span>{caption}</span>" in page
+    references = [unquote(unescape(ref)) for ref in re.findall(r'(?:src|poster|href)="([^"]*)"', page)]
+    assert len(references) == 8
+    assert all((out / reference).exists() for reference in references)
+
+
+def test_frames_are_those_of_the_generator(cfg: Config, make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(cfg)
+    out = tmp_path / "out"
+    wish = Wish(videos=("park",), start_frame=1, how_many=2, device="cpu")
+    outcome = generate(load_generator(run), wish, out)
+    assert outcome.frames == 2
+    assert sorted(path.name for path in out.iterdir()) == ["index.html", "park"]
+    source = ClipSource(cfg.data, 3, 0, "test")
+    frames = source.load(source.whole(1), 1, 4)
+    assert frames.images is not None
+    video = VideoGenerator(load_generator(run).generator, cfg, torch.device("cpu"), torch.float32)
+    real = to_float(frames.images, torch.float32)
+    video.start(source.load(source.whole(1), 1, 2), real[:2])
+    for t in (3, 4):
+        fake = video.step(source.load(source.whole(1), t, 1)).fake[0]
+        written = np.asarray(Image.open(out / "park/frames" / f"frame{t:02d}.png"))
+        assert np.array_equal(written, image_pictures(fake)[0])
+
+
+def test_without_real_frames(cfg: Config, make_run: MakeRun, shards: Path, tmp_path: Path,
+                             caplog: pytest.LogCaptureFixture) -> None:
+    run = make_run(cfg)
+    blind = [f"data.shards={shards / 'blind'}"]
+    with pytest.raises(UserError, match="no real frames to start from: use --first none"):
+        generate(load_generator(run, blind), Wish(device="cpu"), tmp_path / "out")
+    generate(load_generator(run, blind), Wish(device="cpu", first="none"), tmp_path / "out")
+    assert "trained with real first frames but started from nothing" in caplog.text
+    page = (tmp_path / "out/index.html").read_text()
+    assert "<span>real</span>" not in page
+    assert "L1" not in page
+
+
+def test_a_model_that_knows_no_first_frames_starts_from_nothing(
+    cfg: Config, make_run: MakeRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    cfg.generator.no_first_img = True
+    generate(load_generator(make_run(cfg)), Wish(device="cpu", videos=("park",)), tmp_path / "out")
+    assert "from nothing</b>" in (tmp_path / "out/index.html").read_text()
+    assert "may look worse" not in caplog.text
+
+
+@pytest.mark.parametrize(("wish", "message"), [
+    (Wish(videos=("park", "zoo")), "no video zoo in .*: it has a & b, park"),
+    (Wish(start_frame=3), "video a & b has 5 frames: with 2 to start from, --start-frame can be at most 2"),
+    (Wish(split="train"), "no shards at"),
+    (Wish(device="cuda"), "sees no GPU here; use --device cpu"),
+])
+def test_wishes_that_cannot_be_met(cfg: Config, make_run: MakeRun, tmp_path: Path, wish: Wish, message: str,
+                                   monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(UserError, match=message):
+        generate(load_generator(make_run(cfg)), wish, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_error_is_one_line(cfg: Config, make_run: MakeRun) -> None:
+    done = command(make_run(cfg), "--how-many", "2", "data.laodSize=64")
+    assert done.returncode == 2
+    assert re.fullmatch(r"error: .*data\.laodSize.*data\.loadSize.*\n", done.stderr)
+
+
+def test_a_folder_of_somebody_else_is_left_alone(cfg: Config, make_run: MakeRun, tmp_path: Path) -> None:
+    precious = tmp_path / "out/park/holiday.jpg"
+    precious.parent.mkdir(parents=True)
+    precious.touch()
+    loaded = load_generator(make_run(cfg))
+    with pytest.raises(UserError, match="was not made by generation: choose another --out"):
+        generate(loaded, Wish(device="cpu", videos=("park",)), tmp_path / "out")
+    assert precious.exists()
+
+
+def test_generating_again_replaces(cfg: Config, make_run: MakeRun, tmp_path: Path) -> None:
+    loaded = load_generator(make_run(cfg))
+    for how_many in (4, 2):
+        generate(loaded, Wish(device="cpu", videos=("park",), how_many=how_many), tmp_path)
+    assert len(list((tmp_path / "park/frames").iterdir())) == 2
+    assert [path.name for path in tmp_path.glob(".*")] == []
+
+
+@pytest.mark.parametrize(("name", "safe"), [
+    ("../../etc/passwd", "_.._etc_passwd"), ("..", "_"), ("seq 01", "seq_01"), ("größe.x", "größe.x"),
+])
+def test_safe_names(name: str, safe: str) -> None:
+    assert safe_name(name) == safe

@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.inference.load import load_generator
+
+MakeRun = Callable[..., Path]
+
+
+def same(generator: torch.nn.Module, file: Path) -> bool:
+    stored, own = load_file(file), generator.state_dict()
+    return stored.keys() == own.keys() and all(torch.equal(own[name], t) for name, t in stored.items())
+
+
+def test_the_newest_checkpoint_of_a_run(cfg: Config, make_run: MakeRun) -> None:
+    make_run(cfg, step=100)
+    run = make_run(cfg, step=200)
+    newest, older = run / "checkpoints/step_00000200", run / "checkpoints/step_00000100"
+    loaded = load_generator(run)
+    assert (loaded.checkpoint, loaded.run_dir, loaded.averaged) == (newest, run, False)
+    assert same(loaded.generator, newest / "generator.safetensors")
+    assert loaded.config == cfg
+    named = load_generator(older)
+    assert same(named.generator, older / "generator.safetensors")
+    assert named.run_dir == run
+
+
+def test_the_average_is_preferred(cfg: Config, make_run: MakeRun) -> None:
+    run = make_run(cfg, ema=True)
+    folder = run / "checkpoints/step_00000100"
+    averaged, raw = load_generator(run), load_generator(run, raw_weights=True)
+    assert averaged.averaged
+    assert same(averaged.generator, folder / "generator_ema.safetensors")
+    assert not raw.averaged
+    assert same(raw.generator, folder / "generator.safetensors")
+
+
+def test_a_copied_checkpoint_stands_for_itself(cfg: Config, make_run: MakeRun, tmp_path: Path) -> None:
+    copy = tmp_path / "elsewhere"
+    shutil.copytree(make_run(cfg) / "checkpoints/step_00000100", copy)
+    assert load_generator(copy).run_dir == copy
+
+
+def test_overrides(cfg: Config, make_run: MakeRun) -> None:
+    assert load_generator(make_run(cfg), ["data.loadSize=128"]).config.data.loadSize == 128
+
+
+def test_no_such_run(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no run at .*nowhere: name a run folder"):
+        load_generator(tmp_path / "nowhere")
+
+
+def test_no_checkpoint_yet(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no checkpoint yet"):
+        load_generator(tmp_path)
+
+
+@pytest.mark.parametrize("missing", ["config.yaml", "generator.safetensors"])
+def test_an_incomplete_checkpoint(cfg: Config, make_run: MakeRun, missing: str) -> None:
+    run = make_run(cfg)
+    (run / "checkpoints/step_00000100" / missing).unlink()
+    with pytest.raises(UserError, match=f"incomplete: {missing} is missing"):
+        load_generator(run)
+
+
+def test_a_damaged_file(cfg: Config, make_run: MakeRun) -> None:
+    run = make_run(cfg)
+    file = run / "checkpoints/step_00000100/generator.safetensors"
+    file.write_bytes(file.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"generator.safetensors cannot be read"):
+        load_generator(run)
+
+
+def test_another_architecture_is_named_tensor_by_tensor(cfg: Config, make_run: MakeRun) -> None:
+    run = make_run(cfg)
+    with pytest.raises(UserError, match=r"has shape \(4, 21, 7, 7\), not \(8, 21, 7, 7\).*and \d+ more"):
+        load_generator(run, ["generator.ngf=8"])
+    file = run / "checkpoints/step_00000100/generator.safetensors"
+    weights = load_file(file)
+    weights["netG7.extra"] = weights.pop("netG0.model_final_img.1.bias")
+    save_file(weights, file)
+    with pytest.raises(UserError, match=r"netG0.model_final_img.1.bias is missing.*netG7.extra is not part"):
+        load_generator(run)
