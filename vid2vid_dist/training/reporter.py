@@ -13,7 +13,8 @@ from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.step import Made, StepResult
 from vid2vid_dist.monitor.gpu import GpuMeter
-from vid2vid_dist.monitor.run import RunMonitor, Sample, StepReport
+from vid2vid_dist.monitor.report import Sample, StepReport
+from vid2vid_dist.monitor.run import RunMonitor
 from vid2vid_dist.training.curriculum import Phase
 
 
