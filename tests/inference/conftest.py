@@ -1,3 +1,5 @@
+"""Small shards and run folders to generate from."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

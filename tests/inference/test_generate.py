@@ -1,3 +1,5 @@
+"""Generation from a run folder to the page, and every wish that cannot be met."""
+
 from __future__ import annotations
 
 import re

@@ -1,3 +1,5 @@
+"""The journal: strict JSON, torn lines, resumed runs."""
+
 from __future__ import annotations
 
 import json
