@@ -7,6 +7,9 @@ CORES := $(shell getconf _NPROCESSORS_ONLN)
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO := runs/demo
+DEMO_CONFIG := configs/toy/demo.yaml
+# For each of two ranks; more threads than cores make small convolutions many times slower.
+THREADS := $(shell echo $$(( $(CORES) > 1 ? $(CORES) / 2 : 1 )))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -29,10 +32,9 @@ $(READY): pyproject.toml
 
 demo: shards ## toy street from nothing: shards, training on 2 ranks, video, page (under 10 minutes on 2 cores)
 	@echo "demo: training $(DEMO) on 2 ranks"
-	@OMP_NUM_THREADS=$$(( $(CORES) > 1 ? $(CORES) / 2 : 1 )) \
-	  $(BIN)/torchrun --standalone --nproc_per_node 2 launch/train.py configs/toy/demo.yaml
+	@OMP_NUM_THREADS=$(THREADS) $(BIN)/torchrun --standalone --nproc_per_node 2 launch/train.py $(DEMO_CONFIG)
 	@echo "demo: generating the test videos"
-	@OMP_NUM_THREADS=$(CORES) $(BIN)/python launch/generate.py $(DEMO)
+	@OMP_NUM_THREADS=$(THREADS) $(BIN)/python launch/generate.py $(DEMO)
 	@echo "training page: file://$(CURDIR)/$(DEMO)/web/index.html"
 
 toy: $(READY) ## render the toy street set into data/toy_street
