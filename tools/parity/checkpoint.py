@@ -27,7 +27,7 @@ def check(case: Case) -> list[Check]:
     networks |= {f"D_T{s}": temporal_discriminator(cfg) for s in range(cfg.discriminator.n_scales_temporal)}
     checks = []
     for file, layout in case.meta["key_layout_[shape,dtype,sum,abs_sum]"].items():
-        network = networks[file.removeprefix("latest_net_").removesuffix(".pth")]
+        network = networks[file.split("_net_")[1].removesuffix(".pth")]
         network.load_state_dict(torch.load(folder / file, weights_only=True))
         ours = [(name, list(tensor.shape)) for name, tensor in network.state_dict().items()]
         expected = [(name, shape) for name, (shape, *_) in layout.items()]

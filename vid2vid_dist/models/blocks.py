@@ -88,6 +88,7 @@ class ResnetBlock(nn.Module):
 
 
 def resnet_blocks(channels: int, n_blocks: int, norm: str) -> list[nn.Module]:
+    """`n_blocks` residual blocks of the same width."""
     return [ResnetBlock(channels, norm) for _ in range(n_blocks)]
 
 
