@@ -50,12 +50,14 @@ class ScaleOutput:
 
 
 class ScaleGenerator(nn.Module):
-    """One scale of the pyramid: what both kinds of scale have in common, which is all but their stacks.
+    """What both kinds of scale share: everything but their stacks of layers.
 
     The label and foreground branches read labels only, so they may run ahead of the frame they belong to;
     `synthesize` is the part that waits for the previous frames.
     """
 
+    # Made by the subclasses, in the order and under the names of published weights; `indv_*` only with a
+    # foreground branch, `*_flow` and `*_w` only with flow.
     indv_down: nn.Module
     indv_res: nn.Module
     indv_up: nn.Module
