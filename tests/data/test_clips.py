@@ -1,6 +1,9 @@
+"""Clips: the right frames, purity, workers, contradictions of shards and configuration."""
+
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,8 +94,23 @@ def test_workers_change_nothing(data: DataConfig, workers: int) -> None:
         assert a.images.equal(b.images)
 
 
+def test_stream_reads_only_a_little_ahead(data: DataConfig) -> None:
+    source = ClipSource(data, 3, 0)
+    clip, drawn = source.whole(0), []
+
+    def requests() -> Iterator[Request]:
+        for i in range(1000):
+            drawn.append(i)
+            yield Request(clip, i % 8, 1)
+
+    frames = stream(source, requests(), workers=2)
+    next(frames)
+    frames.close()
+    assert len(drawn) == 5
+
+
 @pytest.mark.parametrize("workers", [0, 1])
-def test_error_in_a_worker_arrives_in_its_own_words(data: DataConfig, tmp_path: Path, workers: int) -> None:
+def test_error_of_a_worker_arrives_in_its_own_words(data: DataConfig, tmp_path: Path, workers: int) -> None:
     shutil.copytree(data.shards, tmp_path / "copy")
     source = ClipSource(replace(data, shards=str(tmp_path / "copy")), 3, 0)
     tar = tmp_path / "copy/train/shard-000000.tar"

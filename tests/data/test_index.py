@@ -1,3 +1,5 @@
+"""A shard folder: access to one frame, and every kind of damage."""
+
 from __future__ import annotations
 
 import json
@@ -48,13 +50,14 @@ def _truncate(folder: Path) -> None:
         (shutil.rmtree, "no shards at .*make shards"),
         (lambda f: (f / "index.json").unlink(), "tars but no index.json"),
         (lambda f: (f / "index.json").write_text("{"), "not JSON"),
-        (lambda f: (f / "index.json").write_text("{}"), "another program's"),
+        (lambda f: (f / "index.json").write_text("{}"), "another program"),
         (lambda f: _edit(f, lambda i: i.update(version=99)), "format version 99"),
         (lambda f: _edit(f, lambda i: i.pop("videos")), "index.json is damaged"),
+        (lambda f: _edit(f, lambda i: i.update(videos=[])), "index.json is damaged"),
         (lambda f: _edit(f, lambda i: i["videos"][0]["frames"].pop()), "index.json is damaged"),
         (
             lambda f: _edit(f, lambda i: i["videos"][0]["entries"]["labels"][0].__setitem__(2, 1 << 40)),
-            "offsets",
+            "frames of street0000",
         ),
         (lambda f: _edit(f, lambda i: i["shards"][0].__setitem__(0, "../x.tar")), "missing"),
         (lambda f: (f / "shard-000000.tar").unlink(), r"shard .*shard-000000\.tar is missing"),
@@ -76,3 +79,10 @@ def test_foreign_bytes_are_noticed_when_read(folder: Path) -> None:
     index.read(1, "images", 2)
     with pytest.raises(UserError, match=r"images of street0001/frame000003 in .*differ from the index"):
         index.read(1, "images", 3)
+
+
+def test_vanished_shard_is_named_when_read(folder: Path) -> None:
+    index = ShardIndex(folder)
+    (folder / "shard-000000.tar").unlink()
+    with pytest.raises(UserError, match=r"labels of street0000/frame000000 .*cannot be read"):
+        index.read(0, "labels", 0)

@@ -1,3 +1,5 @@
+"""The command lines that render the toy street and pack shards."""
+
 from __future__ import annotations
 
 from pathlib import Path

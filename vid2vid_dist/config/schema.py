@@ -41,7 +41,7 @@ class DataConfig:
     max_t_step: int = opt(1, "largest spacing between the frames of a clip", unit="frames", low=1, high=1000)
     shuffle: bool = opt(True, "draw the clips of an epoch in a random order (a function of seed and epoch)")
     max_videos: int = opt(0, "use only the first videos; 0 = all", low=0)
-    workers: int = opt(2, "decoding processes per rank; 0 = decode in the training process", low=0, high=128)
+    workers: int = opt(2, "decoding threads per rank, ahead of the training; 0 = decode when it waits", low=0, high=128)
 
 
 @dataclass

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,11 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.geometry import MIDDLE, Geometry, clip_geometry, draw
 from vid2vid_dist.data.images import decode
-from vid2vid_dist.data.index import ShardIndex
+from vid2vid_dist.data.index import MAKE_SHARDS, ShardIndex
 from vid2vid_dist.data.sampling import Window, clip_rng, epoch_order, window
 from vid2vid_dist.errors import UserError
 
@@ -125,9 +125,8 @@ class ClipSource:
             rng.random(),
             rng.random(),
         )
-        return Clip(
-            number, video.name, frames, clip_geometry(video.size, self.data, draw(rng), self.split == "train")
-        )
+        geometry = clip_geometry(video.size, self.data, draw(rng), may_flip=self.split == "train")
+        return Clip(number, video.name, frames, geometry)
 
     def whole(self, number: int) -> Clip:
         """Every frame of video `number` in order, not mirrored, crops and scales in mid-range."""
@@ -138,12 +137,8 @@ class ClipSource:
                 f"video {video.name} in {self.index.folder} has {n_frames} frames, but n_frames_G="
                 f"{self.n_frames_G} are needed for the first generated one"
             )
-        return Clip(
-            number,
-            video.name,
-            Window(0, 1, n_frames, chunk_frames, 1),
-            clip_geometry(video.size, self.data, MIDDLE, may_flip=False),
-        )
+        frames = Window(start=0, t_step=1, n_frames=n_frames, chunk_frames=chunk_frames, n_chunks=1)
+        return Clip(number, video.name, frames, clip_geometry(video.size, self.data, MIDDLE, may_flip=False))
 
     def size_of(self, clip: Clip) -> tuple[int, int]:
         """Width and height of the clip's frames as `load` returns them."""
@@ -175,7 +170,9 @@ class ClipSource:
             where = self.index.where(clip.video, modality, frame)
             image = decode(self.index.read(clip.video, modality, frame), modality, where)
             if image.size != self.index.videos[clip.video].size:
-                raise UserError(f"{where}: size {image.size} differs from the index: run `make shards` again")
+                raise UserError(
+                    f"{where}: size {image.size} differs from the index: run `{MAKE_SHARDS}` again"
+                )
             arrays.append(clip.geometry.apply(image))
         return torch.from_numpy(np.stack(arrays))
 
@@ -205,44 +202,23 @@ class ClipSource:
             )
 
 
-def stream(source: ClipSource, requests: Sequence[Request], workers: int) -> Iterator[Frames]:
-    """The frames of each request, in order, decoded ahead by `workers` processes (0 = in this one).
+def stream(source: ClipSource, requests: Iterable[Request], workers: int) -> Iterator[Frames]:
+    """The frames of each request, in order, decoded ahead by `workers` threads (0 = when they are asked for).
 
-    Raises UserError as `ClipSource.load` would.
+    Raises UserError as `ClipSource.load` would. Threads are enough: nearly all of the time goes into
+    Pillow's decoding and resizing, which let the interpreter go on.
     """
     if not workers:
         yield from (source.load(r.clip, r.first, r.count) for r in requests)
         return
-    # A fork of a process with threads (OpenMP, gloo, CUDA) can deadlock; a fork server has none, and
-    # forks quickly because it has imported torch already.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    loader: DataLoader = DataLoader(
-        _Requests(source, requests), batch_size=None, num_workers=workers, multiprocessing_context=context
-    )
-    for frames in loader:
-        if isinstance(frames, _Failure):
-            raise UserError(frames.message)
-        yield frames
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """A UserError on its way out of a worker, where an exception would arrive wrapped in a traceback."""
-
-    message: str
-
-
-class _Requests(Dataset):
-    def __init__(self, source: ClipSource, requests: Sequence[Request]) -> None:
-        self.source, self.requests = source, requests
-
-    def __len__(self) -> int:
-        return len(self.requests)
-
-    def __getitem__(self, i: int) -> Frames | _Failure:
-        request = self.requests[i]
-        try:
-            return self.source.load(request.clip, request.first, request.count)
-        except UserError as error:
-            return _Failure(str(error))
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
+    try:
+        ahead: deque[Future[Frames]] = deque()
+        for request in requests:
+            ahead.append(pool.submit(source.load, request.clip, request.first, request.count))
+            if len(ahead) > 2 * workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)

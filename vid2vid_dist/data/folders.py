@@ -15,21 +15,7 @@ from vid2vid_dist.errors import UserError
 SPLITS = ("train", "test")
 MODALITIES = {"labels": "A", "images": "B", "instances": "inst", "flow": "flow"}
 """Modality -> ending of its folder. Only the rendered toy street has flow."""
-SUFFIXES = (
-    ".jpg",
-    ".JPG",
-    ".jpeg",
-    ".JPEG",
-    ".pgm",
-    ".PGM",
-    ".png",
-    ".PNG",
-    ".ppm",
-    ".PPM",
-    ".bmp",
-    ".BMP",
-    ".tiff",
-)
+SUFFIXES = tuple(".jpg .JPG .jpeg .JPEG .pgm .PGM .png .PNG .ppm .PPM .bmp .BMP .tiff".split())
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ def content_hash(data: bytes) -> str:
 
 
 class ShardIndex:
-    """Opens and checks one split; reads single frames. Picklable; a process opens its own files.
+    """Checks one split and reads single frames, from any number of threads.
 
     Raises UserError when the folder is missing, foreign, of another version, or when a tar is
     missing or truncated.
@@ -64,23 +64,26 @@ class ShardIndex:
                 )
                 for v in raw["videos"]
             ]
+            self.modalities = set.intersection(*(set(video.entries) for video in self.videos))
         except (KeyError, TypeError, ValueError, IndexError) as error:
             raise UserError(
                 f"{folder}/index.json is damaged ({error!r}): run `{MAKE_SHARDS}` again"
             ) from None
         self._check_files()
-        self._open_files: dict[int, int] = {}
 
     def read(self, video: int, modality: str, frame: int) -> bytes:
         """The encoded bytes of one frame, checked against their hash; touches nothing else of the tar."""
         entry = self.videos[video].entries[modality][frame]
-        if entry.shard not in self._open_files:
-            self._open_files[entry.shard] = os.open(self.folder / self.shards[entry.shard][0], os.O_RDONLY)
-        data = os.pread(self._open_files[entry.shard], entry.size, entry.offset)
+        where = self.where(video, modality, frame)
+        try:
+            with (self.folder / self.shards[entry.shard][0]).open("rb", buffering=0) as tar:
+                data = os.pread(tar.fileno(), entry.size, entry.offset)
+        except OSError as error:
+            raise UserError(f"{where}: cannot be read ({error}): run `{MAKE_SHARDS}` again") from None
         if content_hash(data) != entry.hash:
             raise UserError(
-                f"{self.where(video, modality, frame)}: the bytes differ from the index (damaged or "
-                f"foreign tar): run `{MAKE_SHARDS}` again"
+                f"{where}: the bytes differ from the index (damaged or foreign tar): "
+                f"run `{MAKE_SHARDS}` again"
             )
         return data
 
@@ -91,7 +94,8 @@ class ShardIndex:
         return f"{modality} of {name} in {self.folder / self.shards[entry.shard][0]}"
 
     def has(self, modality: str) -> bool:
-        return all(modality in video.entries for video in self.videos)
+        """Whether every video has this modality."""
+        return modality in self.modalities
 
     def _check_files(self) -> None:
         for name, size in self.shards:
@@ -105,24 +109,17 @@ class ShardIndex:
                 )
         for video in self.videos:
             for entries in video.entries.values():
-                if len(entries) != len(video.frames):
+                if len(entries) != len(video.frames) or not all(map(self._is_inside, entries)):
                     raise UserError(
                         f"{self.folder}/index.json is damaged (frames of {video.name}): "
                         f"run `{MAKE_SHARDS}` again"
                     )
-                for entry in entries:
-                    if not 0 <= entry.offset < entry.offset + entry.size <= self.shards[entry.shard][1]:
-                        raise UserError(
-                            f"{self.folder}/index.json is damaged (offsets of {video.name}): "
-                            f"run `{MAKE_SHARDS}` again"
-                        )
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open_files": {}}
-
-    def __del__(self) -> None:
-        for descriptor in self.__dict__.get("_open_files", {}).values():
-            os.close(descriptor)
+    def _is_inside(self, entry: Entry) -> bool:
+        """Whether the bytes lie in a shard that there is; so no read can be larger than its tar."""
+        if not 0 <= entry.shard < len(self.shards):
+            return False
+        return 0 <= entry.offset < entry.offset + entry.size <= self.shards[entry.shard][1]
 
 
 def _load(folder: Path) -> dict[str, Any]:
@@ -140,13 +137,11 @@ def _load(folder: Path) -> dict[str, Any]:
         raw = json.loads(path.read_bytes())
     except ValueError:
         raise UserError(f"{path} is damaged (not JSON): run `{MAKE_SHARDS}` again") from None
-    if not isinstance(raw, dict) or raw.get("format") != FORMAT or raw.get("version") != VERSION:
-        found = (
-            raw.get("version")
-            if isinstance(raw, dict) and raw.get("format") == FORMAT
-            else "another program's"
-        )
+    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
+        raise UserError(f"{path} is another program's: run `{MAKE_SHARDS}`")
+    if raw.get("version") != VERSION:
         raise UserError(
-            f"{path}: format version {found}, this program reads {VERSION}: run `{MAKE_SHARDS}` again"
+            f"{path} has format version {raw.get('version')}, this program reads {VERSION}: "
+            f"run `{MAKE_SHARDS}` again"
         )
     return raw

@@ -32,7 +32,9 @@ from vid2vid_dist.data.index import FORMAT, VERSION, Entry, ShardIndex, content_
 from vid2vid_dist.errors import UserError
 
 SHARD_BYTES = 256 * 2**20
+"""A new tar begins when the last one is larger than this."""
 BATCH_FRAMES = 64
+"""Frames that are in memory at once."""
 
 
 @dataclass(frozen=True)
@@ -112,22 +114,25 @@ class _Frame:
 
 @dataclass
 class _Seen:
-    """What the frames of a split have in common so far, and where it was seen first."""
+    """What the frames of a split have in common so far, and where it was seen; sizes by video."""
 
     input_kind: str = ""
     input_kind_at: str = ""
     largest_label: int = -1
     largest_label_at: str = ""
-    raw_sizes: dict[str, Size] = field(default_factory=dict)
-    sizes: dict[str, Size] = field(default_factory=dict)
+    raw_sizes: list[Size] = field(default_factory=list)
+    sizes: list[Size] = field(default_factory=list)
 
-    def add(self, frame: _Frame, video: RawVideo, path: Path) -> None:
-        if frame.raw_size != self.raw_sizes.setdefault(video.name, frame.raw_size):
+    def add(self, frame: _Frame, video: int, path: Path) -> None:
+        """Refuse a frame that contradicts the earlier ones; `path` is its label file."""
+        if video == len(self.sizes):
+            self.raw_sizes.append(frame.raw_size)
+            self.sizes.append(frame.size)
+        if frame.raw_size != self.raw_sizes[video]:
             raise UserError(
                 f"{path}: size {_by(frame.raw_size)} differs from the first frame of its video "
-                f"({_by(self.raw_sizes[video.name])}): all frames of a video need one size"
+                f"({_by(self.raw_sizes[video])}): all frames of a video need one size"
             )
-        self.sizes[video.name] = frame.size
         if not self.input_kind:
             self.input_kind, self.input_kind_at = frame.input_kind, str(path)
         if frame.input_kind != self.input_kind:
@@ -153,11 +158,10 @@ def _pack(videos: list[RawVideo], folder: Path, options: PackOptions) -> dict[st
             members.append({})
             safe_name = re.sub("[^A-Za-z0-9_-]", "_", video.name)[:60]
             for i, frame in enumerate(_frames(video, options, pool)):
-                seen.add(frame, video, video.files["labels"][i])
+                seen.add(frame, number, video.files["labels"][i])
                 key = f"{number:05d}-{safe_name}/{i:06d}"
-                tars.write(
-                    {"__key__": key, **{m + suffix: data for m, (suffix, data) in frame.members.items()}}
-                )
+                sample = {m + suffix: data for m, (suffix, data) in frame.members.items()}
+                tars.write({"__key__": key, **sample})
                 for modality, (suffix, data) in frame.members.items():
                     name = f"{key}.{modality}{suffix}"
                     members[-1].setdefault(modality, []).append(name)
@@ -167,11 +171,9 @@ def _pack(videos: list[RawVideo], folder: Path, options: PackOptions) -> dict[st
     records = [
         {
             "name": video.name,
-            "size": seen.sizes[video.name],
+            "size": seen.sizes[i],
             "frames": [path.stem for path in video.files["labels"]],
-            "entries": {
-                modality: [entries[name] for name in names] for modality, names in members[i].items()
-            },
+            "entries": {m: [entries[name] for name in names] for m, names in members[i].items()},
         }
         for i, video in enumerate(videos)
     ]
@@ -228,9 +230,10 @@ def _pack_frame(video: RawVideo, i: int, options: PackOptions) -> _Frame:
                     f"{path}: label id {largest} is not below label_nc={options.label_nc}: "
                     "raise it or relabel the file"
                 )
-        members[modality] = (
-            (".png", encode_png(geometry.apply(image))) if options.width else (path.suffix.lower(), data)
-        )
+        if options.width:
+            members[modality] = ".png", encode_png(geometry.apply(image))
+        else:
+            members[modality] = path.suffix.lower(), data
     assert geometry is not None
     return _Frame(members, raw_size, geometry.size, kind, largest)
 
@@ -238,9 +241,8 @@ def _pack_frame(video: RawVideo, i: int, options: PackOptions) -> _Frame:
 def _geometry(size: Size, options: PackOptions) -> Geometry:
     if options.width is None:
         return Geometry(size, (0, 0), (0, 0), flip=False)
-    return clip_geometry(
-        size, DataConfig(resize_or_crop="scaleWidth", loadSize=options.width), MIDDLE, may_flip=False
-    )
+    data = DataConfig(resize_or_crop="scaleWidth", loadSize=options.width)
+    return clip_geometry(size, data, MIDDLE, may_flip=False)
 
 
 def _by(size: Size) -> str:
