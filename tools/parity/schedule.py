@@ -31,8 +31,9 @@ def _check_table(table: dict[str, Any]) -> list[Check]:
         got, our_rates = _ours(cfg, row["epoch"], table["longest_sequence_length"], len(rates["lr_D_T"]))
         for key, value in wanted.items():
             checks.append(Check(f"{table['name']} epoch {row['epoch']} {key}", float(got[key] != value), 0.0))
-        error = max(abs(a - b) / max(a, 1e-30) for key in rates
-                    for a, b in zip(rates[key], our_rates[key], strict=True))
+        error = max(
+            abs(a - b) / max(a, 1e-30) for key in rates for a, b in zip(rates[key], our_rates[key], strict=True)
+        )
         checks.append(Check(f"{table['name']} epoch {row['epoch']} learning rates", error, RATE))
     return checks
 
@@ -44,7 +45,11 @@ def _recorded(row: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[float
     if isinstance(active, dict):
         active = active["first_40"] + [active["last"]] * (len(starts) - len(active["first_40"]))
     wanted = {key: row[key] for key in ("finetune_all", "frames_read", "t_len", "n_frames_bp")}
-    wanted |= {"clip length": row["dataset_n_frames_total"], "chunk_starts": starts, "active temporal scales": active}
+    wanted |= {
+        "clip length": row["dataset_n_frames_total"],
+        "chunk_starts": starts,
+        "active temporal scales": active,
+    }
     return wanted, {"lr_G": [row["lr_G_in_modelG_optimizer"]], "lr_D": [row["lr_D"]], "lr_D_T": row["lr_D_T"]}
 
 
@@ -53,11 +58,27 @@ def _ours(cfg: Config, epoch: int, longest: int, n_temporal: int) -> tuple[dict[
     n_past, disc = cfg.generator.n_frames_G - 1, cfg.discriminator
     frames = window(longest, now.n_frames_total, now.chunk_frames, cfg.generator.n_frames_G, 1, 0.0, 0.0)
     starts = [i * frames.chunk_frames for i in range(frames.n_chunks)]
-    plans = [temporal_plan(seen, frames.chunk_frames, n_frames_D=disc.n_frames_D,
-                           n_scales_temporal=disc.n_scales_temporal, sparse=disc.sparse_D) for seen in starts]
+    plans = [
+        temporal_plan(
+            seen,
+            frames.chunk_frames,
+            n_frames_D=disc.n_frames_D,
+            n_scales_temporal=disc.n_scales_temporal,
+            sparse=disc.sparse_D,
+        )
+        for seen in starts
+    ]
     got = {
-        "finetune_all": now.train_all_scales, "frames_read": frames.n_frames, "t_len": now.chunk_frames + n_past,
-        "n_frames_bp": now.n_frames_bp, "clip length": now.n_frames_total, "chunk_starts": starts,
+        "finetune_all": now.train_all_scales,
+        "frames_read": frames.n_frames,
+        "t_len": now.chunk_frames + n_past,
+        "n_frames_bp": now.n_frames_bp,
+        "clip length": now.n_frames_total,
+        "chunk_starts": starts,
         "active temporal scales": [sum(bool(scale.frames) for scale in plan.scales) for plan in plans],
     }
-    return got, {"lr_G": [now.lr_generator], "lr_D": [now.lr_discriminator], "lr_D_T": [now.lr_temporal] * n_temporal}
+    return got, {
+        "lr_G": [now.lr_generator],
+        "lr_D": [now.lr_discriminator],
+        "lr_D_T": [now.lr_temporal] * n_temporal,
+    }

@@ -21,22 +21,16 @@ from tools.parity.compare import thin
 from tools.parity.options import config_from_options
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
-from vid2vid_dist.engine.build import build_generator_role, build_modules
+from vid2vid_dist.engine.build import FrozenNetworks, build_modules, build_roles
 from vid2vid_dist.engine.grid import Grid, solo_grid
 from vid2vid_dist.engine.lane import Chunk as LaneChunk
 from vid2vid_dist.engine.lane import Lane
-from vid2vid_dist.engine.optimizer import AdamSettings, build_engine
-from vid2vid_dist.engine.roles import (
-    FlowRole,
-    ImageDiscriminatorRole,
-    PerceptualRole,
-    TemporalDiscriminatorRole,
-)
 from vid2vid_dist.engine.step import LaneWork, Roles, StepResult, active_roles, train_step
 from vid2vid_dist.models._torchvision import models
 from vid2vid_dist.models.flow import FlowReference
 from vid2vid_dist.models.perceptual import VGG19Features
-from vid2vid_dist.training.curriculum import BETA2, Phase, phase
+from vid2vid_dist.training.curriculum import Phase, phase
+from vid2vid_dist.training.state import optimizers
 
 RELATIVE = 1e-9  # of float64 losses and sums of weights
 STORED = 2e-7  # stored float64 results were rounded to float32
@@ -112,29 +106,22 @@ def train(cfg: Config, meta: dict[str, Any], tensors: dict[str, Tensor], nudge: 
 
 
 def _stats(before: Tensor, after: Tensor) -> dict[str, float]:
-    return {"sum_f64": float(after.sum()), "abs_sum_f64": float(after.abs().sum()),
-            "l2_change_from_init_f64": float((after.double() - before.double()).norm())}
+    return {
+        "sum_f64": float(after.sum()),
+        "abs_sum_f64": float(after.abs().sum()),
+        "l2_change_from_init_f64": float((after.double() - before.double()).norm()),
+    }
 
 
 def build_trace_roles(cfg: Config, tensors: dict[str, Tensor], grid: Grid) -> Roles:
     """All roles with the stored weights, in the configuration's precision, the stand-in as reference flow."""
-    now, modules = phase(cfg, 1, VIDEO), build_modules(cfg)
+    modules = build_modules(cfg)
     for role, module in modules.items():
         prefix = f"sd.{_original_name(role)}."
         module.double().load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-    discriminator = AdamSettings(now.lr_discriminator, now.betas_discriminator)
-    temporal = AdamSettings(now.lr_temporal, (cfg.optim.beta1, BETA2))
-    return Roles(
-        generator=build_generator_role(cfg, grid, modules["generator"],
-                                       AdamSettings(now.lr_generator, now.betas_generator), now.train_all_scales),
-        image=ImageDiscriminatorRole(
-            cfg, build_engine(modules["image"], discriminator, cfg.optim, grid),
-            build_engine(modules["face"], discriminator, cfg.optim, grid) if "face" in modules else None),
-        temporal=[TemporalDiscriminatorRole(cfg, build_engine(modules[f"temporal_{s}"], temporal, cfg.optim, grid), s)
-                  for s in range(cfg.discriminator.n_scales_temporal)],
-        flow=FlowRole(cfg, StandInFlow()),
-        perceptual=None if cfg.loss.no_vgg else PerceptualRole(cfg, random_vgg19().double()),
-    )
+    now = phase(cfg, 1, VIDEO)
+    frozen = FrozenNetworks(StandInFlow(), None if cfg.loss.no_vgg else random_vgg19())
+    return build_roles(cfg, grid, modules, frozen, optimizers(cfg, now), now.train_all_scales)
 
 
 def random_vgg19() -> VGG19Features:
@@ -143,7 +130,9 @@ def random_vgg19() -> VGG19Features:
     return VGG19Features(models.vgg19(weights=None).features)
 
 
-def run(cfg: Config, roles: Roles, meta: dict[str, Any], tensors: dict[str, Tensor], step: Step = train_step) -> list[Chunk]:
+def run(
+    cfg: Config, roles: Roles, meta: dict[str, Any], tensors: dict[str, Tensor], step: Step = train_step
+) -> list[Chunk]:
     """All clips of the trace in their order, epoch by epoch."""
     chunks, epoch = [], 1
     now = phase(cfg, epoch, VIDEO)
@@ -171,7 +160,11 @@ def _next_phase(cfg: Config, roles: Roles, epoch: int, event: dict[str, Any]) ->
 
 
 def _run_clip(cfg: Config, roles: Roles, now: Phase, frames: Frames, step: Step) -> list[Chunk]:
-    lane, n_past, chunks = RecordedLane(cfg, torch.device("cpu"), torch.float64), cfg.generator.n_frames_G - 1, []
+    lane, n_past, chunks = (
+        RecordedLane(cfg, torch.device("cpu"), torch.float64),
+        cfg.generator.n_frames_G - 1,
+        [],
+    )
     for start in range(0, len(frames.names) - n_past - now.chunk_frames + 1, now.chunk_frames):
         first = start + (n_past if start else 0)
         chunk = lane.feed([_cut(frames, first, start + n_past + now.chunk_frames)])
@@ -186,13 +179,17 @@ def _run_clip(cfg: Config, roles: Roles, now: Phase, frames: Frames, step: Step)
 def totals(losses: dict[str, float]) -> dict[str, float]:
     """What each optimiser minimised (spec: losses 4)."""
     generator = sum(v for k, v in losses.items() if k.startswith(("G_", "F_")) or k == "W")
-    found = {"loss_G": generator, "loss_D": 0.5 * sum(losses.get(k, 0.0) for k in ("D_real", "D_fake", "D_f_real", "D_f_fake"))}
+    found = {
+        "loss_G": generator,
+        "loss_D": 0.5 * sum(losses.get(k, 0.0) for k in ("D_real", "D_fake", "D_f_real", "D_f_fake")),
+    }
     scales = [k.removeprefix("D_T_real") for k in losses if k.startswith("D_T_real")]
     return found | {f"loss_D_T{s}": 0.5 * (losses[f"D_T_real{s}"] + losses[f"D_T_fake{s}"]) for s in scales}
 
 
 def _frames(cfg: Config, tensors: dict[str, Tensor], number: int) -> Frames:
     """Clip `number` as the loader delivered it."""
+
     def unstacked(name: str, channels: int) -> Tensor:
         return tensors[f"in.seq{number}.{name}"][0].unflatten(0, (-1, channels))
 
@@ -204,8 +201,12 @@ def _frames(cfg: Config, tensors: dict[str, Tensor], number: int) -> Frames:
 def _cut(frames: Frames, first: int, end: int) -> Frames:
     these = slice(first, end)
     assert frames.images is not None
-    return Frames(frames.labels[these], frames.images[these],
-                  None if frames.instances is None else frames.instances[these], frames.names[these])
+    return Frames(
+        frames.labels[these],
+        frames.images[these],
+        None if frames.instances is None else frames.instances[these],
+        frames.names[these],
+    )
 
 
 def _original_name(role: str) -> str:
@@ -214,8 +215,11 @@ def _original_name(role: str) -> str:
 
 def weights(roles: Roles) -> dict[str, Tensor]:
     """Every tensor of every trained network under the original's name."""
-    return {f"{_original_name(role)}.{name}": tensor.detach().clone()
-            for role, engine in roles.engines().items() for name, tensor in engine.module.state_dict().items()}
+    return {
+        f"{_original_name(role)}.{name}": tensor.detach().clone()
+        for role, engine in roles.engines().items()
+        for name, tensor in engine.module.state_dict().items()
+    }
 
 
 def _check_losses(recorded: list[dict[str, float]], ours: Outcome, other: Outcome) -> list[Check]:
@@ -243,10 +247,16 @@ def _check_frames(tensors: dict[str, Tensor], ours: Outcome, other: Outcome) -> 
 
 
 def _check_weights(recorded: dict[str, Any], tensors: dict[str, Tensor], ours: Outcome, other: Outcome) -> list[Check]:
-    counted = {name: stats for name, stats in recorded.items()
-               if not stats.get("zero_gradient_bias_ignore") and not _is_statistic(name)}
+    counted = {
+        name: stats
+        for name, stats in recorded.items()
+        if not stats.get("zero_gradient_bias_ignore") and not _is_statistic(name)
+    }
     spread = max(_worst_stat(ours.stats[name], other.stats[name]) for name in counted)
-    checks = [Check(name, _worst_stat(stats, ours.stats[name]), max(RELATIVE, SPREAD * spread)) for name, stats in counted.items()]
+    checks = [
+        Check(name, _worst_stat(stats, ours.stats[name]), max(RELATIVE, SPREAD * spread))
+        for name, stats in counted.items()
+    ]
     for full_name, stored in tensors.items():
         name, _, part = full_name.removeprefix("final_f64run.").partition("@")
         if full_name.startswith("final_f64run.") and name in counted:
@@ -259,8 +269,11 @@ def _check_weights(recorded: dict[str, Any], tensors: dict[str, Tensor], ours: O
 
 def _worst_stat(a: dict[str, float], b: dict[str, float]) -> float:
     """Sums relative to the sum of magnitudes, the way travelled relative to its own length."""
-    size = {"sum_f64": a["abs_sum_f64"], "abs_sum_f64": a["abs_sum_f64"],
-            "l2_change_from_init_f64": max(a["l2_change_from_init_f64"], 1e-3)}
+    size = {
+        "sum_f64": a["abs_sum_f64"],
+        "abs_sum_f64": a["abs_sum_f64"],
+        "l2_change_from_init_f64": max(a["l2_change_from_init_f64"], 1e-3),
+    }
     return max(abs(a[key] - b[key]) / (size[key] or 1.0) for key in size)
 
 

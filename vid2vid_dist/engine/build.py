@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.optimizer import AdamSettings, build_engine
+from vid2vid_dist.engine.optimizer import MakeOptimizer, RoleEngine, build_engine
 from vid2vid_dist.engine.roles import (
     FlowRole,
     GeneratorRole,
@@ -24,6 +26,23 @@ from vid2vid_dist.models.perceptual import load_vgg19
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 
 
+@dataclass(frozen=True)
+class Optimizers:
+    """How to make the optimiser of each kind of trained role."""
+
+    generator: MakeOptimizer
+    discriminator: MakeOptimizer  # image and face
+    temporal: MakeOptimizer
+
+
+@dataclass(frozen=True)
+class FrozenNetworks:
+    """The judges that are not trained: reference flow, and VGG19 features unless the loss goes without."""
+
+    flow: nn.Module
+    perceptual: nn.Module | None
+
+
 def build_modules(cfg: Config) -> dict[str, nn.Module]:
     """The trained networks by role name, on the CPU in float32. The same seed gives the same weights anywhere."""
     torch.manual_seed(cfg.run.seed)
@@ -35,37 +54,47 @@ def build_modules(cfg: Config) -> dict[str, nn.Module]:
     return modules
 
 
-def build_generator_role(cfg: Config, grid: Grid, module: nn.Module, adam: AdamSettings, train_all_scales: bool) -> GeneratorRole:
-    """The generator with an optimiser over the scales that are trained."""
+def build_frozen(cfg: Config) -> FrozenNetworks:
+    """Raises `UserError` when a weights file is missing or not what it should be."""
+    return FrozenNetworks(build_flow(cfg.flow), None if cfg.loss.no_vgg else load_vgg19(cfg.loss.vgg_weights))
+
+
+def build_roles(
+    cfg: Config,
+    grid: Grid,
+    modules: dict[str, nn.Module],
+    frozen: FrozenNetworks,
+    optimizers: Optimizers,
+    train_all_scales: bool,
+) -> Roles:
+    """All roles on this rank, around the trained networks of `build_modules`."""
+    dtype = DTYPES[cfg.optim.precision]
+
+    def engine(role: str, make_optimizer: MakeOptimizer) -> RoleEngine:
+        return build_engine(modules[role].to(grid.device, dtype), make_optimizer, cfg.optim, grid)
+
+    return Roles(
+        generator=build_generator_role(cfg, grid, modules["generator"], optimizers.generator, train_all_scales),
+        image=ImageDiscriminatorRole(
+            cfg,
+            engine("image", optimizers.discriminator),
+            engine("face", optimizers.discriminator) if "face" in modules else None,
+        ),
+        temporal=[
+            TemporalDiscriminatorRole(cfg, engine(f"temporal_{scale}", optimizers.temporal), scale)
+            for scale in range(cfg.discriminator.n_scales_temporal)
+        ],
+        flow=FlowRole(cfg, frozen.flow.to(grid.device)),
+        perceptual=None if frozen.perceptual is None else PerceptualRole(cfg, frozen.perceptual.to(grid.device, dtype)),
+    )
+
+
+def build_generator_role(
+    cfg: Config, grid: Grid, module: nn.Module, make_optimizer: MakeOptimizer, train_all_scales: bool
+) -> GeneratorRole:
+    """The generator with an optimiser over all scales, or over the finest only."""
     assert isinstance(module, Generator)
     module = module.to(grid.device, DTYPES[cfg.optim.precision])
     module.requires_grad_(train_all_scales)
     module.network(module.n_scales - 1).requires_grad_(True)
-    return GeneratorRole(cfg, build_engine(module, adam, cfg.optim, grid))
-
-
-def build_roles(cfg: Config, grid: Grid, modules: dict[str, nn.Module], generator_adam: AdamSettings,
-                discriminator_adam: AdamSettings, temporal_adam: AdamSettings, train_all_scales: bool) -> Roles:
-    """All roles on this rank. Raises `UserError` when a weights file is missing."""
-    dtype = DTYPES[cfg.optim.precision]
-    # The frozen networks come first: a missing file is found before anything expensive is built.
-    flow = build_flow(cfg.flow).to(grid.device)
-    perceptual = None if cfg.loss.no_vgg else PerceptualRole(cfg, load_vgg19(cfg.loss.vgg_weights).to(grid.device, dtype))
-    modules = {name: module.to(grid.device, dtype) for name, module in modules.items()}
-
-    def engine(name: str, adam: AdamSettings):  # type: ignore[no-untyped-def]
-        return build_engine(modules[name], adam, cfg.optim, grid)
-
-    return Roles(
-        generator=build_generator_role(cfg, grid, modules["generator"], generator_adam, train_all_scales),
-        image=ImageDiscriminatorRole(
-            cfg, engine("image", discriminator_adam),
-            engine("face", discriminator_adam) if "face" in modules else None,
-        ),
-        temporal=[
-            TemporalDiscriminatorRole(cfg, engine(f"temporal_{scale}", temporal_adam), scale)
-            for scale in range(cfg.discriminator.n_scales_temporal)
-        ],
-        flow=FlowRole(cfg, flow),
-        perceptual=perceptual,
-    )
+    return GeneratorRole(cfg, build_engine(module, make_optimizer, cfg.optim, grid))

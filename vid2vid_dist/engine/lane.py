@@ -99,8 +99,11 @@ class Lane:
         """The row that this chunk's temporal groups are taken from; `flow` (B, T, 2, H, W) is its reference flow."""
         disc = self._cfg.discriminator
         plan = temporal_plan(
-            self.n_seen, chunk.real.shape[1], n_frames_D=disc.n_frames_D,
-            n_scales_temporal=disc.n_scales_temporal, sparse=disc.sparse_D,
+            self.n_seen,
+            chunk.real.shape[1],
+            n_frames_D=disc.n_frames_D,
+            n_scales_temporal=disc.n_scales_temporal,
+            sparse=disc.sparse_D,
         )
         past = self._past or {"real": chunk.real[:, :0], "fake": chunk.real[:, :0], "flow": flow[:, :0]}
         return TemporalRow(
@@ -141,7 +144,12 @@ def _join(a: Frames, b: Frames) -> Frames:
     def cat(x: Tensor | None, y: Tensor | None) -> Tensor | None:
         return None if x is None or y is None else torch.cat([x, y])
 
-    return Frames(torch.cat([a.labels, b.labels]), cat(a.images, b.images), cat(a.instances, b.instances), a.names + b.names)
+    return Frames(
+        torch.cat([a.labels, b.labels]),
+        cat(a.images, b.images),
+        cat(a.instances, b.instances),
+        a.names + b.names,
+    )
 
 
 def _last(frames: Frames, n: int) -> Frames:

@@ -59,7 +59,9 @@ def build_engine(module: nn.Module, make_optimizer: MakeOptimizer, optim: OptimC
     """The engine that the configuration asks for; trains the parameters of `module` that require a gradient."""
     if optim.backend == "plain":
         return PlainEngine(module, make_optimizer, grid)
-    from vid2vid_dist.engine.zero import ZeroEngine  # DeepSpeed takes seconds to import: only where it is used
+    from vid2vid_dist.engine.zero import (
+        ZeroEngine,
+    )  # DeepSpeed takes seconds to import: only where it is used
 
     return ZeroEngine(module, make_optimizer, optim, grid)
 
@@ -108,7 +110,10 @@ class PlainEngine:
     def save(self, folder: Path) -> None:
         if self._grid.is_first:
             folder.mkdir(parents=True, exist_ok=True)
-            torch.save({"module": self.module.state_dict(), "optimizer": self._optimizer.state_dict()}, folder / "plain.pt")
+            torch.save(
+                {"module": self.module.state_dict(), "optimizer": self._optimizer.state_dict()},
+                folder / "plain.pt",
+            )
 
     def load(self, folder: Path) -> None:
         state = torch.load(folder / "plain.pt", map_location=self._grid.device, weights_only=True)

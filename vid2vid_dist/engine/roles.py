@@ -10,15 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from vid2vid_dist import losses
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.lane import Chunk, TemporalRow
 from vid2vid_dist.engine.optimizer import RoleEngine
-from vid2vid_dist.models.flow import FlowReference, ReferenceFlow
+from vid2vid_dist.models.flow import FlowReference
 from vid2vid_dist.models.generator import GeneratedChunk, Generator
-from vid2vid_dist.models.perceptual import VGG19Features
 
 
 @dataclass
@@ -61,14 +60,21 @@ class GeneratorRole:
             given = chunk.real_stack[:, : chunk.n_past]
             history = self.module.start_history(torch.zeros_like(given) if no_first_img else given)
         return self.module.generate(
-            chunk.label_stack, history, n_frames_bp=n_frames_bp,
-            raw_only=no_first_img and chunk.is_first, detach_coarse=detach_coarse,
+            chunk.label_stack,
+            history,
+            n_frames_bp=n_frames_bp,
+            raw_only=no_first_img and chunk.is_first,
+            detach_coarse=detach_coarse,
         )
 
     def backward(self, generated: GeneratedChunk, verdict: Judgement, share: float) -> None:
         # One backward through all frames of the chunk: with n_frames_bp > 1 their graphs hang together.
-        pairs = [(generated.fake, verdict.fake), (generated.raw, verdict.raw),
-                 (generated.flow, verdict.flow), (generated.weight, verdict.weight)]
+        pairs = [
+            (generated.fake, verdict.fake),
+            (generated.raw, verdict.raw),
+            (generated.flow, verdict.flow),
+            (generated.weight, verdict.weight),
+        ]
         surrogate = torch.stack([(x * g).sum() for x, g in pairs if x is not None and g is not None]).sum()
         self.engine.backward(surrogate * share)
 
@@ -157,7 +163,9 @@ class TemporalDiscriminatorRole:
         fake_groups = torch.cat([row.fake_past, fake], dim=1)[:, index].flatten(0, 1)
         pairs = torch.tensor(groups.flow_pairs, device=fake.device)  # (groups, n_frames_D - 1, 2)
         if groups.skips_frames:
-            flows = flow.reference(row.real[:, pairs[..., 0]].flatten(0, 1), row.real[:, pairs[..., 1]].flatten(0, 1)).flow
+            flows = flow.reference(
+                row.real[:, pairs[..., 0]].flatten(0, 1), row.real[:, pairs[..., 1]].flatten(0, 1)
+            ).flow
         else:
             flows = row.flow[:, pairs[..., 0]].flatten(0, 1)
         on_real = self.engine.module(losses.temporal_input(real_groups, flows))
@@ -175,7 +183,7 @@ class PerceptualRole:
     """Compares frames with the real ones by the features of a frozen VGG19."""
 
     cfg: Config
-    features: VGG19Features
+    features: nn.Module  # `models.perceptual.VGG19Features`, or one that gives such a list
 
     def judge(self, chunk: Chunk, generated: GeneratedChunk) -> Judgement:
         fake = generated.fake.detach().requires_grad_()
@@ -195,17 +203,21 @@ class FlowRole:
     """Gives the reference flow and judges predicted flow and warped frames by it."""
 
     cfg: Config
-    network: ReferenceFlow
+    network: nn.Module  # `models.flow.ReferenceFlow`, or one that gives a `FlowReference`
 
     def reference(self, current: Tensor, previous: Tensor) -> FlowReference:
         """Reference flow of (..., 3, H, W) frames and its confidence, leading dimensions kept."""
         return self.network(current, previous)
 
-    def judge(self, chunk: Chunk, generated: GeneratedChunk, previous_fake: Tensor, reference: FlowReference) -> Judgement:
+    def judge(
+        self, chunk: Chunk, generated: GeneratedChunk, previous_fake: Tensor, reference: FlowReference
+    ) -> Judgement:
         cfg = self.cfg
         conf, flow_ref = reference.confidence.flatten(0, 1), reference.flow.flatten(0, 1)
         fake = generated.fake.detach().requires_grad_()
-        warped = losses.temporal_warp_loss(fake.flatten(0, 1), previous_fake.flatten(0, 1), flow_ref, conf, cfg.loss.lambda_T)
+        warped = losses.temporal_warp_loss(
+            fake.flatten(0, 1), previous_fake.flatten(0, 1), flow_ref, conf, cfg.loss.lambda_T
+        )
         (of_fake,) = torch.autograd.grad(warped, fake)
         verdict = Judgement({"G_Warp": warped.detach()}, fake=of_fake)
         if generated.flow is None or generated.weight is None:
@@ -213,9 +225,16 @@ class FlowRole:
         flow = generated.flow.detach().requires_grad_()
         weight = generated.weight.detach().requires_grad_()
         terms = {
-            "F_Flow": losses.flow_loss(flow.flatten(0, 1), flow_ref, conf, cfg.loss.lambda_F, cfg.generator.n_scales_spatial),
-            "F_Warp": losses.flow_warp_loss(flow.flatten(0, 1), chunk.real_prev.flatten(0, 1), chunk.real.flatten(0, 1),
-                                            conf, cfg.loss.lambda_T),
+            "F_Flow": losses.flow_loss(
+                flow.flatten(0, 1), flow_ref, conf, cfg.loss.lambda_F, cfg.generator.n_scales_spatial
+            ),
+            "F_Warp": losses.flow_warp_loss(
+                flow.flatten(0, 1),
+                chunk.real_prev.flatten(0, 1),
+                chunk.real.flatten(0, 1),
+                conf,
+                cfg.loss.lambda_T,
+            ),
         }
         (of_flow,) = torch.autograd.grad(terms["F_Flow"] + terms["F_Warp"], flow)
         verdict += Judgement(_detached(terms), flow=of_flow)
@@ -226,8 +245,9 @@ class FlowRole:
         return verdict
 
 
-def _two_sided(cfg: Config, on_real: losses.LayerOutputs, on_fakes: list[losses.LayerOutputs],
-               names: tuple[str, ...]) -> dict[str, Tensor]:
+def _two_sided(
+    cfg: Config, on_real: losses.LayerOutputs, on_fakes: list[losses.LayerOutputs], names: tuple[str, ...]
+) -> dict[str, Tensor]:
     """Generator's GAN and feature-matching terms and the discriminator's two, the fake ones summed over the passes."""
     mode, disc, weight = cfg.loss.gan_mode, cfg.discriminator, cfg.loss.lambda_feat
     terms = (

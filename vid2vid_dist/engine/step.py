@@ -71,7 +71,9 @@ class StepResult:
     last: Made | None = None  # of this rank's last lane
 
 
-def train_step(roles: Roles, work: list[LaneWork], active: list[str], n_frames_bp: int, detach_coarse: bool) -> StepResult:
+def train_step(
+    roles: Roles, work: list[LaneWork], active: list[str], n_frames_bp: int, detach_coarse: bool
+) -> StepResult:
     """Run one step. `active` names the trained roles that have something to judge in it, the same on all ranks.
 
     A rank without work (its lanes rest) still takes part in the reductions.
@@ -115,7 +117,12 @@ def judge(roles: Roles, item: LaneWork, generated: GeneratedChunk, reference: Fl
 def active_roles(roles: Roles, n_seen: int, chunk_frames: int) -> list[str]:
     """Names of the trained roles that take part in a step whose lanes have generated `n_seen` frames each."""
     disc = roles.generator.cfg.discriminator
-    plan = temporal_plan(n_seen, chunk_frames, n_frames_D=disc.n_frames_D,
-                         n_scales_temporal=disc.n_scales_temporal, sparse=disc.sparse_D)
+    plan = temporal_plan(
+        n_seen,
+        chunk_frames,
+        n_frames_D=disc.n_frames_D,
+        n_scales_temporal=disc.n_scales_temporal,
+        sparse=disc.sparse_D,
+    )
     resting = {f"temporal_{s}" for s, groups in enumerate(plan.scales) if not groups.frames}
     return [name for name in roles.engines() if name not in resting]

@@ -35,6 +35,9 @@ logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 # An inference-only all-reduce that DeepSpeed would compile with g++ at the first initialize (25 s).
 deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
+# DeepSpeed calls collectives by names that torch has meanwhile renamed; every step would say so.
+warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
+
 _TAG = "zero"
 
 
@@ -102,8 +105,11 @@ class ZeroEngine:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._engine, *_ = deepspeed.initialize(
-                model=module, optimizer=make_optimizer(self._parameters), config=_settings(optim),
-                mpu=_DataParallelRanks(grid), dist_init_required=False,
+                model=module,
+                optimizer=make_optimizer(self._parameters),
+                config=_settings(optim),
+                mpu=_DataParallelRanks(grid),
+                dist_init_required=False,
             )
         self.module = module
 

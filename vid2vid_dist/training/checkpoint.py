@@ -63,8 +63,11 @@ class SavedState:
         """Raise `UserError` with the differing entries if `part` of the checkpoint is not as wanted."""
         saved = getattr(self, part)
         wanted = json.loads(json.dumps(wanted))  # tuples become lists, as in the file
-        differing = [f"{k}: saved {saved.get(k)!r}, now {wanted.get(k)!r}"
-                     for k in sorted(saved.keys() | wanted.keys()) if saved.get(k) != wanted.get(k)]
+        differing = [
+            f"{k}: saved {saved.get(k)!r}, now {wanted.get(k)!r}"
+            for k in sorted(saved.keys() | wanted.keys())
+            if saved.get(k) != wanted.get(k)
+        ]
         if differing:
             raise UserError(f"checkpoint {folder} was made with other {part} ({'; '.join(differing)}): {fix}")
 

@@ -81,10 +81,17 @@ class Reporter:
         seconds = time.monotonic() - self._started
         self._monitor.report(
             StepReport(
-                step=step, epoch=epoch, steps=self._steps, seconds=seconds, loader_wait=self._loader_wait,
-                frames=self._frames, losses=self._mean_losses(),
+                step=step,
+                epoch=epoch,
+                steps=self._steps,
+                seconds=seconds,
+                loader_wait=self._loader_wait,
+                frames=self._frames,
+                losses=self._mean_losses(),
                 lr={"G": now.lr_generator, "D": now.lr_discriminator, "D_T": now.lr_temporal},
-                eta=steps_left * seconds / self._steps, n_frames_total=now.n_frames_total, chunk_frames=now.chunk_frames,
+                eta=steps_left * seconds / self._steps,
+                n_frames_total=now.n_frames_total,
+                chunk_frames=now.chunk_frames,
             ),
             self._grid.gather(self._meter.read()),
         )
@@ -110,7 +117,12 @@ def make_sample(cfg: Config, made: Made) -> Sample:
     n_classes = cfg.data.label_nc
     labels = labels[:, :n_classes].argmax(1, keepdim=True) if n_classes else labels[:, : cfg.data.input_nc]
     return Sample(
-        labels=labels.float().cpu(), fake=generated.fake[0].float().cpu(), raw=generated.raw[0].float().cpu(),
-        real=chunk.real[0].float().cpu(), flow=cpu(generated.flow), weight=cpu(generated.weight),
-        flow_ref=cpu(reference.flow), conf_ref=cpu(reference.confidence),
+        labels=labels.float().cpu(),
+        fake=generated.fake[0].float().cpu(),
+        raw=generated.raw[0].float().cpu(),
+        real=chunk.real[0].float().cpu(),
+        flow=cpu(generated.flow),
+        weight=cpu(generated.weight),
+        flow_ref=cpu(reference.flow),
+        conf_ref=cpu(reference.confidence),
     )

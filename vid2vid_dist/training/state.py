@@ -10,7 +10,14 @@ from safetensors.torch import load_file, save_file
 
 from vid2vid_dist.config.load import save_config
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.build import DTYPES, build_generator_role, build_modules, build_roles
+from vid2vid_dist.engine.build import (
+    DTYPES,
+    Optimizers,
+    build_frozen,
+    build_generator_role,
+    build_modules,
+    build_roles,
+)
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.lane import Lane
 from vid2vid_dist.engine.optimizer import AdamSettings
@@ -33,19 +40,14 @@ class TrainingState:
         if resume:
             saved = self._read(resume)
             self.position, self.trains_all_scales = saved.position, saved.trains_all_scales
+        frozen = build_frozen(cfg)  # first: a missing weights file is found before anything expensive
         modules = build_modules(cfg)
         self.pretrained: list[PretrainReport] = []
         if cfg.run.load_pretrain and not resume:
             folder = find_weights(cfg.run.load_pretrain)
             self.pretrained = [load_pretrained(folder, role, module) for role, module in modules.items()]
         now = self.phase(self.position.epoch)
-        self.roles = build_roles(
-            cfg, grid, modules,
-            generator_adam=AdamSettings(now.lr_generator, now.betas_generator),
-            discriminator_adam=AdamSettings(now.lr_discriminator, now.betas_discriminator),
-            temporal_adam=AdamSettings(now.lr_temporal, (cfg.optim.beta1, BETA2)),
-            train_all_scales=self.trains_all_scales,
-        )
+        self.roles = build_roles(cfg, grid, modules, frozen, optimizers(cfg, now), self.trains_all_scales)
         keeps_average = cfg.optim.ema_decay > 0 and grid.is_first
         self.ema = Ema(self.roles.generator.module, cfg.optim.ema_decay) if keeps_average else None
         self._lanes: dict[int, Lane] = {}
@@ -97,7 +99,7 @@ class TrainingState:
         """
         module = Generator(self.cfg).to(self.grid.device, DTYPES[self.cfg.optim.precision])
         module.load_state_dict(self.roles.generator.module.state_dict())
-        adam = AdamSettings(now.lr_generator, now.betas_generator)
+        adam = optimizers(self.cfg, now).generator
         self.roles.generator = build_generator_role(self.cfg, self.grid, module, adam, train_all_scales=True)
         self.trains_all_scales = True
 
@@ -136,16 +138,38 @@ class TrainingState:
 
     def _grid_shape(self) -> dict[str, Any]:
         optim, parallel = self.cfg.optim, self.cfg.parallel
-        return {"ranks": self.grid.world_size, "lanes per rank": parallel.lanes, "batch_size": parallel.batch_size,
-                "backend": optim.backend, "zero_stage": optim.zero_stage, "precision": optim.precision}
+        return {
+            "ranks": self.grid.world_size,
+            "lanes per rank": parallel.lanes,
+            "batch_size": parallel.batch_size,
+            "backend": optim.backend,
+            "zero_stage": optim.zero_stage,
+            "precision": optim.precision,
+        }
 
     def _networks(self) -> dict[str, Any]:
         cfg = self.cfg
-        disc = {k: v for k, v in asdict(cfg.discriminator).items() if k not in ("frames_per_pass", "sparse_D", "face_marker")}
-        return {**asdict(cfg.generator), **disc, "no_ganFeat": cfg.loss.no_ganFeat, "label_channels": cfg.label_channels}
+        disc = {
+            k: v
+            for k, v in asdict(cfg.discriminator).items()
+            if k not in ("frames_per_pass", "sparse_D", "face_marker")
+        }
+        return {
+            **asdict(cfg.generator),
+            **disc,
+            "no_ganFeat": cfg.loss.no_ganFeat,
+            "label_channels": cfg.label_channels,
+        }
+
+
+def optimizers(cfg: Config, now: Phase) -> Optimizers:
+    """Adam for every role, as the epoch wants it."""
+    return Optimizers(
+        generator=AdamSettings(now.lr_generator, now.betas_generator),
+        discriminator=AdamSettings(now.lr_discriminator, now.betas_discriminator),
+        temporal=AdamSettings(now.lr_temporal, (cfg.optim.beta1, BETA2)),
+    )
 
 
 def _lane_file(folder: Path, number: int) -> Path:
     return folder / "lanes" / f"lane_{number:04d}.safetensors"
-
-

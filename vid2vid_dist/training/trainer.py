@@ -50,7 +50,9 @@ class Trainer:
         for report in self.state.pretrained:
             self.monitor.event(report.line())
         if resume:
-            self.monitor.event(f"resumed from {resume}: step {self.state.position.step}, epoch {self.state.position.epoch}")
+            self.monitor.event(
+                f"resumed from {resume}: step {self.state.position.step}, epoch {self.state.position.epoch}"
+            )
 
     def run(self) -> None:
         """Train to the end; leaves a checkpoint, and the outcome in status.json."""
@@ -74,8 +76,10 @@ class Trainer:
         start = (self.state.position.round, self.state.position.chunk)
         frames = stream(self.source, plan.requests(self.state.my_lanes, start), self.cfg.data.workers)
         if start == (0, 0):
-            self.monitor.event(f"epoch {number}: {len(plan.rounds)} rounds, clips of up to {now.n_frames_total} frames "
-                               f"in chunks of {now.chunk_frames}, lr {now.lr_generator:.2g}")
+            self.monitor.event(
+                f"epoch {number}: {len(plan.rounds)} rounds, clips of up to {now.n_frames_total} frames "
+                f"in chunks of {now.chunk_frames}, lr {now.lr_generator:.2g}"
+            )
         for step, (round_number, chunk) in enumerate(plan.steps(start), self.state.position.step + 1):
             self._step(plan, round_number, chunk, now, frames)
             self.state.position = _after(plan, Position(step, number, round_number, chunk))
@@ -101,8 +105,14 @@ class Trainer:
         self.reporter.add(result, active, n_clips * plan.chunk_frames)
 
     def _plan(self, number: int, now: Phase) -> Epoch:
-        return plan_epoch(self.source, number, now, self.state.n_lanes, self.cfg.parallel.batch_size,
-                          self.cfg.generator.n_frames_G - 1)
+        return plan_epoch(
+            self.source,
+            number,
+            now,
+            self.state.n_lanes,
+            self.cfg.parallel.batch_size,
+            self.cfg.generator.n_frames_G - 1,
+        )
 
     def _count_steps(self) -> int:
         """Optimiser steps of the whole stage, for the time that is left: clips grow from epoch to epoch."""
@@ -143,8 +153,13 @@ class Trainer:
         self.run_dir.mkdir(parents=True, exist_ok=True)
         save_config(self.cfg, self.run_dir / "config.yaml")
         packages = ("torch", "torchvision", "deepspeed", "webdataset", "numpy")
-        environment = {"python": platform.python_version(), "host": platform.node(), "ranks": self.grid.world_size,
-                       "device": str(self.grid.device.type), **{name: version(name) for name in packages}}
+        environment = {
+            "python": platform.python_version(),
+            "host": platform.node(),
+            "ranks": self.grid.world_size,
+            "device": str(self.grid.device.type),
+            **{name: version(name) for name in packages},
+        }
         write_atomically(self.run_dir / "environment.json", json.dumps(environment, indent=1))
         self._write_status("running")
 
