@@ -30,10 +30,12 @@ SAME: dict[str, str] = {
 # module of the kind reads from `Case.options` itself (scale, batch, phase, ...).
 ELSEWHERE = frozenset(
     "gan_mode output_nc netG scale batch ngf_this_scale dataroot dataset_mode phase nThreads name model "
-    "checkpoints_dir results_dir densepose_only use_real_img use_single_G start_frame "
-    "how_many serial_batches display_freq print_freq save_latest_freq save_epoch_freq which_epoch debug "
-    "no_html tf_log no_canny_edge no_dist_map random_scale_points remove_face_labels random_drop_prob "
-    "basic_point_only getIntermFeat load_pretrain continue_train".split())
+    "checkpoints_dir results_dir densepose_only use_real_img use_single_G start_frame how_many ntest "
+    "serial_batches max_dataset_size display_freq display_id display_winsize print_freq save_latest_freq "
+    "save_epoch_freq which_epoch debug no_html tf_log no_canny_edge no_dist_map random_scale_points "
+    "remove_face_labels random_drop_prob basic_point_only getIntermFeat load_pretrain continue_train "
+    "feat_num n_local_enhancers label_feat load_features nef netE n_downsample_E local_rank pool_size "
+    "aspect_ratio fp16".split())
 
 
 def config_from_options(options: dict[str, Any]) -> Config:
