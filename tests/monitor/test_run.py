@@ -59,7 +59,8 @@ def test_a_report_reaches_journal_console_and_page(tmp_path: Path, make_report: 
     run.event("saved <step_20>")
     run.close()
     out = capsys.readouterr().out
-    assert "step 20 · epoch 3 · L1 0.25 W 0.125" in out
+    assert "step 20 · epoch 3 · " in out
+    assert "· L1 0.25 W 0.125\n" in out
     assert "GPU 61.2 GiB" in out
     first, second = read_journal(tmp_path).reports
     assert first["losses"] == {"L1": "nan"}

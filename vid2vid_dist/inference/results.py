@@ -29,6 +29,7 @@ from vid2vid_dist.monitor.pictures import reduced, tile
 from vid2vid_dist.monitor.video import VideoWriter
 
 COMPARE_PANEL_WIDTH = 1024  # pixels; wider panels of compare.mp4 are reduced, output.mp4 never
+AUTOPLAY = 4  # so many videos play as soon as the page is open
 
 
 @dataclass
@@ -105,7 +106,7 @@ class Results:
     def write_page(self, figures: dict[str, str]) -> Path:
         """Write `index.html` with some figures on top; gives its path."""
         parts = [f"<header><h1>{escape(self._title)}</h1></header>", facts(figures)]
-        parts += [_section(video, autoplay=i == 0) for i, video in enumerate(self.videos)]
+        parts += [_section(video, autoplay=i < AUTOPLAY) for i, video in enumerate(self.videos)]
         page = self._out / "index.html"
         write_page(page, self._title, "\n".join(parts))
         return page

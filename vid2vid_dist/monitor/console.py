@@ -22,21 +22,25 @@ class StepConsole:
 
 
 def render(report: StepReport, memory: str) -> Text:
-    """`10:32:01 step 120 · epoch 3 · L1 0.31 … · 12.3 frames/s · 0.81 s/step · GPU 3 GiB · 45 s left`."""
+    """`10:32:01 step 120 · epoch 3 · 12.3 frames/s · 0.81 s/step · GPU 3.1 GiB · 45 s left · L1 0.31 …`.
+
+    The losses, whose number grows with the curriculum, come last.
+    """
     text = Text()
     text.append(time.strftime("%H:%M:%S "), style="dim")
     text.append(f"step {report.step}", style="bold")
-    text.append(f" · epoch {report.epoch} · ", style="dim")
-    for name, value in report.losses.items():
-        text.append(f"{name} ", style="dim")
-        text.append(f"{value:.3g} ", style="cyan" if math.isfinite(value) else "bold red")
-    speed = f"{report.frames_per_second:.3g} frames/s · {report.seconds_per_step:.3g} s/step"
-    text.append(f"· {speed}", style="dim")
+    text.append(f" · epoch {report.epoch}", style="dim")
+    text.append(f" · {report.frames_per_second:.3g} frames/s", style="dim")
+    text.append(f" · {report.seconds_per_step:.3g} s/step", style="dim")
     if report.loader_share > 0.05:
         text.append(f" · {report.loader_share:.0%} waiting for data", style="yellow")
     text.append(f" · {memory}", style="dim")
     if report.eta is not None:
         text.append(f" · {duration(report.eta)} left", style="green")
+    text.append(" ·", style="dim")
+    for name, value in report.losses.items():
+        text.append(f" {name} ", style="dim")
+        text.append(f"{value:.3g}", style="cyan" if math.isfinite(value) else "bold red")
     return text
 
 

@@ -24,7 +24,7 @@ header { display: flex; flex-wrap: wrap; align-items: baseline; gap: .3rem .9rem
 .state { border: 1px solid currentColor; border-radius: 1em; padding: 0 .7em; font-size: .85rem;
   color: var(--soft); }
 .running { color: var(--good); } .failed { color: var(--bad); }
-.facts { display: flex; flex-wrap: wrap; gap: .1rem 1.4rem; margin: .3rem 0 0; color: var(--soft); }
+.facts { display: flex; flex-wrap: wrap; gap: .1rem 1.4rem; margin: .3rem 0 .6rem; color: var(--soft); }
 .facts b { color: var(--ink); font-weight: 600; font-variant-numeric: tabular-nums; }
 .mosaic { position: relative; border-radius: 6px; overflow: hidden; background: #000; }
 .mosaic > img, .mosaic > video { display: block; width: 100%; }

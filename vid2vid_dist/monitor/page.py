@@ -69,7 +69,7 @@ def _curves(journal: Journal) -> str:
     cards += [_card(reports, "lr", name, label=f"learning rate {name}") for name in _names(reports, "lr")]
     steps = [record["step"] for record in reports]
     for key, label in (("frames_per_second", "frames/s"), ("seconds_per_step", "s/step"),
-                       ("loader_share", "share of time spent waiting for data"),
+                       ("loader_share", "waiting for data, share"),
                        ("n_frames_total", "frames per clip")):
         cards.append(curve(label, steps, [float(record[key]) for record in reports]))
     return f'<h2>Curves</h2><div class="grid">{"".join(cards)}</div>'
