@@ -1,29 +1,30 @@
-"""How an entry point ends."""
+"""How an entry point ends, alone and under torchrun."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 from launch._cli import run_main
+from tests.conftest import ROOT
 from vid2vid_dist.errors import UserError
 
 
-def end(main: object, capsys: pytest.CaptureFixture) -> tuple[int, str]:
+def end(main: Callable[[], int | None], capsys: pytest.CaptureFixture) -> tuple[object, str]:
     with pytest.raises(SystemExit) as exit_:
-        run_main(main)  # type: ignore[arg-type]
+        run_main(main)
     return exit_.value.code, capsys.readouterr().err
 
 
-def fail(error: BaseException) -> object:
-    def main() -> None:
+def fail(error: BaseException) -> Callable[[], NoReturn]:
+    def main() -> NoReturn:
         raise error
     return main
-
-
-@pytest.fixture(autouse=True)
-def _outside_of_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
-    monkeypatch.delenv("RANK", raising=False)
 
 
 def test_status_of_main_is_the_exit_status(capsys: pytest.CaptureFixture) -> None:
@@ -36,12 +37,6 @@ def test_user_error_is_one_line_and_status_2(capsys: pytest.CaptureFixture) -> N
         2, "error: no shards: run `make shards`\n")
 
 
-def test_a_rank_says_which_it_is(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setenv("RANK", "1")
-    assert end(fail(UserError("bad")), capsys) == (2, "[rank 1] error: bad\n")
-
-
 def test_interrupt_is_quiet(capsys: pytest.CaptureFixture) -> None:
     assert end(fail(KeyboardInterrupt()), capsys) == (130, "")
 
@@ -49,3 +44,32 @@ def test_interrupt_is_quiet(capsys: pytest.CaptureFixture) -> None:
 def test_our_own_mistake_keeps_its_traceback() -> None:
     with pytest.raises(ZeroDivisionError):
         run_main(lambda: 1 // 0)
+
+
+SCRIPT = """
+import os, sys
+sys.path.insert(0, {root!r})
+from launch._cli import run_main
+from vid2vid_dist.errors import UserError
+
+def main():
+    if os.environ["RANK"] in {ranks!r}:
+        raise UserError("bad key, write good key")
+
+run_main(main)
+"""
+
+
+@pytest.mark.parametrize(("ranks", "printed"), [("01", "error: bad"), ("1", "[rank 1] error: bad")])
+def test_under_torchrun_the_message_comes_once_and_again_in_its_report(
+        tmp_path: Path, ranks: str, printed: str) -> None:
+    script = tmp_path / "entry.py"
+    script.write_text(SCRIPT.format(root=str(ROOT), ranks=ranks))
+    torchrun = Path(sys.executable).parent / "torchrun"
+    result = subprocess.run([torchrun, "--standalone", "--nproc_per_node", "2", script],
+                            capture_output=True, text=True, check=False)
+    lines = [line for line in result.stderr.splitlines() if "bad key" in line]
+    assert result.returncode != 0
+    assert [line for line in lines if "traceback :" not in line] == [f"{printed} key, write good key"]
+    assert [line for line in lines if "traceback :" in line] == [f"  traceback : {printed} key, write good key"]
+    assert "entry.py\", line" not in result.stderr
