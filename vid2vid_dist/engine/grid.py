@@ -105,12 +105,8 @@ def open_grid(device: str = "auto") -> Grid:
         if "RANK" in os.environ:
             dist.init_process_group(backend, timeout=TIMEOUT)
         else:  # a bare `python launch/train.py`: a world of one needs no port
-            dist.init_process_group(
-                backend,
-                store=dist.HashStore(),
-                rank=0,
-                world_size=1,  # type: ignore[attr-defined]
-            )
+            alone_store = dist.HashStore()  # type: ignore[attr-defined]
+            dist.init_process_group(backend, store=alone_store, rank=0, world_size=1)
     except (dist.DistNetworkError, RuntimeError) as error:
         if "EADDRINUSE" not in str(error) and "address already in use" not in str(error).lower():
             raise

@@ -110,7 +110,8 @@ def judge(roles: Roles, item: LaneWork, generated: GeneratedChunk, reference: Fl
             verdict += role.judge(row, generated, roles.flow, share)
     lane.keep(generated, row)
     # Not trained on: the distance to the real frame is what one watches to see whether anything is learned.
-    verdict.losses["L1"] = (generated.fake.detach() - chunk.real).abs().float().mean()
+    wide = torch.promote_types(chunk.real.dtype, torch.float32)
+    verdict.losses["L1"] = (generated.fake.detach() - chunk.real).abs().mean(dtype=wide)
     return verdict
 
 

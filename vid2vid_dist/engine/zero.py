@@ -28,8 +28,8 @@ from vid2vid_dist.engine.optimizer import MakeOptimizer, fill_missing_gradients,
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise DeepSpeed probes for other accelerators, loudly
 
-import deepspeed  # noqa: E402
-import deepspeed.ops  # noqa: E402
+import deepspeed
+import deepspeed.ops
 
 logging.getLogger("DeepSpeed").setLevel(logging.ERROR)
 # An inference-only all-reduce that DeepSpeed would compile with g++ at the first initialize (25 s).

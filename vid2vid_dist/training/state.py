@@ -1,4 +1,4 @@
-"""The state of a training run: networks, optimisers, averages, clips in flight, position; saved and resumed as a whole."""
+"""Networks, optimisers, averages, clips in flight, position: the state of a run, saved and resumed as a whole."""
 
 from __future__ import annotations
 

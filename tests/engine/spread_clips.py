@@ -1,0 +1,78 @@
+"""Under torchrun: a few steps on given clips, spread over the ranks; rank 0 writes losses and weights to a file.
+
+    spread_clips.py OUT.pt LANES N_CLIPS STEPS OPTIMIZER LR key=value …
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from tools.parity.trace import StandInFlow
+from vid2vid_dist.config.load import load_config
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.data.clips import Frames
+from vid2vid_dist.engine.build import DTYPES, FrozenNetworks, Optimizers, build_modules, build_roles
+from vid2vid_dist.engine.grid import open_grid
+from vid2vid_dist.engine.lane import Lane
+from vid2vid_dist.engine.step import LaneWork, active_roles, train_step
+
+HEIGHT, WIDTH, CHUNK = 16, 32, 3
+SMALL = [
+    "data.label_nc=8", "data.use_instance=true", "generator.ngf=4", "generator.n_blocks=2", "generator.n_blocks_local=1",
+    "generator.n_downsample_G=2", "generator.n_scales_spatial=2", "generator.fg=true", "generator.fg_labels=[3, 5]",
+    "discriminator.ndf=4", "discriminator.num_D=2", "loss.no_vgg=true",
+]
+
+
+def clip(number: int, n_frames: int) -> Frames:
+    """Random blocks of labels and smooth random pictures, a function of the number."""
+    random = torch.Generator().manual_seed(number)
+
+    def blocks(high: int, channels: int, dtype: torch.dtype) -> Tensor:
+        coarse = torch.randint(0, high, (n_frames, channels, HEIGHT // 4, WIDTH // 4), generator=random)
+        return coarse.repeat_interleave(4, 2).repeat_interleave(4, 3).to(dtype)
+
+    names = [str(i) for i in range(n_frames)]
+    return Frames(blocks(8, 1, torch.uint8), blocks(256, 3, torch.uint8), blocks(40, 1, torch.int32), names)
+
+
+def part(frames: Frames, first: int, end: int) -> Frames:
+    these = slice(first, end)
+    assert frames.images is not None and frames.instances is not None
+    return Frames(frames.labels[these], frames.images[these], frames.instances[these], frames.names[these])
+
+
+def train(cfg: Config, n_clips: int, n_steps: int, make_optimizer: Callable) -> dict[str, Tensor]:
+    """Losses of each step, summed over the ranks, and the weights after the last; keys `losses.N` and `ROLE.NAME`."""
+    roles = build_roles(cfg, grid, build_modules(cfg), FrozenNetworks(StandInFlow(), None),
+                        Optimizers(make_optimizer, make_optimizer, make_optimizer), train_all_scales=True)
+    n_past = cfg.generator.n_frames_G - 1
+    clips = {n: clip(n, n_past + n_steps * CHUNK) for n in range(grid.rank, n_clips, grid.world_size)}
+    lanes = {n: Lane(cfg, grid.device, DTYPES[cfg.optim.precision]) for n in clips}
+    found = {}
+    for step in range(n_steps):
+        first, end = step * CHUNK + (n_past if step else 0), n_past + (step + 1) * CHUNK
+        work = [LaneWork(lanes[n], lanes[n].feed([part(clips[n], first, end)]), 1 / n_clips) for n in clips]
+        active = active_roles(roles, step * CHUNK, CHUNK)
+        result = train_step(roles, work, active, n_frames_bp=2, detach_coarse=False)
+        names = sorted(grid.from_first(list(result.losses)))
+        mine = torch.stack([result.losses.get(name, torch.zeros(())).double() for name in names])
+        found[f"losses.{step}"] = grid.sum(mine)
+    for role, engine in roles.engines().items():
+        found |= {f"{role}.{name}": p.detach().clone() for name, p in engine.module.named_parameters()}
+    return found
+
+
+if __name__ == "__main__":
+    out, lanes_per_rank, n_clips, n_steps, optimizer, lr, *overrides = sys.argv[1:]
+    cfg = load_config(None, [*SMALL, f"parallel.lanes={lanes_per_rank}", *overrides])
+    grid = open_grid("cpu")
+    kind = getattr(torch.optim, optimizer)
+    found = train(cfg, int(n_clips), int(n_steps), lambda parameters: kind(parameters, lr=float(lr)))
+    if grid.is_first:
+        torch.save(found, out)
+    grid.close()
