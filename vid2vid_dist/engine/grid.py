@@ -105,6 +105,7 @@ def open_grid(device: str = "auto") -> Grid:
         if "RANK" in os.environ:
             dist.init_process_group(backend, timeout=TIMEOUT)
         else:  # a bare `python launch/train.py`: a world of one needs no port
+            os.environ["LOCAL_RANK"] = "0"  # DeepSpeed insists
             alone_store = dist.HashStore()  # type: ignore[attr-defined]
             dist.init_process_group(backend, store=alone_store, rank=0, world_size=1)
     except (dist.DistNetworkError, RuntimeError) as error:

@@ -82,6 +82,7 @@ def _settings(optim: OptimConfig) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": 1,  # bookkeeping only: accumulation is ours
         "gradient_accumulation_steps": 1,
         "gradient_allreduce_op": "sum",
+        "gradient_clipping": 0.0,  # off: the default is a norm of 1, which changes the training
         "steps_per_print": 10**9,
         "zero_allow_untested_optimizer": True,
         "checkpoint": {"tag_validation": "Ignore"},  # it would be a collective over all ranks
