@@ -11,11 +11,15 @@ from pathlib import Path
 
 from vid2vid_dist.errors import UserError
 
+# How gloo and NCCL say that a rank on the other end has left.
+LOST_RANK = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "ncclRemoteError")
+
 
 def run_main(main: Callable[[], int | None]) -> None:
     """Run `main` and exit with its status (None = 0).
 
     A `UserError` becomes one line on stderr and status 2, without a traceback; Ctrl-C is quiet, status 130.
+    A rank that another one has left in the lurch says so in one line, status 1: the other has said why.
     Every other exception is ours to mend and keeps its traceback.
     """
     try:
@@ -25,6 +29,12 @@ def run_main(main: Callable[[], int | None]) -> None:
         status = 2
     except KeyboardInterrupt:
         status = 130
+    except RuntimeError as error:
+        if not any(words in str(error) for words in LOST_RANK):
+            raise
+        time.sleep(2)  # on the node of the other one torchrun ends this rank meanwhile, in silence
+        print("error: another rank has left; its own message says why", file=sys.stderr, flush=True)
+        status = 1
     sys.exit(status)
 
 

@@ -46,6 +46,11 @@ def test_our_own_mistake_keeps_its_traceback() -> None:
         run_main(lambda: 1 // 0)
 
 
+def test_a_rank_that_was_left_says_so_in_one_line(capsys: pytest.CaptureFixture) -> None:
+    gloo = RuntimeError("[pair.cc:553] Connection closed by peer [127.0.0.1]:22937")
+    assert end(fail(gloo), capsys) == (1, "error: another rank has left; its own message says why\n")
+
+
 SCRIPT = """
 import os, sys
 sys.path.insert(0, {root!r})

@@ -42,6 +42,7 @@ class Trainer:
         self.state = TrainingState(cfg, grid, self.source.identity(), self.source.longest, resume)
         if grid.is_first:
             self._open_run_folder()
+        grid.barrier()  # from here on every rank may write its failure there
         self.monitor = RunMonitor(self.run_dir, cfg, grid.rank, grid.world_size)
         self.reporter = Reporter(cfg, grid, self.monitor)
         self._n_steps = self._count_steps()
@@ -56,7 +57,6 @@ class Trainer:
 
     def run(self) -> None:
         """Train to the end; leaves a checkpoint, and the outcome in status.json."""
-        outcome = "failed"
         try:
             for epoch in range(self.state.position.epoch, n_epochs(self.cfg) + 1):
                 if self._limit_reached():
@@ -64,10 +64,13 @@ class Trainer:
                 self._run_epoch(epoch)
             if self._saved_step != self.state.position.step:
                 self._save()
-            outcome = "finished"
-        finally:
-            self._write_status(outcome)
-            self.monitor.close(outcome)
+        except BaseException as error:
+            self._write_failure(error)
+            self.monitor.close("failed")
+            raise
+        if self.grid.is_first:
+            self._write_status("finished")
+        self.monitor.close("finished")
 
     def _run_epoch(self, number: int) -> None:
         """The steps of an epoch that are still to be done."""
@@ -163,11 +166,15 @@ class Trainer:
         write_atomically(self.run_dir / "environment.json", json.dumps(environment, indent=1))
         self._write_status("running")
 
-    def _write_status(self, outcome: str) -> None:
+    def _write_status(self, status: str, **more: str) -> None:
         """What batch scripts read: torchrun does not pass on a worker's exit status."""
-        if self.grid.is_first:
-            status = {"status": outcome, "step": self.state.position.step, "epoch": self.state.position.epoch}
-            write_atomically(self.run_dir / "status.json", json.dumps(status, indent=1))
+        position = {"step": self.state.position.step, "epoch": self.state.position.epoch}
+        write_atomically(self.run_dir / "status.json", json.dumps({"status": status, **position, **more}, indent=1))
+
+    def _write_failure(self, error: BaseException) -> None:
+        """Any rank may be the one that fails. The first to write says why: it takes the others down with it."""
+        if json.loads((self.run_dir / "status.json").read_text())["status"] != "failed":
+            self._write_status("failed", why=f"rank {self.grid.rank}: {str(error) or type(error).__name__}")
 
 
 def _after(plan: Epoch, done: Position) -> Position:
