@@ -8,6 +8,10 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: the test workers share the cores
 
 import pytest
+from hypothesis import settings
+
+settings.register_profile("house", deadline=None)  # shared cores: a slow example proves nothing
+settings.load_profile("house")
 
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = Path(os.environ.get("GOLDEN", ROOT / "../shared/golden"))
