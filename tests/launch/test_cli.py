@@ -10,6 +10,7 @@ from typing import NoReturn
 
 import pytest
 
+from launch import _cli
 from launch._cli import run_main
 from tests.conftest import ROOT
 from vid2vid_dist.errors import UserError
@@ -46,7 +47,9 @@ def test_our_own_mistake_keeps_its_traceback() -> None:
         run_main(lambda: 1 // 0)
 
 
-def test_a_rank_that_was_left_says_so_in_one_line(capsys: pytest.CaptureFixture) -> None:
+def test_a_rank_that_was_left_says_so_in_one_line(
+        capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_cli, "PATIENCE", 0)
     gloo = RuntimeError("[pair.cc:553] Connection closed by peer [127.0.0.1]:22937")
     assert end(fail(gloo), capsys) == (1, "error: another rank has left; its own message says why\n")
 
