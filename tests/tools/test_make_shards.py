@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -53,3 +56,47 @@ def test_error_is_one_line_and_status_2(
     assert "OUT is missing" in capsys.readouterr().err
     assert run(monkeypatch, make_shards, "raw", "out", "--size", 8) == 2
     assert "--size 8 is out of range 32..16384" in capsys.readouterr().err
+
+
+def picture(path: Path, width: int = 8, label: int = 3) -> None:
+    """A label map below *_A, a colour picture below *_B."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    ids = np.full((8, width), label, np.uint8)
+    Image.fromarray(ids if path.parts[-3].endswith("_A") else ids[..., None].repeat(3, axis=2)).save(path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda raw: (raw / "train_B/b/2.png").unlink(), "raw/train_B/b has 2 frames but raw/train_A/b has 3"),
+        (lambda raw: shutil.rmtree(raw / "train_B/b"), "raw/train_B has 1 videos but raw/train_A has 2"),
+        (lambda raw: shutil.rmtree(raw / "train_B"), "raw/train_B: no images found; put the frames of each video"),
+        (lambda raw: picture(raw / "train_A/b/1.png", label=35), "raw/train_A/b/1.png: label id 35 is not below"),
+        (
+            lambda raw: [picture(raw / f"train_{m}/b/1.png", width=16) for m in "AB"],
+            "raw/train_A/b/1.png: size 16x8 differs from the first frame of its video (8x8)",
+        ),
+        (lambda raw: picture(raw / "train_B/b/1.png", width=16), "raw/train_B/b/1.png: size 16x8 differs from raw/"),
+        (lambda raw: (raw / "train_B/b/1.png").write_bytes(b"no"), "raw/train_B/b/1.png: unreadable image"),
+        (
+            lambda raw: os.truncate(raw / "train_A/b/1.png", (raw / "train_A/b/1.png").stat().st_size // 2),
+            "raw/train_A/b/1.png: unreadable image",
+        ),
+    ],
+)
+def test_bad_video_is_named_and_nothing_is_packed(
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    spoil: Callable[[Path], object],
+    words: str,
+) -> None:
+    for name in ("a/0.png", "a/1.png", "b/0.png", "b/1.png", "b/2.png"):
+        for modality in "AB":
+            picture(folder / f"raw/train_{modality}" / name)
+    spoil(Path("raw"))
+    assert run(monkeypatch, make_shards, "raw", "out", "--label-nc", 35) == 2
+    told = capsys.readouterr().err
+    assert told.startswith(f"error: {words}")
+    assert told.count("\n") == 1
+    assert not [path for path in folder.glob("out/*") if not path.name.endswith(".lock")]
