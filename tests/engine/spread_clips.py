@@ -11,12 +11,13 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from launch._cli import run_main
 from tools.parity.trace import StandInFlow
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.build import DTYPES, FrozenNetworks, Optimizers, build_modules, build_roles
-from vid2vid_dist.engine.grid import open_grid
+from vid2vid_dist.engine.grid import Grid, open_grid
 from vid2vid_dist.engine.lane import Lane
 from vid2vid_dist.engine.step import LaneWork, active_roles, train_step
 
@@ -46,7 +47,7 @@ def part(frames: Frames, first: int, end: int) -> Frames:
     return Frames(frames.labels[these], frames.images[these], frames.instances[these], frames.names[these])
 
 
-def train(cfg: Config, n_clips: int, n_steps: int, make_optimizer: Callable) -> dict[str, Tensor]:
+def train(cfg: Config, grid: Grid, n_clips: int, n_steps: int, make_optimizer: Callable) -> dict[str, Tensor]:
     """Losses of each step, summed over the ranks, and the weights after the last; keys `losses.N` and `ROLE.NAME`."""
     roles = build_roles(cfg, grid, build_modules(cfg), FrozenNetworks(StandInFlow(), None),
                         Optimizers(make_optimizer, make_optimizer, make_optimizer), train_all_scales=True)
@@ -67,12 +68,16 @@ def train(cfg: Config, n_clips: int, n_steps: int, make_optimizer: Callable) -> 
     return found
 
 
-if __name__ == "__main__":
+def main() -> None:
     out, lanes_per_rank, n_clips, n_steps, optimizer, lr, *overrides = sys.argv[1:]
     cfg = load_config(None, [*SMALL, f"parallel.lanes={lanes_per_rank}", *overrides])
     grid = open_grid("cpu")
     kind = getattr(torch.optim, optimizer)
-    found = train(cfg, int(n_clips), int(n_steps), lambda parameters: kind(parameters, lr=float(lr)))
+    found = train(cfg, grid, int(n_clips), int(n_steps), lambda parameters: kind(parameters, lr=float(lr)))
     if grid.is_first:
         torch.save(found, out)
     grid.close()
+
+
+if __name__ == "__main__":
+    run_main(main)
