@@ -23,8 +23,9 @@ from vid2vid_dist.engine.step import LaneWork, active_roles, train_step
 
 HEIGHT, WIDTH, CHUNK = 16, 32, 3
 SMALL = [
-    "data.label_nc=8", "data.use_instance=true", "generator.ngf=4", "generator.n_blocks=2", "generator.n_blocks_local=1",
-    "generator.n_downsample_G=2", "generator.n_scales_spatial=2", "generator.fg=true", "generator.fg_labels=[3, 5]",
+    "data.label_nc=8", "data.use_instance=true", "generator.ngf=4", "generator.n_blocks=2",
+    "generator.n_blocks_local=1", "generator.n_downsample_G=2", "generator.n_scales_spatial=2",
+    "generator.fg=true", "generator.fg_labels=[3, 5]",
     "discriminator.ndf=4", "discriminator.num_D=2", "loss.no_vgg=true",
 ]
 
@@ -43,7 +44,8 @@ def clip(number: int, n_frames: int) -> Frames:
 
 def part(frames: Frames, first: int, end: int) -> Frames:
     these = slice(first, end)
-    assert frames.images is not None and frames.instances is not None
+    assert frames.images is not None
+    assert frames.instances is not None
     return Frames(frames.labels[these], frames.images[these], frames.instances[these], frames.names[these])
 
 

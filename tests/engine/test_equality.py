@@ -42,7 +42,8 @@ def is_cancelled_bias(name: str, parameters: dict[str, Tensor]) -> bool:
     stem, _, last = name.rpartition(".")
     head, _, index = stem.rpartition(".")
     follower = f"{head}.{int(index) + 1}.weight" if index.isdigit() else ""
-    return last == "bias" and parameters[f"{stem}.weight"].dim() == 4 and parameters.get(follower, torch.ones(1, 1)).dim() == 1
+    is_convolution = last == "bias" and parameters[f"{stem}.weight"].dim() == 4
+    return is_convolution and follower in parameters and parameters[follower].dim() == 1
 
 
 def parameters_of(found: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -1,0 +1,142 @@
+"""Measure this machine: the training step against the original's order of work, generation, decoding.
+
+    python -m tools.bench [CONFIG] [key=value …]      default: configs/toy/cpu.yaml, one rank, random frames
+
+The original runs each discriminator three times per kind of frame (real, fake without and with gradient) and the
+real frames once per kind of fake; ours runs each pass once and takes two gradients from the fake one. Both steps
+use the same networks, optimisers and frames, in turn, in one process: the ratio of their medians is what counts.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from launch._cli import run_main
+from vid2vid_dist import losses
+from vid2vid_dist.config.load import load_config, split_arguments
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.data.clips import ClipSource, Frames
+from vid2vid_dist.data.toy_street import ensure_toy_shards
+from vid2vid_dist.engine.build import build_frozen, build_modules, build_roles
+from vid2vid_dist.engine.grid import solo_grid
+from vid2vid_dist.engine.lane import Lane
+from vid2vid_dist.engine.step import LaneWork, Roles, active_roles, train_step
+from vid2vid_dist.training.curriculum import Phase, phase
+from vid2vid_dist.training.state import optimizers
+
+ROUNDS = 7
+
+
+def main() -> None:
+    file, overrides = split_arguments(sys.argv[1:])
+    cfg = load_config(file or "configs/toy/cpu.yaml", [*overrides, "optim.backend=plain", "optim.precision=fp32"])
+    ensure_toy_shards(Path(cfg.data.shards))
+    source = ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed)
+    now = phase(cfg, 1, source.longest)
+    clip = source.clip(1, 0, now.n_frames_total, now.chunk_frames)
+    width, height = source.size_of(clip)
+    n_frames = cfg.generator.n_frames_G - 1 + now.chunk_frames
+    print(f"{width}x{height}, {now.chunk_frames} frames a step, {torch.get_num_threads()} threads, median of {ROUNDS}")
+
+    frames = source.load(clip, 0, n_frames)
+    roles = build_roles(cfg, solo_grid(), build_modules(cfg), build_frozen(cfg), optimizers(cfg, now), True)
+    ours, original = timed(lambda: our_step(cfg, roles, frames, now), lambda: original_step(cfg, roles, frames, now))
+    print(f"training step      {ours:8.3f} s   in the original's order of work {original:8.3f} s   "
+          f"ratio {original / ours:.2f}")
+    with torch.no_grad():
+        chunk = Lane(cfg, torch.device("cpu"), torch.float32).feed([frames])
+        (making,) = timed(lambda: roles.generator.generate(chunk, [], 1, False))
+    print(f"generating         {making / now.chunk_frames:8.3f} s a frame")
+    (decoding,) = timed(lambda: source.load(clip, 0, n_frames))
+    print(f"decoding           {n_frames / decoding:8.0f} frames/s on one core (labels, image, instances)")
+
+
+def timed(*calls: Callable[[], object]) -> list[float]:
+    """Median seconds of each call, made in turn after one that is not counted."""
+    seconds: list[list[float]] = [[] for _ in calls]
+    for round_number in range(ROUNDS + 1):
+        for call, found in zip(calls, seconds, strict=True):
+            started = time.perf_counter()
+            call()
+            if round_number:
+                found.append(time.perf_counter() - started)
+    return [statistics.median(found) for found in seconds]
+
+
+def our_step(cfg: Config, roles: Roles, frames: Frames, now: Phase) -> None:
+    lane = Lane(cfg, torch.device("cpu"), torch.float32)
+    active = active_roles(roles, 0, now.chunk_frames)
+    train_step(roles, [LaneWork(lane, lane.feed([frames]), 1.0)], active, now.n_frames_bp, detach_coarse=False)
+
+
+def original_step(cfg: Config, roles: Roles, frames: Frames, now: Phase) -> None:
+    """The same step as the original computes it (spec: losses 4 and 7)."""
+    lane = Lane(cfg, torch.device("cpu"), torch.float32)
+    chunk = lane.feed([frames])
+    generated = roles.generator.generate(chunk, [], now.n_frames_bp, False)
+    reference = roles.flow.reference(chunk.real, chunk.real_prev)
+    labels, real = chunk.labels.flatten(0, 1), chunk.real.flatten(0, 1)
+    fake = generated.fake.flatten(0, 1)
+
+    def conditioned(images: Tensor) -> Tensor:
+        return torch.cat([labels, images], dim=1)
+
+    image = roles.image.engine.module
+    for_g, for_d = zip(*(sides(cfg, image, conditioned(real), conditioned(x.flatten(0, 1)))
+                         for x in (generated.fake, generated.raw)), strict=True)
+    total_g = sum(for_g) + losses.temporal_warp_loss(
+        fake, lane.previous_fake(chunk, generated.fake).flatten(0, 1), reference.flow.flatten(0, 1),
+        reference.confidence.flatten(0, 1), cfg.loss.lambda_T)
+    if generated.flow is not None:
+        flow, conf = generated.flow.flatten(0, 1), reference.confidence.flatten(0, 1)
+        total_g = total_g + losses.flow_loss(flow, reference.flow.flatten(0, 1), conf, cfg.loss.lambda_F, 1)
+        total_g = total_g + losses.flow_warp_loss(flow, chunk.real_prev.flatten(0, 1), real, conf, cfg.loss.lambda_T)
+    row = lane.temporal_row(chunk, reference.flow)
+    of_temporal = {}
+    for role in roles.temporal:
+        groups = row.plan.scales[role.scale]
+        if groups.frames:
+            index, pairs = torch.tensor(groups.frames), torch.tensor(groups.flow_pairs)
+            flows = row.flow[:, pairs[..., 0]].flatten(0, 1)
+            stacks = [losses.temporal_input(x[:, index].flatten(0, 1), flows) for x in (chunk.real, generated.fake)]
+            g, of_temporal[role.scale] = sides(cfg, role.engine.module, *stacks)
+            total_g = total_g + g
+    with descending(roles, "generator"):
+        total_g.backward(retain_graph=True)
+    with descending(roles, "image"):
+        sum(for_d).backward()
+    for scale, loss in of_temporal.items():
+        with descending(roles, f"temporal_{scale}"):
+            loss.backward()
+
+
+def sides(cfg: Config, network: torch.nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
+    """The generator's and the discriminator's loss from three passes."""
+    on_real, on_fixed, on_fake = network(real), network(fake.detach()), network(fake)
+    disc, mode = cfg.discriminator, cfg.loss.gan_mode
+    features = losses.feature_matching(on_fake, on_real, disc.num_D, disc.n_layers_D, cfg.loss.lambda_feat)
+    for_g = losses.gan_loss(on_fake, True, mode, for_generator=True) + features
+    return for_g, 0.5 * (losses.gan_loss(on_real, True, mode) + losses.gan_loss(on_fixed, False, mode))
+
+
+@contextmanager
+def descending(roles: Roles, name: str) -> Iterator[None]:
+    """Clear a role's gradients, accumulate them inside, step."""
+    engine = roles.engines()[name]
+    for p in engine.module.parameters():
+        p.grad = None
+    with engine.accumulate():
+        yield
+    engine.step()
+
+
+if __name__ == "__main__":
+    run_main(main)
