@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Ema:
-    """Exponential moving average of a module's weights, in float32 (or wider); buffers are copied.
+    """Exponential moving average of a module's state in float32 (or wider); what counts in integers is copied.
 
     Kept by one rank only: the weights are equal on all ranks of a role.
     """

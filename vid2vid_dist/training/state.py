@@ -48,12 +48,11 @@ class TrainingState:
             self.pretrained = [load_pretrained(folder, role, module) for role, module in modules.items()]
         now = self.phase(self.position.epoch)
         self.roles = build_roles(cfg, grid, modules, frozen, optimizers(cfg, now), self.trains_all_scales)
-        keeps_average = cfg.optim.ema_decay > 0 and grid.is_first
-        self.ema = Ema(self.roles.generator.module, cfg.optim.ema_decay) if keeps_average else None
         self._lanes: dict[int, Lane] = {}
         self._saved_lanes: dict[int, Path] = {}
         if resume:
             self._load(resume)
+        self.ema = self._start_average(resume) if cfg.optim.ema_decay and grid.is_first else None
 
     def phase(self, epoch: int) -> Phase:
         """The curriculum in force in an epoch; past the end, that of the last one."""
@@ -123,9 +122,14 @@ class TrainingState:
     def _load(self, folder: Path) -> None:
         for name, engine in self.roles.engines().items():
             engine.load(folder / "engines" / name)
-        if self.ema and weights_file(folder, "generator_ema").is_file():
-            self.ema.average = load_file(weights_file(folder, "generator_ema"), device=str(self.grid.device))
         self._saved_lanes = {number: _lane_file(folder, number) for number in self.my_lanes}
+
+    def _start_average(self, resume: Path | None) -> Ema:
+        """The saved average; where there is none, one that starts with the weights of now."""
+        ema = Ema(self.roles.generator.module, self.cfg.optim.ema_decay)
+        if resume and weights_file(resume, "generator_ema").is_file():
+            ema.average = load_file(weights_file(resume, "generator_ema"), device=str(self.grid.device))
+        return ema
 
     def _read(self, folder: Path) -> SavedState:
         """The saved state, if this run can go on from it."""
