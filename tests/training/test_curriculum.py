@@ -1,0 +1,85 @@
+"""The curriculum against the published recipes (spec: training_schedule 5, 10, losses 7)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from vid2vid_dist.config.load import load_config
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.training.curriculum import n_epochs, phase
+
+
+def recipe(**options: Any) -> Config:
+    sections = {"n_scales_spatial": "generator", "lr": "optim", "TTUR": "optim"}
+    return load_config(None, [f"{sections.get(k, 'schedule')}.{k}={v}" for k, v in options.items()])
+
+
+def over_epochs(cfg: Config, value: str, longest: int = 30) -> list[Any]:
+    return [getattr(phase(cfg, epoch, longest), value) for epoch in range(1, n_epochs(cfg) + 1)]
+
+
+STREET_512 = recipe(n_generator_slots=6, max_frames_per_rank=2, n_frames_total=6, niter=10, niter_decay=10)
+STREET_1024 = recipe(n_generator_slots=4, max_frames_per_rank=1, n_frames_total=4, niter=10, niter_decay=10,
+                     niter_step=2, niter_fix_global=10, n_scales_spatial=2, lr=1e-4)
+FACE_512 = recipe(n_generator_slots=6, n_frames_total=12, niter=20, niter_decay=20)
+
+
+def test_street_512() -> None:
+    assert over_epochs(STREET_512, "n_frames_total") == [6] * 5 + [12] * 5 + [24] * 5 + [28] * 5
+    assert over_epochs(STREET_512, "chunk_frames") == [6] * 5 + [12] * 15
+    assert over_epochs(STREET_512, "n_frames_bp") == [1] * 20
+    assert over_epochs(STREET_512, "train_all_scales") == [True] * 20
+
+
+def test_street_1024() -> None:
+    assert over_epochs(STREET_1024, "n_frames_total") == [4] * 2 + [8] * 2 + [16] * 2 + [28] * 14
+    assert over_epochs(STREET_1024, "chunk_frames") == [4] * 20
+    assert over_epochs(STREET_1024, "train_all_scales") == [False] * 10 + [True] * 10
+
+
+def test_clips_are_capped_at_128_frames() -> None:
+    growing = [12] * 5 + [24] * 5 + [48] * 5 + [96] * 5
+    assert over_epochs(FACE_512, "n_frames_total", longest=1000) == growing + [126] * 20
+
+
+def test_clip_that_starts_above_the_cap_stays() -> None:
+    assert over_epochs(recipe(n_frames_total=30), "n_frames_total", longest=30) == [30] * 20
+
+
+def test_learning_rates_fall_one_epoch_after_niter() -> None:
+    """The first decay comes at the end of epoch niter + 1; the temporal discriminators never see one."""
+    for rate in ("lr_generator", "lr_discriminator"):
+        falling = [1e-4 * (1 - i / 10) for i in range(1, 10)]
+        assert over_epochs(STREET_1024, rate) == pytest.approx([1e-4] * 11 + falling, rel=1e-12)
+    assert over_epochs(STREET_1024, "lr_temporal") == [1e-4] * 20
+
+
+def test_back_propagation_reaches_further() -> None:
+    cfg = recipe(niter_step=1, n_frames_total=8, max_frames_per_rank=8, max_frames_backpropagate=4,
+                 niter=5, niter_decay=0)
+    assert over_epochs(cfg, "n_frames_bp") == [1, 2, 4, 4, 4]
+
+
+def test_back_propagation_grows_by_the_chunk_before() -> None:
+    cfg = recipe(niter_step=1, n_frames_total=3, n_generator_slots=3, max_frames_per_rank=4, max_frames_backpropagate=2,
+                 niter=4, niter_decay=0)
+    assert over_epochs(cfg, "chunk_frames") == [3, 6, 12, 12]
+    assert over_epochs(cfg, "n_frames_bp") == [1, 1, 2, 2]  # 3 // ceil(3/2), 6 // ceil(6/2)
+
+
+def test_two_time_scales_until_the_first_decay() -> None:
+    cfg = recipe(TTUR="true", niter=2, niter_decay=2)
+    assert over_epochs(cfg, "lr_generator") == [1e-4, 1e-4, 1e-4, 1e-4]  # lr/2, and then lr decayed by a half
+    assert over_epochs(cfg, "lr_discriminator") == [4e-4, 4e-4, 4e-4, 1e-4]
+    assert over_epochs(cfg, "lr_temporal") == [2e-4] * 4
+    assert set(over_epochs(cfg, "betas_generator") + over_epochs(cfg, "betas_discriminator")) == {(0.0, 0.9)}
+
+
+def test_the_optimizer_over_all_scales_is_a_plain_one() -> None:
+    """With two time scales, the generator's rate and betas go back when its coarse scales join."""
+    cfg = recipe(TTUR="true", n_scales_spatial=2, niter=4, niter_decay=0, niter_fix_global=2)
+    assert over_epochs(cfg, "lr_generator") == [1e-4, 1e-4, 2e-4, 2e-4]
+    assert over_epochs(cfg, "betas_generator") == [(0.0, 0.9)] * 2 + [(0.5, 0.999)] * 2
+    assert over_epochs(cfg, "lr_discriminator") == [4e-4] * 4

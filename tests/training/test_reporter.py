@@ -1,0 +1,81 @@
+"""What is reported: means over the steps and clips in which a loss exists, frames of all ranks, pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from unittest.mock import Mock
+
+import pytest
+import torch
+
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.lane import Chunk
+from vid2vid_dist.engine.step import Made, StepResult
+from vid2vid_dist.models.flow import FlowReference
+from vid2vid_dist.models.generator import GeneratedChunk
+from vid2vid_dist.training.curriculum import phase
+from vid2vid_dist.training.reporter import Reporter, loss_names, make_sample
+from vid2vid_dist.training.trainer import Trainer
+
+Configure = Callable[..., Config]
+
+
+@pytest.mark.parametrize("overrides", [
+    (), ("generator.no_flow=true",), ("generator.no_first_img=true",), ("loss.no_ganFeat=true",),
+    ("generator.no_first_img=true", "generator.no_flow=true"), ("discriminator.n_scales_temporal=0",),
+])
+def test_a_step_has_the_losses_that_are_announced(configure: Configure, grid: Grid, overrides: tuple[str, ...]) -> None:
+    cfg = configure("run.max_steps=2", "monitor.log_every=2", "schedule.max_frames_per_rank=3",
+                    "schedule.n_frames_total=6", *overrides)
+    trainer = Trainer(cfg, grid)
+    trainer.monitor.report = Mock()  # type: ignore[method-assign]
+    trainer.run()
+    ((report, _),) = (call.args for call in trainer.monitor.report.call_args_list)
+    assert sorted(report.losses) == sorted(loss_names(cfg))
+    assert report.frames == 6
+    assert (report.step, report.steps, report.chunk_frames) == (2, 2, 3)
+
+
+def test_losses_are_means_over_the_steps_that_have_them(configure: Configure, grid: Grid) -> None:
+    cfg, monitor = configure("monitor.log_every=4"), Mock()
+    reporter = Reporter(cfg, grid, monitor)
+    now = phase(cfg, 1, 8)
+    for step in range(1, 5):
+        active = ["generator", "image"] + ["temporal_0"] * (step > 2)
+        losses = {"L1": torch.tensor(float(step)), **({"D_T_real0": torch.tensor(6.0)} if step > 2 else {})}
+        reporter.add(StepResult(losses), active, n_frames=5)
+        assert reporter.after_step(step, 1, now, steps_left=8) == (step == 4)
+    ((report, _),) = (call.args for call in monitor.report.call_args_list)
+    assert report.losses["L1"] == 2.5
+    assert report.losses["D_T_real0"] == 6.0
+    assert (report.frames, report.steps) == (20, 4)
+    assert report.eta == pytest.approx(8 * report.seconds / 4)
+    # The next interval begins from nothing; a loss that no step of it has is not reported.
+    for step in range(5, 9):
+        reporter.add(StepResult({"L1": torch.tensor(1.0)}), ["generator", "image"], n_frames=5)
+        reporter.after_step(step, 1, now, steps_left=4)
+    report = monitor.report.call_args.args[0]
+    assert report.losses["L1"] == 1.0
+    assert "D_T_real0" not in report.losses
+
+
+def made(label_nc: int) -> Made:
+    """A chunk of two clips and two frames; class 3 everywhere, or an RGB input."""
+    labels = torch.zeros(2, 4, label_nc or 3, 8, 8)
+    labels[:, :, 3 % labels.shape[2]] = 1
+    images = torch.rand(2, 4, 3, 8, 8)
+    generated = GeneratedChunk(images[:, 2:], images[:, 2:], None, None, [])
+    reference = FlowReference(torch.rand(2, 2, 2, 8, 8), torch.ones(2, 2, 1, 8, 8))
+    return Made(Chunk(labels, images, n_past=2, is_first=True), generated, reference)
+
+
+def test_sample_is_the_first_clip_of_the_chunk(configure: Configure) -> None:
+    one = made(35)
+    sample = make_sample(configure(), one)
+    assert sample.labels.shape == (2, 1, 8, 8)
+    assert (sample.labels == 3).all()
+    assert sample.real.equal(one.chunk.real[0])
+    assert (sample.flow, sample.weight) == (None, None)
+    rgb = make_sample(configure("data.label_nc=0"), made(0))
+    assert rgb.labels.equal(made(0).chunk.labels[0])

@@ -1,0 +1,77 @@
+"""The state of a run: whose lanes, the switch to all scales, what a checkpoint must agree with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.grid import Grid, solo_grid
+from vid2vid_dist.training.state import TrainingState
+from vid2vid_dist.training.trainer import Trainer
+
+Configure = Callable[..., Config]
+
+
+def fresh(cfg: Config, grid: Grid | None = None) -> TrainingState:
+    return TrainingState(cfg, grid or solo_grid(), {}, longest=8, resume=None)
+
+
+def test_every_lane_belongs_to_one_rank(configure: Configure) -> None:
+    cfg = configure("parallel.lanes=3")
+    ranks = torch.arange(2).reshape(-1, 1)
+    state = fresh(cfg)
+    found = []
+    for rank in range(2):
+        state.grid = replace(solo_grid(), ranks=ranks, rank=rank)
+        found += list(state.my_lanes)
+        assert len(state.my_lanes) == 3
+    assert sorted(found) == list(range(state.n_lanes)) == list(range(6))
+
+
+def test_a_lane_is_new_for_every_clip(configure: Configure) -> None:
+    state = fresh(configure())
+    first = state.lane(0, chunk=0)
+    assert state.lane(0, chunk=1) is first
+    assert state.lane(0, chunk=0) is not first
+
+
+def test_all_scales_join_with_the_weights_so_far(configure: Configure) -> None:
+    state = fresh(configure("generator.n_scales_spatial=2", "schedule.niter_fix_global=2", "optim.TTUR=true"))
+    generator = state.roles.generator
+    trained = {name.split(".")[0] for name, p in generator.module.named_parameters() if p.requires_grad}
+    assert trained == {"netG1"}
+    state.enter(2)
+    assert state.roles.generator is generator
+    before = {name: tensor.clone() for name, tensor in generator.module.state_dict().items()}
+    state.enter(3)
+    assert state.trains_all_scales
+    module = state.roles.generator.module
+    assert all(p.requires_grad for p in module.parameters())
+    assert all(tensor.equal(before[name]) for name, tensor in module.state_dict().items())
+
+
+def rates(state: TrainingState) -> dict[str, float]:
+    return {name: engine._optimizer.param_groups[0]["lr"] for name, engine in state.roles.engines().items()}
+
+
+def test_every_role_gets_the_rate_of_the_epoch(configure: Configure) -> None:
+    """Image and face discriminators decay, the temporal ones do not."""
+    state = fresh(configure("schedule.niter=1", "schedule.niter_decay=4", "optim.lr=1e-3"))
+    assert rates(state) == {"generator": 1e-3, "image": 1e-3, "temporal_0": 1e-3}
+    state.enter(4)
+    assert rates(state) == pytest.approx({"generator": 5e-4, "image": 5e-4, "temporal_0": 1e-3})
+
+
+def test_average_turned_on_later_starts_with_the_weights_of_then(
+        configure: Configure, grid: Grid, tmp_path: Path) -> None:
+    """Not with the weights that the networks had before anything was loaded."""
+    Trainer(configure("run.max_steps=2", "optim.lr=1e-2"), grid).run()
+    state = Trainer(configure("run.max_steps=3", "optim.ema_decay=0.9"), grid).state
+    assert state.ema is not None
+    for name, tensor in state.roles.generator.module.state_dict().items():
+        assert state.ema.average[name].equal(tensor)
