@@ -59,6 +59,17 @@ class RecordedLane(Lane):
         return fake.roll(1, dims=1).detach()
 
 
+class PoseLane(RecordedLane):
+    """Body pose comes as the loader's bytes: its DensePose part index 0..24 spans [-1, 1] (spec: data 7.2)."""
+
+    def feed(self, frames: list[Frames]) -> LaneChunk:
+        chunk = super().feed(frames)
+        if self._cfg.discriminator.face_marker == "densepose":
+            part = chunk.label_stack[:, :, 2]
+            part.copy_(((part * 0.5 + 0.5) * 255 / 24 - 0.5) / 0.5)
+        return chunk
+
+
 @dataclass
 class Chunk:
     """One optimiser step of ours: losses, totals included, and the frames it made."""
@@ -141,8 +152,9 @@ def run(
             epoch += 1
             now = _next_phase(cfg, roles, epoch, event)
         else:
-            frames = _frames(cfg, tensors, event["iter"])
-            chunks += _run_clip(cfg, roles, now, frames, step)
+            kind = PoseLane if meta["options"].get("dataset_mode") == "pose" else RecordedLane
+            lane = kind(cfg, torch.device("cpu"), torch.float64)
+            chunks += _run_clip(lane, roles, now, _frames(cfg, tensors, event["iter"]), step)
     return chunks
 
 
@@ -159,12 +171,8 @@ def _next_phase(cfg: Config, roles: Roles, epoch: int, event: dict[str, Any]) ->
     return now
 
 
-def _run_clip(cfg: Config, roles: Roles, now: Phase, frames: Frames, step: Step) -> list[Chunk]:
-    lane, n_past, chunks = (
-        RecordedLane(cfg, torch.device("cpu"), torch.float64),
-        cfg.generator.n_frames_G - 1,
-        [],
-    )
+def _run_clip(lane: Lane, roles: Roles, now: Phase, frames: Frames, step: Step) -> list[Chunk]:
+    n_past, chunks = roles.generator.cfg.generator.n_frames_G - 1, []
     for start in range(0, len(frames.names) - n_past - now.chunk_frames + 1, now.chunk_frames):
         first = start + (n_past if start else 0)
         chunk = lane.feed([_cut(frames, first, start + n_past + now.chunk_frames)])
