@@ -24,5 +24,5 @@ if __name__ == "__main__":
             os.kill(os.getpid(), signal.SIGKILL)
         write(self, folder)
 
-    TrainingState.write = write_or_die  # type: ignore[method-assign]
+    TrainingState.write = write_or_die
     Trainer(load_config(None, overrides), open_grid("cpu")).run()

@@ -29,7 +29,7 @@ def test_a_step_has_the_losses_that_are_announced(configure: Configure, grid: Gr
     cfg = configure("run.max_steps=2", "monitor.log_every=2", "schedule.max_frames_per_rank=3",
                     "schedule.n_frames_total=6", *overrides)
     trainer = Trainer(cfg, grid)
-    trainer.monitor.report = Mock()  # type: ignore[method-assign]
+    trainer.monitor.report = Mock()
     trainer.run()
     ((report, _),) = (call.args for call in trainer.monitor.report.call_args_list)
     assert sorted(report.losses) == sorted(loss_names(cfg))
