@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from vid2vid_dist.config.schema import Config
+from vid2vid_dist.config.schema import Config, OptimConfig
 from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.optimizer import MakeOptimizer, RoleEngine, build_engine
+from vid2vid_dist.engine.optimizer import MakeOptimizer, PlainEngine, RoleEngine
 from vid2vid_dist.engine.roles import (
     FlowRole,
     GeneratorRole,
@@ -98,3 +98,14 @@ def build_generator_role(
     module.requires_grad_(train_all_scales)
     module.network(module.n_scales - 1).requires_grad_(True)
     return GeneratorRole(cfg, build_engine(module, make_optimizer, cfg.optim, grid))
+
+
+def build_engine(module: nn.Module, make_optimizer: MakeOptimizer, optim: OptimConfig, grid: Grid) -> RoleEngine:
+    """The engine that the configuration asks for; trains the parameters of `module` that require a gradient."""
+    if optim.backend == "plain":
+        return PlainEngine(module, make_optimizer, grid)
+    from vid2vid_dist.engine.zero import (
+        ZeroEngine,
+    )  # DeepSpeed takes seconds to import: only where it is used
+
+    return ZeroEngine(module, make_optimizer, optim, grid)

@@ -15,7 +15,6 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from vid2vid_dist.config.schema import OptimConfig
 from vid2vid_dist.engine.grid import Grid
 
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
@@ -53,17 +52,6 @@ class RoleEngine(Protocol):
 
     def load(self, folder: Path) -> None:
         """Read what `save` wrote on as many ranks."""
-
-
-def build_engine(module: nn.Module, make_optimizer: MakeOptimizer, optim: OptimConfig, grid: Grid) -> RoleEngine:
-    """The engine that the configuration asks for; trains the parameters of `module` that require a gradient."""
-    if optim.backend == "plain":
-        return PlainEngine(module, make_optimizer, grid)
-    from vid2vid_dist.engine.zero import (
-        ZeroEngine,
-    )  # DeepSpeed takes seconds to import: only where it is used
-
-    return ZeroEngine(module, make_optimizer, optim, grid)
 
 
 def trained_parameters(module: nn.Module) -> list[nn.Parameter]:
