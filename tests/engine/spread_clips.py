@@ -1,6 +1,6 @@
-"""Under torchrun: a few steps on given clips, spread over the ranks; rank 0 writes losses and weights to a file.
+"""Under torchrun: steps on given clips, spread over the ranks; rank 0 writes losses, gradients and weights to a file.
 
-    spread_clips.py OUT.pt LANES N_CLIPS STEPS OPTIMIZER LR key=value …
+    spread_clips.py OUT.pt LANES N_CLIPS OPTIMIZER LR key=value …
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from vid2vid_dist.engine.grid import Grid, open_grid
 from vid2vid_dist.engine.lane import Lane
 from vid2vid_dist.engine.step import LaneWork, active_roles, train_step
 
-HEIGHT, WIDTH, CHUNK = 32, 64, 3
+HEIGHT, WIDTH, CHUNK, N_STEPS = 32, 64, 3, 3
 SMALL = [
     "data.label_nc=8", "data.use_instance=true", "generator.ngf=4", "generator.n_blocks=2",
     "generator.n_blocks_local=1", "generator.n_downsample_G=2", "generator.n_scales_spatial=2",
@@ -55,11 +55,11 @@ def part(frames: Frames, first: int, end: int) -> Frames:
 
 
 def train(cfg: Config, grid: Grid, n_clips: int, n_steps: int, make_optimizer: Callable) -> dict[str, Tensor]:
-    """Losses of each step, summed over the ranks, and the weights after the last; keys `losses.N` and `ROLE.NAME`."""
+    """Losses of each step, summed over the ranks, and the weights after the last: `losses.N` and `ROLE.NAME`."""
     roles = build_roles(cfg, grid, build_modules(cfg), FrozenNetworks(StandInFlow(), None),
                         Optimizers(make_optimizer, make_optimizer, make_optimizer), train_all_scales=True)
     n_past = cfg.generator.n_frames_G - 1
-    clips = {n: clip(n, n_past + n_steps * CHUNK) for n in range(grid.rank, n_clips, grid.world_size)}
+    clips = {n: clip(n, n_past + N_STEPS * CHUNK) for n in range(grid.rank, n_clips, grid.world_size)}
     lanes = {n: Lane(cfg, grid.device, DTYPES[cfg.optim.precision]) for n in clips}
     found = {}
     for step in range(n_steps):
@@ -75,12 +75,22 @@ def train(cfg: Config, grid: Grid, n_clips: int, n_steps: int, make_optimizer: C
     return found
 
 
+def gradients(cfg: Config, grid: Grid, n_clips: int) -> dict[str, Tensor]:
+    """Reduced gradients of the first step: the way that plain descent at rate 1 goes, `gradient.ROLE.NAME`."""
+    def descend(parameters: list) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=1.0)
+
+    before, after = (train(cfg, grid, n_clips, n_steps, descend) for n_steps in (0, 1))
+    return {f"gradient.{name}": before[name].double() - after[name].double() for name in before}
+
+
 def main() -> None:
-    out, lanes_per_rank, n_clips, n_steps, optimizer, lr, *overrides = sys.argv[1:]
+    out, lanes_per_rank, n_clips, optimizer, lr, *overrides = sys.argv[1:]
     cfg = load_config(None, [*SMALL, f"parallel.lanes={lanes_per_rank}", *overrides])
     grid = open_grid("cpu")
     kind = getattr(torch.optim, optimizer)
-    found = train(cfg, grid, int(n_clips), int(n_steps), lambda parameters: kind(parameters, lr=float(lr)))
+    found = gradients(cfg, grid, int(n_clips))
+    found |= train(cfg, grid, int(n_clips), N_STEPS, lambda parameters: kind(parameters, lr=float(lr)))
     if grid.is_first:
         torch.save(found, out)
     grid.close()
