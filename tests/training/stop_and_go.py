@@ -7,14 +7,20 @@ from __future__ import annotations
 
 import sys
 
+from launch._cli import run_main
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.engine.grid import open_grid
 from vid2vid_dist.training.trainer import Trainer
 
-if __name__ == "__main__":
+
+def main() -> None:
     stops, *overrides = sys.argv[1:]
     *_, end = stops.split(",")
     grid = open_grid("cpu")
     for name, stop in [("whole", end), *(("parts", stop) for stop in stops.split(","))]:
         Trainer(load_config(None, [*overrides, f"run.name={name}", f"run.max_steps={stop}"]), grid).run()
     grid.close()
+
+
+if __name__ == "__main__":
+    run_main(main)
