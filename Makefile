@@ -44,7 +44,7 @@ shards: $(READY) ## pack raw folders: SRC=folder OUT=folder [SIZE=width] [LABEL_
 	@$(BIN)/python -m tools.make_shards $(SRC) $(OUT) $(if $(SIZE),--size $(SIZE)) $(if $(LABEL_NC),--label-nc $(LABEL_NC))
 
 test: $(READY) ## run the tests (a selection: make test TESTS=tests/data)
-	@GOLDEN=$(GOLDEN) FRAMES=$(FRAMES) $(BIN)/python -m pytest -q -n $$(( $(CORES) < 4 ? $(CORES) : 4 )) $(TESTS)
+	@GOLDEN=$(GOLDEN) FRAMES=$(FRAMES) $(BIN)/python -m pytest -q -n $$(( $(CORES) < 4 ? $(CORES) : 4 )) --dist loadfile $(TESTS)
 
 lint: $(READY) ## ruff
 	@$(BIN)/ruff check .

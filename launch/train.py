@@ -36,9 +36,7 @@ def main() -> None:
     grid = open_grid(cfg.run.device)
     setup_logging(grid.rank)
     if cfg.data.shards == DataConfig().shards:
-        if grid.is_first:
-            ensure_toy_shards(Path(cfg.data.shards))
-        grid.barrier()
+        grid.on_first(lambda: ensure_toy_shards(Path(cfg.data.shards)))
     Trainer(cfg, grid).run()
     grid.close()
 

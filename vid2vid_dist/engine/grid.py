@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 import torch.distributed as dist
@@ -17,6 +18,7 @@ from vid2vid_dist.errors import UserError
 log = logging.getLogger(__name__)
 
 TIMEOUT = timedelta(minutes=30)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,19 @@ class Grid:
         gathered: list[Any] = [None] * self.world_size
         dist.all_gather_object(gathered, value, group=self.everyone)
         return gathered
+
+    def on_first(self, call: Callable[[], T]) -> T:
+        """The result of `call` on rank 0, on every rank; its `UserError` as well, so that none is left waiting."""
+        result: T | UserError | None = None
+        if self.is_first:
+            try:
+                result = call()
+            except UserError as error:
+                result = error
+        result = self.from_first(result)
+        if isinstance(result, UserError):
+            raise result
+        return cast(T, result)
 
     def from_first(self, value: Any) -> Any:
         """Rank 0's `value`, on every rank."""

@@ -104,7 +104,7 @@ class Generator(nn.Module):
         attached to n_frames_G - 1 others, so gradients reach past the span (spec: losses 6).
         Raises `UserError` for sizes that the networks cannot halve often enough.
         """
-        self._check_size(labels)
+        self.check_size(labels.shape[-1], labels.shape[-2])
         n_past = self.n_frames_G - 1
         scaled_labels = pyramid(labels, self.n_scales)
         made = [list(frames.unbind(1)) for frames in history]
@@ -126,8 +126,8 @@ class Generator(nn.Module):
             weight=_stack([frame.weight for frame in frames]),
             history=[torch.stack(scale[-n_past:], dim=1).detach() for scale in made])
 
-    def _check_size(self, labels: Tensor) -> None:
-        height, width = labels.shape[-2:]
+    def check_size(self, width: int, height: int) -> None:
+        """Raise `UserError` for frames that the networks cannot halve often enough."""
         if height % self.size_unit or width % self.size_unit:
             raise UserError(
                 f"frames of {width}x{height}: both sides must be multiples of {self.size_unit} for "

@@ -38,8 +38,10 @@ class Trainer:
         self.run_dir = Path(cfg.run.root) / cfg.run.name
         self.source = ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed)
         self._check_data()
-        resume = checkpoint.newest_checkpoint(self.run_dir)
+        # Verifying reads every byte of the checkpoint: once is enough.
+        resume = grid.on_first(lambda: checkpoint.newest_checkpoint(self.run_dir))
         self.state = TrainingState(cfg, grid, self.source.identity(), self.source.longest, resume)
+        self._check_sizes()
         if grid.is_first:
             self._open_run_folder()
         grid.barrier()  # from here on every rank may write its failure there
@@ -151,6 +153,13 @@ class Trainer:
                 f"{self.source.n_clips} clips in {cfg.data.shards} for {self.grid.world_size} ranks: start at most "
                 f"--nproc_per_node {self.source.n_clips}, or pack more videos"
             )
+
+    def _check_sizes(self) -> None:
+        """The frame sizes of the first epoch, against what the networks can halve."""
+        now = self.state.phase(1)
+        clips = (self.source.clip(1, n, now.n_frames_total, now.chunk_frames) for n in self.source.order(1))
+        for size in sorted({self.source.size_of(clip) for clip in clips}):
+            self.state.roles.generator.module.check_size(*size)
 
     def _open_run_folder(self) -> None:
         self.run_dir.mkdir(parents=True, exist_ok=True)
