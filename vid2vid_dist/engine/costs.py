@@ -1,0 +1,329 @@
+"""What each task of a step costs: arithmetic, memory traffic, saved activations, bytes on the wire.
+
+Counted on meta tensors from the networks themselves, so no weights, no GPU and no time are needed. Seconds
+follow from a machine model, or from task times measured in an earlier run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+from vid2vid_dist import losses
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.models._torchvision import models
+from vid2vid_dist.models.composite import Features, Foreground
+from vid2vid_dist.models.discriminator import face_discriminator, image_discriminator, temporal_discriminator
+from vid2vid_dist.models.generator import Generator
+from vid2vid_dist.models.perceptual import VGG19Features
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
+DIS_SECONDS_PER_PIXEL = 1e-7  # OpenCV's dense inverse search on one CPU core
+UPDATE_BYTES_PER_PARAMETER = 28  # Adam reads gradient, master weights, two moments; writes them and the weights
+
+
+@dataclass(frozen=True)
+class Work:
+    """One task. `flops`: convolutions and matrix products, a multiply-add counts as two. `moved`: bytes
+    that everything else reads and writes. `saved`: bytes that autograd keeps for the backward pass.
+    """
+
+    flops: float = 0.0
+    moved: float = 0.0
+    saved: float = 0.0
+
+    def __add__(self, other: Work) -> Work:
+        return Work(self.flops + other.flops, self.moved + other.moved, self.saved + other.saved)
+
+    def __mul__(self, factor: float) -> Work:
+        return Work(self.flops * factor, self.moved * factor, self.saved * factor)
+
+    __rmul__ = __mul__
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a rank does in a second. The defaults model an H100; `flops` is what its convolutions reach."""
+
+    flops: dict[str, float] = field(default_factory=lambda: {"bf16": 0.4 * 989e12, "fp32": 0.4 * 494.5e12,
+                                                             "fp64": 0.4 * 67e12})
+    memory_bandwidth: float = 2.6e12  # bytes/s
+    link_in_node: float = 450e9  # bytes/s and direction, between two ranks of a node
+    link_between_nodes: float = 50e9
+    ranks_per_node: int = 8
+
+    def all_reduce(self, n_bytes: float, n_ranks: int) -> float:
+        """Seconds of a hierarchical ring: within each node, then between nodes on the part of each rank."""
+        def ring(share: float, n: int, bandwidth: float) -> float:
+            return 2 * (n - 1) / n * share / bandwidth
+
+        in_node = min(n_ranks, self.ranks_per_node)
+        n_nodes = -(-n_ranks // in_node)
+        return ring(n_bytes, in_node, self.link_in_node) + ring(n_bytes / in_node, n_nodes, self.link_between_nodes)
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Costs of one clip's tasks by `KIND/SCALE`; the unit is a frame, of temporal tasks a group.
+
+    `tensors`: bytes of what travels between tasks. `parameters` of the trained roles and of the frozen
+    networks (`perceptual`, `flow`). `measured`: seconds by the same keys, in place of the machine model.
+    """
+
+    work: dict[str, Work]
+    tensors: dict[str, int]
+    parameters: dict[str, int]
+    frozen: dict[str, int]
+    precision: str
+    flow_precision: str = "fp32"
+    machine: Machine = field(default_factory=Machine)
+    measured: dict[str, float] = field(default_factory=dict)
+
+    def seconds(self, key: str) -> float:
+        """Predicted time of one unit on one rank."""
+        if key in self.measured:
+            return self.measured[key]
+        work = self.work[key]
+        precision = self.flow_precision if key.startswith(("flow/", "skipped_flow/")) else self.precision
+        return work.flops / self.machine.flops[precision] + work.moved / self.machine.memory_bandwidth
+
+    @property
+    def element(self) -> int:
+        """Bytes of one number of the compute format."""
+        return DTYPES[self.precision].itemsize
+
+    def reduce_seconds(self, role: str, n_ranks: int) -> float:
+        """Gradients to their owners and new weights back."""
+        measured = self.measured.get(f"reduce/{role}")
+        return measured if measured is not None else self.machine.all_reduce(
+            self.parameters[role] * self.element, n_ranks)
+
+    def update_seconds(self, role: str, n_ranks: int) -> float:
+        """The optimiser on one rank's shard."""
+        measured = self.measured.get(f"update/{role}")
+        n_bytes = self.parameters[role] * UPDATE_BYTES_PER_PARAMETER
+        return measured if measured is not None else n_bytes / n_ranks / self.machine.memory_bandwidth
+
+
+def load_measured(costs: Costs, path: Path) -> Costs:
+    """Costs with the seconds of a JSON file {"KIND/SCALE": seconds} in place of the model's.
+
+    Raises `UserError` for a file that is not such a table or names tasks that there are not.
+    """
+    try:
+        table = json.loads(path.read_text())
+        measured = {str(key): float(value) for key, value in table.items()}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"{path} is no table of task times {{\"KIND/SCALE\": seconds}}: {error}") from None
+    known = {*costs.work, *(f"{kind}/{role}" for kind in ("reduce", "update") for role in costs.parameters)}
+    unknown = sorted(set(measured) - known)
+    if unknown:
+        raise UserError(f"{path}: no task of this configuration is called {', '.join(unknown)}; "
+                        f"there are {', '.join(sorted(known))}")
+    return replace(costs, measured=costs.measured | measured)
+
+
+def count_costs(cfg: Config, height: int, width: int, machine: Machine | None = None) -> Costs:
+    """Costs of every kind of task for frames of `height` x `width` at the finest scale, one lane's clips."""
+    work: dict[str, Work] = {}
+    tensors: dict[str, int] = {}
+    dtype, clips = DTYPES[cfg.optim.precision], cfg.parallel.batch_size
+    with torch.device("meta"):
+        generator = Generator(cfg).to(dtype)
+        judges: dict[str, nn.Module] = {"image": image_discriminator(cfg)}
+        if cfg.discriminator.add_face_disc:
+            judges["face"] = face_discriminator(cfg)
+        judges |= {f"temporal_{s}": temporal_discriminator(cfg) for s in range(cfg.discriminator.n_scales_temporal)}
+        for judge in judges.values():
+            judge.to(dtype)
+        _count_generator(cfg, generator, height, width, dtype, work, tensors)
+        _count_judges(cfg, judges, height, width, dtype, work)
+        frozen = _count_frozen(cfg, height, width, dtype, work)
+        work["flow_loss/0"] = _flow_loss(cfg, height, width, dtype)
+    n_pixels = height * width * dtype.itemsize
+    tensors |= {"raw": 3 * n_pixels, "grad_raw": 3 * n_pixels,
+                "reference": 3 * n_pixels, "skipped_flow": 2 * n_pixels}
+    return Costs(
+        work={key: one * clips for key, one in work.items()},
+        tensors={name: n_bytes * clips for name, n_bytes in tensors.items()},
+        parameters={"generator": _size(generator), **{name: _size(judge) for name, judge in judges.items()}},
+        frozen=frozen,
+        precision=cfg.optim.precision,
+        machine=machine or Machine(),
+    )
+
+
+def _count_generator(cfg: Config, generator: Generator, height: int, width: int, dtype: torch.dtype,
+                     work: dict[str, Work], tensors: dict[str, int]) -> None:
+    gen, coarse, fg_features = cfg.generator, None, None
+    for scale in range(gen.n_scales_spatial):
+        halvings = gen.n_scales_spatial - 1 - scale
+        size = (height >> halvings, width >> halvings)
+
+        def plane(channels: int, size: tuple[int, int] = size) -> Tensor:
+            return torch.empty(1, channels, *size, dtype=dtype)
+
+        network = generator.network(scale)
+        labels = plane(gen.n_frames_G * cfg.label_channels)
+        previous = plane(3 * (gen.n_frames_G - 1)).requires_grad_(cfg.schedule.max_frames_backpropagate > 1)
+        work[f"label/{scale}"], label_features = measure(network, network.label_branch, labels)
+        foreground = mask = None
+        if gen.fg:
+            mask = plane(1)
+            work[f"foreground/{scale}"], made = measure(network, network.foreground_branch, labels, fg_features)
+            work[f"foreground_backward/{scale}"], _ = measure(network, _backward, [made.image, made.features])
+            foreground = Foreground(made.image.detach().requires_grad_(), made.features.detach())
+            fg_features = made.features.detach().requires_grad_()
+            tensors[f"foreground/{scale}"] = tensors[f"grad_foreground/{scale}"] = _bytes(made.image)
+            tensors[f"fg_features/{scale}"] = tensors[f"grad_fg_features/{scale}"] = _bytes(made.features)
+        work[f"synthesis/{scale}"], out = measure(
+            network, network.synthesize, label_features, previous, coarse, foreground, mask)
+        outputs = [x for x in (out.image, out.raw, out.flow, out.weight) if x is not None]
+        work[f"backward/{scale}"], _ = measure(network, _backward, outputs)
+        img, flow = out.features.img, out.features.flow
+        coarse = Features(img.detach().requires_grad_(), None if flow is None else flow.detach().requires_grad_(), None)
+        tensors[f"image/{scale}"] = tensors[f"grad_image/{scale}"] = _bytes(out.image)
+        tensors[f"features/{scale}"] = _bytes(img) + (0 if flow is None else _bytes(flow))
+        tensors[f"grad_features/{scale}"] = tensors[f"features/{scale}"]
+
+
+def _count_judges(cfg: Config, judges: dict[str, nn.Module], height: int, width: int, dtype: torch.dtype,
+                  work: dict[str, Work]) -> None:
+    """D runs once on real and once on each kind of fake; two gradients are taken from the fake passes."""
+    disc = cfg.discriminator
+    channels = {"image": cfg.label_channels + 3, "face": cfg.label_channels + 3}
+    n_fakes = {"image": 1 if cfg.generator.no_flow else 2}
+    side = cfg.data.fineSize // 32 * 8
+    for name, judge in judges.items():
+        size = (side, side) if name == "face" else (height, width)
+        inputs = torch.empty(1, channels.get(name, 5 * disc.n_frames_D - 2), *size, dtype=dtype, requires_grad=True)
+        forward, outputs = measure(judge, judge, inputs)
+        scores = [scale[-1] for scale in outputs]
+        to_frames, _ = measure(judge, _gradients, scores, [inputs])
+        to_weights, _ = measure(judge, _gradients, scores, list(judge.parameters()))
+        fakes = n_fakes.get(name, 1)
+        kind, _, scale = name.partition("_")
+        of_task = {"real": forward, "fake": fakes * (forward + to_frames), "backward": (1 + fakes) * to_weights}
+        for part, amount in of_task.items():
+            key = f"{'image' if kind == 'face' else kind}_{part}/{scale or 0}"
+            work[key] = work.get(key, Work()) + amount  # the face discriminator judges along with the image's
+
+
+def _count_frozen(cfg: Config, height: int, width: int, dtype: torch.dtype, work: dict[str, Work]) -> dict[str, int]:
+    frozen = {}
+    if not cfg.loss.no_vgg:
+        vgg = VGG19Features(models.vgg.make_layers(models.vgg.cfgs["E"], batch_norm=False)).to(dtype)
+        frame = torch.empty(1, 3, height, width, dtype=dtype)
+        real, of_real = measure(vgg, vgg, frame)
+        forward, features = measure(vgg, vgg, frame.clone().requires_grad_())
+        backward, _ = measure(vgg, _backward, features)
+        work["perceptual_real/0"] = replace(real, saved=float(sum(map(_bytes, of_real))))
+        work["perceptual_fake/0"] = (1 if cfg.generator.no_flow else 2) * (forward + backward)
+        frozen["perceptual"] = _size(vgg)
+    if cfg.flow.network == "dis":
+        seconds = DIS_SECONDS_PER_PIXEL * height * width
+        flow = Work(moved=seconds * Machine().memory_bandwidth)
+    else:
+        build = {"raft_small": models.optical_flow.raft_small, "raft_large": models.optical_flow.raft_large}
+        raft = build[cfg.flow.network](weights=None).eval().requires_grad_(False)
+        size = (max(128, height // 8 * 8), max(128, width // 8 * 8))
+        images = torch.empty(1, 3, *size), torch.empty(1, 3, *size)
+        flow, _ = measure(raft, raft, *images)
+        frozen["flow"] = _size(raft)
+        # The volume of all pairs at an eighth of the size, with its pooled levels, is what RAFT needs room for.
+        pairs = (size[0] // 8 * size[1] // 8) ** 2
+        flow = replace(flow, saved=pairs * 4 * 4 / 3)
+    work["flow/0"] = flow
+    work |= {f"skipped_flow/{s}": flow for s in range(cfg.discriminator.n_scales_temporal)}
+    return frozen
+
+
+def _flow_loss(cfg: Config, height: int, width: int, dtype: torch.dtype) -> Work:
+    def plane(channels: int) -> Tensor:
+        return torch.empty(1, channels, height, width, dtype=dtype)
+
+    fake, flow = plane(3).requires_grad_(), plane(2).requires_grad_()
+
+    def judge() -> None:
+        _backward([losses.temporal_warp_loss(fake, plane(3), plane(2), plane(1), 1.0)])
+        if not cfg.generator.no_flow:
+            _backward([losses.flow_loss(flow, plane(2), plane(1), 1.0, 1)
+                       + losses.flow_warp_loss(flow, plane(3), plane(3), plane(1), 1.0)])
+
+    return replace(measure(nn.Module(), judge)[0], saved=0.0)
+
+
+def measure(network: nn.Module, run: Callable[..., Any], *args: Any) -> tuple[Work, Any]:
+    """Costs of `run(*args)` on meta tensors, and its result. Parameters of `network` do not count as saved."""
+    saved = _Saved(network.parameters())
+    traffic = _Traffic()
+    with FlopCounterMode(display=False) as flops, traffic, \
+            torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor):
+        result = run(*args)
+    return Work(flops.get_total_flops(), traffic.moved, saved.n_bytes), result
+
+
+class _Traffic(TorchDispatchMode):
+    """Sums the bytes that operations other than convolutions and products read and write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moved = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        if not (func.is_view or func.overloadpacket in flop_registry or "empty" in name):
+            if name == "grid_sampler_2d":  # reads where it samples: RAFT looks up few points of a large volume
+                args = (out, *args[1:])
+            self.moved += sum(_bytes(x) for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor))
+            if name in ("native_batch_norm", "native_batch_norm_backward"):
+                # Statistics first, then the values: two passes over the inputs of full size.
+                again = args[:1] if name == "native_batch_norm" else args[:2]
+                self.moved += sum(map(_bytes, again))
+        return out
+
+
+class _Saved:
+    """Collects the distinct storages that autograd saves."""
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        self._known = {p.untyped_storage()._cdata for p in parameters}
+        self._storages: list[torch.UntypedStorage] = []  # held, so that no address comes twice
+
+    def pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._known:
+            self._known.add(storage._cdata)
+            self._storages.append(storage)
+        return tensor
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(storage.nbytes() for storage in self._storages)
+
+
+def _backward(outputs: list[Tensor]) -> None:
+    torch.autograd.backward(outputs, [torch.empty_like(x) for x in outputs])
+
+
+def _gradients(outputs: list[Tensor], inputs: list[Tensor]) -> None:
+    torch.autograd.grad(outputs, inputs, [torch.empty_like(x) for x in outputs], retain_graph=True)
+
+
+def _bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _size(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
