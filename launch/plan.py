@@ -65,7 +65,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--placement", default="auto", metavar="P",
                         help="auto, split, split:6+2, colocated, data_parallel or generator=0-3,others=4-7")
     parser.add_argument("--pipelines", type=int, default=0, metavar="P", help="replicas (default: the best number)")
-    parser.add_argument("--in-flight", type=int, default=0, metavar="L", help="lanes worked on at a time (default: all)")
+    parser.add_argument("--in-flight", type=int, default=0, metavar="L", help="lanes at a time (default: all)")
     parser.add_argument("--frames", type=int, default=0, metavar="T", help="chunk length (default: the last epoch's)")
     parser.add_argument("--size", type=_size, metavar="WxH", help="frame size (default: of the shards)")
     parser.add_argument("--gpu-memory", type=float, default=0, metavar="GB", help="per rank")

@@ -1,0 +1,101 @@
+"""How much memory each rank of a plan needs, by cause, and how many frames it holds at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vid2vid_dist.engine.plan import Plan, Run
+from vid2vid_dist.engine.tasks import INTO_WEIGHTS, Kind, Site
+
+SHARD_BYTES = 12  # per parameter, over all ranks of a role: float32 master weight and Adam's two moments
+CONTEXT_BYTES = 2e9  # CUDA context, communication buffers, convolution workspace: an allowance
+CAUSES = ("weights, gradients", "optimiser shard", "live frames", "judges", "workspace", "context")
+
+
+@dataclass(frozen=True)
+class RankMemory:
+    """Bytes of one rank by cause at its fullest moment, and the most frames of the generator alive at once."""
+
+    by_cause: dict[str, float]
+    live_frames: int
+
+    @property
+    def total(self) -> float:
+        return sum(self.by_cause.values())
+
+
+def plan_memory(plan: Plan, timeline: list[Run]) -> list[RankMemory]:
+    """Peak memory by slot, for the runs of one step in the order of their starts.
+
+    What autograd saves stays from its task to the last task of the site. What a task needs only while it
+    runs, RAFT's volume or the gradients of feature maps, is workspace.
+    """
+    return [_of_slot(plan, slot, [run for run in timeline if run.slot == slot]) for slot in range(plan.layout.n_slots)]
+
+
+def live_frame_bound(plan: Plan, slot: int, in_flight: int) -> int:
+    """Frames that a slot can hold at most when `in_flight` lanes (0 = all) are worked on at a time."""
+    by_lane: dict[int, set[int]] = {}
+    for site, where in plan.placement.items():
+        if where == slot and site.role == "generator" and not site.part:
+            by_lane.setdefault(site.lane, set()).add(site.index)
+    largest = sorted((len(frames) for frames in by_lane.values()), reverse=True)
+    return sum(largest[:in_flight] if in_flight else largest)
+
+
+def _of_slot(plan: Plan, slot: int, runs: list[Run]) -> RankMemory:
+    costs = plan.costs
+    roles = [role for role in costs.parameters if slot in plan.layout.holders(role)]
+    weights = sum(2 * costs.element * costs.parameters[role] for role in roles)
+    weights += sum(costs.element * n for role, n in costs.frozen.items() if slot in plan.layout.holders(role))
+    shards = sum(SHARD_BYTES * costs.parameters[role] / len(plan.layout.holders(role)) / plan.n_pipelines
+                 for role in roles)
+    fixed = {"weights, gradients": float(weights), "optimiser shard": shards, "context": CONTEXT_BYTES}
+
+    last: dict[Site, float] = {}  # when a site is done
+    trained: set[Site] = set()
+    for run in runs:
+        if run.task.site is not None:
+            last[run.task.site] = max(run.end, last.get(run.task.site, 0.0))
+            if run.task.kind in INTO_WEIGHTS or run.task.role == "perceptual":
+                trained.add(run.task.site)
+    # (time, 0 = give back before 1 = take, cause, bytes, frame)
+    events: list[tuple[float, int, str, float, tuple[int, int] | None]] = []
+    for run in runs:
+        task, site = run.task, run.task.site
+        if site is None:
+            continue
+        if site in trained:
+            cause = "live frames" if task.role == "generator" else "judges"
+            saved = costs.work[task.cost_key].saved * task.units
+            starts_frame = task.kind == Kind.LABEL
+            frame = (task.lane, site.index) if starts_frame else None
+            events += [(run.start, 1, cause, saved, frame), (last[site], 0, cause, -saved, frame)]
+        passing = _passing(plan, run)
+        events += [(run.start, 1, "workspace", passing, None), (run.end, 0, "workspace", -passing, None)]
+    return _peak(events, fixed)
+
+
+def _passing(plan: Plan, run: Run) -> float:
+    """Bytes that a task needs only while it runs."""
+    task = run.task
+    if task.role == "flow":
+        return plan.costs.work[task.cost_key].saved
+    if task.kind == Kind.BACKWARD:
+        return plan.costs.tensors[f"grad_features/{task.scale}"]
+    return 0.0
+
+
+def _peak(events: list[tuple[float, int, str, float, tuple[int, int] | None]], fixed: dict[str, float]) -> RankMemory:
+    now = dict.fromkeys(("live frames", "judges", "workspace"), 0.0)
+    fullest = dict(now)
+    alive: dict[tuple[int, int], int] = {}
+    most = 0
+    for _, is_take, cause, n_bytes, frame in sorted(events, key=lambda event: event[:2]):
+        now[cause] += n_bytes
+        if frame is not None:
+            alive[frame] = alive.get(frame, 0) + (1 if is_take else -1)
+            most = max(most, sum(count > 0 for count in alive.values()))
+        if sum(now.values()) > sum(fullest.values()):
+            fullest = dict(now)
+    return RankMemory({cause: (fixed | fullest)[cause] for cause in CAUSES}, most)

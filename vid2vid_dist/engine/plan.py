@@ -1,0 +1,271 @@
+"""From tasks to a plan: what every rank of a pipeline does in a step, in which order.
+
+List scheduling with insertion: tasks in the order of the longest way from them to the end of the step, each
+at the earliest gap of its slot. So the chain of frames comes first, and what is off the chain fills its gaps.
+The order is then fixed; it does not depend on how long tasks take when they run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from vid2vid_dist.engine.costs import Costs
+from vid2vid_dist.engine.placement import Layout
+from vid2vid_dist.engine.tasks import COLLECTIVE, Kind, Need, Site, Task
+
+SHORTEST = 1e-9  # seconds; keeps planned times of dependent tasks apart
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Tensors of one task for one other slot, in one message. `seconds` on an idle link."""
+
+    producer: int
+    tensors: tuple[str, ...]
+    source: int
+    destination: int
+    n_bytes: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Run:
+    """A task on a slot, and the time in seconds that it is planned for.
+
+    A `reduce` only begins here and goes on beside the tasks that follow; `update` waits for it.
+    """
+
+    task: Task
+    slot: int
+    start: float
+    end: float
+
+
+@dataclass(frozen=True)
+class Send:
+    """Hand a message on, without waiting for it to arrive."""
+
+    transfer: Transfer
+
+
+@dataclass(frozen=True)
+class Receive:
+    """Be ready for a message; the tasks that need it wait for it."""
+
+    transfer: Transfer
+
+
+Op = Run | Send | Receive
+
+
+@dataclass
+class Plan:
+    """Programs by slot. All are slices of one sequence, so no set of ranks can wait in a circle, and between
+    two slots messages are sent and received in the same order.
+    """
+
+    layout: Layout
+    tasks: list[Task]
+    costs: Costs
+    n_pipelines: int
+    placement: dict[Site, int]
+    durations: list[float]
+    sequence: list[Run | Transfer] = field(default_factory=list)
+
+    @property
+    def programs(self) -> list[list[Op]]:
+        """The ordered operations of every slot."""
+        programs: list[list[Op]] = [[] for _ in range(self.layout.n_slots)]
+        for item in self.sequence:
+            if isinstance(item, Run):
+                programs[item.slot].append(item)
+            else:
+                programs[item.source].append(Send(item))
+                programs[item.destination].append(Receive(item))
+        return programs
+
+    @property
+    def makespan(self) -> float:
+        """Planned seconds from the first task to the end of the last."""
+        return max(item.end for item in self.sequence if isinstance(item, Run))
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """Choices that no rule decides best. `split_scales` lets the scales of a frame lie on different slots;
+    `head_starts` (seconds by lane, falling) prefers a lane to the ones after it.
+    """
+
+    split_scales: bool = False
+    head_starts: tuple[float, ...] = ()
+
+
+def make_plan(tasks: list[Task], layout: Layout, costs: Costs, *, n_pipelines: int = 1,
+              strategy: Strategy | None = None, fixed: Mapping[Site, int] | None = None) -> Plan:
+    """Place and order the tasks of a step on the slots of a pipeline.
+
+    `fixed` binds sites to slots where an earlier step of the same clips has put them.
+    """
+    scheduler = _Scheduler(tasks, layout, costs, n_pipelines, strategy or Strategy(), dict(fixed or {}))
+    return scheduler.run()
+
+
+def task_seconds(task: Task, layout: Layout, costs: Costs, n_pipelines: int) -> float:
+    """Predicted time of a task on one rank."""
+    if task.kind in COLLECTIVE:
+        n_ranks = len(layout.holders(task.role)) * n_pipelines
+        of_kind = costs.reduce_seconds if task.kind == Kind.REDUCE else costs.update_seconds
+        return max(SHORTEST, of_kind(task.role, n_ranks))
+    return max(SHORTEST, costs.seconds(task.cost_key) * task.units)
+
+
+class _Slot:
+    """The free time of one slot: gaps, the last one open."""
+
+    def __init__(self) -> None:
+        self.gaps: list[tuple[float, float]] = [(0.0, float("inf"))]
+
+    def fit(self, earliest: float, duration: float) -> tuple[int, float]:
+        """The first gap that is long enough, and the start in it."""
+        for index, (begin, end) in enumerate(self.gaps):
+            start = max(begin, earliest)
+            if start + duration <= end:
+                return index, start
+        raise AssertionError("the last gap is open")
+
+    def take(self, earliest: float, duration: float) -> float:
+        index, start = self.fit(earliest, duration)
+        begin, end = self.gaps[index]
+        left, right = (begin, start), (start + duration, end)
+        self.gaps[index:index + 1] = [gap for gap in (left, right) if gap[1] - gap[0] > SHORTEST]
+        return start
+
+
+class _Scheduler:
+    def __init__(self, tasks: list[Task], layout: Layout, costs: Costs, n_pipelines: int, strategy: Strategy,
+                 placement: dict[Site, int]) -> None:
+        self.tasks, self.layout, self.costs, self.strategy = tasks, layout, costs, strategy
+        self.n_pipelines, self.placement = n_pipelines, placement
+        self.durations = [task_seconds(task, layout, costs, n_pipelines) for task in tasks]
+        self.slots = [_Slot() for _ in range(layout.n_slots)]
+        self.load = [0.0] * layout.n_slots  # seconds of all tasks of the sites on a slot
+        self.site_work: dict[Site, float] = {}
+        self.site_tasks: dict[Site, list[Task]] = {}
+        for task, duration in zip(tasks, self.durations, strict=True):
+            if task.site is not None:
+                self.site_work[task.site] = self.site_work.get(task.site, 0.0) + duration
+                self.site_tasks.setdefault(task.site, []).append(task)
+        for site, slot in placement.items():
+            self.load[slot] += self.site_work.get(site, 0.0)
+        self.longest_chunk = 1 + max((max(task.frames) for task in tasks if task.kind == Kind.SYNTHESIS), default=0)
+        self.longest = self.longest_chains()
+        self.runs: dict[int, list[Run]] = {}
+
+    def run(self) -> Plan:
+        for task in sorted(self.tasks, key=lambda task: (-self.priority(task), task.number)):
+            self.place(task)
+        for task in self.tasks:
+            for _, site in task.carries:
+                self.slot_of(site)
+        plan = Plan(self.layout, self.tasks, self.costs, self.n_pipelines, self.placement, self.durations)
+        plan.sequence = self.sequence()
+        return plan
+
+    def priority(self, task: Task) -> float:
+        head_start = self.strategy.head_starts
+        ahead = head_start[task.lane] if 0 <= task.lane < len(head_start) and not task.is_ahead else 0.0
+        return self.longest[task.number] + ahead
+
+    def longest_chains(self) -> list[float]:
+        """Seconds of the longest chain from the start of each task to the end of the step."""
+        longest = [0.0] * len(self.tasks)
+        for task in reversed(self.tasks):
+            own = longest[task.number] + self.durations[task.number]
+            longest[task.number] = own
+            for need in task.needs:
+                way = own + (self.seconds(need.tensors, 0, 1) if need.tensors else 0.0)
+                longest[need.task] = max(longest[need.task], way)
+            for number in task.after:
+                longest[number] = max(longest[number], own)
+        return longest
+
+    def place(self, task: Task) -> None:
+        number, duration = task.number, self.durations[task.number]
+        if task.kind == Kind.REDUCE:
+            start = max(run.end for need in task.needs for run in self.runs[need.task])
+            self.runs[number] = [Run(task, slot, start, start + duration) for slot in self.layout.holders(task.role)]
+            return
+        if task.kind == Kind.UPDATE:
+            ready = max(run.end for need in task.needs for run in self.runs[need.task])
+            starts = {slot: self.slots[slot].take(ready, duration) for slot in self.layout.holders(task.role)}
+            self.runs[number] = [Run(task, slot, start, start + duration) for slot, start in starts.items()]
+            return
+        assert task.site is not None
+        earliest = max((self.runs[i][0].end for i in task.after), default=0.0)
+        slot = self.slot_of(task.site, earliest)
+        start = self.slots[slot].take(self.ready(task.needs, slot, earliest), duration)
+        self.runs[number] = [Run(task, slot, start, start + duration)]
+
+    def ready(self, needs: list[Need], slot: int, earliest: float) -> float:
+        """When everything that is needed can be on the slot."""
+        for need in needs:
+            run = self.runs[need.task][0]
+            way = 0.0 if run.slot == slot else self.seconds(need.tensors, run.slot, slot)
+            earliest = max(earliest, run.end + way)
+        return earliest
+
+    def slot_of(self, site: Site, earliest: float = 0.0) -> int:
+        """The slot of a site; a new site goes where it lengthens the step least."""
+        if site in self.placement:
+            return self.placement[site]
+        allowed = self.layout.allowed(site.role, site.lane)
+        if site.role == "generator" and not site.part and not self.strategy.split_scales:
+            allowed = (allowed[(site.lane * self.longest_chunk + site.index) % len(allowed)],)
+        slot = min(allowed, key=lambda slot: self.length_with(site, slot, earliest))
+        self.placement[site] = slot
+        self.load[slot] += self.site_work.get(site, 0.0)
+        return slot
+
+    def length_with(self, site: Site, slot: int, earliest: float) -> tuple[float, float]:
+        """How long the step becomes with a site on a slot: by the chains through it, and by the slot's load."""
+        load = self.load[slot] + self.site_work.get(site, 0.0)
+        length = max(load, max(self.longest))
+        for task in self.site_tasks.get(site, ()):
+            duration = self.durations[task.number]
+            if all(need.task in self.runs for need in task.needs if need.tensors):
+                known = [need for need in task.needs if need.task in self.runs]
+                ready = self.ready(known, slot, earliest)
+                earliest = self.slots[slot].fit(ready, duration)[1] + duration
+                length = max(length, earliest + self.longest[task.number] - duration)
+        return round(length, 7), round(load, 7)
+
+    def seconds(self, tensors: tuple[str, ...], source: int, destination: int) -> float:
+        machine = self.costs.machine
+        same_node = source // machine.ranks_per_node == destination // machine.ranks_per_node
+        bandwidth = machine.link_in_node if same_node else machine.link_between_nodes
+        return sum(self.costs.tensors[name] for name in tensors) / bandwidth
+
+    def sequence(self) -> list[Run | Transfer]:
+        """Everything in the order of planned times; a message is exchanged when its task has ended."""
+        keyed: list[tuple[tuple[float, int, int, int], Run | Transfer]] = []
+        for number, runs in self.runs.items():
+            keyed += [((run.start, 1, number, run.slot), run) for run in runs]
+        for (number, destination), tensors in self.messages().items():
+            run = self.runs[number][0]
+            transfer = Transfer(number, tensors, run.slot, destination,
+                                sum(self.costs.tensors[name] for name in tensors),
+                                self.seconds(tensors, run.slot, destination))
+            keyed.append(((run.end, 0, number, destination), transfer))
+        return [item for _, item in sorted(keyed, key=lambda pair: pair[0])]
+
+    def messages(self) -> dict[tuple[int, int], tuple[str, ...]]:
+        """Tensors by (producer, destination), for the tasks of this step and what the next one starts from."""
+        found: dict[tuple[int, int], set[str]] = {}
+        for task in self.tasks:
+            wanted = [(need.task, need.tensors, self.placement[task.site]) for need in task.needs if task.site]
+            wanted += [(task.number, (tensor,), self.placement[site]) for tensor, site in task.carries]
+            for producer, tensors, slot in wanted:
+                if tensors and self.runs[producer][0].slot != slot:
+                    found.setdefault((producer, slot), set()).update(tensors)
+        return {key: tuple(sorted(tensors)) for key, tensors in found.items()}

@@ -1,0 +1,178 @@
+"""Choosing a plan: orders of a given placement, numbers of ranks, placements; and saying why."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.costs import Costs
+from vid2vid_dist.engine.graph import step_tasks
+from vid2vid_dist.engine.memory import RankMemory, plan_memory
+from vid2vid_dist.engine.placement import Layout, colocated, data_parallel, explicit, slots_per_pipeline, split
+from vid2vid_dist.engine.plan import Plan, Strategy, make_plan
+from vid2vid_dist.engine.simulate import Prediction, simulate
+from vid2vid_dist.engine.tasks import StepShape, steady_shape
+from vid2vid_dist.errors import UserError
+
+N_STRATEGIES = 12  # orders that are tried per placement
+JITTER = 0.05  # relative spread of task times that a plan has to stand
+SIMPLER = 0.02  # data parallel is taken when it costs no more than this in time
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What a user asks for. `n_clips`: clips per step over all ranks. `n_pipelines`, `in_flight`: 0 = choose.
+    `memory`: bytes per rank, 0 = any.
+    """
+
+    n_ranks: int
+    n_clips: int
+    n_frames: int
+    placement: str = "auto"
+    n_pipelines: int = 0
+    in_flight: int = 0
+    n_frames_bp: int = 1
+    memory: float = 0.0
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A plan of one pipeline, and what it is expected to do. `lanes`: clips per pipeline."""
+
+    plan: Plan
+    prediction: Prediction
+    memory: list[RankMemory]
+    n_pipelines: int
+    lanes: int
+    in_flight: int
+    reason: str = ""
+
+    @property
+    def peak(self) -> float:
+        """Bytes of the fullest rank."""
+        return max(rank.total for rank in self.memory)
+
+    def fits(self, memory: float) -> bool:
+        return not memory or self.peak <= memory
+
+
+def best_plan(cfg: Config, shape: StepShape, layout: Layout, costs: Costs, n_pipelines: int = 1) -> Plan:
+    """The fastest of some orders of the same placement under varying task times. The same input gives the same plan."""
+    tasks = step_tasks(cfg, shape)
+    plans = [make_plan(tasks, layout, costs, n_pipelines=n_pipelines, strategy=strategy)
+             for strategy in _strategies(len(shape.lanes), costs)]
+    plans.sort(key=lambda plan: simulate(plan).period)
+    return min(plans[:4], key=lambda plan: simulate(plan, n_steps=12, jitter=JITTER).period)
+
+
+def _strategies(n_lanes: int, costs: Costs) -> Iterator[Strategy]:
+    rng = random.Random(0)
+    synthesis = max(costs.seconds(key) for key in costs.work if key.startswith("synthesis/"))
+    for number in range(N_STRATEGIES if n_lanes > 1 else 1):
+        gaps = [rng.uniform(0, synthesis) * (number > 0) for _ in range(n_lanes)]
+        starts = tuple(sum(gaps[lane:]) for lane in range(n_lanes))
+        yield Strategy(False, starts)
+        yield Strategy(True, starts)
+
+
+def choose(cfg: Config, costs: Costs, wish: Wish) -> Choice:
+    """The plan for a wish. If nothing fits the memory, the one that needs least.
+
+    Raises `UserError` for what cannot be: the message names the nearest that can.
+    """
+    found = [candidate for layout, n_pipelines in _layouts(cfg, costs, wish)
+             for candidate in _evaluate(cfg, costs, wish, layout, n_pipelines)]
+    fitting = [candidate for candidate in found if candidate.fits(wish.memory)]
+    if not fitting:
+        return replace(min(found, key=lambda c: c.peak), reason="nothing fits; this needs least memory")
+    best = min(fitting, key=lambda c: c.prediction.period)
+    if wish.placement != "auto":
+        return best
+    simple = [c for c in fitting if c.plan.layout.lane_bound or c.plan.layout.n_slots == 1]
+    if simple:
+        simplest = min(simple, key=lambda c: c.prediction.period)
+        loss = simplest.prediction.period / best.prediction.period - 1
+        if loss <= SIMPLER:
+            return replace(simplest, reason=f"{wish.n_clips} clips keep {wish.n_ranks} ranks busy without sharing "
+                                            "clips, and nothing but gradients travels")
+        return replace(best, reason=f"{wish.n_clips} clips on {wish.n_ranks} ranks: data parallel would take "
+                                    f"{1 + loss:.1f}x as long")
+    return replace(best, reason=f"the fastest that fits; {wish.n_clips} clips on {wish.n_ranks} ranks do not "
+                                "divide, or do not fit, as data parallel")
+
+
+def _evaluate(cfg: Config, costs: Costs, wish: Wish, layout: Layout, n_pipelines: int) -> Iterator[Choice]:
+    """The plan of a placement with all lanes at once; where memory is short, with fewer at a time too."""
+    lanes = wish.n_clips // n_pipelines
+    per_slot = -(-lanes // layout.n_slots) if layout.lane_bound else lanes
+    limits = [wish.in_flight] if wish.in_flight else [per_slot, *(n for n in (4, 2, 1) if n < per_slot)]
+    for limit in limits:
+        at_once = 0 if limit >= per_slot else limit * (layout.n_slots if layout.lane_bound else 1)
+        shape = steady_shape(lanes, wish.n_frames, wish.n_frames_bp, at_once)
+        plan = best_plan(cfg, shape, layout, costs, n_pipelines)
+        prediction = simulate(plan)
+        choice = Choice(plan, prediction, plan_memory(plan, prediction.timeline), n_pipelines, lanes, limit)
+        yield choice
+        if choice.fits(wish.memory):
+            return
+
+
+def _layouts(cfg: Config, costs: Costs, wish: Wish) -> Iterator[tuple[Layout, int]]:
+    n_ranks = wish.n_ranks
+    kind, _, numbers = wish.placement.partition(":")
+    smallest = 2 if kind == "split" else 1
+    counts = [p for p in range(1, n_ranks // smallest + 1) if n_ranks % p == 0 and wish.n_clips % p == 0]
+    if wish.n_pipelines:
+        counts = [wish.n_pipelines]
+    elif numbers or "=" in kind or kind == "data_parallel" or not counts:
+        counts = [1]
+    for n_pipelines in counts:
+        n_slots = slots_per_pipeline(n_ranks, n_pipelines)
+        if wish.n_clips % n_pipelines:
+            raise UserError(f"{wish.n_clips} clips per step do not divide over {n_pipelines} pipelines; the nearest "
+                            f"is {max(1, round(wish.n_clips / n_pipelines)) * n_pipelines} clips")
+        for layout in _of_pipeline(cfg, costs, wish.placement, n_slots):
+            yield layout, n_pipelines
+
+
+def _of_pipeline(cfg: Config, costs: Costs, placement: str, n_slots: int) -> Iterator[Layout]:
+    kind, _, numbers = placement.partition(":")
+    if kind == "split" and numbers:
+        yield _given_split(cfg, numbers, n_slots)
+    elif kind in ("split", "auto") and n_slots > 1:
+        share = _generator_share(cfg, costs)
+        likely = sorted(range(1, n_slots), key=lambda n: abs(n - share * n_slots))[:5]
+        yield from (split(cfg, n, n_slots - n) for n in likely)
+    elif kind == "split":
+        raise UserError("placement split needs at least 2 ranks per pipeline; on 1 rank use colocated")
+    if kind in ("colocated", "auto"):
+        yield colocated(cfg, n_slots)
+    if kind in ("data_parallel", "auto"):
+        yield data_parallel(cfg, n_slots)
+    if "=" in placement:
+        yield explicit(cfg, placement, n_slots)
+    elif kind not in ("auto", "split", "colocated", "data_parallel"):
+        raise UserError(f"placement {placement}: write auto, split, split:6+2, colocated, data_parallel or a table "
+                        "like generator=0-3,others=4-7")
+
+
+def _given_split(cfg: Config, numbers: str, n_slots: int) -> Layout:
+    n_generator, _, n_discriminator = numbers.partition("+")
+    if not (n_generator.isdigit() and n_discriminator.isdigit()):
+        raise UserError(f"placement split:{numbers}: write the generator and discriminator ranks like split:6+2")
+    layout = split(cfg, int(n_generator), int(n_discriminator))
+    if layout.n_slots != n_slots:
+        near = min(max(1, int(n_generator)), n_slots - 1)
+        raise UserError(f"placement split:{numbers} needs {layout.n_slots} ranks per pipeline, there are {n_slots}; "
+                        + (f"the nearest is split:{near}+{n_slots - near}" if n_slots > 1 else "use colocated"))
+    return layout
+
+
+def _generator_share(cfg: Config, costs: Costs) -> float:
+    """The generator's part of the work of a frame, roughly."""
+    of_generator = ("label", "foreground", "synthesis", "backward", "foreground_backward")
+    seconds = {key: costs.seconds(key) for key in costs.work}
+    mine = sum(s for key, s in seconds.items() if key.split("/")[0] in of_generator)
+    return mine / sum(seconds.values())

@@ -1,0 +1,60 @@
+"""A chosen plan in words and tables: where everything runs, memory, time, and whether it fits."""
+
+from __future__ import annotations
+
+from vid2vid_dist.engine.memory import CAUSES
+from vid2vid_dist.engine.placement import grid_table
+from vid2vid_dist.engine.search import Choice, Wish
+
+GB = 1e9
+
+
+def headline(choice: Choice) -> str:
+    """Placement, pipelines and lanes in one line."""
+    layout = choice.plan.layout
+    return (f"{layout.name}: {choice.n_pipelines} pipeline{'s' * (choice.n_pipelines > 1)} of {layout.n_slots} "
+            f"rank{'s' * (layout.n_slots > 1)}, {choice.lanes} lane{'s' * (choice.lanes > 1)} each")
+
+
+def grid(choice: Choice) -> str:
+    """Who is where."""
+    return grid_table(choice.plan.layout, choice.n_pipelines, choice.plan.costs.machine.ranks_per_node)
+
+
+def rank_table(choice: Choice) -> str:
+    """Per rank of a pipeline: memory by cause in GB, live frames, busy and idle part of the step."""
+    columns = ["slot", *CAUSES, "total GB", "live frames", "busy", "bubble"]
+    rows = [[str(slot), *(f"{memory.by_cause[cause] / GB:.1f}" for cause in CAUSES), f"{memory.total / GB:.1f}",
+             str(memory.live_frames), f"{busy:.0%}", f"{1 - busy:.0%}"]
+            for slot, (memory, busy) in enumerate(zip(choice.memory, choice.prediction.busy, strict=True))]
+    widths = [max(len(row[i]) for row in [columns, *rows]) for i in range(len(columns))]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True))
+                     for row in [columns, *rows])
+
+
+def timing(choice: Choice, serial: float, n_frames: int) -> str:
+    """Step time, frames per second over all ranks, and the serial schedule beside it."""
+    period = choice.prediction.period
+    frames = n_frames * choice.lanes * choice.n_pipelines
+    return (f"step {1e3 * period:.1f} ms, {frames / period:.0f} frames/s, {choice.prediction.mean_busy:.0%} busy; "
+            f"the original's serial schedule {1e3 * serial:.1f} ms: {serial / period:.2f}x as fast")
+
+
+def verdict(choice: Choice, wish: Wish) -> str:
+    """Yes or no against the memory, and what to change."""
+    need = f"{choice.peak / GB:.1f} GB on the fullest rank"
+    if not wish.memory:
+        return f"needs {need}"
+    if choice.fits(wish.memory):
+        return f"yes: fits into {wish.memory / GB:.0f} GB, needs {need}"
+    fullest = max(choice.memory, key=lambda rank: rank.total)
+    cause = max((c for c in CAUSES if c != "context"), key=lambda c: fullest.by_cause[c])
+    change = {
+        "weights, gradients": "a smaller generator.ngf, or optim.precision=bf16",
+        "optimiser shard": "more ranks (the shards get smaller), or a smaller generator.ngf",
+        "live frames": "fewer lanes, a shorter chunk (schedule.max_frames_per_rank), or more ranks per pipeline "
+                       "(--pipelines, --ranks)",
+        "judges": "discriminator.frames_per_pass=1, or more discriminator ranks",
+        "workspace": "flow.network=raft_small or dis, or smaller frames (data.loadSize)",
+    }[cause]
+    return f"no: {need} do not fit into {wish.memory / GB:.0f} GB; most of it is {cause}: try {change}"
