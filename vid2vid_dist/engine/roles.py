@@ -80,6 +80,21 @@ class GeneratorRole:
 
 
 @dataclass
+class ImagePass:
+    """Frames that the image discriminator judges together, between its real side, its fake side and its own backward.
+
+    The face's entries stay empty where no face is seen.
+    """
+
+    labels: Tensor  # (B x F, Ca, H, W)
+    on_real: losses.LayerOutputs
+    box: losses.Box | None = None
+    on_real_face: losses.LayerOutputs | None = None
+    own_loss: Tensor | None = None
+    own_face_loss: Tensor | None = None
+
+
+@dataclass
 class ImageDiscriminatorRole:
     """Judges single frames, the blended and the purely synthesised ones, given their labels; faces too."""
 
@@ -97,54 +112,82 @@ class ImageDiscriminatorRole:
             parts.append((part, self._judge_pass(chunk, generated, these, share * part)))
         verdict = Judgement(losses={k: sum(p * j.losses[k] for p, j in parts) for k in parts[0][1].losses})  # type: ignore[misc]
         verdict.fake = torch.cat([p * _filled(j.fake) for p, j in parts], dim=1)
-        verdict.raw = torch.cat([p * _filled(j.raw) for p, j in parts], dim=1)
+        if generated.raw is not generated.fake:
+            verdict.raw = torch.cat([p * _filled(j.raw) for p, j in parts], dim=1)
         return verdict
 
     def _judge_pass(self, chunk: Chunk, generated: GeneratedChunk, these: slice, share: float) -> Judgement:
-        cfg, discriminate = self.cfg, self.engine.module
-        labels, real = chunk.labels[:, these].flatten(0, 1), chunk.real[:, these].flatten(0, 1)
-        fake = generated.fake[:, these].detach().requires_grad_()
-        same = generated.raw is generated.fake  # without flow both are one tensor: one pass, counted twice
-        raw = fake if same else generated.raw[:, these].detach().requires_grad_()
+        judged = self.see_real(chunk.labels[:, these], chunk.real[:, these])
+        same = generated.raw is generated.fake  # without flow both are one tensor
+        verdict = self.see_fake(judged, generated.fake[:, these], None if same else generated.raw[:, these])
+        self.backward(judged, share)
+        return verdict
+
+    def see_real(self, labels: Tensor, real: Tensor) -> ImagePass:
+        """Begin a pass: `labels` (B, F, Ca, H, W) and `real` (B, F, 3, H, W) of its frames."""
+        labels, real = labels.flatten(0, 1), real.flatten(0, 1)
+        judged = ImagePass(labels, self.engine.module(torch.cat([labels, real], dim=1)))
+        if self.face_engine is not None:
+            marked_by_pose = self.cfg.discriminator.face_marker == "openpose"
+            judged.box = losses.face_box(labels, self.cfg.data.fineSize, marked_by_pose)
+            if judged.box is not None:
+                judged.on_real_face = self._face_scores(judged, real)
+        return judged
+
+    def see_fake(self, judged: ImagePass, fake: Tensor, raw: Tensor | None) -> Judgement:
+        """Gradients to the generated frames (B, F, 3, H, W). Without `raw` the frames count twice."""
+        cfg = self.cfg
+        fake = fake.detach().requires_grad_()
+        raw = None if raw is None else raw.detach().requires_grad_()
 
         def scores(images: Tensor) -> losses.LayerOutputs:
-            return discriminate(torch.cat([labels, images], dim=1))
+            return self.engine.module(torch.cat([judged.labels, images.flatten(0, 1)], dim=1))
 
-        on_real = scores(real)
-        on_fake = scores(fake.flatten(0, 1))
-        on_raw = on_fake if same else scores(raw.flatten(0, 1))
-        terms = _two_sided(cfg, on_real, [on_fake, on_raw], ("G_GAN", "G_GAN_Feat", "D_real", "D_fake"))
+        on_fake = scores(fake)
+        on_raw = on_fake if raw is None else scores(raw)
+        terms = _two_sided(cfg, judged.on_real, [on_fake, on_raw], ("G_GAN", "G_GAN_Feat", "D_real", "D_fake"))
         # D_real stands twice in the total, once for each kind of fake frame (spec: losses 4).
         terms["D_real"] = 2 * terms["D_real"]
         g_loss = terms["G_GAN"] + terms["G_GAN_Feat"]
-        d_loss = 0.5 * (terms["D_fake"] + terms["D_real"])
+        judged.own_loss = 0.5 * (terms["D_fake"] + terms["D_real"])
         if self.face_engine is not None:
-            terms |= self._face_terms(chunk, these, fake)
+            terms |= self._face_terms(judged, fake)
             g_loss = g_loss + terms["G_f_GAN"] + terms["G_f_GAN_Feat"]
-        wanted = [fake] if same else [fake, raw]
-        gradients = torch.autograd.grad(g_loss, wanted, retain_graph=True)
-        self.engine.backward(d_loss * share)
-        if self.face_engine is not None and terms["D_f_fake"].requires_grad:
-            self.face_engine.backward(0.5 * (terms["D_f_fake"] + terms["D_f_real"]) * share)
-        return Judgement(_detached(terms), fake=gradients[0], raw=torch.zeros_like(fake) if same else gradients[1])
+        wanted = [fake] if raw is None else [fake, raw]
+        of_fake, *of_raw = torch.autograd.grad(g_loss, wanted, retain_graph=True)
+        return Judgement(_detached(terms), fake=of_fake, raw=of_raw[0] if of_raw else None)
 
-    def _face_terms(self, chunk: Chunk, these: slice, fake: Tensor) -> dict[str, Tensor]:
-        assert self.face_engine is not None
-        labels = chunk.labels[:, these].flatten(0, 1)
+    def backward(self, judged: ImagePass, share: float) -> None:
+        """The discriminators' own losses into their weights; ends the pass."""
+        assert judged.own_loss is not None
+        self.engine.backward(judged.own_loss * share)
+        if self.face_engine is not None and judged.own_face_loss is not None:
+            self.face_engine.backward(judged.own_face_loss * share)
+
+    def _face_terms(self, judged: ImagePass, fake: Tensor) -> dict[str, Tensor]:
         names = ("G_f_GAN", "G_f_GAN_Feat", "D_f_real", "D_f_fake")
-        box = losses.face_box(labels, self.cfg.data.fineSize, self.cfg.discriminator.face_marker == "openpose")
-        if box is None:
-            return {name: labels.new_zeros(()) for name in names}
-
-        def scores(images: Tensor) -> losses.LayerOutputs:
-            assert self.face_engine is not None
-            return self.face_engine.module(torch.cat([box.crop(labels), box.crop(images)], dim=1))
-
-        on_real, on_fake = scores(chunk.real[:, these].flatten(0, 1)), scores(fake.flatten(0, 1))
-        terms = _two_sided(self.cfg, on_real, [on_fake], names)
+        if judged.on_real_face is None:
+            return {name: judged.labels.new_zeros(()) for name in names}
+        on_fake = self._face_scores(judged, fake.flatten(0, 1))
+        terms = _two_sided(self.cfg, judged.on_real_face, [on_fake], names)
         for name in names[:2]:
             terms[name] = losses.FACE_WEIGHT * terms[name]
+        judged.own_face_loss = 0.5 * (terms["D_f_fake"] + terms["D_f_real"])
         return terms
+
+    def _face_scores(self, judged: ImagePass, images: Tensor) -> losses.LayerOutputs:
+        assert self.face_engine is not None
+        assert judged.box is not None
+        return self.face_engine.module(torch.cat([judged.box.crop(judged.labels), judged.box.crop(images)], dim=1))
+
+
+@dataclass
+class GroupPass:
+    """A temporal discriminator's groups of one chunk, between its real side, its fake side and its own backward."""
+
+    flows: Tensor  # (B x groups, n_frames_D - 1, 2, H, W)
+    on_real: losses.LayerOutputs
+    own_loss: Tensor | None = None
 
 
 @dataclass
@@ -168,14 +211,30 @@ class TemporalDiscriminatorRole:
             ).flow
         else:
             flows = row.flow[:, pairs[..., 0]].flatten(0, 1)
-        on_real = self.engine.module(losses.temporal_input(real_groups, flows))
-        on_fake = self.engine.module(losses.temporal_input(fake_groups, flows))
+        judged = self.see_real(real_groups, flows)
+        terms, (gradient,) = self.see_fake(judged, fake_groups, [fake])
+        self.backward(judged, share)
+        return Judgement(terms, fake=gradient)
+
+    def see_real(self, groups: Tensor, flows: Tensor) -> GroupPass:
+        """Begin a pass: real `groups` (B x groups, n_frames_D, 3, H, W), reference `flows` between their frames."""
+        return GroupPass(flows, self.engine.module(losses.temporal_input(groups, flows)))
+
+    def see_fake(
+        self, judged: GroupPass, groups: Tensor, frames: list[Tensor]
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Losses, and gradients to the `frames` from which the generated `groups` are put together."""
+        on_fake = self.engine.module(losses.temporal_input(groups, judged.flows))
         names = tuple(f"{name}{self.scale}" for name in ("G_T_GAN", "G_T_GAN_Feat", "D_T_real", "D_T_fake"))
-        terms = _two_sided(self.cfg, on_real, [on_fake], names)
+        terms = _two_sided(self.cfg, judged.on_real, [on_fake], names)
         gan, features, d_real, d_fake = (terms[name] for name in names)
-        (gradient,) = torch.autograd.grad(gan + features, fake, retain_graph=True)
-        self.engine.backward(0.5 * (d_fake + d_real) * share)
-        return Judgement(_detached(terms), fake=gradient)
+        judged.own_loss = 0.5 * (d_fake + d_real)
+        return _detached(terms), list(torch.autograd.grad(gan + features, frames, retain_graph=True))
+
+    def backward(self, judged: GroupPass, share: float) -> None:
+        """The discriminator's own loss into its weights; ends the pass."""
+        assert judged.own_loss is not None
+        self.engine.backward(judged.own_loss * share)
 
 
 @dataclass
@@ -186,16 +245,21 @@ class PerceptualRole:
     features: nn.Module  # `models.perceptual.VGG19Features`, or one that gives such a list
 
     def judge(self, chunk: Chunk, generated: GeneratedChunk) -> Judgement:
-        fake = generated.fake.detach().requires_grad_()
-        raw = generated.raw.detach().requires_grad_()
+        same = generated.raw is generated.fake
+        return self.see_fake(self.see_real(chunk.real), generated.fake, None if same else generated.raw)
+
+    def see_real(self, real: Tensor) -> list[Tensor]:
+        """Features of `real` (B, F, 3, H, W), which `see_fake` compares with."""
         with torch.no_grad():
-            of_real = self.features(chunk.real.flatten(0, 1))
-        loss = self.cfg.loss.lambda_feat * (
-            losses.perceptual_distance(self.features(fake.flatten(0, 1)), of_real)
-            + losses.perceptual_distance(self.features(raw.flatten(0, 1)), of_real)
-        )
-        of_fake, of_raw = torch.autograd.grad(loss, [fake, raw])
-        return Judgement({"G_VGG": loss.detach()}, fake=of_fake, raw=of_raw)
+            return self.features(real.flatten(0, 1))
+
+    def see_fake(self, of_real: list[Tensor], fake: Tensor, raw: Tensor | None) -> Judgement:
+        """Gradients to the generated frames (B, F, 3, H, W). Without `raw` the frames count twice."""
+        wanted = [x.detach().requires_grad_() for x in (fake, raw) if x is not None]
+        distances = [losses.perceptual_distance(self.features(x.flatten(0, 1)), of_real) for x in wanted]
+        loss = self.cfg.loss.lambda_feat * (distances[0] + distances[-1])
+        of_fake, *of_raw = torch.autograd.grad(loss, wanted)
+        return Judgement({"G_VGG": loss.detach()}, fake=of_fake, raw=of_raw[0] if of_raw else None)
 
 
 @dataclass
@@ -212,37 +276,46 @@ class FlowRole:
     def judge(
         self, chunk: Chunk, generated: GeneratedChunk, previous_fake: Tensor, reference: FlowReference
     ) -> Judgement:
-        cfg = self.cfg
-        conf, flow_ref = reference.confidence.flatten(0, 1), reference.flow.flatten(0, 1)
-        fake = generated.fake.detach().requires_grad_()
-        warped = losses.temporal_warp_loss(
-            fake.flatten(0, 1), previous_fake.flatten(0, 1), flow_ref, conf, cfg.loss.lambda_T
-        )
-        (of_fake,) = torch.autograd.grad(warped, fake)
-        verdict = Judgement({"G_Warp": warped.detach()}, fake=of_fake)
-        if generated.flow is None or generated.weight is None:
-            return verdict
-        flow = generated.flow.detach().requires_grad_()
-        weight = generated.weight.detach().requires_grad_()
-        terms = {
-            "F_Flow": losses.flow_loss(
-                flow.flatten(0, 1), flow_ref, conf, cfg.loss.lambda_F, cfg.generator.n_scales_spatial
-            ),
-            "F_Warp": losses.flow_warp_loss(
-                flow.flatten(0, 1),
-                chunk.real_prev.flatten(0, 1),
-                chunk.real.flatten(0, 1),
-                conf,
-                cfg.loss.lambda_T,
-            ),
-        }
-        (of_flow,) = torch.autograd.grad(terms["F_Flow"] + terms["F_Warp"], flow)
-        verdict += Judgement(_detached(terms), flow=of_flow)
-        if cfg.generator.no_first_img:
-            loss = losses.weight_loss(weight.flatten(0, 1), conf)
-            (of_weight,) = torch.autograd.grad(loss, weight)
-            verdict += Judgement({"W": loss.detach()}, weight=of_weight)
+        pair = RealPair(chunk.real, chunk.real_prev, reference)
+        return judge_flow(self.cfg, pair, generated.fake, previous_fake, generated.flow, generated.weight)
+
+
+@dataclass
+class RealPair:
+    """Real frames (..., 3, H, W), those before them, and the reference flow between the two."""
+
+    real: Tensor
+    previous: Tensor
+    reference: FlowReference
+
+
+def judge_flow(
+    cfg: Config, pair: RealPair, fake: Tensor, previous_fake: Tensor, flow: Tensor | None, weight: Tensor | None
+) -> Judgement:
+    """The flow and warp losses of generated frames (..., 3, H, W); needs no network."""
+
+    def fold(x: Tensor) -> Tensor:
+        return x.flatten(0, -4)
+
+    conf, flow_ref = fold(pair.reference.confidence), fold(pair.reference.flow)
+    fake = fake.detach().requires_grad_()
+    warped = losses.temporal_warp_loss(fold(fake), fold(previous_fake), flow_ref, conf, cfg.loss.lambda_T)
+    (of_fake,) = torch.autograd.grad(warped, fake)
+    verdict = Judgement({"G_Warp": warped.detach()}, fake=of_fake)
+    if flow is None or weight is None:
         return verdict
+    flow, weight = flow.detach().requires_grad_(), weight.detach().requires_grad_()
+    terms = {
+        "F_Flow": losses.flow_loss(fold(flow), flow_ref, conf, cfg.loss.lambda_F, cfg.generator.n_scales_spatial),
+        "F_Warp": losses.flow_warp_loss(fold(flow), fold(pair.previous), fold(pair.real), conf, cfg.loss.lambda_T),
+    }
+    (of_flow,) = torch.autograd.grad(terms["F_Flow"] + terms["F_Warp"], flow)
+    verdict += Judgement(_detached(terms), flow=of_flow)
+    if cfg.generator.no_first_img:
+        loss = losses.weight_loss(fold(weight), conf)
+        (of_weight,) = torch.autograd.grad(loss, weight)
+        verdict += Judgement({"W": loss.detach()}, weight=of_weight)
+    return verdict
 
 
 def _two_sided(
