@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar, cast
 
@@ -41,12 +41,32 @@ class Grid:
 
     @property
     def is_first(self) -> bool:
-        return self.rank == 0
+        return self.rank == int(self.ranks.flatten()[0])
 
     @property
     def pipeline(self) -> int:
         """The pipeline that this rank belongs to."""
         return int((self.ranks == self.rank).nonzero()[0, 0])
+
+    @property
+    def slot(self) -> int:
+        """The place of this rank in its pipeline."""
+        return int((self.ranks == self.rank).nonzero()[0, 1])
+
+    def in_pipelines(self, n_slots: int) -> Grid:
+        """The same ranks in pipelines of `n_slots` ranks each; those of a pipeline are neighbours."""
+        return replace(self, ranks=self.ranks.reshape(-1, n_slots))
+
+    def holders(self, slots: Mapping[str, tuple[int, ...]]) -> dict[str, Grid]:
+        """The ranks that hold each role, over all pipelines: for the roles of this rank only.
+
+        Every rank must call it with the same slots: groups are created by all ranks, in the same order.
+        """
+        groups = {}
+        for of_role in dict.fromkeys(slots.values()):
+            ranks = self.ranks[:, list(of_role)]
+            groups[of_role] = replace(self, ranks=ranks, everyone=dist.new_group(sorted(ranks.flatten().tolist())))
+        return {role: groups[of_role] for role, of_role in slots.items() if self.slot in of_role}
 
     def table(self) -> str:
         """The grid as text: one line per pipeline, the roles of each rank."""
@@ -90,7 +110,7 @@ class Grid:
     def share_first(self, module: nn.Module) -> None:
         """Give every rank rank 0's weights."""
         for tensor in module.state_dict().values() if self.world_size > 1 else ():
-            dist.broadcast(tensor, src=0, group=self.everyone)
+            dist.broadcast(tensor, src=int(self.ranks.flatten()[0]), group=self.everyone)
 
     def barrier(self) -> None:
         if self.world_size > 1:

@@ -41,6 +41,12 @@ class Judgement:
             setattr(self, name, new if mine is None else mine if new is None else mine + new)
         return self
 
+    def weighted(self, weight: float) -> Judgement:
+        """Losses and gradients times a weight."""
+        scaled = {name: weight * loss for name, loss in self.losses.items()}
+        gradients = (self.fake, self.raw, self.flow, self.weight)
+        return Judgement(scaled, *(None if gradient is None else weight * gradient for gradient in gradients))
+
 
 @dataclass
 class GeneratorRole:

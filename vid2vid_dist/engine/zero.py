@@ -42,7 +42,7 @@ _TAG = "zero"
 
 
 class _DataParallelRanks:
-    """What DeepSpeed asks of a model-parallel unit, for a role that is replicated over all ranks.
+    """What DeepSpeed asks of a model-parallel unit, for a role that is replicated over the ranks of `grid`.
 
     The model-parallel group must be a real group holding this rank only: None would mean all ranks.
     """
@@ -54,13 +54,13 @@ class _DataParallelRanks:
         return self._grid.everyone
 
     def get_data_parallel_rank(self) -> int:
-        return self._grid.rank
+        return self.get_data_parallel_group_ranks().index(self._grid.rank)
 
     def get_data_parallel_world_size(self) -> int:
         return self._grid.world_size
 
     def get_data_parallel_group_ranks(self) -> list[int]:
-        return list(range(self._grid.world_size))
+        return sorted(self._grid.ranks.flatten().tolist())
 
     def get_model_parallel_group(self) -> Any:
         return self._grid.alone

@@ -1,0 +1,167 @@
+"""Under torchrun: steps on given clips by the roles of a placement; rank 0 writes losses, gradients and weights.
+
+    placed_clips.py OUT.pt PLACEMENT PIPELINES N_CLIPS N_FRAMES_BP IN_FLIGHT AHEAD OPTIMIZER LR key=value …
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from datetime import timedelta
+
+import torch
+from torch import Tensor
+
+from launch._cli import run_main
+from tests.engine.spread_clips import CHUNK, HEIGHT, N_STEPS, SMALL, WIDTH, clip, part
+from tools.parity.trace import StandInFlow
+from vid2vid_dist.config.load import load_config
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.build import DTYPES, FrozenNetworks, Optimizers, build_held_roles, build_modules, build_roles
+from vid2vid_dist.engine.costs import count_costs
+from vid2vid_dist.engine.desk import LanePart
+from vid2vid_dist.engine.executor import Executor
+from vid2vid_dist.engine.footage import Footage
+from vid2vid_dist.engine.graph import step_tasks
+from vid2vid_dist.engine.grid import Grid, open_grid
+from vid2vid_dist.engine.lane import Lane
+from vid2vid_dist.engine.placement import Layout, colocated, data_parallel, explicit, split
+from vid2vid_dist.engine.plan import Strategy, make_plan
+from vid2vid_dist.engine.step import LaneWork, train_step
+from vid2vid_dist.engine.tasks import LaneChunk, Site, StepShape
+from vid2vid_dist.engine.transport import Transport
+from vid2vid_dist.models.temporal import temporal_plan
+
+
+class Job:
+    """What the command line asks for."""
+
+    def __init__(self, arguments: list[str]) -> None:
+        placement, pipelines, n_clips, n_frames_bp, in_flight, ahead, *overrides = arguments
+        self.cfg: Config = load_config(None, [*SMALL, *overrides])
+        self.grid: Grid = open_grid("cpu")
+        n_slots = self.grid.world_size // int(pipelines)
+        self.grid = self.grid.in_pipelines(n_slots)
+        self.layout = _layout(self.cfg, placement, n_slots)
+        self.n_clips, self.n_frames_bp = int(n_clips), int(n_frames_bp)
+        self.in_flight, self.ahead = int(in_flight), bool(int(ahead))
+        self.costs = count_costs(self.cfg, HEIGHT, WIDTH)
+        self.transport = Transport(self.grid, timedelta(seconds=60))
+
+    def chunks(self, n: int, step: int) -> LaneChunk:
+        """A lane's part in a step: clips of odd number are one chunk shorter, so their lanes rest in the last step."""
+        return LaneChunk(step * CHUNK, CHUNK if step < N_STEPS - n % 2 else 0)
+
+    def train(self, n_steps: int, make_optimizer: Callable) -> dict[str, Tensor]:
+        cfg, grid = self.cfg, self.grid
+        dtype = DTYPES[cfg.optim.precision]
+        frozen = FrozenNetworks(StandInFlow(), None if cfg.loss.no_vgg else StandInFeatures())
+        roles = build_held_roles(cfg, self.layout, grid, build_modules(cfg), frozen,
+                                 Optimizers(make_optimizer, make_optimizer, make_optimizer), train_all_scales=True)
+        executor = Executor(cfg, roles, grid.slot, self.transport, dtype)
+        n_past = cfg.generator.n_frames_G - 1
+        mine = range(grid.pipeline, self.n_clips, grid.ranks.shape[0])
+        clips = {n: clip(n, n_past + N_STEPS * CHUNK) for n in mine}
+        lanes = {n: Lane(cfg, grid.device, dtype) for n in mine}
+        footage = {n: Footage(cfg.generator.n_scales_spatial) for n in mine}
+        fixed: dict[Site, int] = {}
+
+        def feed(step: int) -> None:
+            for n in mine:
+                if self.chunks(n, step).n_frames:
+                    first, end = step * CHUNK + (n_past if step else 0), n_past + (step + 1) * CHUNK
+                    footage[n].add(lanes[n].feed([part(clips[n], first, end)]), step * CHUNK)
+
+        found = {}
+        if n_steps:
+            feed(0)
+        for step in range(n_steps):
+            last = step + 1 == N_STEPS
+            if self.ahead and not last:
+                feed(step + 1)
+            elif not self.ahead and step:
+                feed(step)
+            now = tuple(self.chunks(n, step) for n in mine)
+            after = tuple(self.chunks(n, step + 1) for n in mine) if self.ahead and not last else ()
+            shape = StepShape(now, after, flow_ready=self.ahead and step > 0, n_frames_bp=self.n_frames_bp,
+                              in_flight=self.in_flight)
+            plan = make_plan(step_tasks(cfg, shape), self.layout, self.costs, fixed=fixed,
+                             n_pipelines=grid.ranks.shape[0], strategy=Strategy(split_scales=step != 1))
+            fixed = {site: slot for site, slot in plan.placement.items()
+                     if site.role.startswith("temporal") or any(site == to for t in plan.tasks for _, to in t.carries)}
+            n_active = sum(self.chunks(n, step).n_frames > 0 for n in range(self.n_clips))
+            parts = [LanePart(footage[n], CHUNK, 1 / n_active) if self.chunks(n, step).n_frames else None for n in mine]
+            losses = executor.step(plan, shape, parts, self.active(step))
+            names = sorted({name for of_rank in grid.gather(list(losses)) for name in of_rank})
+            found[f"losses.{step}"] = grid.sum(torch.stack([losses.get(name, torch.zeros(())).double()
+                                                            for name in names]))
+        weights = {f"{role}.{name}": p.detach().clone() for role, engine in roles.engines().items()
+                   for name, p in engine.module.named_parameters()}
+        for of_rank in grid.gather(weights):
+            found |= of_rank
+        return found
+
+    def train_whole(self, n_steps: int, make_optimizer: Callable) -> dict[str, Tensor]:
+        """The same steps in one process, lane after lane: what every placement has to equal."""
+        cfg, grid = self.cfg, self.grid
+        frozen = FrozenNetworks(StandInFlow(), None if cfg.loss.no_vgg else StandInFeatures())
+        roles = build_roles(cfg, grid, build_modules(cfg), frozen,
+                            Optimizers(make_optimizer, make_optimizer, make_optimizer), train_all_scales=True)
+        n_past = cfg.generator.n_frames_G - 1
+        lanes = {n: Lane(cfg, grid.device, DTYPES[cfg.optim.precision]) for n in range(self.n_clips)}
+        found = {}
+        for step in range(n_steps):
+            first, end = step * CHUNK + (n_past if step else 0), n_past + (step + 1) * CHUNK
+            running = [n for n in lanes if self.chunks(n, step).n_frames]
+            work = [LaneWork(lanes[n], lanes[n].feed([part(clip(n, n_past + N_STEPS * CHUNK), first, end)]),
+                             1 / len(running)) for n in running]
+            result = train_step(roles, work, self.active(step), self.n_frames_bp, detach_coarse=False)
+            found[f"losses.{step}"] = torch.stack([result.losses[name].double() for name in sorted(result.losses)])
+        for role, engine in roles.engines().items():
+            found |= {f"{role}.{name}": p.detach().clone() for name, p in engine.module.named_parameters()}
+        return found
+
+    def active(self, step: int) -> list[str]:
+        disc = self.cfg.discriminator
+        scales = temporal_plan(step * CHUNK, CHUNK, n_frames_D=disc.n_frames_D, sparse=disc.sparse_D,
+                               n_scales_temporal=disc.n_scales_temporal).scales
+        return ["generator", "image", "face", *(f"temporal_{s}" for s, groups in enumerate(scales) if groups.frames)]
+
+
+class StandInFeatures(torch.nn.Module):
+    """Five feature maps of a picture, as VGG19 would give them."""
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        return [torch.sin((k + 1) * images.roll(k, dims=-1)) for k in range(5)]
+
+
+def _layout(cfg: Config, placement: str, n_slots: int) -> Layout:
+    kind, _, numbers = placement.partition(":")
+    if kind == "split":
+        n_generator, n_discriminator = map(int, numbers.split("+"))
+        return split(cfg, n_generator, n_discriminator)
+    if "=" in placement:
+        return explicit(cfg, placement, n_slots)
+    return {"colocated": colocated, "data_parallel": data_parallel, "whole": colocated}[kind](cfg, n_slots)
+
+
+def main() -> None:
+    out, *arguments = sys.argv[1:]
+    optimizer, lr = arguments[6:8]
+    job = Job([*arguments[:6], *arguments[8:]])
+
+    def descend(parameters: list) -> torch.optim.Optimizer:
+        return torch.optim.SGD(parameters, lr=1.0)
+
+    train = job.train_whole if arguments[0] == "whole" else job.train
+    before, after = (train(n_steps, descend) for n_steps in (0, 1))
+    found = {f"gradient.{name}": before[name].double() - after[name].double() for name in before}
+    kind = getattr(torch.optim, optimizer)
+    found |= train(N_STEPS, lambda parameters: kind(parameters, lr=float(lr)))
+    if job.grid.is_first:
+        torch.save(found, out)
+    job.grid.close()
+
+
+if __name__ == "__main__":
+    run_main(main)

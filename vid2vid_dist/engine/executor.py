@@ -1,0 +1,110 @@
+"""Runs one rank's program of a step: its tasks in the planned order, messages in between, then the updates.
+
+All losses of a step use the weights from before it. Gradients of a role are reduced over its holders when the
+rank has done all its tasks, in one order of roles everywhere: pipelines may follow different plans, and a
+reduction in the middle of messages could wait for a rank that waits for one of them.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.desk import Desk, LanePart
+from vid2vid_dist.engine.frame_tasks import FrameTasks
+from vid2vid_dist.engine.judge_tasks import FlowTasks, ImageTasks, PerceptualTasks, TemporalTasks
+from vid2vid_dist.engine.optimizer import RoleEngine
+from vid2vid_dist.engine.plan import Plan, Run, Send
+from vid2vid_dist.engine.roles import (
+    FlowRole,
+    GeneratorRole,
+    ImageDiscriminatorRole,
+    PerceptualRole,
+    TemporalDiscriminatorRole,
+)
+from vid2vid_dist.engine.tasks import COLLECTIVE, StepShape
+from vid2vid_dist.engine.transport import Transport
+from vid2vid_dist.models.temporal import temporal_plan
+
+
+@dataclass
+class HeldRoles:
+    """The roles that a rank holds; None and missing ones are elsewhere."""
+
+    generator: GeneratorRole | None = None
+    image: ImageDiscriminatorRole | None = None
+    temporal: dict[int, TemporalDiscriminatorRole] = field(default_factory=dict)  # by temporal scale
+    perceptual: PerceptualRole | None = None
+    flow: FlowRole | None = None
+
+    def engines(self) -> dict[str, RoleEngine]:
+        """The trained ones by name, in the order in which they step."""
+        found = {} if self.generator is None else {"generator": self.generator.engine}
+        if self.image is not None:
+            found["image"] = self.image.engine
+            if self.image.face_engine is not None:
+                found["face"] = self.image.face_engine
+        return found | {f"temporal_{scale}": role.engine for scale, role in sorted(self.temporal.items())}
+
+
+class Executor:
+    """One rank of a pipeline."""
+
+    def __init__(self, cfg: Config, roles: HeldRoles, slot: int, transport: Transport, dtype: torch.dtype) -> None:
+        self.cfg, self.roles, self.slot, self.transport, self.dtype = cfg, roles, slot, transport, dtype
+
+    def step(self, plan: Plan, shape: StepShape, lanes: list[LanePart | None], active: list[str]) -> dict[str, Tensor]:
+        """Run one step; returns the losses of this rank's tasks, which summed over all ranks are means over clips.
+
+        `lanes`: the lanes of this pipeline, None for one that rests; `shape` is what the plan was made for.
+        `active`: the trained roles that have something to judge somewhere in the run, the same on all ranks.
+        """
+        desk = Desk(self.cfg, plan, self.slot, lanes, self.transport, self.dtype)
+        tasks = self._tasks(shape, desk)
+        engines = [engine for name, engine in self.roles.engines().items() if name in active]
+        with ExitStack() as accumulating:
+            for engine in engines:
+                accumulating.enter_context(engine.accumulate())
+            for op in plan.programs[self.slot]:
+                if isinstance(op, Run):
+                    if op.task.kind not in COLLECTIVE:
+                        desk.done(op.task, tasks[op.task.role].run(op.task))
+                elif isinstance(op, Send):
+                    desk.send(op.transfer)
+                else:
+                    desk.receive(op.transfer)
+            desk.finish()
+        for engine in engines:
+            engine.step()
+        self._advance(lanes)
+        self.transport.step += 1
+        return desk.losses
+
+    def _tasks(self, shape: StepShape, desk: Desk) -> dict[str, FrameTasks | ImageTasks | TemporalTasks
+                                                           | PerceptualTasks | FlowTasks]:
+        """Who runs the tasks of each role."""
+        cfg, roles = self.cfg, self.roles
+        found: dict[str, FrameTasks | ImageTasks | TemporalTasks | PerceptualTasks | FlowTasks] = {
+            f"temporal_{scale}": TemporalTasks(cfg, role, desk) for scale, role in roles.temporal.items()}
+        if roles.generator is not None:
+            found["generator"] = FrameTasks(cfg, roles.generator, shape, desk)
+        if roles.image is not None:
+            found["image"] = ImageTasks(cfg, roles.image, desk)
+        if roles.perceptual is not None:
+            found["perceptual"] = PerceptualTasks(cfg, roles.perceptual, desk)
+        if roles.flow is not None:
+            found["flow"] = FlowTasks(cfg, roles.flow, desk)
+        return found
+
+    def _advance(self, lanes: list[LanePart | None]) -> None:
+        disc = self.cfg.discriminator
+        for part in lanes:
+            if part is not None:
+                n_seen = part.footage.n_seen + part.n_frames
+                kept = temporal_plan(n_seen, 0, n_frames_D=disc.n_frames_D, sparse=disc.sparse_D,
+                                     n_scales_temporal=disc.n_scales_temporal).keep
+                part.footage.advance(part.n_frames, self.cfg.generator.n_frames_G - 1, kept)

@@ -1,0 +1,92 @@
+"""Tensors from rank to rank of a pipeline. Both ends know shape and number format, so nothing else is sent.
+
+Between two ranks messages go in the order of the plan. Sends and receives are posted without waiting, so the
+two ends of a pair may work at their own pace. On GPUs every direction of a pair has a communicator of its own:
+a send that waits for its receiver never holds up what goes the other way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from vid2vid_dist.engine.grid import Grid
+
+TIMEOUT = timedelta(minutes=10)
+
+
+class TransportError(RuntimeError):
+    """A message did not arrive, or nobody took it: names rank, peer, task and step."""
+
+
+@dataclass
+class Pending:
+    """Tensors on their way. They stay unchanged, and in memory, until `wait` has returned."""
+
+    tensors: list[Tensor]
+    works: list[Any]
+    what: str
+    timeout: timedelta
+
+    @property
+    def is_done(self) -> bool:
+        return all(work.is_completed() for work in self.works)
+
+    def wait(self) -> list[Tensor]:
+        """The tensors, once they are there (or, of a send, once they may be overwritten)."""
+        for work in self.works:
+            try:
+                work.wait(self.timeout)
+            except RuntimeError as error:
+                raise TransportError(f"{self.what}: {error}") from error
+        self.works = []
+        return self.tensors
+
+
+class Transport:
+    """Point-to-point messages of this rank; slots are those of its pipeline.
+
+    Every rank of the run makes one at the same time: the communicators are created together.
+    """
+
+    def __init__(self, grid: Grid, timeout: timedelta = TIMEOUT) -> None:
+        self._grid, self._timeout = grid, timeout
+        self._ranks = grid.ranks[grid.pipeline].tolist()
+        self._ways = _one_way_groups(grid) if grid.device.type == "cuda" else {}
+        self.step = 0  # for error messages
+
+    def send(self, slot: int, tensors: Sequence[Tensor], task: str) -> Pending:
+        """Hand tensors to a slot, to be received in the same order there."""
+        peer = self._ranks[slot]
+        group = self._ways.get((self._grid.rank, peer))
+        sent = [tensor.detach().contiguous() for tensor in tensors]
+        works = [dist.isend(tensor, peer, group=group) for tensor in sent]
+        return Pending(sent, works, self._what(f"nobody took what {task} made, rank {peer} should"), self._timeout)
+
+    def receive(self, slot: int, like: Sequence[tuple[tuple[int, ...], torch.dtype]], task: str) -> Pending:
+        """Be ready for tensors of these shapes and formats from a slot."""
+        peer = self._ranks[slot]
+        group = self._ways.get((peer, self._grid.rank))
+        buffers = [torch.empty(shape, dtype=dtype, device=self._grid.device) for shape, dtype in like]
+        works = [dist.irecv(buffer, peer, group=group) for buffer in buffers]
+        return Pending(buffers, works, self._what(f"waiting for {task} of rank {peer}"), self._timeout)
+
+    def _what(self, text: str) -> str:
+        return f"step {self.step}, rank {self._grid.rank}: {text}"
+
+
+def _one_way_groups(grid: Grid) -> dict[tuple[int, int], Any]:
+    """A group for each (source, destination) within every pipeline; all ranks create all of them, in this order."""
+    found = {}
+    for pipeline in grid.ranks.tolist():
+        for source in pipeline:
+            for destination in pipeline:
+                if source != destination:
+                    found[source, destination] = dist.new_group([source, destination])
+    return found
