@@ -143,7 +143,7 @@ class FrameTasks:
         if graph.coarse is not None and graph.coarse.img.requires_grad:
             maps = [x for x in (graph.coarse.img, graph.coarse.flow) if x is not None]
             made[Part(f"grad_features/{scale - 1}", t)] = torch.cat([_gradient(x) for x in maps], dim=1)
-        if graph.foreground is not None:
+        if graph.foreground is not None and graph.foreground.grad is not None:  # None at a coarse scale nobody reads
             made[Part(f"grad_foreground/{scale}", t)] = _gradient(graph.foreground)
         return made
 

@@ -1,0 +1,111 @@
+"""Placing roles on ranks changes nothing: the same clips and weights give the same steps.
+
+Every row is a real torchrun job. The reference is one process that runs `train_step`, lane after lane. Clips of
+odd number end a chunk earlier; the second of three steps puts all scales of a frame on one rank, the others may
+spread them.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.engine.test_equality import worst_gradient, worst_loss, worst_parameter
+from tests.torchrun import torchrun
+
+WORKER = "tests/engine/placed_clips.py"
+PLAIN64 = ("optim.backend=plain", "optim.precision=fp64")
+PLAIN32 = ("optim.backend=plain",)
+
+ONE_SCALE = "generator.n_scales_spatial=1"
+THREE_SCALES = "generator.n_scales_spatial=3"
+NO_FG = "generator.fg=false"
+NO_INSTANCE = "data.use_instance=false"
+NO_FIRST = "generator.no_first_img=true"
+NO_FLOW = "generator.no_flow=true"
+SPARSE = "discriminator.sparse_D=true"
+TWO_TEMPORAL = "discriminator.n_scales_temporal=2"
+PASSES = "discriminator.frames_per_pass=2"
+PERCEPTUAL = "loss.no_vgg=false"
+FACE = ("data.label_nc=0", "data.input_nc=3", "data.use_instance=false", NO_FG, "discriminator.add_face_disc=true")
+
+
+class Row(NamedTuple):
+    """A placement and what is trained in it. `ahead`: reference flow a step ahead; `in_flight`: lanes at once."""
+
+    ranks: int
+    placement: str
+    n_clips: int
+    overrides: tuple[str, ...] = ()
+    n_frames_bp: int = 1
+    pipelines: int = 1
+    in_flight: int = 0
+    ahead: bool = False
+
+
+ROWS = [
+    Row(1, "colocated", 2, n_frames_bp=2),
+    Row(2, "split:1+1", 1),
+    Row(2, "split:1+1", 3, (NO_FIRST, PERCEPTUAL, TWO_TEMPORAL), in_flight=1, ahead=True),
+    Row(2, "split:1+1", 2, (ONE_SCALE, NO_FG, SPARSE, TWO_TEMPORAL), n_frames_bp=2),
+    Row(2, "split:1+1", 1, FACE),
+    Row(2, "colocated", 2, (NO_INSTANCE, PERCEPTUAL), n_frames_bp=3, ahead=True),
+    Row(2, "data_parallel", 3, (TWO_TEMPORAL,), n_frames_bp=2),
+    Row(3, "split:2+1", 1, (PASSES, TWO_TEMPORAL), n_frames_bp=2),
+    Row(3, "split:2+1", 2, (THREE_SCALES, NO_FLOW, PERCEPTUAL), n_frames_bp=3, ahead=True),
+    Row(4, "split:2+2", 3, (NO_FIRST, SPARSE, TWO_TEMPORAL), n_frames_bp=2, in_flight=2),
+    Row(4, "generator=0,image=1,flow=1,others=2-3", 2, (TWO_TEMPORAL, PERCEPTUAL), ahead=True),
+    Row(4, "colocated", 2, (THREE_SCALES, TWO_TEMPORAL), n_frames_bp=2),
+    Row(4, "split:1+1", 4, n_frames_bp=2, pipelines=2),
+    Row(4, "split:1+1", 3, (PERCEPTUAL, TWO_TEMPORAL), pipelines=2, ahead=True),
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """run(row, optimizer, lr) -> what the worker found; each job runs once."""
+    done: dict[tuple, dict[str, Tensor]] = {}
+
+    def job(row: Row, optimizer: str, lr: float) -> dict[str, Tensor]:
+        key = (row, optimizer, lr)
+        if key not in done:
+            out = tmp_path_factory.mktemp("job") / "found.pt"
+            arguments = (out, row.placement, row.pipelines, row.n_clips, row.n_frames_bp, row.in_flight,
+                         int(row.ahead), optimizer, lr)
+            result = torchrun(row.ranks, WORKER, *map(str, arguments), *row.overrides)
+            assert result.returncode == 0, result.stdout
+            done[key] = torch.load(Path(out), weights_only=True)
+        return done[key]
+
+    return job
+
+
+def whole(row: Row, overrides: tuple[str, ...]) -> Row:
+    return Row(1, "whole", row.n_clips, overrides, row.n_frames_bp)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=str)
+def test_plain_float64_is_equal(run, row: Row):
+    """Three steps of Adam: losses, gradients and weights to 1e-10."""
+    row = row._replace(overrides=(*row.overrides, *PLAIN64))
+    reference, found = (run(r, "Adam", 5e-5) for r in (whole(row, row.overrides), row))
+    for step in range(3):
+        assert worst_loss(reference[f"losses.{step}"], found[f"losses.{step}"]) < 1e-10
+    assert worst_parameter(reference, found) < 1e-10
+    assert worst_gradient(reference, found) < 1e-10
+
+
+@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("row", [Row(3, "split:2+1", 2, n_frames_bp=2), Row(4, "split:1+1", 3, pipelines=2)], ids=str)
+def test_zero_float32_is_equal(run, stage: int, row: Row):
+    """Losses of the first step to 1e-6, gradients to 1e-5 of their length, weights after three steps to 1e-6."""
+    reference = run(whole(row, PLAIN32), "SGD", 1e-6)
+    found = run(row._replace(overrides=(f"optim.zero_stage={stage}",)), "SGD", 1e-6)
+    assert worst_loss(reference["losses.0"], found["losses.0"]) < 1e-6
+    assert worst_parameter(reference, found) < 1e-6
+    # The step at rate 1 is rounded to the weights' own float32 grid: it hides gradients of nearly no length.
+    assert worst_gradient(reference, found, floor=1e-2) < 1e-5
