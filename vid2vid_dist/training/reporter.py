@@ -37,7 +37,8 @@ class Reporter:
         self._cfg, self._grid, self._monitor = cfg, grid, monitor
         self._meter = GpuMeter(grid.device)
         self._names = loss_names(cfg)
-        self._last: Made | None = None
+        self._last: Made | None = None  # of the step just done
+        self._sample_is_due = False
         self._begin_interval()
 
     def _begin_interval(self) -> None:
@@ -64,7 +65,7 @@ class Reporter:
         for name in self._names:
             scale = name[-1] if "_T_" in name else ""
             self._counts[name] += not scale or f"temporal_{scale}" in active
-        self._last = result.last or self._last
+        self._last = result.last
         self._steps += 1
         self._frames += n_frames
 
@@ -74,8 +75,12 @@ class Reporter:
         `step`: optimiser steps done, `steps_left`: an estimate of those to come.
         """
         monitor = self._cfg.monitor
-        if monitor.pictures_every and step % monitor.pictures_every == 0 and self._grid.is_first and self._last:
+        if self._grid.is_first and monitor.pictures_every and step % monitor.pictures_every == 0:
+            self._sample_is_due = True
+        if self._sample_is_due and self._last:  # later, if rank 0's lanes rest in this step
             self._monitor.sample(step, make_sample(self._cfg, self._last))
+            self._sample_is_due = False
+        self._last = None  # a chunk of one-hot labels is large: not beside the next one
         if step % monitor.log_every:
             return False
         seconds = time.monotonic() - self._started
