@@ -49,7 +49,7 @@ class Trainer:
         self.reporter = Reporter(cfg, grid, self.monitor)
         self._n_steps = self._count_steps()
         self._saved_step, self._last_save = self.state.position.step, time.monotonic()
-        self.monitor.event("\n".join([f"{grid.world_size} ranks on {grid.device.type}", grid.table()]))
+        self.monitor.event(f"on {grid.device.type}:\n{grid.table()}")
         for report in self.state.pretrained:
             self.monitor.event(report.line())
         if resume:
