@@ -60,7 +60,7 @@ class Trainer:
     def run(self) -> None:
         """Train to the end; leaves a checkpoint, and the outcome in status.json."""
         if self._limit_reached() or self.state.position.epoch > n_epochs(self.cfg):
-            self.monitor.event("nothing left to train: raise schedule.niter or run.max_steps, or choose another run.name")
+            self.monitor.event("nothing left to train: raise schedule.niter or run.max_steps, or take another run.name")
         try:
             for epoch in range(self.state.position.epoch, n_epochs(self.cfg) + 1):
                 if self._limit_reached():
