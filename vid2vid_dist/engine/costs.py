@@ -134,12 +134,17 @@ def load_measured(costs: Costs, path: Path) -> Costs:
 
 
 def count_costs(cfg: Config, height: int, width: int, machine: Machine | None = None) -> Costs:
-    """Costs of every kind of task for frames of `height` x `width` at the finest scale, one lane's clips."""
+    """Costs of every kind of task for frames of `height` x `width` at the finest scale, one lane's clips.
+
+    Raises `UserError` for sizes that the networks cannot halve often enough.
+    """
     work: dict[str, Work] = {}
     tensors: dict[str, int] = {}
     dtype, clips = DTYPES[cfg.optim.precision], cfg.parallel.batch_size
     with torch.device("meta"):
         generator = Generator(cfg).to(dtype)
+        if height % generator.size_unit or width % generator.size_unit:
+            raise UserError(f"frames of {width}x{height}: both sides must be multiples of {generator.size_unit}")
         judges: dict[str, nn.Module] = {"image": image_discriminator(cfg)}
         if cfg.discriminator.add_face_disc:
             judges["face"] = face_discriminator(cfg)
@@ -182,9 +187,9 @@ def _count_generator(cfg: Config, generator: Generator, height: int, width: int,
             mask = plane(1)
             work[f"foreground/{scale}"], made = measure(network, network.foreground_branch, labels, fg_features)
             work[f"foreground_backward/{scale}"], _ = measure(network, _backward, [made.image, made.features])
-            foreground = Foreground(made.image.detach().requires_grad_(), made.features.detach())
+            foreground = Foreground(made.image.detach(), made.features.detach())
             fg_features = made.features.detach().requires_grad_()
-            tensors[f"foreground/{scale}"] = tensors[f"grad_foreground/{scale}"] = _bytes(made.image)
+            tensors[f"foreground/{scale}"] = _bytes(made.image)
             tensors[f"fg_features/{scale}"] = tensors[f"grad_fg_features/{scale}"] = _bytes(made.features)
         work[f"synthesis/{scale}"], out = measure(
             network, network.synthesize, label_features, previous, coarse, foreground, mask)

@@ -9,6 +9,15 @@ from vid2vid_dist.engine.search import Choice, Wish
 GB = 1e9
 
 
+def report(choice: Choice, wish: Wish, serial: float) -> str:
+    """Everything, as text. `serial`: seconds of the serial schedule's step."""
+    reason = f" ({choice.reason})" if choice.reason else ""
+    return "\n".join([
+        f"{wish.n_frames} frames per chunk, {wish.n_clips} clips per step, {wish.n_ranks} ranks", "",
+        headline(choice) + reason, "", grid(choice), "", rank_table(choice), "",
+        timing(choice, serial, wish.n_frames), verdict(choice, wish)])
+
+
 def headline(choice: Choice) -> str:
     """Placement, pipelines and lanes in one line."""
     layout = choice.plan.layout
