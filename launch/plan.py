@@ -4,8 +4,7 @@
     python launch/plan.py my_street.yaml --ranks 8 --lanes 4 --placement split:6+2   yours
     python launch/plan.py my_street.yaml --ranks 64 --gpu-memory 80 --out plan.svg   does it fit? and a picture
 
-Task times are modelled for an H100, or read from --costs: {"KIND/SCALE": seconds} as a run records them.
-"""
+Task times are modelled for an H100, or read from a JSON file {"KIND/SCALE": seconds} (--costs)."""
 
 from __future__ import annotations
 
@@ -36,18 +35,14 @@ def main() -> None:
         source = ShardIndex(Path(cfg.data.shards) / "train").videos[0].size
         args.size = clip_geometry(source, cfg.data, MIDDLE).size
     width, height = args.size
-    costs = count_costs(cfg, height, width)
-    if args.costs:
-        costs = load_measured(costs, args.costs)
+    costs = load_measured(count_costs(cfg, height, width), args.costs)
     choice = choose(cfg, costs, wish)
     n_generator = min(cfg.schedule.n_generator_slots, max(1, args.ranks - 1))
     serial = serial_seconds(cfg, costs, wish.n_clips, wish.n_frames, n_generator, max(1, args.ranks - n_generator))
     print(f"{width}x{height}, {plan_report.report(choice, wish, serial)}")
     if args.out:
-        told = plan_report.timing(choice, serial, wish.n_frames)
         args.out.write_text(gantt.draw(choice.prediction.timeline, choice.plan.layout.n_slots,
-                                       plan_report.headline(choice), told))
-        print(f"picture: {args.out}")
+                                       plan_report.headline(choice), plan_report.timing(choice, serial, wish)))
 
 
 def _arguments() -> argparse.Namespace:
@@ -59,7 +54,7 @@ def _arguments() -> argparse.Namespace:
     add("--lanes", type=_count, metavar="M", help="clips per step over all ranks (default: parallel.lanes x ranks)")
     add("--placement", default="auto", metavar="P",
         help="auto, split, split:6+2, colocated, data_parallel or generator=0-3,others=4-7")
-    add("--pipelines", type=_count, default=0, metavar="P", help="replicas (default: the best number)")
+    add("--pipelines", type=_count, default=0, metavar="N", help="replicas (default: the best number)")
     add("--in-flight", type=_count, default=0, metavar="L", help="lanes at a time (default: all that fit)")
     add("--frames", type=_count, metavar="T", help="chunk length (default: the last epoch's)")
     add("--size", type=_size, metavar="WxH", help="frame size (default: that of the shards)")
@@ -70,9 +65,9 @@ def _arguments() -> argparse.Namespace:
 
 
 def _count(text: str) -> int:
-    if text.isdigit() and int(text):
-        return int(text)
-    raise argparse.ArgumentTypeError("must be a number above 0")
+    if not text.isdigit() or text == "0":
+        raise argparse.ArgumentTypeError(f"{text} is no number above 0")
+    return int(text)
 
 
 def _size(text: str) -> tuple[int, int]:
