@@ -13,10 +13,10 @@ THREADS := $(shell echo $$(( $(CORES) > 1 ? $(CORES) / 2 : 1 )))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo toy shards test lint type parity bench clean
+.PHONY: help setup demo toy shards test lint type parity bench bench-plan clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY) ## make .venv and install everything into it (by itself before any other target)
 
@@ -41,7 +41,8 @@ toy: $(READY) ## render the toy street set into data/toy_street
 	@$(BIN)/python -m tools.make_toy_dataset
 
 shards: $(READY) ## pack raw folders: SRC=folder OUT=folder [SIZE=width] [LABEL_NC=n]; bare: the toy street
-	@$(BIN)/python -m tools.make_shards $(SRC) $(OUT) $(if $(SIZE),--size $(SIZE)) $(if $(LABEL_NC),--label-nc $(LABEL_NC))
+	@case "$(if $(SRC),s)$(if $(OUT),o)" in s|o) echo "error: give SRC=folder and OUT=folder together" >&2; exit 2;; esac
+	@$(BIN)/python -m tools.make_shards $(if $(SRC),"$(SRC)" "$(OUT)") $(if $(SIZE),--size $(SIZE)) $(if $(LABEL_NC),--label-nc $(LABEL_NC))
 
 test: $(READY) ## run the tests (a selection: make test TESTS=tests/data)
 	@GOLDEN=$(GOLDEN) FRAMES=$(FRAMES) $(BIN)/python -m pytest -q -n $$(( $(CORES) < 4 ? $(CORES) : 4 )) --dist loadfile $(TESTS)
@@ -54,6 +55,9 @@ type: $(READY) ## mypy
 
 parity: $(READY) ## compare with the original's numbers: [GOLDEN=folder] [FRAMES=folder] [ONLY=kind/name]
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.parity --golden $(GOLDEN) --frames $(FRAMES) $(if $(ONLY),--only $(ONLY))
+
+bench-plan: $(READY) ## speed-up of planned steps on 8 GPUs over the serial schedule, simulated (a minute)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_plan
 
 bench: $(READY) ## measure this machine: seconds per training step and per generated frame
 	@$(BIN)/python -m tools.bench

@@ -1,4 +1,4 @@
-"""Under torchrun: steps on given clips, spread over the ranks; rank 0 writes losses, gradients and weights to a file.
+"""Under torchrun: steps on given clips, spread over the ranks; rank 0 writes losses, gradients and weights.
 
     spread_clips.py OUT.pt LANES N_CLIPS OPTIMIZER LR key=value …
 """
@@ -76,12 +76,16 @@ def train(cfg: Config, grid: Grid, n_clips: int, n_steps: int, make_optimizer: C
 
 
 def gradients(cfg: Config, grid: Grid, n_clips: int) -> dict[str, Tensor]:
-    """Reduced gradients of the first step: the way that plain descent at rate 1 goes, `gradient.ROLE.NAME`."""
+    """Reduced gradients of the first step: the way that plain descent at rate 1 goes, `gradient.ROLE.NAME`.
+
+    With them the initial weights, `initial.ROLE.NAME`.
+    """
     def descend(parameters: list) -> torch.optim.Optimizer:
         return torch.optim.SGD(parameters, lr=1.0)
 
     before, after = (train(cfg, grid, n_clips, n_steps, descend) for n_steps in (0, 1))
-    return {f"gradient.{name}": before[name].double() - after[name].double() for name in before}
+    found = {f"gradient.{name}": before[name].double() - after[name].double() for name in before}
+    return found | {f"initial.{name}": tensor for name, tensor in before.items()}
 
 
 def main() -> None:
@@ -91,6 +95,9 @@ def main() -> None:
     kind = getattr(torch.optim, optimizer)
     found = gradients(cfg, grid, int(n_clips))
     found |= train(cfg, grid, int(n_clips), N_STEPS, lambda parameters: kind(parameters, lr=float(lr)))
+    initial = [name for name in found if name.startswith("initial.")]
+    ways = [(found[name.removeprefix("initial.")] - found.pop(name)).abs().max() for name in initial]
+    found["moved"] = torch.stack(ways).max()
     if grid.is_first:
         torch.save(found, out)
     grid.close()

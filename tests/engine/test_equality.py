@@ -45,7 +45,7 @@ def is_cancelled_bias(name: str, parameters: dict[str, Tensor]) -> bool:
 
 
 def parameters_of(found: dict[str, Tensor]) -> dict[str, Tensor]:
-    parameters = {name: p for name, p in found.items() if not name.startswith(("losses.", "gradient."))}
+    parameters = {name: p for name, p in found.items() if not name.startswith(("losses.", "gradient.", "moved"))}
     return {name: p for name, p in parameters.items() if not is_cancelled_bias(name, parameters)}
 
 
@@ -76,13 +76,13 @@ def test_plain_float64_is_equal(run, ranks, lanes, n_clips):
 
 
 @pytest.mark.parametrize("stage", [1, 2])
-@pytest.mark.parametrize(("ranks", "lanes", "n_clips"), [(1, 4, 4), (2, 2, 4), (2, 2, 3)])
+@pytest.mark.parametrize(("ranks", "lanes", "n_clips"), [(1, 4, 4), (2, 2, 4), (4, 1, 4), (2, 2, 3)])
 def test_zero_float32_is_equal(run, stage, ranks, lanes, n_clips):
     """Losses of the first step to 1e-6, gradients to 1e-5 of their length, weights after three steps to 1e-6."""
     reference = run(1, n_clips, n_clips, "SGD", 1e-6, PLAIN32)
     found = run(ranks, lanes, n_clips, "SGD", 1e-6, (f"optim.zero_stage={stage}",))
     assert worst_loss(reference["losses.0"], found["losses.0"]) < 1e-6
-    assert worst_parameter(reference, found) < 1e-6
+    assert worst_parameter(reference, found) < min(1e-6, 1e-3 * float(reference["moved"]))
     # The step at rate 1 is rounded to the weights' own float32 grid: it hides gradients of nearly no length.
     assert worst_gradient(reference, found, floor=1e-2) < 1e-5
 

@@ -187,6 +187,7 @@ def test_checkpoint_of_another_run_is_refused(start: Train, here: Path) -> None:
         "generator.norm=instance": ["(norm: saved 'batch', now 'instance')"],
         "run.seed=1": ["other data", "(seed: saved 0, now 1)"],
         "data.loadSize=32": ["other data", "(loadSize: saved 64, now 32)"],
+        "schedule.max_frames_per_rank=1": ["other data", "(chunk_frames: saved 2, now 1)"],  # the clip is half done
         "parallel.lanes=2": ["other grid", "(lanes per rank: saved 1, now 2)", "same grid"],
         "optim.precision=fp64": ["other grid", "(precision: saved 'fp32', now 'fp64')"],
     }.items():

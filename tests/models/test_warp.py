@@ -43,3 +43,10 @@ def test_positions_of_a_wide_image_are_exact_in_any_format(dtype: torch.dtype) -
     warped = warp(image, torch.zeros(1, 2, 2, 1024, dtype=dtype))
     assert warped.dtype == dtype
     assert torch.allclose(warped.float(), image.float(), atol=1e-2)
+
+
+def test_flow_that_is_not_a_number_is_survived() -> None:
+    """`grid_sample` alone writes its gradients to wild addresses."""
+    flow = torch.full((1, 2, 64, 64), float("nan"), requires_grad=True)
+    warp(torch.rand(1, 3, 64, 64), flow).sum().backward()
+    assert flow.grad is not None

@@ -79,3 +79,14 @@ def test_sample_is_the_first_clip_of_the_chunk(configure: Configure) -> None:
     assert (sample.flow, sample.weight) == (None, None)
     rgb = make_sample(configure("data.label_nc=0"), made(0))
     assert rgb.labels.equal(made(0).chunk.labels[0])
+
+
+def test_pictures_wait_for_a_step_of_this_rank(configure: Configure, grid: Grid) -> None:
+    """And nothing of a step is kept beyond it."""
+    cfg, monitor = configure("monitor.pictures_every=2", "monitor.log_every=100"), Mock()
+    reporter = Reporter(cfg, grid, monitor)
+    for step, last in enumerate([made(35), None, None, made(35), made(35), made(35)], 1):
+        reporter.add(StepResult({}, last), ["generator"], n_frames=2)
+        reporter.after_step(step, 1, phase(cfg, 1, 8), steps_left=0)
+        assert reporter._last is None
+    assert [call.args[0] for call in monitor.sample.call_args_list] == [4, 6]

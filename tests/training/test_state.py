@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -53,6 +55,14 @@ def test_all_scales_join_with_the_weights_so_far(configure: Configure) -> None:
     module = state.roles.generator.module
     assert all(p.requires_grad for p in module.parameters())
     assert all(tensor.equal(before[name]) for name, tensor in module.state_dict().items())
+
+
+def test_memory_of_the_first_optimiser_is_given_back(configure: Configure, grid: Grid) -> None:
+    state = fresh(configure("generator.n_scales_spatial=2", "schedule.niter_fix_global=1", "optim.backend=zero"), grid)
+    weights = [weakref.ref(p) for p in state.roles.generator.module.parameters()]
+    state.enter(2)
+    gc.collect()
+    assert [ref for ref in weights if ref() is not None] == []
 
 
 def rates(state: TrainingState) -> dict[str, float]:

@@ -200,6 +200,11 @@ class Config:
             raise UserError("optim.precision=bf16 needs optim.backend=zero: it keeps the fp32 master weights")
         if disc.add_face_disc and data.label_nc:
             raise UserError("discriminator.add_face_disc needs body pose input: set data.label_nc=0")
+        if disc.add_face_disc and data.fineSize < 32:
+            raise UserError(f"data.fineSize={data.fineSize}: the face crop is a quarter of it, at least 8 pixels; "
+                            "set data.fineSize >= 32")
+        if not self.run.name or self.run.name in (".", ".."):
+            raise UserError("run.name must name a folder of its own below run.root")
         if self.schedule.n_frames_total < self.schedule.n_generator_slots:
             raise UserError(f"schedule.n_frames_total={self.schedule.n_frames_total} is less than "
                             f"schedule.n_generator_slots={self.schedule.n_generator_slots}: a slot would have no frame")

@@ -28,7 +28,7 @@ from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.perceptual import VGG19Features
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
-DIS_SECONDS_PER_PIXEL = 1e-7  # OpenCV's dense inverse search on one CPU core
+DIS_SECONDS_PER_PIXEL = 1.3e-7  # OpenCV's dense inverse search on one CPU core, measured
 UPDATE_BYTES_PER_PARAMETER = 28  # Adam reads gradient, master weights, two moments; writes them and the weights
 
 
@@ -115,11 +115,13 @@ class Costs:
         return measured if measured is not None else n_bytes / n_ranks / self.machine.memory_bandwidth
 
 
-def load_measured(costs: Costs, path: Path) -> Costs:
-    """Costs with the seconds of a JSON file {"KIND/SCALE": seconds} in place of the model's.
+def load_measured(costs: Costs, path: Path | None) -> Costs:
+    """Costs with the seconds of a JSON file {"KIND/SCALE": seconds} in place of the model's; None = no file.
 
     Raises `UserError` for a file that is not such a table or names tasks that there are not.
     """
+    if path is None:
+        return costs
     try:
         table = json.loads(path.read_text())
         measured = {str(key): float(value) for key, value in table.items()}
@@ -134,12 +136,17 @@ def load_measured(costs: Costs, path: Path) -> Costs:
 
 
 def count_costs(cfg: Config, height: int, width: int, machine: Machine | None = None) -> Costs:
-    """Costs of every kind of task for frames of `height` x `width` at the finest scale, one lane's clips."""
+    """Costs of every kind of task for frames of `height` x `width` at the finest scale, one lane's clips.
+
+    Raises `UserError` for sizes that the networks cannot halve often enough.
+    """
     work: dict[str, Work] = {}
     tensors: dict[str, int] = {}
     dtype, clips = DTYPES[cfg.optim.precision], cfg.parallel.batch_size
     with torch.device("meta"):
         generator = Generator(cfg).to(dtype)
+        if height % generator.size_unit or width % generator.size_unit:
+            raise UserError(f"frames of {width}x{height}: both sides must be multiples of {generator.size_unit}")
         judges: dict[str, nn.Module] = {"image": image_discriminator(cfg)}
         if cfg.discriminator.add_face_disc:
             judges["face"] = face_discriminator(cfg)
@@ -150,9 +157,9 @@ def count_costs(cfg: Config, height: int, width: int, machine: Machine | None = 
         _count_judges(cfg, judges, height, width, dtype, work)
         frozen = _count_frozen(cfg, height, width, dtype, work)
         work["flow_loss/0"] = _flow_loss(cfg, height, width, dtype)
-    n_pixels = height * width * dtype.itemsize
-    tensors |= {"raw": 3 * n_pixels, "grad_raw": 3 * n_pixels,
-                "reference": 3 * n_pixels, "skipped_flow": 2 * n_pixels}
+    plane = height * width * dtype.itemsize
+    tensors |= {"raw": 3 * plane, "grad_raw": 3 * plane, "reference": 3 * plane, "skipped_flow": 2 * plane}
+    on_cpu = clips * DIS_SECONDS_PER_PIXEL * height * width
     return Costs(
         work={key: one * clips for key, one in work.items()},
         tensors={name: n_bytes * clips for name, n_bytes in tensors.items()},
@@ -160,6 +167,7 @@ def count_costs(cfg: Config, height: int, width: int, machine: Machine | None = 
         frozen=frozen,
         precision=cfg.optim.precision,
         machine=machine or Machine(),
+        measured={key: on_cpu for key in work if "flow/" in key} if cfg.flow.network == "dis" else {},
     )
 
 
@@ -182,9 +190,9 @@ def _count_generator(cfg: Config, generator: Generator, height: int, width: int,
             mask = plane(1)
             work[f"foreground/{scale}"], made = measure(network, network.foreground_branch, labels, fg_features)
             work[f"foreground_backward/{scale}"], _ = measure(network, _backward, [made.image, made.features])
-            foreground = Foreground(made.image.detach().requires_grad_(), made.features.detach())
+            foreground = Foreground(made.image.detach(), made.features.detach())
             fg_features = made.features.detach().requires_grad_()
-            tensors[f"foreground/{scale}"] = tensors[f"grad_foreground/{scale}"] = _bytes(made.image)
+            tensors[f"foreground/{scale}"] = _bytes(made.image)
             tensors[f"fg_features/{scale}"] = tensors[f"grad_fg_features/{scale}"] = _bytes(made.features)
         work[f"synthesis/{scale}"], out = measure(
             network, network.synthesize, label_features, previous, coarse, foreground, mask)
@@ -230,10 +238,8 @@ def _count_frozen(cfg: Config, height: int, width: int, dtype: torch.dtype, work
         work["perceptual_real/0"] = replace(real, saved=float(sum(map(_bytes, of_real))))
         work["perceptual_fake/0"] = (1 if cfg.generator.no_flow else 2) * (forward + backward)
         frozen["perceptual"] = _size(vgg)
-    if cfg.flow.network == "dis":
-        seconds = DIS_SECONDS_PER_PIXEL * height * width
-        flow = Work(moved=seconds * Machine().memory_bandwidth)
-    else:
+    flow = Work()
+    if cfg.flow.network != "dis":
         build = {"raft_small": models.optical_flow.raft_small, "raft_large": models.optical_flow.raft_large}
         raft = build[cfg.flow.network](weights=None).eval().requires_grad_(False)
         size = (max(128, height // 8 * 8), max(128, width // 8 * 8))

@@ -35,7 +35,8 @@ class _Step:
         self.cfg, self.shape = cfg, shape
         self.finest = cfg.generator.n_scales_spatial - 1
         self.tasks: list[Task] = []
-        self.backwards: dict[int, list[int]] = {}  # numbers of the generator's backward tasks by lane
+        self.foregrounds: dict[tuple[int, int, int], int] = {}  # task numbers by lane, frame and scale
+        self.backwards: list[list[int]] = []  # task numbers of the generator's backward passes, lane after lane
 
     def add(self, kind: Kind, site: Site, *, frames: tuple[int, ...] = (), units: float = 1.0,
             needs: Iterable[Need] = (), carried: tuple[str, ...] = ()) -> Task:
@@ -90,21 +91,20 @@ class _Step:
         n_past = self.cfg.generator.n_frames_G - 1
         made: list[list[Task]] = []
         limit = self.shape.in_flight
-        earlier = self.backwards.get(lane - limit, []) if limit else []
+        earlier = self.backwards[-limit] if 0 < limit <= len(self.backwards) else []
         for t in range(n_frames):
             made.append([])
-            foregrounds: list[Task] = []
             for s in range(self.finest + 1):
                 site = Site("generator", lane, t, s)
                 label = self.add(Kind.LABEL, site, frames=(t,))
                 label.after = list(earlier)
                 needs = [Need(label.number)]
                 if self.cfg.generator.fg:
-                    coarse = [Need(task.number, (f"fg_features/{s - 1}",)) for task in foregrounds[-1:]]
-                    foregrounds.append(self.add(Kind.FOREGROUND, replace(site, part="foreground"), frames=(t,),
-                                                needs=coarse))
-                    foregrounds[-1].after = list(earlier)
-                    needs.append(Need(foregrounds[-1].number, (f"foreground/{s}",)))
+                    coarse = [Need(self.foregrounds[lane, t, s - 1], (f"fg_features/{s - 1}",))] if s else []
+                    foreground = self.add(Kind.FOREGROUND, replace(site, part="foreground"), frames=(t,), needs=coarse)
+                    foreground.after = list(earlier)
+                    self.foregrounds[lane, t, s] = foreground.number
+                    needs.append(Need(foreground.number, (f"foreground/{s}",)))
                 needs += [Need(made[t][s - 1].number, (f"features/{s - 1}",))] if s else []
                 needs += [Need(made[p][s].number, (f"image/{s}",)) for p in range(max(0, t - n_past), t)]
                 made[t].append(self.add(Kind.SYNTHESIS, site, frames=(t,), needs=needs,
@@ -180,6 +180,7 @@ class _Step:
     def add_backwards(self, lane: int, made: list[list[Task]], gradients: dict[int, list[Need]]) -> None:
         """Last frame first, finest scale first. Later frames that read a frame un-detached come before it."""
         done: dict[tuple[int, int], Task] = {}
+        self.backwards.append([])
         for t in reversed(range(len(made))):
             foreground: Task | None = None
             for s in reversed(range(self.finest + 1)):
@@ -191,15 +192,16 @@ class _Step:
                 site = Site("generator", lane, t, s)
                 done[t, s] = self.add(Kind.BACKWARD, site, frames=(t,),
                                       needs=[Need(made[t][s].number), *judged, *finer, *later])
-                self.backwards.setdefault(lane, []).append(done[t, s].number)
+                self.backwards[-1].append(done[t, s].number)
                 if self.cfg.generator.fg:
-                    # The foreground image of a coarse scale gets a gradient only from later frames.
-                    needs = [Need(done[t, s].number, (f"grad_foreground/{s}",))] if judged or later else []
+                    # Its gradient is the frame's, masked, so it waits for the same judges and not for BACKWARD.
+                    needs = [Need(self.foregrounds[lane, t, s])]
+                    needs += [Need(need.task, need.tensors or (f"grad_image/{s}",)) for need in judged] + later
                     if foreground is not None:
                         needs.append(Need(foreground.number, (f"grad_fg_features/{s}",)))
                     foreground = self.add(Kind.FOREGROUND_BACKWARD, replace(site, part="foreground"), frames=(t,),
                                           needs=needs)
-                    self.backwards[lane].append(foreground.number)
+                    self.backwards[-1].append(foreground.number)
 
     def readers(self, t: int, n_frames: int) -> Iterator[int]:
         """Later frames of the chunk through which a gradient comes back to frame t (spec: losses 6)."""

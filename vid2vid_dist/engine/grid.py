@@ -113,8 +113,10 @@ class Grid:
             dist.broadcast(tensor, src=int(self.ranks.flatten()[0]), group=self.everyone)
 
     def barrier(self) -> None:
+        """Nobody goes on before everybody has come here."""
         if self.world_size > 1:
-            dist.all_reduce(torch.zeros(1, device=self.device), group=self.everyone)
+            # Read back: NCCL only queues the reduction, and the host would not wait.
+            self.sum(torch.zeros(1, device=self.device)).item()
 
     def close(self) -> None:
         """Leave together: a rank that tears gloo down while another still talks aborts the other."""

@@ -53,6 +53,9 @@ class RoleEngine(Protocol):
     def load(self, folder: Path) -> None:
         """Read what `save` wrote on as many ranks."""
 
+    def close(self) -> None:
+        """Give the memory back; neither engine nor module is used again."""
+
 
 def trained_parameters(module: nn.Module) -> list[nn.Parameter]:
     return [p for p in module.parameters() if p.requires_grad]
@@ -60,7 +63,7 @@ def trained_parameters(module: nn.Module) -> list[nn.Parameter]:
 
 def fill_missing_gradients(parameters: list[nn.Parameter]) -> None:
     """Zeros where nothing was accumulated: all ranks must reduce the same tensors, and Adam's momentum moves
-    a network without a loss as well (golden data, quirk 11)."""
+    a network without a loss as well, as in the original."""
     for p in parameters:
         if p.grad is None:
             p.grad = torch.zeros_like(p)
@@ -107,3 +110,6 @@ class PlainEngine:
         state = torch.load(folder / "plain.pt", map_location=self._grid.device, weights_only=True)
         self.module.load_state_dict(state["module"])
         self._optimizer.load_state_dict(state["optimizer"])
+
+    def close(self) -> None:
+        self._optimizer.state.clear()

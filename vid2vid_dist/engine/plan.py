@@ -59,7 +59,7 @@ class Receive:
 Op = Run | Send | Receive
 
 
-@dataclass
+@dataclass(repr=False)
 class Plan:
     """Programs by slot. All are slices of one sequence, so no set of ranks can wait in a circle, and between
     two slots messages are sent and received in the same order.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -93,7 +93,7 @@ def _step(plan: Plan, clocks: _Clocks, factors: np.ndarray) -> list[Run]:
         for name, site in task.carries:
             there = arrivals.get((task.number, plan.placement[site]), ends[task.number])
             clocks.carried[site, name] = max(there, clocks.carried.get((site, name), 0.0))
-    return runs
+    return [replace(run, end=ends[run.task.number]) if run.task.kind == Kind.REDUCE else run for run in runs]
 
 
 def serial_seconds(cfg: Config, costs: Costs, n_lanes: int, n_frames: int, n_generator: int,

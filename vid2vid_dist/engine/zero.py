@@ -141,3 +141,7 @@ class ZeroEngine:
     def load(self, folder: Path) -> None:
         loaded, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)
         assert loaded is not None, f"no DeepSpeed checkpoint in {folder}"
+
+    def close(self) -> None:
+        # Its hooks lie on autograd nodes, where no garbage collector finds the cycle: it would live for ever.
+        self._engine.destroy()

@@ -19,5 +19,6 @@ def warp(image: Tensor, flow: Tensor) -> Tensor:
     y = torch.linspace(-1, 1, height, dtype=dtype, device=flow.device)
     dx, dy = flow.to(dtype).unbind(1)
     grid = torch.stack([x + dx / ((width - 1) / 2), y[:, None] + dy / ((height - 1) / 2)], dim=-1)
+    grid = grid.nan_to_num()  # on CPUs grid_sample takes NaN for an address and the process dies
     sampled = F.grid_sample(image.to(dtype), grid, mode="bilinear", padding_mode="border", align_corners=True)
     return sampled.to(image.dtype)

@@ -19,7 +19,7 @@ def load_published(network: nn.Module, path: str, fix: str, prefix: str = "") ->
     if not Path(path).is_file():
         raise UserError(f"no weights file at '{path}': {fix}")
     try:
-        weights = torch.load(path, weights_only=True)
+        weights = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
         raise UserError(f"{path} is not a readable weights file ({type(error).__name__}): {fix}") from error
     if not isinstance(weights, dict):

@@ -42,8 +42,8 @@ def draw(runs: Sequence[Run], n_slots: int, title: str, subtitle: str = "", name
         parts.append(f"<rect x='{LEFT}' y='{y}' width='{WIDTH - LEFT - 16:.1f}' height='{ROW}' fill='#f7f7f7'/>")
         parts.append(f"<text x='{LEFT - 8}' y='{y + ROW / 2 + 4}' font-size='12' text-anchor='end'>"
                      f"{escape(name)}</text>")
-    parts += [_bar(run, LEFT + (run.start - begin) * scale, (run.end - run.start) * scale) for run in runs]
     parts += _axis((WIDTH - LEFT - 16) / scale, scale, bottom)
+    parts += [_bar(run, LEFT + (run.start - begin) * scale, (run.end - run.start) * scale) for run in runs]
     parts += _legend(kinds, bottom + 44)
     height = bottom + 44 + 20 * -(-len(kinds) // 6)
     return (f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH:g} {height:g}' width='{WIDTH:g}' "

@@ -9,6 +9,15 @@ from vid2vid_dist.engine.search import Choice, Wish
 GB = 1e9
 
 
+def report(choice: Choice, wish: Wish, serial: float) -> str:
+    """Everything, as text. `serial`: seconds of the serial schedule's step."""
+    reason = f" ({choice.reason})" if choice.reason else ""
+    return "\n".join([
+        f"{wish.n_frames} frames per chunk, {wish.n_clips} clips per step, {wish.n_ranks} ranks", "",
+        headline(choice) + reason, "", grid(choice), "", rank_table(choice), "",
+        timing(choice, serial, wish), verdict(choice, wish)])
+
+
 def headline(choice: Choice) -> str:
     """Placement, pipelines and lanes in one line."""
     layout = choice.plan.layout
@@ -32,10 +41,10 @@ def rank_table(choice: Choice) -> str:
                      for row in [columns, *rows])
 
 
-def timing(choice: Choice, serial: float, n_frames: int) -> str:
+def timing(choice: Choice, serial: float, wish: Wish) -> str:
     """Step time, frames per second over all ranks, and the serial schedule beside it."""
     period = choice.prediction.period
-    frames = n_frames * choice.lanes * choice.n_pipelines
+    frames = wish.n_frames * wish.n_clips
     return (f"step {1e3 * period:.1f} ms, {frames / period:.0f} frames/s, {choice.prediction.mean_busy:.0%} busy; "
             f"the original's serial schedule {1e3 * serial:.1f} ms: {serial / period:.2f}x as fast")
 

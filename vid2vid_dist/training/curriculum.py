@@ -57,7 +57,7 @@ def phase(cfg: Config, epoch: int, longest: int) -> Phase:
     two_rates = optim.TTUR and not decays  # the first decay ends the two rates
     return Phase(
         n_frames_total=n_frames_total,
-        chunk_frames=per_slot * schedule.n_generator_slots,
+        chunk_frames=min(per_slot * schedule.n_generator_slots, n_frames_total),
         n_frames_bp=n_frames_bp,
         train_all_scales=cfg.generator.n_scales_spatial == 1 or past_fix,
         lr_generator=lr / 2 if two_rates and not switched else lr,

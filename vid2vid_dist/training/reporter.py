@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 
@@ -12,6 +13,7 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.step import Made, StepResult
+from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.gpu import GpuMeter
 from vid2vid_dist.monitor.report import Sample, StepReport
 from vid2vid_dist.monitor.run import RunMonitor
@@ -37,7 +39,8 @@ class Reporter:
         self._cfg, self._grid, self._monitor = cfg, grid, monitor
         self._meter = GpuMeter(grid.device)
         self._names = loss_names(cfg)
-        self._last: Made | None = None
+        self._last: Made | None = None  # of the step just done
+        self._sample_is_due = False
         self._begin_interval()
 
     def _begin_interval(self) -> None:
@@ -64,7 +67,7 @@ class Reporter:
         for name in self._names:
             scale = name[-1] if "_T_" in name else ""
             self._counts[name] += not scale or f"temporal_{scale}" in active
-        self._last = result.last or self._last
+        self._last = result.last
         self._steps += 1
         self._frames += n_frames
 
@@ -74,11 +77,15 @@ class Reporter:
         `step`: optimiser steps done, `steps_left`: an estimate of those to come.
         """
         monitor = self._cfg.monitor
-        if monitor.pictures_every and step % monitor.pictures_every == 0 and self._grid.is_first and self._last:
+        if self._grid.is_first and monitor.pictures_every and step % monitor.pictures_every == 0:
+            self._sample_is_due = True
+        if self._sample_is_due and self._last:  # later, if rank 0's lanes rest in this step
             self._monitor.sample(step, make_sample(self._cfg, self._last))
+            self._sample_is_due = False
+        self._last = None  # a chunk of one-hot labels is large: not beside the next one
         if step % monitor.log_every:
             return False
-        seconds = time.monotonic() - self._started
+        seconds, losses = time.monotonic() - self._started, self._mean_losses()
         self._monitor.report(
             StepReport(
                 step=step,
@@ -87,7 +94,7 @@ class Reporter:
                 seconds=seconds,
                 loader_wait=self._loader_wait,
                 frames=self._frames,
-                losses=self._mean_losses(),
+                losses=losses,
                 lr={"G": now.lr_generator, "D": now.lr_discriminator, "D_T": now.lr_temporal},
                 eta=steps_left * seconds / self._steps,
                 n_frames_total=now.n_frames_total,
@@ -95,8 +102,13 @@ class Reporter:
             ),
             self._grid.gather(self._meter.read()),
         )
+        _require_finite(step, losses)
         self._begin_interval()
         return True
+
+    def require_finite(self, step: int) -> None:
+        """Raise `UserError`, on all ranks alike, if a loss of the steps since the last report is not a number."""
+        _require_finite(step, self._mean_losses())
 
     def _mean_losses(self) -> dict[str, float]:
         """Means over the steps in which a term was computed and over the clips of all ranks."""
@@ -104,6 +116,15 @@ class Reporter:
         total = self._grid.sum(torch.stack([self._sums.get(name, zero).double() for name in self._names]))
         pairs = zip(self._names, total.tolist(), strict=True)  # the one place where the host waits for the GPU
         return {name: value / self._counts[name] for name, value in pairs if self._counts[name]}
+
+
+def _require_finite(step: int, losses: dict[str, float]) -> None:
+    lost = [name for name, value in losses.items() if not math.isfinite(value)]
+    if lost:
+        raise UserError(
+            f"step {step}: {', '.join(lost)} not finite, the weights are lost: lower optim.lr or set "
+            "optim.precision=fp32; the same command goes on from the last checkpoint"
+        )
 
 
 def make_sample(cfg: Config, made: Made) -> Sample:

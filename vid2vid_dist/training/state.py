@@ -94,10 +94,11 @@ class TrainingState:
     def _train_all_scales(self, now: Phase) -> None:
         """From the finest scale to all of them: a new optimiser over all weights, with fresh moments.
 
-        A new module as well: an engine leaves its hooks on the parameters that it has trained.
+        A new module as well: an engine leaves its marks on the parameters that it has trained.
         """
         module = Generator(self.cfg).to(self.grid.device, DTYPES[self.cfg.optim.precision])
         module.load_state_dict(self.roles.generator.module.state_dict())
+        self.roles.generator.engine.close()
         adam = optimizers(self.cfg, now).generator
         self.roles.generator = build_generator_role(self.cfg, self.grid, module, adam, train_all_scales=True)
         self.trains_all_scales = True
@@ -116,7 +117,8 @@ class TrainingState:
                 save_file(contiguous(lane.state()), _lane_file(folder, number))
         if self.grid.is_first:
             save_config(self.cfg, folder / "config.yaml")
-            state = SavedState(self.position, self.trains_all_scales, self._grid_shape(), self._clips, self._networks())
+            data = self._clips_at(self.position)
+            state = SavedState(self.position, self.trains_all_scales, self._grid_shape(), data, self._networks())
             (folder / "state.json").write_text(state.to_json())
 
     def _load(self, folder: Path) -> None:
@@ -136,9 +138,17 @@ class TrainingState:
         saved = SavedState.read(folder)
         other_run = f"choose another run.name, or remove {folder.parent.parent}"
         saved.require("networks", self._networks(), folder, f"set them back, or {other_run}")
-        saved.require("data", self._clips, folder, f"set them back, or {other_run}")
+        saved.require("data", self._clips_at(saved.position), folder, f"set them back, or {other_run}")
         saved.require("grid", self._grid_shape(), folder, "resume on the same grid (resharding is not built yet)")
         return saved
+
+    def _clips_at(self, position: Position) -> dict[str, Any]:
+        """What the clips still to come depend on. Between two epochs the schedule may change, within one it may not:
+        a position counts chunks."""
+        if (position.round, position.chunk) == (0, 0):
+            return self._clips
+        now = self.phase(position.epoch)
+        return {**self._clips, "n_frames_total": now.n_frames_total, "chunk_frames": now.chunk_frames}
 
     def _grid_shape(self) -> dict[str, Any]:
         optim, parallel = self.cfg.optim, self.cfg.parallel

@@ -49,7 +49,7 @@ class Trainer:
         self.reporter = Reporter(cfg, grid, self.monitor)
         self._n_steps = self._count_steps()
         self._saved_step, self._last_save = self.state.position.step, time.monotonic()
-        self.monitor.event("\n".join([f"{grid.world_size} ranks on {grid.device.type}", grid.table()]))
+        self.monitor.event(f"on {grid.device.type}:\n{grid.table()}")
         for report in self.state.pretrained:
             self.monitor.event(report.line())
         if resume:
@@ -59,6 +59,8 @@ class Trainer:
 
     def run(self) -> None:
         """Train to the end; leaves a checkpoint, and the outcome in status.json."""
+        if self._limit_reached() or self.state.position.epoch > n_epochs(self.cfg):
+            self.monitor.event("nothing left to train: raise schedule.niter or run.max_steps, or take another run.name")
         try:
             for epoch in range(self.state.position.epoch, n_epochs(self.cfg) + 1):
                 if self._limit_reached():
@@ -137,6 +139,7 @@ class Trainer:
         return self.grid.from_first(time.monotonic() - self._last_save > 60 * run.save_every_minutes)
 
     def _save(self) -> None:
+        self.reporter.require_finite(self.state.position.step)  # old checkpoints must not make room for a lost one
         started = time.monotonic()
         folder = checkpoint.commit(self.run_dir, self.state.position.step, self.grid, self.state.write)
         if self.grid.is_first:

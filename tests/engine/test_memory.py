@@ -1,0 +1,48 @@
+"""Memory of a rank, added up by hand."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.engine.plans import config, made_up_costs
+from vid2vid_dist.engine.graph import step_tasks
+from vid2vid_dist.engine.memory import CAUSES, CONTEXT_BYTES, plan_memory
+from vid2vid_dist.engine.placement import colocated, split
+from vid2vid_dist.engine.plan import make_plan
+from vid2vid_dist.engine.simulate import simulate
+from vid2vid_dist.engine.tasks import steady_shape
+
+CFG = config(generator__fg=True, loss__no_vgg=True, discriminator__n_scales_temporal=0)
+COSTS = made_up_costs(CFG)
+
+
+def test_one_frame_on_one_rank() -> None:
+    plan = make_plan(step_tasks(CFG, steady_shape(1, 1)), colocated(CFG, 1), COSTS)
+    (memory,) = plan_memory(plan, simulate(plan).timeline)
+    frame = sum(COSTS.work[f"{kind}/0"].saved for kind in ("label", "foreground", "synthesis"))
+    assert memory.live_frames == 1
+    assert memory.by_cause["live frames"] == pytest.approx(frame)
+    assert tuple(memory.by_cause) == CAUSES
+    n_parameters = sum(COSTS.parameters[role] for role in ("generator", "image"))
+    assert memory.by_cause["weights, gradients"] == 4 * n_parameters + 2 * COSTS.frozen["flow"]
+    assert memory.by_cause["optimiser shard"] == 12 * n_parameters
+    assert memory.by_cause["context"] == CONTEXT_BYTES
+    assert memory.total == pytest.approx(sum(memory.by_cause.values()))
+
+
+def test_shards_are_spread_over_the_role_in_all_pipelines() -> None:
+    plan = make_plan(step_tasks(CFG, steady_shape(1, 2)), split(CFG, 2, 1), COSTS, n_pipelines=4)
+    memory = plan_memory(plan, simulate(plan).timeline)
+    assert memory[0].by_cause["optimiser shard"] == 12 * COSTS.parameters["generator"] / 8
+    assert memory[2].by_cause["optimiser shard"] == 12 * COSTS.parameters["image"] / 4
+    assert memory[2].live_frames == 0
+    assert memory[0].by_cause["judges"] == 0
+
+
+def test_fewer_lanes_in_flight_hold_fewer_frames() -> None:
+    live = []
+    for in_flight in (0, 2, 1):
+        plan = make_plan(step_tasks(CFG, steady_shape(4, 3, in_flight=in_flight)), colocated(CFG, 1), COSTS)
+        live.append(plan_memory(plan, simulate(plan).timeline)[0].live_frames)
+    assert live[2] <= 3 < live[0]
+    assert live[2] <= live[1] <= 6

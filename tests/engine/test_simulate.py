@@ -1,0 +1,92 @@
+"""Predicted step times: by hand for small plans, against known schedules for the street recipes."""
+
+from __future__ import annotations
+
+import functools
+
+import pytest
+
+from tests.engine.plans import config, made_up_costs
+from tools.bench_plan import N_RANKS, RECIPES, known_costs
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.costs import Costs
+from vid2vid_dist.engine.graph import step_tasks
+from vid2vid_dist.engine.placement import colocated, data_parallel, split
+from vid2vid_dist.engine.plan import make_plan
+from vid2vid_dist.engine.search import Wish, choose
+from vid2vid_dist.engine.simulate import serial_seconds, simulate
+from vid2vid_dist.engine.tasks import Kind, steady_shape
+
+# Speed-up over the serial schedule on 8 ranks that a plan must reach: by size, lanes and placement.
+TARGETS = [
+    (512, 1, "split", 2.2), (512, 4, "split", 3.9), (512, 4, "colocated", 4.7),
+    (1024, 1, "split", 2.3), (1024, 4, "split", 4.1), (1024, 4, "colocated", 4.9),
+    (2048, 1, "split", 3.5), (2048, 4, "split", 4.8), (2048, 4, "colocated", 5.5),
+]
+
+
+@functools.cache
+def recipe_costs(size: int) -> tuple[Config, Costs]:
+    return known_costs(size)
+
+
+def serial(size: int, n_lanes: int) -> float:
+    cfg, costs = recipe_costs(size)
+    recipe = RECIPES[size]
+    return serial_seconds(cfg, costs, n_lanes, recipe.n_frames, recipe.n_generator, N_RANKS - recipe.n_generator)
+
+
+@pytest.mark.parametrize("size", list(RECIPES))
+def test_serial_schedule_takes_the_known_time(size: int) -> None:
+    known = RECIPES[size].known_serial
+    assert {n: 1e3 * serial(size, n) for n in known} == pytest.approx(known, rel=0.02)
+
+
+@pytest.mark.parametrize(("size", "lanes", "placement", "target"), TARGETS)
+def test_speed_up(size: int, lanes: int, placement: str, target: float) -> None:
+    cfg, costs = recipe_costs(size)
+    choice = choose(cfg, costs, Wish(N_RANKS, lanes, RECIPES[size].n_frames, placement))
+    assert serial(size, lanes) / choice.prediction.period >= target
+
+
+def test_one_rank_is_always_busy() -> None:
+    cfg = config()
+    plan = make_plan(step_tasks(cfg, steady_shape(2, 3)), colocated(cfg, 1), made_up_costs(cfg))
+    prediction = simulate(plan)
+    compute = sum(seconds for task, seconds in zip(plan.tasks, plan.durations, strict=True) if task.kind != Kind.REDUCE)
+    assert prediction.period == pytest.approx(compute, rel=1e-6)
+    assert prediction.busy == pytest.approx([1.0])
+    assert prediction.bubble == pytest.approx([0.0], abs=1e-6)
+
+
+def test_data_parallel_with_one_lane_keeps_the_other_ranks_idle() -> None:
+    cfg = config()
+    plan = make_plan(step_tasks(cfg, steady_shape(1, 3)), data_parallel(cfg, 4), made_up_costs(cfg))
+    busy = simulate(plan).busy
+    assert busy[0] > 0.5
+    assert max(busy[1:]) < 0.1  # their share of the update
+
+
+def test_work_per_step_does_not_depend_on_the_placement() -> None:
+    cfg = config()
+    tasks, costs = step_tasks(cfg, steady_shape(2, 4)), made_up_costs(cfg)
+    worked = []
+    for layout in (colocated(cfg, 2), split(cfg, 1, 1), data_parallel(cfg, 2)):
+        prediction = simulate(make_plan(tasks, layout, costs))
+        of_updates = sum(run.end - run.start for run in prediction.timeline if run.task.kind == Kind.UPDATE)
+        worked.append(sum(prediction.busy) * prediction.period - of_updates)
+    assert worked == pytest.approx([worked[0]] * 3)
+
+
+def test_period_is_no_longer_than_the_planned_step() -> None:
+    cfg = config(generator__fg=True)
+    plan = make_plan(step_tasks(cfg, steady_shape(2, 4)), split(cfg, 3, 2), made_up_costs(cfg))
+    assert simulate(plan).period <= plan.makespan + 1e-9
+
+
+def test_jitter_is_reproducible_and_costs_little() -> None:
+    cfg = config()
+    plan = make_plan(step_tasks(cfg, steady_shape(4, 4)), colocated(cfg, 4), made_up_costs(cfg))
+    spread = [simulate(plan, n_steps=20, jitter=0.05, seed=seed).period for seed in (1, 1, 2)]
+    assert spread[0] == spread[1] != spread[2]
+    assert spread[0] == pytest.approx(simulate(plan).period, rel=0.05)

@@ -1,0 +1,70 @@
+"""The planning command, as a user calls it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+
+SMALL = ["generator.ngf=8", "generator.n_blocks=2", "loss.no_vgg=true", "discriminator.frames_per_pass=1",
+         "schedule.n_generator_slots=3", "schedule.n_frames_total=3"]
+
+
+def plan(*arguments: object) -> subprocess.CompletedProcess:
+    command = [sys.executable, "launch/plan.py", "configs/base.yaml", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_says_everything_and_draws(tmp_path: Path) -> None:
+    picture = tmp_path / "plan.svg"
+    result = plan("--ranks", 4, "--lanes", 2, "--placement", "split:3+1", "--size", "128x64", "--gpu-memory", 40,
+                  "--out", picture, *SMALL)
+    assert result.returncode == 0, result.stderr
+    said = result.stdout
+    assert "128x64, 3 frames per chunk, 2 clips per step, 4 ranks" in said
+    assert "split 3G+1D: 1 pipeline of 4 ranks, 2 lanes each" in said
+    assert said.count("pipeline 0") == 4
+    for words in ("optimiser shard", "live frames", "workspace", "busy", "bubble", "x as fast", "yes: fits into 40 GB"):
+        assert words in said
+    assert picture.read_text().startswith("<svg")
+
+
+def test_no_says_what_to_change(tmp_path: Path) -> None:
+    result = plan("--ranks", 2, "--size", "128x64", "--gpu-memory", 0.01, *SMALL)
+    assert result.returncode == 0, result.stderr
+    assert "nothing fits" in result.stdout
+    assert "no: " in result.stdout
+    assert "do not fit into" in result.stdout
+    assert ": try " in result.stdout
+
+
+def test_measured_times_are_taken(tmp_path: Path) -> None:
+    times = tmp_path / "times.json"
+    times.write_text(json.dumps({"synthesis/0": 100.0}))
+    result = plan("--ranks", 2, "--lanes", 1, "--placement", "colocated", "--size", "128x64", "--costs", times, *SMALL)
+    (line,) = [line for line in result.stdout.splitlines() if line.startswith("step ")]
+    assert float(line.split()[1]) >= 3 * 100e3
+
+
+@pytest.mark.parametrize(("arguments", "says"), [
+    (["--ranks", 4, "--placement", "split:9+1", "--size", "128x64"], "placement split:9+1 needs 10 ranks"),
+    (["--ranks", 4, "--size", "100x64"], "frames of 100x64: both sides must be multiples of 8"),
+    (["--ranks", 4, "data.shards=/nowhere"], "no shards at /nowhere/train"),
+])
+def test_mistakes_are_one_line(arguments: list, says: str) -> None:
+    result = plan(*arguments, *SMALL)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: {says}"), result.stderr
+    assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["--ranks", 0], ["--ranks", 2, "--size", "128"], ["--ranks", 2, "--lanes", "x"]])
+def test_bad_arguments_end_with_the_usage(arguments: list) -> None:
+    result = plan(*arguments)
+    assert result.returncode == 2
+    assert result.stderr.startswith("usage: plan.py")
