@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import torch
@@ -17,6 +18,7 @@ from tests.engine.spread_clips import CHUNK, HEIGHT, N_STEPS, SMALL, WIDTH, clip
 from tools.parity.trace import StandInFlow
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
+from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.build import DTYPES, FrozenNetworks, Optimizers, build_held_roles, build_modules, build_roles
 from vid2vid_dist.engine.costs import count_costs
 from vid2vid_dist.engine.desk import LanePart
@@ -27,10 +29,9 @@ from vid2vid_dist.engine.grid import Grid, open_grid
 from vid2vid_dist.engine.lane import Lane
 from vid2vid_dist.engine.placement import Layout, colocated, data_parallel, explicit, split
 from vid2vid_dist.engine.plan import Strategy, make_plan
-from vid2vid_dist.engine.step import LaneWork, train_step
+from vid2vid_dist.engine.step import LaneWork, active_names, train_step
 from vid2vid_dist.engine.tasks import LaneChunk, Site, StepShape
 from vid2vid_dist.engine.transport import Transport
-from vid2vid_dist.models.temporal import temporal_plan
 
 
 class Job:
@@ -56,12 +57,12 @@ class Job:
         cfg, grid = self.cfg, self.grid
         dtype = DTYPES[cfg.optim.precision]
         frozen = FrozenNetworks(StandInFlow(), None if cfg.loss.no_vgg else StandInFeatures())
-        roles = build_held_roles(cfg, self.layout, grid, build_modules(cfg), frozen,
+        roles = build_held_roles(cfg, grid.holders(self.layout.slots), build_modules(cfg), frozen,
                                  Optimizers(make_optimizer, make_optimizer, make_optimizer), train_all_scales=True)
         executor = Executor(cfg, roles, grid.slot, self.transport, dtype)
         n_past = cfg.generator.n_frames_G - 1
         mine = range(grid.pipeline, self.n_clips, grid.ranks.shape[0])
-        clips = {n: clip(n, n_past + N_STEPS * CHUNK) for n in mine}
+        clips = {n: _clip(cfg, n) for n in mine}
         lanes = {n: Lane(cfg, grid.device, dtype) for n in mine}
         footage = {n: Footage(cfg.generator.n_scales_spatial) for n in mine}
         fixed: dict[Site, int] = {}
@@ -91,7 +92,7 @@ class Job:
                      if site.role.startswith("temporal") or any(site == to for t in plan.tasks for _, to in t.carries)}
             n_active = sum(self.chunks(n, step).n_frames > 0 for n in range(self.n_clips))
             parts = [LanePart(footage[n], CHUNK, 1 / n_active) if self.chunks(n, step).n_frames else None for n in mine]
-            losses = executor.step(plan, shape, parts, self.active(step))
+            losses = executor.step(plan, shape, parts, active_names(cfg, step * CHUNK, CHUNK))
             names = sorted({name for of_rank in grid.gather(list(losses)) for name in of_rank})
             found[f"losses.{step}"] = grid.sum(torch.stack([losses.get(name, torch.zeros(())).double()
                                                             for name in names]))
@@ -113,19 +114,13 @@ class Job:
         for step in range(n_steps):
             first, end = step * CHUNK + (n_past if step else 0), n_past + (step + 1) * CHUNK
             running = [n for n in lanes if self.chunks(n, step).n_frames]
-            work = [LaneWork(lanes[n], lanes[n].feed([part(clip(n, n_past + N_STEPS * CHUNK), first, end)]),
+            work = [LaneWork(lanes[n], lanes[n].feed([part(_clip(cfg, n), first, end)]),
                              1 / len(running)) for n in running]
-            result = train_step(roles, work, self.active(step), self.n_frames_bp, detach_coarse=False)
+            result = train_step(roles, work, active_names(cfg, step * CHUNK, CHUNK), self.n_frames_bp, detach_coarse=False)
             found[f"losses.{step}"] = torch.stack([result.losses[name].double() for name in sorted(result.losses)])
         for role, engine in roles.engines().items():
             found |= {f"{role}.{name}": p.detach().clone() for name, p in engine.module.named_parameters()}
         return found
-
-    def active(self, step: int) -> list[str]:
-        disc = self.cfg.discriminator
-        scales = temporal_plan(step * CHUNK, CHUNK, n_frames_D=disc.n_frames_D, sparse=disc.sparse_D,
-                               n_scales_temporal=disc.n_scales_temporal).scales
-        return ["generator", "image", "face", *(f"temporal_{s}" for s, groups in enumerate(scales) if groups.frames)]
 
 
 class StandInFeatures(torch.nn.Module):
@@ -133,6 +128,17 @@ class StandInFeatures(torch.nn.Module):
 
     def forward(self, images: Tensor) -> list[Tensor]:
         return [torch.sin((k + 1) * images.roll(k, dims=-1)) for k in range(5)]
+
+
+def _clip(cfg: Config, number: int) -> Frames:
+    """A whole clip; in place of label maps pictures of poses, with heads here and there, if that is asked for."""
+    frames = clip(number, cfg.generator.n_frames_G - 1 + N_STEPS * CHUNK)
+    if cfg.data.label_nc:
+        return frames
+    assert frames.images is not None
+    poses = frames.images.flip(1)
+    poses[:, 2] = torch.where(frames.labels[:, 0] == 3, 255, 0)
+    return replace(frames, labels=poses)
 
 
 def _layout(cfg: Config, placement: str, n_slots: int) -> Layout:

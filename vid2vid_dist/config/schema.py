@@ -129,6 +129,8 @@ class ParallelConfig:
     """How the clips of a step are spread (design: engine)."""
 
     lanes: int = opt(1, "clips in flight per rank; a step averages over lanes x ranks", unit="clips", low=1, high=256)
+    placement: str = opt("data_parallel", "who does what: data_parallel, colocated, split, split:G+D (numbers of ranks), auto, or a table like generator=0-3,others=4-7")
+    pipelines: int = opt(0, "replicas of the placement, which share the ranks; 0 = choose", low=0)
     batch_size: int = opt(1, "clips per lane that are normalised together (the original's batchSize on one GPU)", unit="clips", low=1, high=256)
 
 

@@ -11,7 +11,6 @@ from vid2vid_dist.config.schema import Config, OptimConfig
 from vid2vid_dist.engine.executor import HeldRoles
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.optimizer import MakeOptimizer, PlainEngine, RoleEngine
-from vid2vid_dist.engine.placement import Layout
 from vid2vid_dist.engine.roles import (
     FlowRole,
     GeneratorRole,
@@ -93,22 +92,20 @@ def build_roles(
 
 def build_held_roles(
     cfg: Config,
-    layout: Layout,
-    grid: Grid,
+    holders: dict[str, Grid],
     modules: dict[str, nn.Module],
     frozen: FrozenNetworks,
     optimizers: Optimizers,
     train_all_scales: bool,
 ) -> HeldRoles:
-    """The roles that a placement gives to this rank of a pipeline, each with an engine over all ranks that hold it.
+    """The roles that a placement gives to this rank, each with an engine over all ranks that hold it (`Grid.holders`).
 
     Networks of other roles in `modules` are left alone. Every rank must call it at the same time.
     """
     dtype = DTYPES[cfg.optim.precision]
-    holders = grid.holders(layout.slots)
 
     def engine(role: str, holder: Grid, make_optimizer: MakeOptimizer) -> RoleEngine:
-        return build_engine(modules[role].to(grid.device, dtype), make_optimizer, cfg.optim, holder)
+        return build_engine(modules[role].to(holder.device, dtype), make_optimizer, cfg.optim, holder)
 
     roles = HeldRoles()
     for role, holder in holders.items():  # the same order on all ranks: making an engine is collective
@@ -118,10 +115,10 @@ def build_held_roles(
             face = engine("face", holder, optimizers.discriminator) if "face" in modules else None
             roles.image = ImageDiscriminatorRole(cfg, engine(role, holder, optimizers.discriminator), face)
         elif role == "flow":
-            roles.flow = FlowRole(cfg, frozen.flow.to(grid.device))
+            roles.flow = FlowRole(cfg, frozen.flow.to(holder.device))
         elif role == "perceptual":
             assert frozen.perceptual is not None
-            roles.perceptual = PerceptualRole(cfg, frozen.perceptual.to(grid.device, dtype))
+            roles.perceptual = PerceptualRole(cfg, frozen.perceptual.to(holder.device, dtype))
         else:
             scale = int(role.removeprefix("temporal_"))
             made = engine(role, holder, optimizers.temporal)

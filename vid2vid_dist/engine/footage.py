@@ -5,7 +5,7 @@ Frames are numbered from the first generated one, 0, on; the given frames before
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 
 import torch
 from torch import Tensor
@@ -36,9 +36,8 @@ class Footage:
         scales = pyramid(chunk.label_stack, self.n_scales)
         for i in range(chunk.label_stack.shape[1]):
             frame = first - chunk.n_past + i
-            if frame not in self.real:
-                self.labels[frame] = [labels[:, i] for labels in scales]
-                self.real[frame] = chunk.real_stack[:, i]
+            self.labels.setdefault(frame, [labels[:, i] for labels in scales])
+            self.real.setdefault(frame, chunk.real_stack[:, i])
 
     @property
     def size(self) -> FrameSize:
@@ -60,3 +59,21 @@ class Footage:
         for site, tensors in self.carried.items():
             oldest = self.n_seen - (n_past if site.role == "generator" else n_kept)
             self.carried[site] = {key: x for key, x in tensors.items() if key[1] >= oldest}
+
+    def state(self) -> dict[str, Tensor]:
+        """What a checkpoint must hold of a clip in flight, on the CPU; labels are decoded again."""
+        tensors = {f"real/{i}": x for i, x in self.real.items()} | {"n_seen": torch.tensor(self.n_seen)}
+        for site, found in self.carried.items():
+            for (name, frame), x in found.items():
+                tensors["|".join(map(str, ("carried", *astuple(site), name, frame)))] = x
+        return {key: x.detach().cpu().contiguous().clone() for key, x in tensors.items()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Take up what `state` gave."""
+        self.n_seen = int(state["n_seen"])
+        for key, tensor in state.items():
+            if key.startswith("real/"):
+                self.real[int(key.removeprefix("real/"))] = tensor
+            elif key.startswith("carried|"):
+                _, role, lane, index, scale, part, name, frame = key.split("|")
+                self.carry(Site(role, int(lane), int(index), int(scale), part), name, int(frame), tensor)

@@ -29,14 +29,16 @@ class FrameGraph:
     label_features: Tensor
     history: dict[int, Tensor] = field(default_factory=dict)  # by frame of the chunk
     coarse: Features | None = None
-    foreground: Tensor | None = None
     out: ScaleOutput | None = None
     verdict: Judgement = field(default_factory=Judgement)  # of the flow losses
 
 
 @dataclass
 class ForegroundGraph:
-    coarse: Tensor | None  # leaf
+    """The foreground branch of a frame at one scale, likewise."""
+
+    coarse: Tensor | None  # features of the coarser scale
+    mask: Tensor  # (B, 1, h, w)
     made: Foreground
 
 
@@ -69,7 +71,7 @@ class FrameTasks:
         coarse = next((self._leaf(read.tensor, task.scale - 1) for read in self.desk.reads(task)), None)
         with self._recording(task.scale):
             made = self.role.module.network(task.scale).foreground_branch(self._labels(task), coarse)
-        self.desk.sites[_site(task)] = ForegroundGraph(coarse, made)
+        self.desk.sites[_site(task)] = ForegroundGraph(coarse, self._mask(task), made)
         return _detached({f"foreground/{task.scale}": made.image, f"fg_features/{task.scale}": made.features})
 
     def synthesis(self, task: Task) -> Made:
@@ -88,10 +90,8 @@ class FrameTasks:
         foreground = mask = None
         network = self.role.module.network(scale)
         if image is not None:
-            graph.foreground = self._leaf(image, scale)
-            foreground = Foreground(graph.foreground, graph.foreground)  # its features went ahead of it
-            labels = self.desk.lane(task.lane).footage.labels[self.desk.frame(task, t)][scale]
-            mask = foreground_mask(labels, self.cfg.generator.fg_labels)
+            # Constant here: its branch takes its gradient from those of the frame itself.
+            foreground, mask = Foreground(image, image), self._mask(task)
         raw_only = self.cfg.generator.no_first_img and self.desk.lane(task.lane).footage.n_seen == 0
         with self._recording(scale):
             graph.out = out = network.synthesize(graph.label_features, torch.cat(previous, dim=1), graph.coarse,
@@ -127,14 +127,16 @@ class FrameTasks:
         verdict.losses["L1"] = (out.image.detach() - real).abs().mean(dtype=wide)
         graph.verdict = verdict.weighted(lane.share / lane.n_frames)
         self.desk.add_losses(graph.verdict.losses)
-        return {}
+        assert graph.verdict.fake is not None
+        return {Part(f"grad_{image}", t): graph.verdict.fake}
 
     def backward(self, task: Task) -> Made:
         scale, (t,) = task.scale, task.frames
         graph: FrameGraph = self.desk.sites.pop(_site(task))
         out, verdict = graph.out, graph.verdict
         assert out is not None
-        pairs = [(out.image, verdict.fake), (out.flow, verdict.flow), (out.weight, verdict.weight)]
+        pairs: list[tuple[Tensor | None, Tensor | None]] = [
+            (out.image, verdict.fake), (out.flow, verdict.flow), (out.weight, verdict.weight)]
         for read in self.desk.reads(task):
             pairs += self._arrived(out, read, scale)
         self._backward(pairs)
@@ -143,20 +145,22 @@ class FrameTasks:
         if graph.coarse is not None and graph.coarse.img.requires_grad:
             maps = [x for x in (graph.coarse.img, graph.coarse.flow) if x is not None]
             made[Part(f"grad_features/{scale - 1}", t)] = torch.cat([_gradient(x) for x in maps], dim=1)
-        if graph.foreground is not None and graph.foreground.grad is not None:  # None at a coarse scale nobody reads
-            made[Part(f"grad_foreground/{scale}", t)] = _gradient(graph.foreground)
         return made
 
     def foreground_backward(self, task: Task) -> Made:
         graph: ForegroundGraph = self.desk.sites.pop(_site(task))
-        outputs = {f"grad_foreground/{task.scale}": graph.made.image,
-                   f"grad_fg_features/{task.scale}": graph.made.features}
-        self._backward([(outputs[read.name], read.tensor) for read in self.desk.reads(task)])
+        features = f"grad_fg_features/{task.scale}"
+        pairs: list[tuple[Tensor | None, Tensor | None]] = []
+        for read in self.desk.reads(task):
+            # Frame and purely synthesised frame are the foreground image where the mask is.
+            pairs.append((graph.made.features, read.tensor) if read.name == features
+                         else (graph.made.image, graph.mask * read.tensor))
+        self._backward(pairs)
         if graph.coarse is None or not graph.coarse.requires_grad:
             return {}
         return {Part(f"grad_fg_features/{task.scale - 1}", task.frames[0]): _gradient(graph.coarse)}
 
-    def _arrived(self, out: ScaleOutput, read: Read, scale: int) -> list[tuple[Tensor | None, Tensor]]:
+    def _arrived(self, out: ScaleOutput, read: Read, scale: int) -> list[tuple[Tensor | None, Tensor | None]]:
         """Outputs of a frame, and the gradients to them that another task has sent."""
         if read.name == "grad_raw":
             return [(out.raw, read.tensor)]
@@ -168,7 +172,7 @@ class FrameTasks:
         of_img, of_flow = read.tensor.chunk(2, dim=1)
         return [(out.features.img, of_img), (out.features.flow, of_flow)]
 
-    def _backward(self, pairs: list[tuple[Tensor | None, Tensor | None]] | list[tuple[Tensor, Tensor]]) -> None:
+    def _backward(self, pairs: list[tuple[Tensor | None, Tensor | None]]) -> None:
         terms = [(x * gradient).sum() for x, gradient in pairs if x is not None and gradient is not None]
         self.role.engine.backward(torch.stack(terms).sum())
 
@@ -186,6 +190,10 @@ class FrameTasks:
         maps = (features,) if self.cfg.generator.no_flow else features.chunk(2, dim=1)
         img, *flow = (self._leaf(x, scale) for x in maps)
         return Features(img, flow[0] if flow else None, None)
+
+    def _mask(self, task: Task) -> Tensor:
+        labels = self.desk.lane(task.lane).footage.labels[self.desk.frame(task, task.frames[0])][task.scale]
+        return foreground_mask(labels, self.cfg.generator.fg_labels)
 
     def _labels(self, task: Task) -> Tensor:
         footage = self.desk.lane(task.lane).footage

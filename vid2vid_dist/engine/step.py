@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.lane import Chunk, Lane
 from vid2vid_dist.engine.optimizer import RoleEngine
 from vid2vid_dist.engine.roles import (
@@ -117,7 +118,12 @@ def judge(roles: Roles, item: LaneWork, generated: GeneratedChunk, reference: Fl
 
 def active_roles(roles: Roles, n_seen: int, chunk_frames: int) -> list[str]:
     """Names of the trained roles that take part in a step whose lanes have generated `n_seen` frames each."""
-    disc = roles.generator.cfg.discriminator
+    return active_names(roles.generator.cfg, n_seen, chunk_frames)
+
+
+def active_names(cfg: Config, n_seen: int, chunk_frames: int) -> list[str]:
+    """The same for the roles of a configuration."""
+    disc = cfg.discriminator
     plan = temporal_plan(
         n_seen,
         chunk_frames,
@@ -125,5 +131,5 @@ def active_roles(roles: Roles, n_seen: int, chunk_frames: int) -> list[str]:
         n_scales_temporal=disc.n_scales_temporal,
         sparse=disc.sparse_D,
     )
-    resting = {f"temporal_{s}" for s, groups in enumerate(plan.scales) if not groups.frames}
-    return [name for name in roles.engines() if name not in resting]
+    always = ["generator", "image", *(["face"] if disc.add_face_disc else [])]
+    return always + [f"temporal_{s}" for s, groups in enumerate(plan.scales) if groups.frames]

@@ -98,10 +98,22 @@ def _settings(optim: OptimConfig) -> dict[str, Any]:
     }
 
 
+@contextmanager
+def _barriers_within(grid: Grid) -> Iterator[None]:
+    """DeepSpeed saves between barriers of all ranks of the run, but the others may hold more roles, or fewer."""
+    everywhere = deepspeed.comm.barrier
+    deepspeed.comm.barrier = lambda *_, **__: grid.barrier()
+    try:
+        yield
+    finally:
+        deepspeed.comm.barrier = everywhere
+
+
 class ZeroEngine:
     """A DeepSpeed engine over all ranks that hold the role; fp32 master weights and Adam moments are sharded."""
 
     def __init__(self, module: nn.Module, make_optimizer: MakeOptimizer, optim: OptimConfig, grid: Grid) -> None:
+        self._grid = grid
         self._parameters = trained_parameters(module)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -136,7 +148,8 @@ class ZeroEngine:
 
     def save(self, folder: Path) -> None:
         # `latest` is ours: DeepSpeed writes its own before all ranks have finished, and only on global rank 0.
-        self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False)
+        with _barriers_within(self._grid):
+            self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False)
 
     def load(self, folder: Path) -> None:
         loaded, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)

@@ -15,12 +15,17 @@ from vid2vid_dist.engine.build import (
     Optimizers,
     build_frozen,
     build_generator_role,
+    build_held_roles,
     build_modules,
     build_roles,
 )
+from vid2vid_dist.engine.executor import HeldRoles
+from vid2vid_dist.engine.footage import Footage
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.lane import Lane
 from vid2vid_dist.engine.optimizer import AdamSettings
+from vid2vid_dist.engine.pipeline import Pipeline, Placed
+from vid2vid_dist.engine.step import Roles
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.training.checkpoint import Position, SavedState, contiguous, weights_file
 from vid2vid_dist.training.curriculum import BETA2, Phase, n_epochs, phase
@@ -34,8 +39,9 @@ class TrainingState:
     `clips` is `ClipSource.identity()`: a resumed run must find the same sequence of clips.
     """
 
-    def __init__(self, cfg: Config, grid: Grid, clips: dict[str, Any], longest: int, resume: Path | None) -> None:
-        self.cfg, self.grid, self._clips, self._longest = cfg, grid, clips, longest
+    def __init__(self, cfg: Config, grid: Grid, clips: dict[str, Any], longest: int, resume: Path | None,
+                 placed: Placed | None = None) -> None:
+        self.cfg, self.grid, self._clips, self._longest, self._placed = cfg, grid, clips, longest, placed
         self.position, self.trains_all_scales = Position(), self.phase(1).train_all_scales
         if resume:
             saved = self._read(resume)
@@ -47,12 +53,27 @@ class TrainingState:
             folder = find_weights(cfg.run.load_pretrain)
             self.pretrained = [load_pretrained(folder, role, module) for role, module in modules.items()]
         now = self.phase(self.position.epoch)
-        self.roles = build_roles(cfg, grid, modules, frozen, optimizers(cfg, now), self.trains_all_scales)
+        self.roles: Roles | HeldRoles
+        self.pipeline: Pipeline | None = None
+        if placed is None:
+            self._holders = dict.fromkeys(modules, grid)
+            self.roles = build_roles(cfg, grid, modules, frozen, optimizers(cfg, now), self.trains_all_scales)
+        else:
+            self._holders = grid.holders(placed.layout.slots)
+            self.roles = build_held_roles(
+                cfg, self._holders, modules, frozen, optimizers(cfg, now), self.trains_all_scales
+            )
+            self.pipeline = Pipeline(cfg, grid, placed, self.roles, DTYPES[cfg.optim.precision])
         self._lanes: dict[int, Lane] = {}
         self._saved_lanes: dict[int, Path] = {}
         if resume:
             self._load(resume)
-        self.ema = self._start_average(resume) if cfg.optim.ema_decay and grid.is_first else None
+        self.ema = self._start_average(resume) if cfg.optim.ema_decay and self._is_first("generator") else None
+
+    def _is_first(self, role: str) -> bool:
+        """Whether this rank is the first of those that hold a role."""
+        holders = self._holders.get("image" if role == "face" else role)
+        return holders is not None and holders.is_first
 
     def phase(self, epoch: int) -> Phase:
         """The curriculum in force in an epoch; past the end, that of the last one."""
@@ -65,14 +86,17 @@ class TrainingState:
 
     @property
     def my_lanes(self) -> range:
-        """This rank's lanes: dealt out like cards, so that a round that is not full still spreads over the ranks."""
-        return range(self.grid.rank, self.n_lanes, self.grid.world_size)
+        """This pipeline's lanes: dealt out like cards, so that a round that is not full still spreads over them."""
+        return range(self.grid.pipeline, self.n_lanes, self.grid.ranks.shape[0])
 
     def lane(self, number: int, chunk: int) -> Lane:
         """A lane before a chunk: new for every clip, taken up from the checkpoint in the middle of one."""
         if chunk == 0 or number not in self._lanes:
             self._lanes[number] = Lane(self.cfg, self.grid.device, DTYPES[self.cfg.optim.precision])
-            if chunk:
+            if self.pipeline is not None:
+                self.pipeline.footage[number] = (self.pipeline.load(self._saved_footage, number) if chunk
+                                                 else Footage(self.cfg.generator.n_scales_spatial))
+            elif chunk:
                 self._lanes[number].restore(load_file(self._saved_lanes[number]))
         return self._lanes[number]
 
@@ -89,6 +113,7 @@ class TrainingState:
     def after_update(self) -> None:
         """To be called after every optimiser step."""
         if self.ema:
+            assert self.roles.generator is not None
             self.ema.update(self.roles.generator.module)
 
     def _train_all_scales(self, now: Phase) -> None:
@@ -96,24 +121,31 @@ class TrainingState:
 
         A new module as well: an engine leaves its marks on the parameters that it has trained.
         """
+        if self.roles.generator is None:
+            self.trains_all_scales = True
+            return
         module = Generator(self.cfg).to(self.grid.device, DTYPES[self.cfg.optim.precision])
         module.load_state_dict(self.roles.generator.module.state_dict())
         self.roles.generator.engine.close()
         adam = optimizers(self.cfg, now).generator
-        self.roles.generator = build_generator_role(self.cfg, self.grid, module, adam, train_all_scales=True)
+        self.roles.generator = build_generator_role(
+            self.cfg, self._holders["generator"], module, adam, train_all_scales=True
+        )
         self.trains_all_scales = True
 
     def write(self, folder: Path) -> None:
         """This rank's part of a checkpoint; all ranks call it together."""
         for name, engine in self.roles.engines().items():
             engine.save(folder / "engines" / name)
-            if self.grid.is_first:
+            if self._is_first(name):
                 save_file(contiguous(engine.module.state_dict()), weights_file(folder, name))
         if self.ema:
             save_file(contiguous(self.ema.average), weights_file(folder, "generator_ema"))
         if self.position.chunk:  # in the middle of a clip
             (folder / "lanes").mkdir(exist_ok=True)
-            for number, lane in self._lanes.items():
+            if self.pipeline is not None:
+                self.pipeline.save(folder / "lanes")
+            for number, lane in self._lanes.items() if self.pipeline is None else ():
                 save_file(contiguous(lane.state()), _lane_file(folder, number))
         if self.grid.is_first:
             save_config(self.cfg, folder / "config.yaml")
@@ -124,10 +156,12 @@ class TrainingState:
     def _load(self, folder: Path) -> None:
         for name, engine in self.roles.engines().items():
             engine.load(folder / "engines" / name)
+        self._saved_footage = folder / "lanes"
         self._saved_lanes = {number: _lane_file(folder, number) for number in self.my_lanes}
 
     def _start_average(self, resume: Path | None) -> Ema:
         """The saved average; where there is none, one that starts with the weights of now."""
+        assert self.roles.generator is not None
         ema = Ema(self.roles.generator.module, self.cfg.optim.ema_decay)
         if resume and weights_file(resume, "generator_ema").is_file():
             ema.average = load_file(weights_file(resume, "generator_ema"), device=str(self.grid.device))
@@ -155,6 +189,7 @@ class TrainingState:
         return {
             "ranks": self.grid.world_size,
             "lanes per rank": parallel.lanes,
+            **({"placement": str(self._placed.layout), "pipelines": self._placed.n_pipelines} if self._placed else {}),
             "batch_size": parallel.batch_size,
             "backend": optim.backend,
             "zero_stage": optim.zero_stage,

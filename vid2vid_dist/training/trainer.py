@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import platform
 import time
 from collections.abc import Iterator
@@ -13,8 +14,10 @@ from pathlib import Path
 from vid2vid_dist.config.load import save_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource, Frames, stream
+from vid2vid_dist.engine.desk import LanePart
 from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.step import LaneWork, active_roles, train_step
+from vid2vid_dist.engine.pipeline import Pipeline, Placed, choose_placement
+from vid2vid_dist.engine.step import LaneWork, Roles, StepResult, active_names, train_step
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.run import RunMonitor
 from vid2vid_dist.training import checkpoint
@@ -40,7 +43,10 @@ class Trainer:
         self._check_data()
         # Verifying reads every byte of the checkpoint: once is enough.
         resume = grid.on_first(lambda: checkpoint.newest_checkpoint(self.run_dir))
-        self.state = TrainingState(cfg, grid, self.source.identity(), self.source.longest, resume)
+        placed = self._place()
+        if placed is not None:
+            self.grid = grid = grid.in_pipelines(placed.layout.n_slots)
+        self.state = TrainingState(cfg, grid, self.source.identity(), self.source.longest, resume, placed)
         self._check_sizes()
         if grid.is_first:
             self._open_run_folder()
@@ -49,7 +55,8 @@ class Trainer:
         self.reporter = Reporter(cfg, grid, self.monitor)
         self._n_steps = self._count_steps()
         self._saved_step, self._last_save = self.state.position.step, time.monotonic()
-        self.monitor.event(f"on {grid.device.type}:\n{grid.table()}")
+        table = placed.table(int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) if placed is not None else grid.table()
+        self.monitor.event(f"on {grid.device.type}:\n{table}")
         for report in self.state.pretrained:
             self.monitor.event(report.line())
         if resume:
@@ -100,16 +107,46 @@ class Trainer:
         """One optimiser step: the same chunk of every active lane."""
         this = plan.rounds[round_number]
         n_clips = this.n_clips(chunk)
+        if self.state.pipeline is not None:
+            self._step_placed(self.state.pipeline, plan, round_number, chunk, now, frames)
+            return
         work = []
         for number in self.state.my_lanes:
             if this.is_active(number, chunk):
                 lane = self.state.lane(number, chunk)
                 decoded = [self.reporter.wait(frames) for _ in this.lanes[number]]
                 work.append(LaneWork(lane, lane.feed(decoded), len(decoded) / n_clips))
-        active = active_roles(self.state.roles, chunk * plan.chunk_frames, plan.chunk_frames)
+        active = active_names(self.cfg, chunk * plan.chunk_frames, plan.chunk_frames)
+        assert isinstance(self.state.roles, Roles)
         result = train_step(self.state.roles, work, active, now.n_frames_bp, detach_coarse=not now.train_all_scales)
         self.state.after_update()
         self.reporter.add(result, active, n_clips * plan.chunk_frames)
+
+    def _step_placed(self, pipeline: Pipeline, plan: Epoch, round_number: int, chunk: int, now: Phase,
+                     frames: Iterator[Frames]) -> None:
+        """The same with the roles of a step on several ranks."""
+        this = plan.rounds[round_number]
+        n_clips = this.n_clips(chunk)
+        parts: dict[int, LanePart | None] = {}
+        for number in self.state.my_lanes:
+            parts[number] = None
+            if this.is_active(number, chunk):
+                lane = self.state.lane(number, chunk)
+                decoded = [self.reporter.wait(frames) for _ in this.lanes[number]]
+                footage = pipeline.footage[number]
+                footage.add(lane.feed(decoded), footage.n_seen)
+                parts[number] = LanePart(footage, plan.chunk_frames, len(decoded) / n_clips)
+        active = active_names(self.cfg, chunk * plan.chunk_frames, plan.chunk_frames)
+        losses = pipeline.step(parts, active, now.n_frames_bp, now.train_all_scales)
+        self.state.after_update()
+        self.reporter.add(StepResult(losses), active, n_clips * plan.chunk_frames)
+
+    def _place(self) -> Placed | None:
+        """Where the roles go, decided by rank 0 for all."""
+        last = phase(self.cfg, n_epochs(self.cfg), self.source.longest)
+        clip = self.source.clip(1, 0, last.n_frames_total, last.chunk_frames)
+        return self.grid.on_first(lambda: choose_placement(
+            self.cfg, self.grid.world_size, self.source.size_of(clip), last.chunk_frames, last.n_frames_bp))
 
     def _plan(self, number: int, now: Phase) -> Epoch:
         return plan_epoch(
@@ -159,6 +196,8 @@ class Trainer:
 
     def _check_sizes(self) -> None:
         """The frame sizes of the first epoch, against what the networks can halve."""
+        if self.state.roles.generator is None:
+            return
         now = self.state.phase(1)
         clips = (self.source.clip(1, n, now.n_frames_total, now.chunk_frames) for n in self.source.order(1))
         for size in sorted({self.source.size_of(clip) for clip in clips}):
