@@ -18,6 +18,7 @@ from vid2vid_dist.errors import UserError
 
 N_STRATEGIES = 12  # orders that are tried per placement
 JITTER = 0.05  # relative spread of task times that a plan has to stand
+LONG_PIPELINE = 16  # ranks; longer pipelines are tried only where clips are too few for shorter ones
 SIMPLER = 0.02  # data parallel is taken when it costs no more than this in time
 
 
@@ -130,6 +131,8 @@ def _layouts(cfg: Config, costs: Costs, wish: Wish) -> Iterator[tuple[Layout, in
     kind, _, numbers = wish.placement.partition(":")
     smallest = 2 if kind == "split" else 1
     counts = [p for p in range(1, n_ranks // smallest + 1) if n_ranks % p == 0 and wish.n_clips % p == 0]
+    short = [p for p in counts if n_ranks // p <= LONG_PIPELINE]
+    counts = short or counts[-1:]
     if wish.n_pipelines:
         counts = [wish.n_pipelines]
     elif numbers or "=" in kind or kind == "data_parallel" or not counts:

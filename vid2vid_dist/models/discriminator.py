@@ -15,12 +15,15 @@ def patch_layers(in_channels: int, ndf: int, n_layers: int, norm: str) -> list[l
 
     Padding 2 under a 4x4 kernel: a layer of stride 2 maps n to n // 2 + 1, one of stride 1 to n + 1.
     """
-    layers: list[list[nn.Module]] = [[nn.Conv2d(in_channels, ndf, 4, stride=2, padding=2), nn.LeakyReLU(0.2)]]
+    def relu() -> nn.Module:
+        return nn.LeakyReLU(0.2, inplace=True)  # in place: a quarter of the activations need not be kept
+
+    layers: list[list[nn.Module]] = [[nn.Conv2d(in_channels, ndf, 4, stride=2, padding=2), relu()]]
     width = ndf
     for layer in range(1, n_layers + 1):
         narrow, width = width, min(2 * width, 512)
         conv = nn.Conv2d(narrow, width, 4, stride=2 if layer < n_layers else 1, padding=2)
-        layers.append([conv, norm_layer(norm, width), nn.LeakyReLU(0.2)])
+        layers.append([conv, norm_layer(norm, width), relu()])
     layers.append([nn.Conv2d(width, 1, 4, stride=1, padding=2)])
     return layers
 

@@ -32,7 +32,7 @@ def grid(choice: Choice) -> str:
 
 def rank_table(choice: Choice) -> str:
     """Per rank of a pipeline: memory by cause in GB, live frames, busy and idle part of the step."""
-    columns = ["slot", *CAUSES, "total GB", "live frames", "busy", "bubble"]
+    columns = ["slot", *CAUSES, "total GB", "frames at once", "busy", "bubble"]
     rows = [[str(slot), *(f"{memory.by_cause[cause] / GB:.1f}" for cause in CAUSES), f"{memory.total / GB:.1f}",
              str(memory.live_frames), f"{busy:.0%}", f"{1 - busy:.0%}"]
             for slot, (memory, busy) in enumerate(zip(choice.memory, choice.prediction.busy, strict=True))]
