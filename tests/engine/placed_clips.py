@@ -116,7 +116,8 @@ class Job:
             running = [n for n in lanes if self.chunks(n, step).n_frames]
             work = [LaneWork(lanes[n], lanes[n].feed([part(_clip(cfg, n), first, end)]),
                              1 / len(running)) for n in running]
-            result = train_step(roles, work, active_names(cfg, step * CHUNK, CHUNK), self.n_frames_bp, detach_coarse=False)
+            active = active_names(cfg, step * CHUNK, CHUNK)
+            result = train_step(roles, work, active, self.n_frames_bp, detach_coarse=False)
             found[f"losses.{step}"] = torch.stack([result.losses[name].double() for name in sorted(result.losses)])
         for role, engine in roles.engines().items():
             found |= {f"{role}.{name}": p.detach().clone() for name, p in engine.module.named_parameters()}

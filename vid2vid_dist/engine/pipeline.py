@@ -45,11 +45,12 @@ def choose_placement(cfg: Config, n_ranks: int, size: tuple[int, int], n_frames:
 
     `size`: width and height of a frame. Raises `UserError` for what cannot be, with the nearest that can.
     """
-    wanted = cfg.parallel
-    if wanted.placement == "data_parallel" or (wanted.placement == "auto" and n_ranks == 1):
+    parallel = cfg.parallel
+    if parallel.placement == "data_parallel" or (parallel.placement == "auto" and n_ranks == 1):
         return None
     costs = count_costs(cfg, size[1], size[0])
-    wish = Wish(n_ranks, wanted.lanes * n_ranks, n_frames, wanted.placement, wanted.pipelines, n_frames_bp=n_frames_bp)
+    wish = Wish(n_ranks, parallel.lanes * n_ranks, n_frames, parallel.placement, parallel.pipelines,
+                n_frames_bp=n_frames_bp)
     choice = choose(cfg, costs, wish)
     layout = choice.plan.layout
     if layout.lane_bound or layout.n_slots == 1:
