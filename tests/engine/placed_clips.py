@@ -92,7 +92,7 @@ class Job:
                      if site.role.startswith("temporal") or any(site == to for t in plan.tasks for _, to in t.carries)}
             n_active = sum(self.chunks(n, step).n_frames > 0 for n in range(self.n_clips))
             parts = [LanePart(footage[n], CHUNK, 1 / n_active) if self.chunks(n, step).n_frames else None for n in mine]
-            losses = executor.step(plan, shape, parts, active_names(cfg, step * CHUNK, CHUNK))
+            losses = executor.step(plan, shape, parts, active_names(cfg, step * CHUNK, CHUNK)).losses
             names = sorted({name for of_rank in grid.gather(list(losses)) for name in of_rank})
             found[f"losses.{step}"] = grid.sum(torch.stack([losses.get(name, torch.zeros(())).double()
                                                             for name in names]))

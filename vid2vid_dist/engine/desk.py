@@ -37,11 +37,16 @@ class LanePart(NamedTuple):
 
 
 class Desk:
-    """One step of one rank. `sites`: what a site's tasks hand on to each other, graphs included."""
+    """One step of one rank. `sites`: what a site's tasks hand on to each other, graphs included.
+
+    `shown`: frames (B, C, H, W) of one lane for pictures, by frame of the chunk: image, raw, flow and weight if
+    there are such, reference flow and confidence.
+    """
 
     def __init__(self, cfg: Config, plan: Plan, slot: int, lanes: list[LanePart | None], transport: Transport,
-                 dtype: torch.dtype) -> None:
-        self.plan, self.slot = plan, slot
+                 dtype: torch.dtype, show: int | None) -> None:
+        self.plan, self.slot, self.show = plan, slot, show
+        self.shown: dict[int, Tensor] = {}
         self.sites: dict[Site, Any] = {}
         self.losses: dict[str, Tensor] = {}
         self._cfg, self._lanes, self._transport, self._dtype = cfg, lanes, transport, dtype

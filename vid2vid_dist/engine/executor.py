@@ -26,7 +26,7 @@ from vid2vid_dist.engine.roles import (
     PerceptualRole,
     TemporalDiscriminatorRole,
 )
-from vid2vid_dist.engine.tasks import COLLECTIVE, StepShape
+from vid2vid_dist.engine.tasks import COLLECTIVE, Site, StepShape
 from vid2vid_dist.engine.transport import Transport
 from vid2vid_dist.models.temporal import temporal_plan
 
@@ -51,19 +51,29 @@ class HeldRoles:
         return found | {f"temporal_{scale}": role.engine for scale, role in sorted(self.temporal.items())}
 
 
+@dataclass
+class Outcome:
+    """Losses of a rank's tasks, which summed over all ranks are means over clips. `shown`: see `Desk.shown`."""
+
+    losses: dict[str, Tensor]
+    shown: list[Tensor]
+
+
 class Executor:
     """One rank of a pipeline."""
 
     def __init__(self, cfg: Config, roles: HeldRoles, slot: int, transport: Transport, dtype: torch.dtype) -> None:
         self.cfg, self.roles, self.slot, self.transport, self.dtype = cfg, roles, slot, transport, dtype
 
-    def step(self, plan: Plan, shape: StepShape, lanes: list[LanePart | None], active: list[str]) -> dict[str, Tensor]:
-        """Run one step; returns the losses of this rank's tasks, which summed over all ranks are means over clips.
+    def step(self, plan: Plan, shape: StepShape, lanes: list[LanePart | None], active: list[str],
+             show: int | None = None) -> Outcome:
+        """Run one step.
 
         `lanes`: the lanes of this pipeline, None for one that rests; `shape` is what the plan was made for.
         `active`: the trained roles that have something to judge somewhere in the run, the same on all ranks.
+        `show`: a lane of which slot 0 gets all frames, for pictures.
         """
-        desk = Desk(self.cfg, plan, self.slot, lanes, self.transport, self.dtype)
+        desk = Desk(self.cfg, plan, self.slot, lanes, self.transport, self.dtype, show)
         tasks = self._tasks(shape, desk)
         engines = [engine for name, engine in self.roles.engines().items() if name in active]
         with ExitStack() as accumulating:
@@ -78,11 +88,31 @@ class Executor:
                 else:
                     desk.receive(op.transfer)
             desk.finish()
+        shown = self._collect(desk, lanes)
         for engine in engines:
             engine.step()
         self._advance(lanes)
         self.transport.step += 1
-        return desk.losses
+        return Outcome(desk.losses, shown)
+
+    def _collect(self, desk: Desk, lanes: list[LanePart | None]) -> list[Tensor]:
+        """On slot 0 the frames that are to be shown."""
+        part = None if desk.show is None else lanes[desk.show]
+        if desk.show is None or part is None:
+            return []
+        size, finest = part.footage.size, self.cfg.generator.n_scales_spatial - 1
+        shape = (size.clips, 9 if self.cfg.generator.no_flow else 12, size.height, size.width)
+        like = [(shape, torch.promote_types(self.dtype, torch.float32))]
+        frames = []
+        for t in range(part.n_frames):
+            slot = desk.plan.placement[Site("generator", desk.show, t, finest)]
+            if self.slot == slot == 0:
+                frames.append(desk.shown[t])
+            elif self.slot == slot:
+                self.transport.send(0, [desk.shown[t]], f"picture {t}").wait()
+            elif self.slot == 0:
+                frames += self.transport.receive(slot, like, f"picture {t}").wait()
+        return frames
 
     def _tasks(self, shape: StepShape, desk: Desk) -> dict[str, FrameTasks | ImageTasks | TemporalTasks
                                                            | PerceptualTasks | FlowTasks]:

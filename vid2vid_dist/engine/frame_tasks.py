@@ -125,6 +125,9 @@ class FrameTasks:
         # Not trained on: the distance to the real frame is what one watches to see whether anything is learned.
         wide = torch.promote_types(real.dtype, torch.float32)
         verdict.losses["L1"] = (out.image.detach() - real).abs().mean(dtype=wide)
+        if task.lane == self.desk.show:
+            planes = [x.detach() for x in (out.image, out.raw, out.flow, out.weight, reference) if x is not None]
+            self.desk.shown[t] = torch.cat([x.to(reference.dtype) for x in planes], dim=1)
         graph.verdict = verdict.weighted(lane.share / lane.n_frames)
         self.desk.add_losses(graph.verdict.losses)
         assert graph.verdict.fake is not None

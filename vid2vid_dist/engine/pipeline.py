@@ -8,12 +8,11 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.costs import Costs, count_costs
 from vid2vid_dist.engine.desk import LanePart
-from vid2vid_dist.engine.executor import Executor, HeldRoles
+from vid2vid_dist.engine.executor import Executor, HeldRoles, Outcome
 from vid2vid_dist.engine.footage import Footage
 from vid2vid_dist.engine.graph import step_tasks
 from vid2vid_dist.engine.grid import Grid
@@ -72,18 +71,22 @@ class Pipeline:
         self._plans: dict[tuple[StepShape, frozenset[tuple[Site, int]]], Plan] = {}
 
     def step(self, lanes: dict[int, LanePart | None], active: list[str], n_frames_bp: int,
-             train_all_scales: bool) -> dict[str, Tensor]:
-        """One step of the pipeline's lanes, by their numbers in the run; see `Executor.step`."""
+             train_all_scales: bool, show: bool = False) -> Outcome:
+        """One step of the pipeline's lanes, by their numbers in the run; see `Executor.step`.
+
+        `show`: bring the frames of the last lane that is not resting to slot 0.
+        """
         parts = list(lanes.values())
         chunks = tuple(LaneChunk(0, 0) if part is None else LaneChunk(self._known(part.footage.n_seen), part.n_frames)
                        for part in parts)
         shape = StepShape(chunks, n_frames_bp=n_frames_bp, train_all_scales=train_all_scales,
                           in_flight=self.placed.in_flight)
         plan = self._plan(shape)
-        losses = self._executor.step(plan, shape, parts, active)
+        running = [lane for lane, part in enumerate(parts) if part is not None]
+        outcome = self._executor.step(plan, shape, parts, active, running[-1] if show and running else None)
         heirs = {site for task in plan.tasks for _, site in task.carries}
         self._where = {site: slot for site, slot in plan.placement.items() if site in heirs}
-        return losses
+        return outcome
 
     def _known(self, n_seen: int) -> int:
         """Frames of a clip that were generated before, as far as they make a difference: plans repeat sooner."""

@@ -64,6 +64,16 @@ class Made:
     reference: FlowReference
 
 
+def unpack_shown(chunk: Chunk, frames: list[Tensor]) -> Made:
+    """From the planes of a chunk's frames, as pictures are collected from other ranks (`Desk.shown`)."""
+    planes = torch.stack(frames, dim=1)
+    if planes.shape[2] == 9:
+        fake, raw, flow_ref, conf = planes.split((3, 3, 2, 1), dim=2)
+        return Made(chunk, GeneratedChunk(fake, raw, None, None, []), FlowReference(flow_ref, conf))
+    fake, raw, flow, weight, flow_ref, conf = planes.split((3, 3, 2, 1, 2, 1), dim=2)
+    return Made(chunk, GeneratedChunk(fake, raw, flow, weight, []), FlowReference(flow_ref, conf))
+
+
 @dataclass
 class StepResult:
     """Losses of this rank's lanes, weighted by their shares: summed over the ranks they are means over clips."""

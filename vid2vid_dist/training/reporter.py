@@ -71,13 +71,18 @@ class Reporter:
         self._steps += 1
         self._frames += n_frames
 
+    def sample_is_due(self, step: int) -> bool:
+        """Whether pictures are made of a step (the number of steps done with it); the same on all ranks."""
+        every = self._cfg.monitor.pictures_every
+        return bool(every) and step % every == 0
+
     def after_step(self, step: int, epoch: int, now: Phase, steps_left: float) -> bool:
         """Report and sample when it is time; True at the end of an interval.
 
         `step`: optimiser steps done, `steps_left`: an estimate of those to come.
         """
         monitor = self._cfg.monitor
-        if self._grid.is_first and monitor.pictures_every and step % monitor.pictures_every == 0:
+        if self._grid.is_first and self.sample_is_due(step):
             self._sample_is_due = True
         if self._sample_is_due and self._last:  # later, if rank 0's lanes rest in this step
             self._monitor.sample(step, make_sample(self._cfg, self._last))

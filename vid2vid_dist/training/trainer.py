@@ -16,8 +16,9 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource, Frames, stream
 from vid2vid_dist.engine.desk import LanePart
 from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.lane import Chunk
 from vid2vid_dist.engine.pipeline import Pipeline, Placed, choose_placement
-from vid2vid_dist.engine.step import LaneWork, Roles, StepResult, active_names, train_step
+from vid2vid_dist.engine.step import LaneWork, Roles, StepResult, active_names, train_step, unpack_shown
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.run import RunMonitor
 from vid2vid_dist.training import checkpoint
@@ -128,18 +129,21 @@ class Trainer:
         this = plan.rounds[round_number]
         n_clips = this.n_clips(chunk)
         parts: dict[int, LanePart | None] = {}
+        last: Chunk | None = None
         for number in self.state.my_lanes:
             parts[number] = None
             if this.is_active(number, chunk):
                 lane = self.state.lane(number, chunk)
                 decoded = [self.reporter.wait(frames) for _ in this.lanes[number]]
                 footage = pipeline.footage[number]
-                footage.add(lane.feed(decoded), footage.n_seen)
+                footage.add(last := lane.feed(decoded), footage.n_seen)
                 parts[number] = LanePart(footage, plan.chunk_frames, len(decoded) / n_clips)
         active = active_names(self.cfg, chunk * plan.chunk_frames, plan.chunk_frames)
-        losses = pipeline.step(parts, active, now.n_frames_bp, now.train_all_scales)
+        show = self.grid.pipeline == 0 and self.reporter.sample_is_due(self.state.position.step + 1)
+        outcome = pipeline.step(parts, active, now.n_frames_bp, now.train_all_scales, show)
         self.state.after_update()
-        self.reporter.add(StepResult(losses), active, n_clips * plan.chunk_frames)
+        made = unpack_shown(last, outcome.shown) if last is not None and outcome.shown else None
+        self.reporter.add(StepResult(outcome.losses, made), active, n_clips * plan.chunk_frames)
 
     def _place(self) -> Placed | None:
         """Where the roles go, decided by rank 0 for all."""
