@@ -46,6 +46,7 @@ class Job:
         self.layout = _layout(self.cfg, placement, n_slots)
         self.n_clips, self.n_frames_bp = int(n_clips), int(n_frames_bp)
         self.in_flight, self.ahead = int(in_flight), bool(int(ahead))
+        self.all_scales = not self.cfg.schedule.niter_fix_global
         self.costs = count_costs(self.cfg, HEIGHT, WIDTH)
         self.transport = Transport(self.grid, timedelta(seconds=60))
 
@@ -58,7 +59,7 @@ class Job:
         dtype = DTYPES[cfg.optim.precision]
         frozen = FrozenNetworks(StandInFlow(), None if cfg.loss.no_vgg else StandInFeatures())
         roles = build_held_roles(cfg, grid.holders(self.layout.slots), build_modules(cfg), frozen,
-                                 Optimizers(make_optimizer, make_optimizer, make_optimizer), train_all_scales=True)
+                                 Optimizers(make_optimizer, make_optimizer, make_optimizer), self.all_scales)
         executor = Executor(cfg, roles, grid.slot, self.transport, dtype)
         n_past = cfg.generator.n_frames_G - 1
         mine = range(grid.pipeline, self.n_clips, grid.ranks.shape[0])
@@ -85,7 +86,7 @@ class Job:
             now = tuple(self.chunks(n, step) for n in mine)
             after = tuple(self.chunks(n, step + 1) for n in mine) if self.ahead and not last else ()
             shape = StepShape(now, after, flow_ready=self.ahead and step > 0, n_frames_bp=self.n_frames_bp,
-                              in_flight=self.in_flight)
+                              train_all_scales=self.all_scales, in_flight=self.in_flight)
             plan = make_plan(step_tasks(cfg, shape), self.layout, self.costs, fixed=fixed,
                              n_pipelines=grid.ranks.shape[0], strategy=Strategy(split_scales=step != 1))
             fixed = {site: slot for site, slot in plan.placement.items()
@@ -107,7 +108,7 @@ class Job:
         cfg, grid = self.cfg, self.grid
         frozen = FrozenNetworks(StandInFlow(), None if cfg.loss.no_vgg else StandInFeatures())
         roles = build_roles(cfg, grid, build_modules(cfg), frozen,
-                            Optimizers(make_optimizer, make_optimizer, make_optimizer), train_all_scales=True)
+                            Optimizers(make_optimizer, make_optimizer, make_optimizer), self.all_scales)
         n_past = cfg.generator.n_frames_G - 1
         lanes = {n: Lane(cfg, grid.device, DTYPES[cfg.optim.precision]) for n in range(self.n_clips)}
         found = {}
@@ -117,7 +118,7 @@ class Job:
             work = [LaneWork(lanes[n], lanes[n].feed([part(_clip(cfg, n), first, end)]),
                              1 / len(running)) for n in running]
             active = active_names(cfg, step * CHUNK, CHUNK)
-            result = train_step(roles, work, active, self.n_frames_bp, detach_coarse=False)
+            result = train_step(roles, work, active, self.n_frames_bp, detach_coarse=not self.all_scales)
             found[f"losses.{step}"] = torch.stack([result.losses[name].double() for name in sorted(result.losses)])
         for role, engine in roles.engines().items():
             found |= {f"{role}.{name}": p.detach().clone() for name, p in engine.module.named_parameters()}

@@ -30,6 +30,7 @@ NO_FLOW = "generator.no_flow=true"
 SPARSE = "discriminator.sparse_D=true"
 TWO_TEMPORAL = "discriminator.n_scales_temporal=2"
 PASSES = "discriminator.frames_per_pass=2"
+FINEST_ONLY = "schedule.niter_fix_global=1"
 PERCEPTUAL = "loss.no_vgg=false"
 FACE = ("data.label_nc=0", "data.input_nc=3", "data.use_instance=false", NO_FG, "discriminator.add_face_disc=true")
 
@@ -56,6 +57,7 @@ ROWS = [
     Row(2, "colocated", 2, (NO_INSTANCE, PERCEPTUAL), n_frames_bp=3, ahead=True),
     Row(2, "data_parallel", 3, (TWO_TEMPORAL,), n_frames_bp=2),
     Row(3, "split:2+1", 1, (PASSES, TWO_TEMPORAL), n_frames_bp=2),
+    Row(3, "split:2+1", 1, (FINEST_ONLY, NO_FIRST), n_frames_bp=2),
     Row(3, "split:2+1", 2, (THREE_SCALES, NO_FLOW, PERCEPTUAL), n_frames_bp=3, ahead=True),
     Row(4, "split:2+2", 3, (NO_FIRST, SPARSE, TWO_TEMPORAL), n_frames_bp=2, in_flight=2),
     Row(4, "generator=0,image=1,flow=1,others=2-3", 2, (TWO_TEMPORAL, PERCEPTUAL), ahead=True),

@@ -26,8 +26,9 @@ from vid2vid_dist.engine.roles import (
     PerceptualRole,
     TemporalDiscriminatorRole,
 )
-from vid2vid_dist.engine.tasks import COLLECTIVE, Site, StepShape
+from vid2vid_dist.engine.tasks import COLLECTIVE, Site, StepShape, Task
 from vid2vid_dist.engine.transport import Transport
+from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.temporal import temporal_plan
 
 
@@ -49,6 +50,13 @@ class HeldRoles:
             if self.image.face_engine is not None:
                 found["face"] = self.image.face_engine
         return found | {f"temporal_{scale}": role.engine for scale, role in sorted(self.temporal.items())}
+
+
+Worker = FrameTasks | ImageTasks | TemporalTasks | PerceptualTasks | FlowTasks
+
+
+class TaskError(RuntimeError):
+    """A task failed: names step and task, and why."""
 
 
 @dataclass
@@ -82,7 +90,7 @@ class Executor:
             for op in plan.programs[self.slot]:
                 if isinstance(op, Run):
                     if op.task.kind not in COLLECTIVE:
-                        desk.done(op.task, tasks[op.task.role].run(op.task))
+                        self._run(op.task, tasks[op.task.role], desk)
                 elif isinstance(op, Send):
                     desk.send(op.transfer)
                 else:
@@ -114,11 +122,18 @@ class Executor:
                 frames += self.transport.receive(slot, like, f"picture {t}").wait()
         return frames
 
-    def _tasks(self, shape: StepShape, desk: Desk) -> dict[str, FrameTasks | ImageTasks | TemporalTasks
-                                                           | PerceptualTasks | FlowTasks]:
+    def _run(self, task: Task, worker: Worker, desk: Desk) -> None:
+        try:
+            desk.done(task, worker.run(task))
+        except UserError:
+            raise
+        except Exception as error:
+            raise TaskError(f"step {self.transport.step}, {task.name}: {str(error) or type(error).__name__}") from error
+
+    def _tasks(self, shape: StepShape, desk: Desk) -> dict[str, Worker]:
         """Who runs the tasks of each role."""
         cfg, roles = self.cfg, self.roles
-        found: dict[str, FrameTasks | ImageTasks | TemporalTasks | PerceptualTasks | FlowTasks] = {
+        found: dict[str, Worker] = {
             f"temporal_{scale}": TemporalTasks(cfg, role, desk) for scale, role in roles.temporal.items()}
         if roles.generator is not None:
             found["generator"] = FrameTasks(cfg, roles.generator, shape, desk)

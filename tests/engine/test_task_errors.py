@@ -1,0 +1,53 @@
+"""A task that fails says which it was; a user's mistake keeps its own words."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.engine.spread_clips import CHUNK, HEIGHT, SMALL, WIDTH, clip
+from vid2vid_dist.config.load import load_config
+from vid2vid_dist.engine.build import FrozenNetworks, Optimizers, build_held_roles, build_modules
+from vid2vid_dist.engine.costs import count_costs
+from vid2vid_dist.engine.desk import LanePart
+from vid2vid_dist.engine.executor import Executor, TaskError
+from vid2vid_dist.engine.footage import Footage
+from vid2vid_dist.engine.graph import step_tasks
+from vid2vid_dist.engine.grid import solo_grid
+from vid2vid_dist.engine.lane import Lane
+from vid2vid_dist.engine.optimizer import AdamSettings
+from vid2vid_dist.engine.placement import colocated
+from vid2vid_dist.engine.plan import make_plan
+from vid2vid_dist.engine.tasks import LaneChunk, StepShape
+from vid2vid_dist.engine.transport import Transport
+from vid2vid_dist.errors import UserError
+
+
+class BrokenFlow(torch.nn.Module):
+    def __init__(self, error: Exception) -> None:
+        super().__init__()
+        self.error = error
+
+    def forward(self, current: Tensor, previous: Tensor) -> None:
+        raise self.error
+
+
+@pytest.mark.parametrize(("error", "kind", "words"), [
+    (RuntimeError("out of memory"), TaskError, r"step 0, flow lane 0 frame \d scale 0: out of memory"),
+    (KeyError(), TaskError, r"step 0, flow lane 0 frame \d scale 0: KeyError"),
+    (UserError("no such file"), UserError, r"^no such file$"),
+])
+def test_a_failing_task_is_named(error: Exception, kind: type[Exception], words: str) -> None:
+    cfg, grid = load_config(None, [*SMALL, "optim.backend=plain"]), solo_grid()
+    layout, adam = colocated(cfg, 1), AdamSettings(1e-4, (0.5, 0.999))
+    roles = build_held_roles(cfg, dict.fromkeys(layout.slots, grid), build_modules(cfg),
+                             FrozenNetworks(BrokenFlow(error), None), Optimizers(adam, adam, adam), True)
+    shape = StepShape((LaneChunk(0, CHUNK),))
+    plan = make_plan(step_tasks(cfg, shape), layout, count_costs(cfg, HEIGHT, WIDTH))
+    footage = Footage(cfg.generator.n_scales_spatial)
+    n_past = cfg.generator.n_frames_G - 1
+    footage.add(Lane(cfg, grid.device, torch.float32).feed([clip(0, n_past + CHUNK)]), 0)
+    executor = Executor(cfg, roles, 0, Transport(grid), torch.float32)
+    with pytest.raises(kind, match=words):
+        executor.step(plan, shape, [LanePart(footage, CHUNK, 1.0)], ["generator", "image"])
