@@ -26,16 +26,21 @@ from vid2vid_dist.models.temporal import temporal_plan
 
 @dataclass(frozen=True)
 class Placed:
-    """The placement of a run. `in_flight`: lanes of a pipeline that are worked on at a time, 0 = all."""
+    """The placement of a run. `in_flight`: lanes of a pipeline that are worked on at a time, 0 = all.
+    `reason`: why it was chosen, if that was left open.
+    """
 
     layout: Layout
     n_pipelines: int
     in_flight: int
     costs: Costs
     strategy: Strategy
+    reason: str
 
     def table(self, ranks_per_node: int) -> str:
-        return grid_table(self.layout, self.n_pipelines, ranks_per_node)
+        """The grid as text, with the reason above it."""
+        heading = [f"{self.layout.name}: {self.reason}"] if self.reason else []
+        return "\n".join([*heading, grid_table(self.layout, self.n_pipelines, ranks_per_node)])
 
 
 def choose_placement(cfg: Config, n_ranks: int, size: tuple[int, int], n_frames: int,
@@ -57,7 +62,7 @@ def choose_placement(cfg: Config, n_ranks: int, size: tuple[int, int], n_frames:
     in_flight = 0 if choice.in_flight >= choice.lanes else choice.in_flight
     shape = steady_shape(choice.lanes, n_frames, n_frames_bp, in_flight)
     strategy = best_strategy(cfg, shape, layout, costs, choice.n_pipelines)
-    return Placed(layout, choice.n_pipelines, in_flight, costs, strategy)
+    return Placed(layout, choice.n_pipelines, in_flight, costs, strategy, choice.reason)
 
 
 class Pipeline:

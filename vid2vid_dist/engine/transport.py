@@ -32,7 +32,7 @@ class Pending:
     tensors: list[Tensor]
     works: list[Any]
     what: str
-    timeout: timedelta
+    timeout: timedelta | None  # None: the communicator watches over its own
 
     @property
     def is_done(self) -> bool:
@@ -42,7 +42,7 @@ class Pending:
         """The tensors, once they are there (or, of a send, once they may be overwritten)."""
         for work in self.works:
             try:
-                work.wait(self.timeout)
+                work.wait() if self.timeout is None else work.wait(self.timeout)
             except RuntimeError as error:
                 raise TransportError(f"{self.what}: {error}") from error
         self.works = []
@@ -56,9 +56,12 @@ class Transport:
     """
 
     def __init__(self, grid: Grid, timeout: timedelta = TIMEOUT) -> None:
-        self._grid, self._timeout = grid, timeout
+        self._grid = grid
         self._ranks = grid.ranks[grid.pipeline].tolist()
-        self._ways = _one_way_groups(grid) if grid.device.type == "cuda" else {}
+        on_gpu = grid.device.type == "cuda"
+        self._ways = _one_way_groups(grid, timeout) if on_gpu else {}
+        # NCCL would make the host wait for a message that has a time-out of its own.
+        self._timeout = None if on_gpu else timeout
         self.step = 0  # for error messages
 
     def send(self, slot: int, tensors: Sequence[Tensor], task: str) -> Pending:
@@ -81,12 +84,12 @@ class Transport:
         return f"step {self.step}, rank {self._grid.rank}: {text}"
 
 
-def _one_way_groups(grid: Grid) -> dict[tuple[int, int], Any]:
+def _one_way_groups(grid: Grid, timeout: timedelta) -> dict[tuple[int, int], Any]:
     """A group for each (source, destination) within every pipeline; all ranks create all of them, in this order."""
     found = {}
     for pipeline in grid.ranks.tolist():
         for source in pipeline:
             for destination in pipeline:
                 if source != destination:
-                    found[source, destination] = dist.new_group([source, destination])
+                    found[source, destination] = dist.new_group([source, destination], timeout=timeout)
     return found
