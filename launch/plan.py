@@ -19,6 +19,7 @@ from vid2vid_dist.config.load import load_config
 from vid2vid_dist.data.geometry import MIDDLE, clip_geometry
 from vid2vid_dist.data.index import ShardIndex
 from vid2vid_dist.engine.costs import count_costs, load_measured
+from vid2vid_dist.engine.lane import count_lanes
 from vid2vid_dist.engine.search import Wish, choose
 from vid2vid_dist.engine.simulate import serial_seconds
 from vid2vid_dist.monitor import gantt, plan_report
@@ -29,7 +30,7 @@ def main() -> None:
     args = _arguments()
     cfg = load_config(args.config, args.overrides)
     last = phase(cfg, n_epochs(cfg), LONGEST_CLIP)
-    wish = Wish(args.ranks, args.lanes or cfg.parallel.lanes * args.ranks, args.frames or last.chunk_frames,
+    wish = Wish(args.ranks, args.lanes or count_lanes(cfg.parallel, args.ranks), args.frames or last.chunk_frames,
                 args.placement, args.pipelines, args.in_flight, last.n_frames_bp, args.gpu_memory * 1e9)
     if not args.size:
         source = ShardIndex(Path(cfg.data.shards) / "train").videos[0].size
@@ -51,7 +52,7 @@ def _arguments() -> argparse.Namespace:
     add("config", type=Path, help="configuration file")
     add("overrides", nargs="*", metavar="key=value", help="settings on top of it")
     add("--ranks", type=_count, required=True, metavar="N", help="GPUs in all")
-    add("--lanes", type=_count, metavar="M", help="clips per step over all ranks (default: parallel.lanes x ranks)")
+    add("--lanes", type=_count, metavar="M", help="clips per step over all ranks (default: parallel.clips_per_step)")
     add("--placement", default="auto", metavar="P",
         help="auto, split, split:6+2, colocated, data_parallel or generator=0-3,others=4-7")
     add("--pipelines", type=_count, default=0, metavar="N", help="replicas (default: the best number)")

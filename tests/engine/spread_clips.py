@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -90,7 +91,8 @@ def gradients(cfg: Config, grid: Grid, n_clips: int) -> dict[str, Tensor]:
 
 def main() -> None:
     out, lanes_per_rank, n_clips, optimizer, lr, *overrides = sys.argv[1:]
-    cfg = load_config(None, [*SMALL, f"parallel.lanes={lanes_per_rank}", *overrides])
+    n_lanes = int(lanes_per_rank) * int(os.environ["WORLD_SIZE"])
+    cfg = load_config(None, [*SMALL, f"parallel.clips_per_step={n_lanes}", *overrides])
     grid = open_grid("cpu")
     kind = getattr(torch.optim, optimizer)
     found = gradients(cfg, grid, int(n_clips))

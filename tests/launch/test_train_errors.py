@@ -188,7 +188,7 @@ def test_checkpoint_of_another_run_is_refused(start: Train, here: Path) -> None:
         "run.seed=1": ["other data", "(seed: saved 0, now 1)"],
         "data.loadSize=32": ["other data", "(loadSize: saved 64, now 32)"],
         "schedule.max_frames_per_rank=1": ["other data", "(chunk_frames: saved 2, now 1)"],  # the clip is half done
-        "parallel.lanes=2": ["other grid", "(lanes per rank: saved 1, now 2)", "same grid"],
+        "parallel.clips_per_step=2": ["other grid", "(lanes: saved 1, now 2)", "same grid"],
         "optim.precision=fp64": ["other grid", "(precision: saved 'fp32', now 'fp64')"],
     }.items():
         assert_one_line(*start("run.max_steps=2", override), *words)
@@ -243,7 +243,7 @@ def assert_told(result: subprocess.CompletedProcess[str], *words: str) -> None:
 
 def test_torchrun_refuses_fewer_clips_than_ranks(here: Path) -> None:
     result = torchrun(2, "launch/train.py", *command("data.max_videos=1"), cwd=here)
-    assert_told(result, "1 clips in shards for 2 ranks", "at most --nproc_per_node 1")
+    assert_told(result, "1 clips in shards for 2 at a time", "parallel.clips_per_step=1")
     assert [path.name for path in here.iterdir()] == ["shards"]
 
 

@@ -24,7 +24,7 @@ def fresh(cfg: Config, grid: Grid | None = None) -> TrainingState:
 
 
 def test_every_lane_belongs_to_one_rank(configure: Configure) -> None:
-    cfg = configure("parallel.lanes=3")
+    cfg = configure("parallel.clips_per_step=6")
     ranks = torch.arange(2).reshape(-1, 1)
     state = fresh(cfg)
     found = []

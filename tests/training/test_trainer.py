@@ -38,8 +38,8 @@ def saved_steps(cfg: Config) -> list[int]:
 
 @pytest.mark.parametrize(("overrides", "n_steps"), [
     ((), 3 * 2 + 3 * 3),
-    (("parallel.lanes=2",), 2 * 2 + 2 * 3),
-    (("parallel.lanes=2", "parallel.batch_size=2"), 2 + 3),
+    (("parallel.clips_per_step=2",), 2 * 2 + 2 * 3),
+    (("parallel.clips_per_step=4", "parallel.batch_size=2"), 2 + 3),
     (("data.max_videos=1",), 2 + 3),
     (("run.max_steps=4",), 4),
 ])

@@ -26,7 +26,8 @@ ROWS = {
     "hinge without flow, sparse groups": (
         "loss.gan_mode=hinge", "generator.no_flow=true", "discriminator.sparse_D=true", "loss.no_ganFeat=true"),
     "two lanes of two clips, instance norm": (
-        "parallel.lanes=2", "parallel.batch_size=2", "generator.norm=instance", "discriminator.frames_per_pass=1"),
+        "parallel.clips_per_step=4", "parallel.batch_size=2", "generator.norm=instance",
+        "discriminator.frames_per_pass=1"),
 }
 
 

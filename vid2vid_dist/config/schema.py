@@ -128,7 +128,7 @@ class ScheduleConfig:
 class ParallelConfig:
     """How the clips of a step are spread (design: engine)."""
 
-    lanes: int = opt(1, "clips in flight per rank; a step averages over lanes x ranks", unit="clips", low=1, high=256)
+    clips_per_step: int = opt(0, "clips that a step averages over, on however many ranks; 0 = batch_size per rank", unit="clips", low=0, high=65536)
     placement: str = opt("data_parallel", "who does what: data_parallel, colocated, split, split:G+D (numbers of ranks), auto, or a table like generator=0-3,others=4-7")
     pipelines: int = opt(0, "replicas of the placement, which share the ranks; 0 = choose", low=0)
     batch_size: int = opt(1, "clips per lane that are normalised together (the original's batchSize on one GPU)", unit="clips", low=1, high=256)
@@ -205,6 +205,9 @@ class Config:
         if disc.add_face_disc and data.fineSize < 32:
             raise UserError(f"data.fineSize={data.fineSize}: the face crop is a quarter of it, at least 8 pixels; "
                             "set data.fineSize >= 32")
+        if self.parallel.clips_per_step % self.parallel.batch_size:
+            raise UserError(f"parallel.clips_per_step={self.parallel.clips_per_step} must be a multiple of "
+                            f"parallel.batch_size={self.parallel.batch_size}: whole lanes of clips run together")
         if not self.run.name or self.run.name in (".", ".."):
             raise UserError("run.name must name a folder of its own below run.root")
         if self.schedule.n_frames_total < self.schedule.n_generator_slots:

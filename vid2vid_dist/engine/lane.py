@@ -12,12 +12,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from vid2vid_dist.config.schema import Config
+from vid2vid_dist.config.schema import Config, ParallelConfig
 from vid2vid_dist.data.clips import Frames, to_float
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.generator import GeneratedChunk
 from vid2vid_dist.models.labels import encode_labels
 from vid2vid_dist.models.temporal import TemporalPlan, temporal_plan
+
+
+def count_lanes(parallel: ParallelConfig, n_ranks: int) -> int:
+    """Lanes of a step, all ranks together."""
+    return parallel.clips_per_step // parallel.batch_size or n_ranks
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from vid2vid_dist.engine.executor import Executor, HeldRoles, Outcome
 from vid2vid_dist.engine.footage import Footage
 from vid2vid_dist.engine.graph import step_tasks
 from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.lane import count_lanes
 from vid2vid_dist.engine.placement import Layout, grid_table
 from vid2vid_dist.engine.plan import Plan, Strategy, make_plan
 from vid2vid_dist.engine.search import Wish, best_strategy, choose
@@ -53,7 +54,7 @@ def choose_placement(cfg: Config, n_ranks: int, size: tuple[int, int], n_frames:
     if parallel.placement == "data_parallel" or (parallel.placement == "auto" and n_ranks == 1):
         return None
     costs = count_costs(cfg, size[1], size[0])
-    wish = Wish(n_ranks, parallel.lanes * n_ranks, n_frames, parallel.placement, parallel.pipelines,
+    wish = Wish(n_ranks, count_lanes(parallel, n_ranks), n_frames, parallel.placement, parallel.pipelines,
                 n_frames_bp=n_frames_bp)
     choice = choose(cfg, costs, wish)
     layout = choice.plan.layout

@@ -22,7 +22,7 @@ from vid2vid_dist.engine.build import (
 from vid2vid_dist.engine.executor import HeldRoles
 from vid2vid_dist.engine.footage import Footage
 from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.lane import Lane
+from vid2vid_dist.engine.lane import Lane, count_lanes
 from vid2vid_dist.engine.optimizer import AdamSettings
 from vid2vid_dist.engine.pipeline import Pipeline, Placed
 from vid2vid_dist.engine.step import Roles
@@ -82,7 +82,7 @@ class TrainingState:
     @property
     def n_lanes(self) -> int:
         """Lanes of the whole world."""
-        return self.grid.world_size * self.cfg.parallel.lanes
+        return count_lanes(self.cfg.parallel, self.grid.world_size)
 
     @property
     def my_lanes(self) -> range:
@@ -188,7 +188,7 @@ class TrainingState:
         optim, parallel = self.cfg.optim, self.cfg.parallel
         return {
             "ranks": self.grid.world_size,
-            "lanes per rank": parallel.lanes,
+            "lanes": self.n_lanes,
             **({"placement": str(self._placed.layout), "pipelines": self._placed.n_pipelines} if self._placed else {}),
             "batch_size": parallel.batch_size,
             "backend": optim.backend,

@@ -16,7 +16,7 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource, Frames, stream
 from vid2vid_dist.engine.desk import LanePart
 from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.lane import Chunk
+from vid2vid_dist.engine.lane import Chunk, count_lanes
 from vid2vid_dist.engine.pipeline import Pipeline, Placed, choose_placement
 from vid2vid_dist.engine.step import LaneWork, Roles, StepResult, active_names, train_step, unpack_shown
 from vid2vid_dist.errors import UserError
@@ -192,10 +192,11 @@ class Trainer:
         """What the clips must allow: the longest chunk of the schedule, and work for every rank."""
         cfg = self.cfg
         self.source.require_chunk(phase(cfg, n_epochs(cfg), self.source.longest).chunk_frames)
-        if self.source.n_clips < self.grid.world_size:
+        n_lanes = count_lanes(cfg.parallel, self.grid.world_size)
+        if self.source.n_clips < n_lanes:
             raise UserError(
-                f"{self.source.n_clips} clips in {cfg.data.shards} for {self.grid.world_size} ranks: start at most "
-                f"--nproc_per_node {self.source.n_clips}, or pack more videos"
+                f"{self.source.n_clips} clips in {cfg.data.shards} for {n_lanes} at a time: set "
+                f"parallel.clips_per_step={self.source.n_clips} or less, start fewer ranks, or pack more videos"
             )
 
     def _check_sizes(self) -> None:
