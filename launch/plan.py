@@ -1,7 +1,7 @@
 """Plan a run without running it: who does what on how many ranks, how fast, in how much memory. Needs no GPU.
 
-    python launch/plan.py my_street.yaml --ranks 8                                   the best placement, and why
-    python launch/plan.py my_street.yaml --ranks 8 --lanes 4 --placement split:6+2   yours
+    python launch/plan.py my_street.yaml --ranks 8                                   as the file places it
+    python launch/plan.py my_street.yaml --ranks 8 --lanes 4 --placement auto        the best placement, and why
     python launch/plan.py my_street.yaml --ranks 64 --gpu-memory 80 --out plan.svg   does it fit? and a picture
 
 Task times are modelled for an H100, or read from a JSON file {"KIND/SCALE": seconds} (--costs)."""
@@ -31,7 +31,8 @@ def main() -> None:
     cfg = load_config(args.config, args.overrides)
     last = phase(cfg, n_epochs(cfg), LONGEST_CLIP)
     wish = Wish(args.ranks, args.lanes or count_lanes(cfg.parallel, args.ranks), args.frames or last.chunk_frames,
-                args.placement, args.pipelines, args.in_flight, last.n_frames_bp, args.gpu_memory * 1e9)
+                args.placement or cfg.parallel.placement, args.pipelines or cfg.parallel.pipelines,
+                args.in_flight, last.n_frames_bp, args.gpu_memory * 1e9)
     if not args.size:
         source = ShardIndex(Path(cfg.data.shards) / "train").videos[0].size
         args.size = clip_geometry(source, cfg.data, MIDDLE).size
@@ -53,9 +54,9 @@ def _arguments() -> argparse.Namespace:
     add("overrides", nargs="*", metavar="key=value", help="settings on top of it")
     add("--ranks", type=_count, required=True, metavar="N", help="GPUs in all")
     add("--lanes", type=_count, metavar="M", help="clips per step over all ranks (default: parallel.clips_per_step)")
-    add("--placement", default="auto", metavar="P",
-        help="auto, split, split:6+2, colocated, data_parallel or generator=0-3,others=4-7")
-    add("--pipelines", type=_count, default=0, metavar="N", help="replicas (default: the best number)")
+    add("--placement", metavar="P", help="auto, split, split:6+2, colocated, data_parallel or generator=0-3,others=4-7 "
+                                         "(default: parallel.placement)")
+    add("--pipelines", type=_count, default=0, metavar="N", help="replicas (default: parallel.pipelines)")
     add("--in-flight", type=_count, default=0, metavar="L", help="lanes at a time (default: all that fit)")
     add("--frames", type=_count, metavar="T", help="chunk length (default: the last epoch's)")
     add("--size", type=_size, metavar="WxH", help="frame size (default: that of the shards)")

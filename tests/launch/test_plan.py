@@ -35,7 +35,7 @@ def test_says_everything_and_draws(tmp_path: Path) -> None:
 
 
 def test_no_says_what_to_change(tmp_path: Path) -> None:
-    result = plan("--ranks", 2, "--size", "128x64", "--gpu-memory", 0.01, *SMALL)
+    result = plan("--ranks", 2, "--placement", "auto", "--size", "128x64", "--gpu-memory", 0.01, *SMALL)
     assert result.returncode == 0, result.stderr
     assert "nothing fits" in result.stdout
     assert "no: " in result.stdout

@@ -1,0 +1,98 @@
+"""The README's table of recipes: what the planner says of each on the GPUs that it is made for.
+
+    python -m tools.recipe_table             print the table
+    python -m tools.recipe_table README.md   put it between the marks in a file; takes a minute
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from vid2vid_dist.config.load import load_config
+from vid2vid_dist.data.geometry import MIDDLE, clip_geometry
+from vid2vid_dist.engine.costs import count_costs
+from vid2vid_dist.engine.lane import count_lanes
+from vid2vid_dist.engine.search import Choice, Wish, choose
+from vid2vid_dist.engine.simulate import serial_seconds
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.training.curriculum import n_epochs, phase
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+BEGIN, END = "<!-- recipes: python -m tools.recipe_table README.md -->", "<!-- /recipes -->"
+GB = 1e9
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A file below configs/, the GPUs that it is made for, and the videos that the task is trained on."""
+
+    file: str
+    n_gpus: int
+    source: tuple[int, int] = (2048, 1024)  # width and height of a frame in pixels
+    longest: int = 30  # frames
+
+
+RECIPES = (
+    Recipe("street/512.yaml", 8),
+    Recipe("street/512_no_fg.yaml", 8),
+    Recipe("street/512_batch.yaml", 8),
+    Recipe("street/1024.yaml", 8),
+    Recipe("street/2048.yaml", 8),
+    Recipe("street/2048_crop.yaml", 8),
+    Recipe("street/g1_256.yaml", 1),
+    Recipe("street/g1_512.yaml", 1),
+    Recipe("street/g1_1024.yaml", 1),
+    Recipe("street/modern/512.yaml", 8),
+    Recipe("street/modern/1024.yaml", 8),
+    Recipe("street/modern/2048.yaml", 8),
+)
+
+
+def row(recipe: Recipe) -> str:
+    """One line of the table."""
+    cfg = load_config(CONFIGS / recipe.file)
+    last = phase(cfg, n_epochs(cfg), recipe.longest)
+    width, height = clip_geometry(recipe.source, cfg.data, MIDDLE).size
+    costs = count_costs(cfg, height, width)
+    wish = Wish(recipe.n_gpus, count_lanes(cfg.parallel, recipe.n_gpus), last.chunk_frames, cfg.parallel.placement,
+                cfg.parallel.pipelines, n_frames_bp=last.n_frames_bp)
+    choice = choose(cfg, costs, wish)
+    n_generator = min(cfg.schedule.n_generator_slots, max(1, recipe.n_gpus - 1))
+    serial = serial_seconds(cfg, costs, wish.n_clips, wish.n_frames, n_generator,
+                            max(1, recipe.n_gpus - n_generator))
+    period = choice.prediction.period
+    cells = (f"`{recipe.file}`", f"{width}×{height}", f"{wish.n_clips} × {wish.n_frames}", recipe.n_gpus,
+             _placement(choice), f"{choice.peak / GB:.0f}", f"{1e3 * period:.0f}",
+             # The original runs whole clips side by side here too: there is no serial schedule to compare with.
+             "" if choice.plan.layout.lane_bound and recipe.n_gpus > 1 else f"{serial / period:.1f}×")
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def _placement(choice: Choice) -> str:
+    if choice.plan.layout.n_slots == 1:
+        return "one rank"
+    return choice.plan.layout.name + (f", {choice.n_pipelines} pipelines" if choice.n_pipelines > 1 else "")
+
+
+def table() -> str:
+    head = ("Recipe", "Frames", "Clips × frames per step", "GPUs", "Placement", "GB per GPU", "ms per step",
+            "Against serial")
+    return "\n".join(["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *map(row, RECIPES)])
+
+
+def main() -> None:
+    if len(sys.argv) < 2:
+        print(table())
+        return
+    path = Path(sys.argv[1])
+    before, begin, rest = path.read_text().partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise UserError(f"{path} has no place for the table: write the lines {BEGIN} and {END}")
+    path.write_text(f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main()
