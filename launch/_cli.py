@@ -11,10 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from vid2vid_dist.errors import UserError
+from vid2vid_dist.errors import LostRankError, UserError
 
-# How gloo and NCCL say that a rank on the other end has left.
-LOST_RANK = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "ncclRemoteError")
 PATIENCE = 5  # seconds in which torchrun ends the other ranks of its node once one has left
 
 
@@ -32,11 +30,9 @@ def run_main(main: Callable[[], int | None]) -> None:
         status = 2
     except KeyboardInterrupt:
         status = 130
-    except RuntimeError as error:
-        if not any(words in str(error) for words in LOST_RANK):
-            raise
-        time.sleep(PATIENCE)  # on the node of the other one this rank ends here, in silence
-        print("error: another rank has left; its own message says why", file=sys.stderr, flush=True)
+    except LostRankError as error:
+        print(f"error: another rank has left or does not answer: {error}", file=sys.stderr, flush=True)
+        time.sleep(PATIENCE)  # on the node of the other one torchrun ends this rank here, and reports that one
         status = 1
     _leave(status)
 

@@ -1,6 +1,7 @@
 """Train a video generator.
 
-    torchrun --nproc_per_node 8 launch/train.py                          the toy street set, settings for this machine
+    torchrun --nproc_per_node 8 launch/train.py                          the toy street set, settings for this machine:
+                                                                         generator frames and judges on separate ranks
     torchrun --nproc_per_node 8 launch/train.py configs/FILE.yaml        another run
     python launch/train.py configs/FILE.yaml optim.lr=1e-4 run.name=try  one rank, two settings changed
 
@@ -9,7 +10,9 @@ A run continues from its newest checkpoint; `run.name` chooses the folder under 
 
 from __future__ import annotations
 
+import os
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import torch
@@ -32,8 +35,10 @@ def main() -> None:
     file, overrides = split_arguments(sys.argv[1:])
     if file is None:
         file = Path(__file__).parent.parent / "configs/toy" / ("gpu.yaml" if torch.cuda.is_available() else "cpu.yaml")
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            overrides = ["parallel.placement=split", *overrides]
     cfg = load_config(file, overrides)
-    grid = open_grid(cfg.run.device)
+    grid = open_grid(cfg.run.device, timedelta(minutes=cfg.parallel.timeout))
     setup_logging(grid.rank)
     if cfg.data.shards == DataConfig().shards:
         grid.on_first(lambda: ensure_toy_shards(Path(cfg.data.shards)))

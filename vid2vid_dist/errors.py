@@ -1,8 +1,15 @@
-"""The one exception that users see without a traceback."""
+"""The exceptions that users see without a traceback."""
 
 
 class UserError(ValueError):
     """Something that the user can mend: the message says what is wrong, where, and what to do.
 
     Entry points print it as one line and exit with status 2 (`launch` wraps them in `run_main`).
+    """
+
+
+class LostRankError(RuntimeError):
+    """Another rank has left, or does not answer: names step, rank, and what it was waited for.
+
+    Rarely the cause. Entry points print it as one line, beside the message of the rank that failed.
     """

@@ -13,7 +13,7 @@ import pytest
 from launch import _cli
 from launch._cli import run_main
 from tests.conftest import ROOT
-from vid2vid_dist.errors import UserError
+from vid2vid_dist.errors import LostRankError, UserError
 
 
 def end(main: Callable[[], int | None], capsys: pytest.CaptureFixture) -> tuple[object, str]:
@@ -50,8 +50,8 @@ def test_our_own_mistake_keeps_its_traceback() -> None:
 def test_a_rank_that_was_left_says_so_in_one_line(
         capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_cli, "PATIENCE", 0)
-    gloo = RuntimeError("[pair.cc:553] Connection closed by peer [127.0.0.1]:22937")
-    assert end(fail(gloo), capsys) == (1, "error: another rank has left; its own message says why\n")
+    lost = LostRankError("rank 1: step 3: Connection closed by peer")
+    assert end(fail(lost), capsys) == (1, f"error: another rank has left or does not answer: {lost}\n")
 
 
 SCRIPT = """

@@ -106,7 +106,7 @@ class OptimConfig:
     TTUR: bool = opt(False, "two time scales: lr/2 for the generator, lr*2 for the discriminators, beta1 0")
     precision: str = opt("fp32", "number format of weights and activations; fp64 needs backend plain", choices=("fp32", "bf16", "fp64"))
     backend: str = opt("zero", "zero = DeepSpeed ZeRO; plain = torch.optim, for verification", choices=("zero", "plain"))
-    zero_stage: int = opt(1, "what ZeRO shards: 1 = optimiser state, 2 = gradients too", low=1, high=2)
+    zero_stage: int = opt(1, "what ZeRO shards: 1 = optimiser state, 2 = gradients too", low=1, high=3)
     ema_decay: float = opt(0.0, "decay per step of the averaged generator that samples are made with; 0 = none", low=0, high=0.99999)
 
 
@@ -130,6 +130,7 @@ class ParallelConfig:
 
     clips_per_step: int = opt(0, "clips that a step averages over, on however many ranks; 0 = batch_size per rank", unit="clips", low=0, high=65536)
     placement: str = opt("data_parallel", "who does what: data_parallel, colocated, split, split:G+D (numbers of ranks), auto, or a table like generator=0-3,others=4-7")
+    timeout: float = opt(10.0, "a rank that waits longer for another ends the run", unit="minutes", low=0.05, high=1440)
     pipelines: int = opt(0, "replicas of the placement, which share the ranks; 0 = choose", low=0)
     batch_size: int = opt(1, "clips per lane that are normalised together (the original's batchSize on one GPU)", unit="clips", low=1, high=256)
 
@@ -200,6 +201,9 @@ class Config:
             raise UserError("optim.precision=fp64 needs optim.backend=plain: ZeRO keeps fp32 master weights")
         if optim.precision == "bf16" and optim.backend == "plain":
             raise UserError("optim.precision=bf16 needs optim.backend=zero: it keeps the fp32 master weights")
+        if optim.zero_stage == 3:
+            raise UserError("optim.zero_stage=3 gathers weights from all ranks in every forward: ranks that wait for each "
+                            "other's frames would wait for ever. Use 2; the generators are small beside their activations")
         if disc.add_face_disc and data.label_nc:
             raise UserError("discriminator.add_face_disc needs body pose input: set data.label_nc=0")
         if disc.add_face_disc and data.fineSize < 32:

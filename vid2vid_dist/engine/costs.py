@@ -72,6 +72,11 @@ class Machine:
         return ring(n_bytes, in_node, self.link_in_node) + ring(n_bytes / in_node, n_nodes, self.link_between_nodes)
 
 
+CPU_CORE = Machine(flops={"bf16": 2e10, "fp32": 5e10, "fp64": 2.5e10}, memory_bandwidth=5e9, link_in_node=1e9,
+                   link_between_nodes=1e9)
+"""Roughly, one thread of today's servers: placements on CPU ranks weigh convolutions against flow on the CPU."""
+
+
 @dataclass(frozen=True)
 class Costs:
     """Costs of one clip's tasks by `KIND/SCALE`; the unit is a frame, of temporal tasks a group.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any, TypeVar, cast
@@ -13,12 +14,16 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from vid2vid_dist.errors import UserError
+from vid2vid_dist.errors import LostRankError, UserError
 
 log = logging.getLogger(__name__)
 
-TIMEOUT = timedelta(minutes=30)
 T = TypeVar("T")
+PATIENCE = timedelta(minutes=10)
+
+# How gloo and NCCL say that a rank on the other end has left, or does not answer.
+_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out", "timed out",
+         "ncclRemoteError")
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Grid:
     device: torch.device
     everyone: Any  # process group of all ranks
     alone: Any  # process group of this rank only (DeepSpeed needs a real one for model parallelism)
+    timeout: timedelta  # how long ranks wait for each other
 
     @property
     def world_size(self) -> int:
@@ -65,8 +71,21 @@ class Grid:
         groups = {}
         for of_role in dict.fromkeys(slots.values()):
             ranks = self.ranks[:, list(of_role)]
-            groups[of_role] = replace(self, ranks=ranks, everyone=dist.new_group(sorted(ranks.flatten().tolist())))
+            groups[of_role] = replace(self, ranks=ranks, everyone=dist.new_group(
+                sorted(ranks.flatten().tolist()), timeout=self.timeout))
         return {role: groups[of_role] for role, of_role in slots.items() if self.slot in of_role}
+
+    @contextmanager
+    def meeting(self, step: int, what: str) -> Iterator[None]:
+        """Around what all ranks do together: `LostRankError` says what it was if one of them does not come."""
+        try:
+            yield
+        except LostRankError:
+            raise
+        except RuntimeError as error:
+            if not any(words in str(error) for words in _LOST):
+                raise
+            raise LostRankError(f"step {step}, rank {self.rank}: {what}: {error}") from error
 
     def table(self) -> str:
         """The grid as text: one line per pipeline, the roles of each rank."""
@@ -126,13 +145,13 @@ class Grid:
 
 def solo_grid() -> Grid:
     """One CPU rank without a process group: enough for the plain backend."""
-    return Grid(torch.zeros(1, 1, dtype=torch.int64), 0, torch.device("cpu"), None, None)
+    return Grid(torch.zeros(1, 1, dtype=torch.int64), 0, torch.device("cpu"), None, None, PATIENCE)
 
 
-def open_grid(device: str = "auto") -> Grid:
+def open_grid(device: str = "auto", timeout: timedelta = PATIENCE) -> Grid:
     """Join the ranks that torchrun started (or be the only one) and take a device.
 
-    `device` is "auto", "cpu" or "cuda". Raises `UserError` when there is no such device, fewer GPUs than
+    `device` is "auto", "cpu" or "cuda"; `timeout`: how long ranks wait for each other. Raises `UserError` when there is no such device, fewer GPUs than
     local ranks, or when the rendezvous port is taken.
     """
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
@@ -140,7 +159,7 @@ def open_grid(device: str = "auto") -> Grid:
     backend = "nccl" if my_device.type == "cuda" else "gloo"
     try:
         if "RANK" in os.environ:
-            dist.init_process_group(backend, timeout=TIMEOUT)
+            dist.init_process_group(backend, timeout=timeout)
         else:  # a bare `python launch/train.py`: a world of one needs no port
             os.environ["LOCAL_RANK"] = "0"  # DeepSpeed insists
             alone_store = dist.HashStore()  # type: ignore[attr-defined]
@@ -155,7 +174,7 @@ def open_grid(device: str = "auto") -> Grid:
         ) from error
     # Every rank creates every group in the same order, before any engine exists.
     alone = [dist.new_group([r]) for r in range(world_size)][rank]
-    return Grid(torch.arange(world_size).reshape(-1, 1), rank, my_device, dist.group.WORLD, alone)
+    return Grid(torch.arange(world_size).reshape(-1, 1), rank, my_device, dist.group.WORLD, alone, timeout)
 
 
 def _take_device(device: str) -> torch.device:

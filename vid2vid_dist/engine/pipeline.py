@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import load_file, save_file
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.costs import Costs, count_costs
+from vid2vid_dist.engine.costs import CPU_CORE, Costs, count_costs
 from vid2vid_dist.engine.desk import LanePart
 from vid2vid_dist.engine.executor import Executor, HeldRoles, Outcome
 from vid2vid_dist.engine.footage import Footage
@@ -44,8 +44,8 @@ class Placed:
         return "\n".join([*heading, grid_table(self.layout, self.n_pipelines, ranks_per_node)])
 
 
-def choose_placement(cfg: Config, n_ranks: int, size: tuple[int, int], n_frames: int,
-                     n_frames_bp: int) -> Placed | None:
+def choose_placement(cfg: Config, n_ranks: int, size: tuple[int, int], n_frames: int, n_frames_bp: int,
+                     on_gpus: bool = True) -> Placed | None:
     """What `parallel.placement` asks for; None when every rank runs whole lanes of its own, which needs no plan.
 
     `size`: width and height of a frame. Raises `UserError` for what cannot be, with the nearest that can.
@@ -54,6 +54,8 @@ def choose_placement(cfg: Config, n_ranks: int, size: tuple[int, int], n_frames:
     if parallel.placement == "data_parallel" or (parallel.placement == "auto" and n_ranks == 1):
         return None
     costs = count_costs(cfg, size[1], size[0])
+    if not on_gpus:
+        costs = replace(costs, machine=CPU_CORE)
     wish = Wish(n_ranks, count_lanes(parallel, n_ranks), n_frames, parallel.placement, parallel.pipelines,
                 n_frames_bp=n_frames_bp)
     choice = choose(cfg, costs, wish)
@@ -76,9 +78,9 @@ class Pipeline:
         self._where: dict[Site, int] = {}  # sites of clips in flight
         self._plans: dict[tuple[StepShape, frozenset[tuple[Site, int]]], Plan] = {}
 
-    def step(self, lanes: dict[int, LanePart | None], active: list[str], n_frames_bp: int,
+    def step(self, number: int, lanes: dict[int, LanePart | None], active: list[str], n_frames_bp: int,
              train_all_scales: bool, show: bool = False) -> Outcome:
-        """One step of the pipeline's lanes, by their numbers in the run; see `Executor.step`.
+        """Step `number` of the run, of the pipeline's lanes by their numbers in the run; see `Executor.step`.
 
         `show`: bring the frames of the last lane that is not resting to slot 0.
         """
@@ -88,6 +90,7 @@ class Pipeline:
         shape = StepShape(chunks, n_frames_bp=n_frames_bp, train_all_scales=train_all_scales,
                           in_flight=self.placed.in_flight)
         plan = self._plan(shape)
+        self._executor.transport.step = number
         running = [lane for lane, part in enumerate(parts) if part is not None]
         outcome = self._executor.step(plan, shape, parts, active, running[-1] if show and running else None)
         heirs = {site for task in plan.tasks for _, site in task.carries}

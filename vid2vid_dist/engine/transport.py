@@ -7,7 +7,8 @@ a send that waits for its receiver never holds up what goes the other way.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -17,12 +18,19 @@ import torch.distributed as dist
 from torch import Tensor
 
 from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.errors import LostRankError
 
-TIMEOUT = timedelta(minutes=10)
 
-
-class TransportError(RuntimeError):
+class TransportError(LostRankError):
     """A message did not arrive, or nobody took it: names rank, peer, task and step."""
+
+
+@contextmanager
+def _naming(what: str) -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise TransportError(f"{what}: {error}") from error
 
 
 @dataclass
@@ -40,11 +48,9 @@ class Pending:
 
     def wait(self) -> list[Tensor]:
         """The tensors, once they are there (or, of a send, once they may be overwritten)."""
-        for work in self.works:
-            try:
+        with _naming(self.what):
+            for work in self.works:
                 work.wait() if self.timeout is None else work.wait(self.timeout)
-            except RuntimeError as error:
-                raise TransportError(f"{self.what}: {error}") from error
         self.works = []
         return self.tensors
 
@@ -55,8 +61,9 @@ class Transport:
     Every rank of the run makes one at the same time: the communicators are created together.
     """
 
-    def __init__(self, grid: Grid, timeout: timedelta = TIMEOUT) -> None:
+    def __init__(self, grid: Grid, timeout: timedelta | None = None) -> None:
         self._grid = grid
+        timeout = timeout or grid.timeout
         self._ranks = grid.ranks[grid.pipeline].tolist()
         on_gpu = grid.device.type == "cuda"
         self._ways = _one_way_groups(grid, timeout) if on_gpu else {}
@@ -69,16 +76,18 @@ class Transport:
         peer = self._ranks[slot]
         group = self._ways.get((self._grid.rank, peer))
         sent = [tensor.detach().contiguous() for tensor in tensors]
-        works = [dist.isend(tensor, peer, group=group) for tensor in sent]
-        return Pending(sent, works, self._what(f"nobody took what {task} made, rank {peer} should"), self._timeout)
+        what = self._what(f"nobody took what {task} made, rank {peer} should")
+        with _naming(what):
+            return Pending(sent, [dist.isend(tensor, peer, group=group) for tensor in sent], what, self._timeout)
 
     def receive(self, slot: int, like: Sequence[tuple[tuple[int, ...], torch.dtype]], task: str) -> Pending:
         """Be ready for tensors of these shapes and formats from a slot."""
         peer = self._ranks[slot]
         group = self._ways.get((peer, self._grid.rank))
         buffers = [torch.empty(shape, dtype=dtype, device=self._grid.device) for shape, dtype in like]
-        works = [dist.irecv(buffer, peer, group=group) for buffer in buffers]
-        return Pending(buffers, works, self._what(f"waiting for {task} of rank {peer}"), self._timeout)
+        what = self._what(f"waiting for {task} of rank {peer}")
+        with _naming(what):
+            return Pending(buffers, [dist.irecv(buffer, peer, group=group) for buffer in buffers], what, self._timeout)
 
     def _what(self, text: str) -> str:
         return f"step {self.step}, rank {self._grid.rank}: {text}"

@@ -128,13 +128,13 @@ class ZeroEngine:
 
     @contextmanager
     def accumulate(self) -> Iterator[None]:
-        with self._engine.coalesce_grad_reduction():
-            try:
-                yield
-            finally:
-                # Also on the way out of an error: the reduction that follows is collective, and a rank that
-                # fails must not leave the others waiting in it.
-                fill_missing_gradients(self._parameters)
+        # Left only after success: DeepSpeed reduces on every way out, and a rank that failed would wait in there for
+        # ranks that wait for it. It is kept, because the garbage collector would leave it too.
+        self._accumulation = self._engine.coalesce_grad_reduction()
+        self._accumulation.__enter__()
+        yield
+        fill_missing_gradients(self._parameters)
+        self._accumulation.__exit__(None, None, None)
 
     def backward(self, loss: torch.Tensor) -> None:
         self._engine.backward(loss)

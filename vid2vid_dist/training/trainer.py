@@ -19,7 +19,7 @@ from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.lane import Chunk, count_lanes
 from vid2vid_dist.engine.pipeline import Pipeline, Placed, choose_placement
 from vid2vid_dist.engine.step import LaneWork, Roles, StepResult, active_names, train_step, unpack_shown
-from vid2vid_dist.errors import UserError
+from vid2vid_dist.errors import LostRankError, UserError
 from vid2vid_dist.monitor.run import RunMonitor
 from vid2vid_dist.training import checkpoint
 from vid2vid_dist.training.checkpoint import Position, write_atomically
@@ -56,6 +56,9 @@ class Trainer:
         self.reporter = Reporter(cfg, grid, self.monitor)
         self._n_steps = self._count_steps()
         self._saved_step, self._last_save = self.state.position.step, time.monotonic()
+        if placed is None and cfg.parallel.placement not in ("data_parallel", "auto"):
+            self.monitor.event(f"{cfg.parallel.placement}: {grid.world_size} pipelines of one rank each promise to be the "
+                               "fastest: every rank runs all roles on its own clips")
         table = placed.table(int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) if placed is not None else grid.table()
         self.monitor.event(f"on {grid.device.type}:\n{table}")
         for report in self.state.pretrained:
@@ -96,9 +99,11 @@ class Trainer:
                 f"in chunks of {now.chunk_frames}, lr {now.lr_generator:.2g}"
             )
         for step, (round_number, chunk) in enumerate(plan.steps(start), self.state.position.step + 1):
-            self._step(plan, round_number, chunk, now, frames)
+            with self.grid.meeting(step, "gradients of all ranks"):
+                self._step(plan, round_number, chunk, now, frames)
             self.state.position = _after(plan, Position(step, number, round_number, chunk))
-            interval_ends = self.reporter.after_step(step, number, now, self._n_steps - step)
+            with self.grid.meeting(step, "losses of all ranks"):
+                interval_ends = self.reporter.after_step(step, number, now, self._n_steps - step)
             if self._limit_reached():
                 return
             if self._save_is_due(interval_ends):
@@ -140,7 +145,7 @@ class Trainer:
                 parts[number] = LanePart(footage, plan.chunk_frames, len(decoded) / n_clips)
         active = active_names(self.cfg, chunk * plan.chunk_frames, plan.chunk_frames)
         show = self.grid.pipeline == 0 and self.reporter.sample_is_due(self.state.position.step + 1)
-        outcome = pipeline.step(parts, active, now.n_frames_bp, now.train_all_scales, show)
+        outcome = pipeline.step(self.state.position.step + 1, parts, active, now.n_frames_bp, now.train_all_scales, show)
         self.state.after_update()
         made = unpack_shown(last, outcome.shown) if last is not None and outcome.shown else None
         self.reporter.add(StepResult(outcome.losses, made), active, n_clips * plan.chunk_frames)
@@ -150,7 +155,8 @@ class Trainer:
         last = phase(self.cfg, n_epochs(self.cfg), self.source.longest)
         clip = self.source.clip(1, 0, last.n_frames_total, last.chunk_frames)
         return self.grid.on_first(lambda: choose_placement(
-            self.cfg, self.grid.world_size, self.source.size_of(clip), last.chunk_frames, last.n_frames_bp))
+            self.cfg, self.grid.world_size, self.source.size_of(clip), last.chunk_frames, last.n_frames_bp,
+            on_gpus=self.grid.device.type == "cuda"))
 
     def _plan(self, number: int, now: Phase) -> Epoch:
         return plan_epoch(
@@ -182,7 +188,8 @@ class Trainer:
     def _save(self) -> None:
         self.reporter.require_finite(self.state.position.step)  # old checkpoints must not make room for a lost one
         started = time.monotonic()
-        folder = checkpoint.commit(self.run_dir, self.state.position.step, self.grid, self.state.write)
+        with self.grid.meeting(self.state.position.step, "saving together"):
+            folder = checkpoint.commit(self.run_dir, self.state.position.step, self.grid, self.state.write)
         if self.grid.is_first:
             checkpoint.prune(self.run_dir, self.cfg.run.keep_last, self.cfg.run.keep_every_steps)
         self._saved_step, self._last_save = self.state.position.step, time.monotonic()
@@ -228,9 +235,12 @@ class Trainer:
         write_atomically(self.run_dir / "status.json", json.dumps({"status": status, **position, **more}, indent=1))
 
     def _write_failure(self, error: BaseException) -> None:
-        """Any rank may be the one that fails. The first to write says why: it takes the others down with it."""
-        if json.loads((self.run_dir / "status.json").read_text())["status"] != "failed":
-            self._write_status("failed", why=f"rank {self.grid.rank}: {str(error) or type(error).__name__}")
+        """Any rank may be the one that fails. The first to write says why; that another is lost says least."""
+        cause = "lost rank" if isinstance(error, LostRankError) else "error"
+        known = json.loads((self.run_dir / "status.json").read_text())
+        if known["status"] != "failed" or (known["cause"], cause) == ("lost rank", "error"):
+            rank = "" if cause == "lost rank" else f"rank {self.grid.rank}: "  # which says it itself
+            self._write_status("failed", cause=cause, why=rank + (str(error) or type(error).__name__))
 
 
 def _after(plan: Epoch, done: Position) -> Position:

@@ -1,0 +1,25 @@
+"""Under torchrun: launch/train.py with a judge that breaks on rank 2 in the third step."""
+
+from __future__ import annotations
+
+import os
+
+from launch import train
+from launch._cli import run_main
+from vid2vid_dist.engine.desk import Made
+from vid2vid_dist.engine.judge_tasks import ImageTasks
+from vid2vid_dist.engine.tasks import Task
+
+run = ImageTasks.run
+
+
+def break_down(self: ImageTasks, task: Task) -> Made:
+    if os.environ["RANK"] == "2" and self.desk.lane(task.lane).footage.n_seen >= 4:
+        raise ArithmeticError("the judge is ill")
+    return run(self, task)
+
+
+ImageTasks.run = break_down  # type: ignore[method-assign]
+
+if __name__ == "__main__":
+    run_main(train.main)

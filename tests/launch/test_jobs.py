@@ -1,0 +1,96 @@
+"""Whole jobs with networks on ranks of their own: how they start, and how they end when a rank does not go on."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.torchrun import pid_of_rank, start_torchrun, torchrun, wait_until
+from vid2vid_dist.data.shards import PackOptions, make_shards
+from vid2vid_dist.data.toy_street import ToyOptions, render_toy_street
+
+TINY = ["data.loadSize=64", "generator.ngf=4", "generator.n_blocks=2", "generator.n_downsample_G=2",
+        "discriminator.ndf=4", "discriminator.num_D=1", "discriminator.n_scales_temporal=1", "loss.no_vgg=true",
+        "schedule.n_frames_total=6", "monitor.tensorboard=false", "monitor.pictures_every=0"]
+PLACED = ["parallel.placement=split:2+2", "schedule.n_generator_slots=2", "monitor.log_every=1"]
+END = 60  # seconds in which a job ends that has lost a rank
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("street")
+    render_toy_street(root / "raw", ToyOptions(n_train=8, n_test=1, n_frames=8, width=64, height=32))
+    make_shards(root / "raw", root / "shards", PackOptions(label_nc=35))
+    return root / "shards"
+
+
+@pytest.fixture
+def arguments(shards: Path, tmp_path: Path) -> list[str]:
+    return [*TINY, f"data.shards={shards}", f"run.root={tmp_path}", "run.name=try", "run.device=cpu"]
+
+
+def status(root: Path) -> dict:
+    return json.loads((root / "try/status.json").read_text())
+
+
+def steps_done(root: Path) -> int:
+    path = root / "try/metrics.jsonl"
+    lines = path.read_text().splitlines() if path.is_file() else []
+    return sum('"losses"' in line for line in lines)
+
+
+def test_bare_start_on_eight_ranks_splits(arguments: list[str], tmp_path: Path) -> None:
+    """No configuration file and no placement are named."""
+    result = torchrun(8, "launch/train.py", *arguments, "run.max_steps=2")
+    assert result.returncode == 0, result.stdout
+    rows = re.findall(r"^node 0  pipeline \d  slot \d  rank +\d  (.*)$", result.stdout, re.MULTILINE)
+    assert len(rows) == 8
+    assert {row.split()[0] for row in rows} == {"generator", "image"}
+    assert status(tmp_path)["status"] == "finished"
+
+
+def test_killed_rank_ends_the_job(arguments: list[str], tmp_path: Path) -> None:
+    job = start_torchrun(4, "launch/train.py", "configs/base.yaml", *arguments, *PLACED)
+    wait_until(lambda: steps_done(tmp_path) >= 2)
+    os.kill(pid_of_rank(job, 2), signal.SIGKILL)
+    killed = time.monotonic()
+    said, _ = job.communicate(timeout=END)
+    assert time.monotonic() - killed < END
+    assert job.returncode
+    assert re.search(r"rank +: 2 \(local_rank: 2\)", said)
+    assert "SIGKILL" in said
+    outcome = status(tmp_path)
+    assert outcome["status"] == "failed"
+    assert outcome["cause"] == "lost rank"
+    assert re.match(r"step \d+, rank [013]: ", outcome["why"]), outcome
+
+
+def test_broken_task_ends_the_job_and_is_named(arguments: list[str], tmp_path: Path) -> None:
+    result = torchrun(4, "tests/launch/failing_task.py", "configs/base.yaml", *arguments, *PLACED, timeout=END + 60)
+    assert result.returncode
+    assert re.search(r"TaskError: step 3, image_\w+ lane \d.*: the judge is ill", result.stdout), result.stdout
+    outcome = status(tmp_path)
+    assert (outcome["status"], outcome["cause"]) == ("failed", "error")
+    assert re.match(r"rank 2: step 3, .*: the judge is ill", outcome["why"]), outcome
+
+
+def test_silent_rank_is_named_by_those_who_wait(arguments: list[str], tmp_path: Path) -> None:
+    job = start_torchrun(4, "launch/train.py", "configs/base.yaml", *arguments, *PLACED, "parallel.timeout=0.1")
+    wait_until(lambda: steps_done(tmp_path) >= 2)
+    silent = pid_of_rank(job, 2)
+    os.kill(silent, signal.SIGSTOP)
+    stopped = time.monotonic()
+    try:
+        said, _ = job.communicate(timeout=END)
+    finally:
+        if job.poll() is None:
+            os.kill(silent, signal.SIGKILL)
+    assert time.monotonic() - stopped < END
+    assert job.returncode
+    assert re.search(r"does not answer: step \d+, rank [013]: .* rank 2.*[Tt]imed out", said), said
