@@ -87,7 +87,8 @@ def test_run_that_breaks_says_so(configure: Configure, grid: Grid) -> None:
     trainer.reporter.after_step = Mock(side_effect=[False, ZeroDivisionError("nothing to divide")])
     with pytest.raises(ZeroDivisionError):
         trainer.run()
-    assert status(cfg) == {"status": "failed", "step": 2, "epoch": 1, "cause": "error", "why": "rank 0: nothing to divide"}
+    assert status(cfg) == {"status": "failed", "step": 2, "epoch": 1, "cause": "error",
+                           "why": "rank 0: nothing to divide"}
     assert not (folder_of(cfg) / "checkpoints").exists()
 
 

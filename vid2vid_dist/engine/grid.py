@@ -151,8 +151,8 @@ def solo_grid() -> Grid:
 def open_grid(device: str = "auto", timeout: timedelta = PATIENCE) -> Grid:
     """Join the ranks that torchrun started (or be the only one) and take a device.
 
-    `device` is "auto", "cpu" or "cuda"; `timeout`: how long ranks wait for each other. Raises `UserError` when there is no such device, fewer GPUs than
-    local ranks, or when the rendezvous port is taken.
+    `device` is "auto", "cpu" or "cuda"; `timeout`: how long ranks wait for each other. Raises `UserError` when there
+    is no such device, fewer GPUs than local ranks, or when the rendezvous port is taken.
     """
     rank, world_size = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     my_device = _take_device(device)

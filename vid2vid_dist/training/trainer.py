@@ -57,8 +57,8 @@ class Trainer:
         self._n_steps = self._count_steps()
         self._saved_step, self._last_save = self.state.position.step, time.monotonic()
         if placed is None and cfg.parallel.placement not in ("data_parallel", "auto"):
-            self.monitor.event(f"{cfg.parallel.placement}: {grid.world_size} pipelines of one rank each promise to be the "
-                               "fastest: every rank runs all roles on its own clips")
+            self.monitor.event(f"{cfg.parallel.placement}: {grid.world_size} pipelines of one rank each promise to be "
+                               "the fastest: every rank runs all roles on its own clips")
         table = placed.table(int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) if placed is not None else grid.table()
         self.monitor.event(f"on {grid.device.type}:\n{table}")
         for report in self.state.pretrained:
@@ -144,8 +144,9 @@ class Trainer:
                 footage.add(last := lane.feed(decoded), footage.n_seen)
                 parts[number] = LanePart(footage, plan.chunk_frames, len(decoded) / n_clips)
         active = active_names(self.cfg, chunk * plan.chunk_frames, plan.chunk_frames)
-        show = self.grid.pipeline == 0 and self.reporter.sample_is_due(self.state.position.step + 1)
-        outcome = pipeline.step(self.state.position.step + 1, parts, active, now.n_frames_bp, now.train_all_scales, show)
+        step = self.state.position.step + 1
+        show = self.grid.pipeline == 0 and self.reporter.sample_is_due(step)
+        outcome = pipeline.step(step, parts, active, now.n_frames_bp, now.train_all_scales, show)
         self.state.after_update()
         made = unpack_shown(last, outcome.shown) if last is not None and outcome.shown else None
         self.reporter.add(StepResult(outcome.losses, made), active, n_clips * plan.chunk_frames)
