@@ -55,6 +55,7 @@ type: $(READY) ## mypy
 
 parity: $(READY) ## compare with the original's numbers: [GOLDEN=folder] [FRAMES=folder] [ONLY=kind/name]
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.parity --golden $(GOLDEN) --frames $(FRAMES) $(if $(ONLY),--only $(ONLY))
+	$(if $(ONLY),,@OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node 2 -m tools.parity.placed_trace $(GOLDEN))
 
 bench-plan: $(READY) ## speed-up of planned steps on 8 GPUs over the serial schedule, simulated (a minute)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_plan

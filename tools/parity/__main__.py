@@ -40,6 +40,16 @@ class Row:
     def ok(self) -> bool:
         return not self.crash and bool(self.checks) and all(check.ok for check in self.checks)
 
+    def line(self, width: int) -> str:
+        """As text; `width`: of the longest name."""
+        name = f"{self.case.kind}/{self.case.name}"
+        if self.crash or not self.checks:
+            return f"{name:{width}}  {'':30}  {self.seconds:5.1f}  FAIL  {self.crash or 'no checks'}"
+        worst = self.worst
+        result = "ok" if self.ok else f"FAIL  {worst.what}"
+        return (f"{name:{width}}  {len(self.checks):6}  {worst.error:11.2e}  {worst.tolerance:9.1e}  "
+                f"{self.seconds:5.1f}  {result}")
+
 
 def check_case(case: Case) -> Row:
     """Run the checks of one case; a crash is a failed row, so that the other cases still run."""
@@ -70,21 +80,11 @@ def main() -> int:
     with ProcessPoolExecutor(args.jobs) as pool:
         for row in pool.map(check_case, covered):
             failed += not row.ok
-            print(_line(row, width), flush=True)
+            print(row.line(width), flush=True)
     print(f"{len(covered)} cases, {failed} failed")
     if missing := [case for case in wanted if not is_covered(case)]:
         print("not covered yet: " + ", ".join(f"{case.kind}/{case.name}" for case in missing))
     return int(failed > 0 or not covered)
-
-
-def _line(row: Row, width: int) -> str:
-    name = f"{row.case.kind}/{row.case.name}"
-    if row.crash or not row.checks:
-        return f"{name:{width}}  {'':30}  {row.seconds:5.1f}  FAIL  {row.crash or 'no checks'}"
-    worst = row.worst
-    result = "ok" if row.ok else f"FAIL  {worst.what}"
-    return (f"{name:{width}}  {len(row.checks):6}  {worst.error:11.2e}  {worst.tolerance:9.1e}  "
-            f"{row.seconds:5.1f}  {result}")
 
 
 if __name__ == "__main__":

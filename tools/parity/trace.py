@@ -22,10 +22,11 @@ from tools.parity.options import config_from_options
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.build import FrozenNetworks, build_modules, build_roles
+from vid2vid_dist.engine.executor import HeldRoles
 from vid2vid_dist.engine.grid import Grid, solo_grid
 from vid2vid_dist.engine.lane import Chunk as LaneChunk
 from vid2vid_dist.engine.lane import Lane
-from vid2vid_dist.engine.step import LaneWork, Roles, StepResult, active_roles, train_step
+from vid2vid_dist.engine.step import LaneWork, Roles, StepResult, active_names, train_step
 from vid2vid_dist.models._torchvision import models
 from vid2vid_dist.models.flow import FlowReference
 from vid2vid_dist.models.perceptual import VGG19Features
@@ -87,7 +88,7 @@ class Outcome:
     stats: dict[str, dict[str, float]]
 
 
-Step = Callable[[Roles, list[LaneWork], list[str], int, bool], StepResult]
+Step = Callable[[Any, list[LaneWork], list[str], int, bool], StepResult]
 
 
 def check(case: Case) -> list[Check]:
@@ -95,9 +96,21 @@ def check(case: Case) -> list[Check]:
     cfg.optim.precision, cfg.optim.backend = "fp64", "plain"
     tensors = case.tensors()
     ours = train(cfg, case.meta, tensors)
-    # From an all-zero first image, every norm layer divides rounding noise by sqrt(1e-5), in float64 too: other
-    # vector instructions give another run. How far such runs part is measured here, not assumed.
-    other = train(cfg, case.meta, tensors, nudge=2.0**-52) if cfg.generator.no_first_img else ours
+    return compare(case, ours, spread(cfg, case.meta, tensors) or ours)
+
+
+def spread(cfg: Config, meta: dict[str, Any], tensors: dict[str, Tensor]) -> Outcome | None:
+    """Another run of ours, for how far runs may part; None where they may not.
+
+    From an all-zero first image, every norm layer divides rounding noise by sqrt(1e-5), in float64 too: other
+    vector instructions give another run. How far such runs part is measured here, not assumed.
+    """
+    return train(cfg, meta, tensors, nudge=2.0**-52) if cfg.generator.no_first_img else None
+
+
+def compare(case: Case, ours: Outcome, other: Outcome) -> list[Check]:
+    """Our run against the record, as far as two runs of ours agree."""
+    tensors = case.tensors()
     return [
         *_check_losses([chunk["losses_f64"] for chunk in case.meta["chunks"]], ours, other),
         *_check_frames(tensors, ours, other),
@@ -112,7 +125,10 @@ def train(cfg: Config, meta: dict[str, Any], tensors: dict[str, Tensor], nudge: 
         p.data.mul_(1 + nudge)
     initial = weights(roles)
     chunks = run(cfg, roles, meta, tensors)
-    final = weights(roles)
+    return outcome(chunks, initial, weights(roles))
+
+
+def outcome(chunks: list[Chunk], initial: dict[str, Tensor], final: dict[str, Tensor]) -> Outcome:
     return Outcome(chunks, final, {name: _stats(initial[name], final[name]) for name in final})
 
 
@@ -126,13 +142,23 @@ def _stats(before: Tensor, after: Tensor) -> dict[str, float]:
 
 def build_trace_roles(cfg: Config, tensors: dict[str, Tensor], grid: Grid) -> Roles:
     """All roles with the stored weights, in the configuration's precision, the stand-in as reference flow."""
+    now = phase(cfg, 1, VIDEO)
+    return build_roles(cfg, grid, stored_modules(cfg, tensors), stand_ins(cfg), optimizers(cfg, now),
+                       now.train_all_scales)
+
+
+def stored_modules(cfg: Config, tensors: dict[str, Tensor]) -> dict[str, torch.nn.Module]:
+    """The trained networks with the stored weights, in float64."""
     modules = build_modules(cfg)
     for role, module in modules.items():
         prefix = f"sd.{_original_name(role)}."
         module.double().load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-    now = phase(cfg, 1, VIDEO)
-    frozen = FrozenNetworks(StandInFlow(), None if cfg.loss.no_vgg else random_vgg19())
-    return build_roles(cfg, grid, modules, frozen, optimizers(cfg, now), now.train_all_scales)
+    return modules
+
+
+def stand_ins(cfg: Config) -> FrozenNetworks:
+    """What the golden runs had in place of FlowNet2 and the trained VGG19."""
+    return FrozenNetworks(StandInFlow(), None if cfg.loss.no_vgg else random_vgg19())
 
 
 def random_vgg19() -> VGG19Features:
@@ -142,7 +168,7 @@ def random_vgg19() -> VGG19Features:
 
 
 def run(
-    cfg: Config, roles: Roles, meta: dict[str, Any], tensors: dict[str, Tensor], step: Step = train_step
+    cfg: Config, roles: Roles | HeldRoles, meta: dict[str, Any], tensors: dict[str, Tensor], step: Step = train_step
 ) -> list[Chunk]:
     """All clips of the trace in their order, epoch by epoch."""
     chunks, epoch = [], 1
@@ -154,29 +180,30 @@ def run(
         else:
             kind = PoseLane if meta["options"].get("dataset_mode") == "pose" else RecordedLane
             lane = kind(cfg, torch.device("cpu"), torch.float64)
-            chunks += _run_clip(lane, roles, now, _frames(cfg, tensors, event["iter"]), step)
+            chunks += _run_clip(cfg, lane, roles, now, _frames(cfg, tensors, event["iter"]), step)
     return chunks
 
 
-def _next_phase(cfg: Config, roles: Roles, epoch: int, event: dict[str, Any]) -> Phase:
+def _next_phase(cfg: Config, roles: Roles | HeldRoles, epoch: int, event: dict[str, Any]) -> Phase:
     now = phase(cfg, epoch, VIDEO)
     engines = roles.engines()
     # Past the finest-only epochs the original kept stepping its first optimiser, at the rate that it had then
     # (spec: quirks Q3). Our trainer does what was meant; here the recorded behaviour is followed.
+    rates = {"image": now.lr_discriminator, "face": now.lr_discriminator}
     if event["modelG_optimizer_is_the_loop_optimizer"]:
-        engines["generator"].set_lr(now.lr_generator)
-    for name in ("image", "face"):
-        if name in engines:
-            engines[name].set_lr(now.lr_discriminator)
+        rates["generator"] = now.lr_generator
+    for name in rates.keys() & engines.keys():
+        engines[name].set_lr(rates[name])
     return now
 
 
-def _run_clip(lane: Lane, roles: Roles, now: Phase, frames: Frames, step: Step) -> list[Chunk]:
-    n_past, chunks = roles.generator.cfg.generator.n_frames_G - 1, []
+def _run_clip(cfg: Config, lane: Lane, roles: Roles | HeldRoles, now: Phase, frames: Frames,
+              step: Step) -> list[Chunk]:
+    n_past, chunks = cfg.generator.n_frames_G - 1, []
     for start in range(0, len(frames.names) - n_past - now.chunk_frames + 1, now.chunk_frames):
         first = start + (n_past if start else 0)
         chunk = lane.feed([_cut(frames, first, start + n_past + now.chunk_frames)])
-        active = active_roles(roles, lane.n_seen, now.chunk_frames)
+        active = active_names(cfg, lane.n_seen, now.chunk_frames)
         result = step(roles, [LaneWork(lane, chunk, 1.0)], active, now.n_frames_bp, not now.train_all_scales)
         losses = {name: float(value) for name, value in result.losses.items()}
         assert result.last is not None
@@ -221,7 +248,7 @@ def _original_name(role: str) -> str:
     return NAMES.get(role) or "D.netD_T" + role.removeprefix("temporal_")
 
 
-def weights(roles: Roles) -> dict[str, Tensor]:
+def weights(roles: Roles | HeldRoles) -> dict[str, Tensor]:
     """Every tensor of every trained network under the original's name."""
     return {
         f"{_original_name(role)}.{name}": tensor.detach().clone()

@@ -115,9 +115,8 @@ class FrameTasks:
             reference = lane.footage.carried[_site(task)].pop(("reference", frame))
         image = f"image/{self.finest}"
         real, before = lane.footage.real[frame], lane.footage.real[frame - 1]
-        if t:
-            previous_fake = read[image]
-        else:
+        previous_fake = read.get(image)
+        if previous_fake is None:
             previous_fake = before if frame == 0 else lane.footage.carried[_site(task)][image, frame - 1]
         pair = RealPair(real, before, FlowReference(reference[:, :2], reference[:, 2:]))
         out = graph.out

@@ -1,0 +1,18 @@
+"""The golden training traces also pass with generator and judges on ranks of their own."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import GOLDEN
+from tests.torchrun import torchrun
+from tools.parity.discover import discover
+
+
+@pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no folder {GOLDEN}: set GOLDEN")
+def test_every_trace_passes_on_two_ranks() -> None:
+    traces = [case.name for case in discover(GOLDEN) if case.kind == "trace"]
+    result = torchrun(2, "tools/parity/placed_trace.py", str(GOLDEN), timeout=600)
+    assert result.returncode == 0, result.stdout
+    for name in traces:
+        assert f"placed_trace/{name}" in result.stdout
