@@ -1,0 +1,80 @@
+"""One pipeline over two hosts, network namespaces joined by a virtual cable, trains as it does on one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tests.torchrun import ROOT, torchrun
+from vid2vid_dist.data.shards import PackOptions, make_shards
+from vid2vid_dist.data.toy_street import ToyOptions, render_toy_street
+
+SETTINGS = [
+    "data.loadSize=64", "generator.ngf=4", "generator.n_blocks=2", "generator.n_downsample_G=2",
+    "generator.n_scales_spatial=2", "discriminator.ndf=4", "discriminator.num_D=1",
+    "discriminator.n_scales_temporal=1", "loss.no_vgg=true", "schedule.n_frames_total=4",
+    "schedule.n_generator_slots=2", "schedule.max_frames_backpropagate=2", "monitor.tensorboard=false",
+    "monitor.pictures_every=0", "run.device=cpu", "run.max_steps=3", "parallel.placement=split:2+2",
+]
+
+
+def ip(command: str) -> bool:
+    """Whether a command of iproute2 works here."""
+    try:
+        return subprocess.run(["ip", *command.split()], capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        return False
+
+
+@pytest.fixture
+def hosts() -> Iterator[list[str]]:
+    """Names of two namespaces with the addresses 10.77.0.1 and 10.77.0.2."""
+    names = [f"v2v{os.getpid()}{side}" for side in "ab"]
+    if not ip(f"netns add {names[0]}"):
+        pytest.skip("no network namespaces here: needs root and iproute2")
+    try:
+        assert ip(f"netns add {names[1]}")
+        assert ip(f"link add {names[0]} netns {names[0]} type veth peer name {names[1]} netns {names[1]}")
+        for number, name in enumerate(names, 1):
+            assert ip(f"-n {name} addr add 10.77.0.{number}/24 dev {name}")
+            assert ip(f"-n {name} link set {name} up")
+            assert ip(f"-n {name} link set lo up")
+        yield names
+    finally:
+        for name in names:
+            ip(f"netns del {name}")
+
+
+def weights(run: Path) -> dict[str, Tensor]:
+    folder = run / "checkpoints" / (run / "checkpoints/latest").read_text().strip()
+    return {f"{path.stem}.{name}": x for path in folder.glob("*.safetensors") for name, x in load_file(path).items()}
+
+
+def test_a_pipeline_over_two_hosts_equals_one_host(hosts: list[str], tmp_path: Path) -> None:
+    render_toy_street(tmp_path / "raw", ToyOptions(n_train=4, n_test=1, n_frames=6, width=64, height=32))
+    make_shards(tmp_path / "raw", tmp_path / "shards", PackOptions(label_nc=35))
+    arguments = ["configs/base.yaml", *SETTINGS, f"data.shards={tmp_path / 'shards'}", f"run.root={tmp_path}"]
+    one = torchrun(4, "launch/train.py", *arguments, "run.name=one")
+    assert one.returncode == 0, one.stdout
+
+    jobs = []
+    for number, name in enumerate(hosts):
+        command = ["ip", "netns", "exec", name, sys.executable, "-m", "torch.distributed.run", "--nnodes=2",
+                   "--nproc_per_node=2", f"--node_rank={number}", "--master_addr=10.77.0.1", "--master_port=29511",
+                   str(ROOT / "launch/train.py"), *arguments, "run.name=two"]
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "GLOO_SOCKET_IFNAME": name}
+        jobs.append(subprocess.Popen(command, cwd=ROOT, env=environment, text=True, stdout=subprocess.PIPE,
+                                     stderr=subprocess.STDOUT))
+    said = [job.communicate(timeout=240)[0] for job in jobs]
+    assert [job.returncode for job in jobs] == [0, 0], "\n".join(said)
+    assert "node 1  pipeline 0  slot 3  rank   3  image" in said[0]
+    reference, found = weights(tmp_path / "one"), weights(tmp_path / "two")
+    assert reference.keys() == found.keys()
+    assert all(reference[name].equal(found[name]) for name in reference)
