@@ -14,6 +14,7 @@ from vid2vid_dist.engine.footage import Footage
 from vid2vid_dist.engine.messages import Part, dtype_of, message_parts, parts_for, shape_of
 from vid2vid_dist.engine.plan import Plan, Transfer
 from vid2vid_dist.engine.tasks import Kind, Site, Task
+from vid2vid_dist.engine.timing import WAIT, Timer
 from vid2vid_dist.engine.transport import Pending, Transport
 
 Made = dict[Part, Tensor]
@@ -44,12 +45,13 @@ class Desk:
     """
 
     def __init__(self, cfg: Config, plan: Plan, slot: int, lanes: list[LanePart | None], transport: Transport,
-                 dtype: torch.dtype, show: int | None) -> None:
+                 dtype: torch.dtype, show: int | None, timer: Timer) -> None:
         self.plan, self.slot, self.show = plan, slot, show
         self.shown: dict[int, Tensor] = {}
         self.sites: dict[Site, Any] = {}
         self.losses: dict[str, Tensor] = {}
         self._cfg, self._lanes, self._transport, self._dtype = cfg, lanes, transport, dtype
+        self._timer = timer
         self._here: dict[int, Made] = {}
         self._coming: dict[int, tuple[list[Part], Pending]] = {}
         self._going: list[Pending] = []
@@ -80,8 +82,14 @@ class Desk:
         for name, loss in losses.items():
             self.losses[name] = self.losses.get(name, torch.zeros_like(loss)) + loss
 
+    def fetch(self, task: Task) -> None:
+        """Wait until everything that a task reads of others is here."""
+        for need in task.needs:
+            if need.tensors:
+                self._of(need.task)
+
     def reads(self, task: Task) -> Iterator[Read]:
-        """The tensors that a task reads of others; waits until they are here."""
+        """The tensors that a task reads of others."""
         for need in task.needs:
             for part in parts_for(task, need.tensors):
                 yield Read(self.plan.tasks[need.task], part.name, self._of(need.task)[part])
@@ -117,7 +125,8 @@ class Desk:
             self._carry(task, name, site, self._of(task.number)[Part(name)])
             self._put_away(task.number)
         for message in self._going:
-            message.wait()
+            with self._timer.span(message.what, WAIT):
+                message.wait()
         assert not self._coming, "messages that nobody read"
 
     def _expected(self, transfer: Transfer, parts: list[Part]) -> list[tuple[tuple[int, ...], torch.dtype]]:
@@ -130,7 +139,8 @@ class Desk:
     def _of(self, number: int) -> Made:
         if number in self._coming:
             parts, message = self._coming.pop(number)
-            self._here[number] = dict(zip(parts, message.wait(), strict=True))
+            with self._timer.span(message.what, WAIT):
+                self._here[number] = dict(zip(parts, message.wait(), strict=True))
         return self._here[number]
 
     def _put_away(self, number: int) -> None:

@@ -1,13 +1,11 @@
 """Runs one rank's program of a step: its tasks in the planned order, messages in between, then the updates.
 
-All losses of a step use the weights from before it. Gradients of a role are reduced over its holders when the
-rank has done all its tasks, in one order of roles everywhere: pipelines may follow different plans, and a
-reduction in the middle of messages could wait for a rank that waits for one of them.
+All losses of a step use the weights from before it: a role is updated when this rank has done its tasks of it.
 """
 
 from __future__ import annotations
 
-from contextlib import ExitStack
+from collections import Counter
 from dataclasses import dataclass, field
 
 import torch
@@ -18,7 +16,7 @@ from vid2vid_dist.engine.desk import Desk, LanePart
 from vid2vid_dist.engine.frame_tasks import FrameTasks
 from vid2vid_dist.engine.judge_tasks import FlowTasks, ImageTasks, PerceptualTasks, TemporalTasks
 from vid2vid_dist.engine.optimizer import RoleEngine
-from vid2vid_dist.engine.plan import Plan, Run, Send
+from vid2vid_dist.engine.plan import Plan, Receive, Run, Send
 from vid2vid_dist.engine.roles import (
     FlowRole,
     GeneratorRole,
@@ -27,7 +25,9 @@ from vid2vid_dist.engine.roles import (
     TemporalDiscriminatorRole,
 )
 from vid2vid_dist.engine.tasks import COLLECTIVE, Site, StepShape, Task
+from vid2vid_dist.engine.timing import Timer
 from vid2vid_dist.engine.transport import Transport
+from vid2vid_dist.engine.updates import Updates
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.temporal import temporal_plan
 
@@ -72,6 +72,7 @@ class Executor:
 
     def __init__(self, cfg: Config, roles: HeldRoles, slot: int, transport: Transport, dtype: torch.dtype) -> None:
         self.cfg, self.roles, self.slot, self.transport, self.dtype = cfg, roles, slot, transport, dtype
+        self.timer = Timer()
 
     def step(self, plan: Plan, shape: StepShape, lanes: list[LanePart | None], active: list[str],
              show: int | None = None) -> Outcome:
@@ -81,24 +82,23 @@ class Executor:
         `active`: the trained roles that have something to judge somewhere in the run, the same on all ranks.
         `show`: a lane of which slot 0 gets all frames, for pictures.
         """
-        desk = Desk(self.cfg, plan, self.slot, lanes, self.transport, self.dtype, show)
-        tasks = self._tasks(shape, desk)
-        engines = [engine for name, engine in self.roles.engines().items() if name in active]
-        with ExitStack() as accumulating:
-            for engine in engines:
-                accumulating.enter_context(engine.accumulate())
-            for op in plan.programs[self.slot]:
-                if isinstance(op, Run):
-                    if op.task.kind not in COLLECTIVE:
-                        self._run(op.task, tasks[op.task.role], desk)
-                elif isinstance(op, Send):
-                    desk.send(op.transfer)
-                else:
-                    desk.receive(op.transfer)
-            desk.finish()
+        desk = Desk(self.cfg, plan, self.slot, lanes, self.transport, self.dtype, show, self.timer)
+        workers = self._workers(shape, desk)
+        program = plan.programs[self.slot]
+        mine = [op.task.role for op in program if isinstance(op, Run) and op.task.kind not in COLLECTIVE]
+        engines = {name: engine for name, engine in self.roles.engines().items() if name in active}
+        updates = Updates(engines, Counter(mine), self.timer, self.transport.device)
+        for op in program:
+            if isinstance(op, Send):
+                desk.send(op.transfer)
+            elif isinstance(op, Receive):
+                desk.receive(op.transfer)
+            elif op.task.kind not in COLLECTIVE:
+                self._run(op.task, workers[op.task.role], desk)
+                updates.done(op.task.role)
+        desk.finish()
         shown = self._collect(desk, lanes)
-        for engine in engines:
-            engine.step()
+        updates.finish()
         self._advance(lanes)
         self.transport.step += 1
         return Outcome(desk.losses, shown)
@@ -124,13 +124,16 @@ class Executor:
 
     def _run(self, task: Task, worker: Worker, desk: Desk) -> None:
         try:
-            desk.done(task, worker.run(task))
+            desk.fetch(task)
+            with self.timer.span(task.name, task.cost_key, task.units):
+                made = worker.run(task)
+            desk.done(task, made)
         except UserError:
             raise
         except Exception as error:
             raise TaskError(f"step {self.transport.step}, {task.name}: {str(error) or type(error).__name__}") from error
 
-    def _tasks(self, shape: StepShape, desk: Desk) -> dict[str, Worker]:
+    def _workers(self, shape: StepShape, desk: Desk) -> dict[str, Worker]:
         """Who runs the tasks of each role."""
         cfg, roles = self.cfg, self.roles
         found: dict[str, Worker] = {

@@ -71,6 +71,11 @@ class Transport:
         self._timeout = None if on_gpu else timeout
         self.step = 0  # for error messages
 
+    @property
+    def device(self) -> torch.device:
+        """Where messages arrive."""
+        return self._grid.device
+
     def send(self, slot: int, tensors: Sequence[Tensor], task: str) -> Pending:
         """Hand tensors to a slot, to be received in the same order there."""
         peer = self._ranks[slot]

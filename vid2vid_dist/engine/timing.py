@@ -1,0 +1,57 @@
+"""When a rank works and when it waits: spans of time by name."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import torch
+
+WAIT = "wait"
+
+
+@dataclass(frozen=True)
+class Span:
+    """Something that took from `start` to `end`, in seconds of `time.perf_counter`. `kind`: the cost key of a task,
+    "reduce/ROLE", "update/ROLE" or "wait"; `units`: how often the unit cost of its kind.
+    """
+
+    name: str
+    kind: str
+    start: float
+    end: float
+    units: float = 1.0
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.start
+
+
+@dataclass
+class Timer:
+    """Takes the time of everything that a rank does; cheap enough to be always on.
+
+    `on_device`: wait for the GPU at both ends of a span. Without, the host runs ahead of a GPU and its times say
+    little; with, the work is slower. For steps that are traced.
+    """
+
+    on_device: bool = False
+    spans: list[Span] = field(default_factory=list)
+
+    @contextmanager
+    def span(self, name: str, kind: str, units: float = 1.0) -> Iterator[None]:
+        start = self._now()
+        yield
+        self.spans.append(Span(name, kind, start, self._now(), units))
+
+    def _now(self) -> float:
+        if self.on_device:
+            torch.cuda.synchronize()
+        return time.perf_counter()
+
+    def take(self) -> list[Span]:
+        """The spans since the last call."""
+        taken, self.spans = self.spans, []
+        return taken

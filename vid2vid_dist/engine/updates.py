@@ -1,0 +1,69 @@
+"""Reductions and updates of a step's roles, beside the tasks of other roles."""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter
+from collections.abc import Mapping
+from contextlib import ExitStack
+
+import torch
+
+from vid2vid_dist.engine.optimizer import RoleEngine
+from vid2vid_dist.engine.timing import Timer
+
+
+class Updates:
+    """One step's. Made before its tasks; every task that touches a role is noted when it is done.
+
+    A thread reduces and updates role after role, in one order on all ranks, each as soon as this rank has no more
+    to do for it: the others' tasks, and the messages between them, go on meanwhile. They never wait for the thread
+    before the end of the step, so it cannot take part in a circle, whatever plans the pipelines follow. Judges come
+    first: their own gradients are complete before those of the frames.
+    """
+
+    def __init__(self, engines: Mapping[str, RoleEngine], n_tasks: Mapping[str, int], timer: Timer,
+                 device: torch.device) -> None:
+        """`engines`: those that step, by role; `n_tasks`: of this rank, by role."""
+        self._engines = dict(sorted(engines.items(), key=lambda item: item[0] == "generator"))
+        self._left = Counter(n_tasks)
+        self._timer, self._device = timer, device
+        self._accumulating = {role: ExitStack() for role in self._engines}
+        for role, engine in self._engines.items():
+            self._accumulating[role].enter_context(engine.accumulate())
+        self._ready = {role: threading.Event() for role in self._engines}
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="updates", daemon=True)
+        self._thread.start()
+        for role in self._engines:
+            self._look(role)
+
+    def done(self, role: str) -> None:
+        """A task of a role is done."""
+        self._left[role] -= 1
+        self._look(role)
+
+    def finish(self) -> None:
+        """Wait for the rest; an error of the thread is raised here."""
+        self._thread.join()
+        if self._error is not None:
+            raise self._error
+
+    def _look(self, role: str) -> None:
+        # The face discriminator has no tasks of its own: it sees what the image discriminator sees.
+        for mine, counted in ((role, role), ("face", "image")):
+            if mine in self._ready and not self._left[counted]:
+                self._ready[mine].set()
+
+    def _run(self) -> None:
+        try:
+            if self._device.type == "cuda":
+                torch.cuda.set_device(self._device)
+            for role, engine in self._engines.items():
+                self._ready[role].wait()
+                with self._timer.span(f"reduce {role}", f"reduce/{role}"):
+                    self._accumulating[role].close()
+                with self._timer.span(f"update {role}", f"update/{role}"):
+                    engine.step()
+        except BaseException as error:
+            self._error = error
