@@ -158,6 +158,7 @@ class MonitorConfig:
     log_every: int = opt(10, "console line and metrics interval", unit="steps", low=1)
     pictures_every: int = opt(100, "sample pictures interval; 0 = off", unit="steps", low=0)
     tensorboard: bool = opt(True, "write TensorBoard events")
+    trace_steps: str = opt("", "steps to record in runs/NAME/traces, like 10-12; empty = none")
 
 
 @dataclass
@@ -212,6 +213,9 @@ class Config:
         if self.parallel.clips_per_step % self.parallel.batch_size:
             raise UserError(f"parallel.clips_per_step={self.parallel.clips_per_step} must be a multiple of "
                             f"parallel.batch_size={self.parallel.batch_size}: whole lanes of clips run together")
+        first, dash, last = self.monitor.trace_steps.partition("-")
+        if first + dash + last and not (first.isdigit() and (last.isdigit() and int(first) <= int(last) if dash else True)):
+            raise UserError(f"monitor.trace_steps={self.monitor.trace_steps}: write a step or a range like 10-12")
         if not self.run.name or self.run.name in (".", ".."):
             raise UserError("run.name must name a folder of its own below run.root")
         if self.schedule.n_frames_total < self.schedule.n_generator_slots:

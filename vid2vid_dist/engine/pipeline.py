@@ -18,9 +18,11 @@ from vid2vid_dist.engine.graph import step_tasks
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.lane import count_lanes
 from vid2vid_dist.engine.placement import Layout, grid_table
-from vid2vid_dist.engine.plan import Plan, Strategy, make_plan
+from vid2vid_dist.engine.plan import Plan, Run, Strategy, make_plan
 from vid2vid_dist.engine.search import Wish, best_strategy, choose
+from vid2vid_dist.engine.simulate import simulate
 from vid2vid_dist.engine.tasks import FAR, LaneChunk, Site, StepShape, steady_shape
+from vid2vid_dist.engine.timing import Timer
 from vid2vid_dist.engine.transport import Transport
 from vid2vid_dist.models.temporal import temporal_plan
 
@@ -75,8 +77,22 @@ class Pipeline:
         self.cfg, self.grid, self.placed = cfg, grid, placed
         self.footage: dict[int, Footage] = {}  # by lane of the run
         self._executor = Executor(cfg, roles, grid.slot, Transport(grid), dtype)
+        self._last: Plan | None = None
         self._where: dict[Site, int] = {}  # sites of clips in flight
         self._plans: dict[tuple[StepShape, frozenset[tuple[Site, int]]], Plan] = {}
+
+    @property
+    def timer(self) -> Timer:
+        """Times of this rank's tasks and waits."""
+        return self._executor.timer
+
+    def planned_runs(self) -> list[Run]:
+        """This rank's part of the last step, as planned: it begins at 0."""
+        assert self._last is not None
+        timeline = simulate(self._last).timeline
+        start = min(run.start for run in timeline)
+        return [replace(run, start=run.start - start, end=run.end - start) for run in timeline
+                if run.slot == self.grid.slot]
 
     def step(self, number: int, lanes: dict[int, LanePart | None], active: list[str], n_frames_bp: int,
              train_all_scales: bool, show: bool = False) -> Outcome:
@@ -92,6 +108,7 @@ class Pipeline:
         plan = self._plan(shape)
         self._executor.transport.step = number
         running = [lane for lane, part in enumerate(parts) if part is not None]
+        self._last = plan
         outcome = self._executor.step(plan, shape, parts, active, running[-1] if show and running else None)
         heirs = {site for task in plan.tasks for _, site in task.carries}
         self._where = {site: slot for site, slot in plan.placement.items() if site in heirs}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from torch import Tensor
 
@@ -22,6 +22,10 @@ class StepReport:
     eta: float | None  # seconds to the end of the stage, None = unknown
     n_frames_total: int  # generated frames per clip at present
     chunk_frames: int  # generated frames per step and clip at present
+    # By rank, in a placed run: the parts of the time in which it ran tasks, and waited for messages. Host time: on
+    # GPUs it says little, there `monitor.trace_steps` measures.
+    busy: list[float] = field(default_factory=list)
+    waiting: list[float] = field(default_factory=list)
 
     @property
     def frames_per_second(self) -> float:

@@ -73,6 +73,8 @@ class RunMonitor:
             scalars |= {f"speed/{name}": value for name, value in speed.items()}
             scalars |= {"curriculum/n_frames_total": report.n_frames_total,
                         "curriculum/chunk_frames": report.chunk_frames, "curriculum/epoch": report.epoch}
+            for rank, (busy, waiting) in enumerate(zip(report.busy, report.waiting, strict=True)):
+                scalars |= {f"rank{rank}/busy": busy, f"rank{rank}/waiting": waiting, f"rank{rank}/bubble": 1 - busy}
             for rank, gpu in enumerate(gpus):
                 figures = asdict(gpu) if gpu else {}
                 scalars |= {f"gpu{rank}/{k}": v for k, v in figures.items() if isinstance(v, (int, float))}

@@ -13,6 +13,7 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.step import Made, StepResult
+from vid2vid_dist.engine.timing import WAIT, Timer
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.gpu import GpuMeter
 from vid2vid_dist.monitor.report import Sample, StepReport
@@ -48,6 +49,7 @@ class Reporter:
         self._counts = dict.fromkeys(self._names, 0)
         self._frames = self._steps = 0
         self._loader_wait = 0.0
+        self._busy = self._waiting = 0.0
         self._started = time.monotonic()
 
     def wait(self, frames: Iterator[Frames]) -> Frames:
@@ -71,6 +73,14 @@ class Reporter:
         self._steps += 1
         self._frames += n_frames
 
+    def add_times(self, timer: Timer) -> None:
+        """Note how long this rank worked and waited for others, and clear the times."""
+        for span in timer.take():
+            if span.kind == WAIT:
+                self._waiting += span.seconds
+            elif not span.kind.startswith(("reduce/", "update/")):  # these run beside
+                self._busy += span.seconds
+
     def sample_is_due(self, step: int) -> bool:
         """Whether pictures are made of a step (the number of steps done with it); the same on all ranks."""
         every = self._cfg.monitor.pictures_every
@@ -91,6 +101,8 @@ class Reporter:
         if step % monitor.log_every:
             return False
         seconds, losses = time.monotonic() - self._started, self._mean_losses()
+        readings = self._grid.gather((self._meter.read(), self._busy / seconds, self._waiting / seconds))
+        gpus, busy, waiting = map(list, zip(*readings, strict=True))
         self._monitor.report(
             StepReport(
                 step=step,
@@ -104,8 +116,10 @@ class Reporter:
                 eta=steps_left * seconds / self._steps,
                 n_frames_total=now.n_frames_total,
                 chunk_frames=now.chunk_frames,
+                busy=busy if any(busy) else [],
+                waiting=waiting if any(busy) else [],
             ),
-            self._grid.gather(self._meter.read()),
+            gpus,
         )
         _require_finite(step, losses)
         self._begin_interval()

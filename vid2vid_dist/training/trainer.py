@@ -27,6 +27,7 @@ from vid2vid_dist.training.curriculum import Phase, n_epochs, phase
 from vid2vid_dist.training.epoch import Epoch, plan_epoch
 from vid2vid_dist.training.reporter import Reporter
 from vid2vid_dist.training.state import TrainingState
+from vid2vid_dist.training.tracing import Tracer
 
 log = logging.getLogger(__name__)
 
@@ -54,6 +55,7 @@ class Trainer:
         grid.barrier()  # from here on every rank may write its failure there
         self.monitor = RunMonitor(self.run_dir, cfg, grid.rank, grid.world_size)
         self.reporter = Reporter(cfg, grid, self.monitor)
+        self.tracer = Tracer(cfg, grid, self.run_dir)
         self._n_steps = self._count_steps()
         self._saved_step, self._last_save = self.state.position.step, time.monotonic()
         if placed is None and cfg.parallel.placement not in ("data_parallel", "auto"):
@@ -99,8 +101,10 @@ class Trainer:
                 f"in chunks of {now.chunk_frames}, lr {now.lr_generator:.2g}"
             )
         for step, (round_number, chunk) in enumerate(plan.steps(start), self.state.position.step + 1):
-            with self.grid.meeting(step, "gradients of all ranks"):
+            with self.grid.meeting(step, "gradients of all ranks"), self.tracer.around(step, self.state.pipeline):
                 self._step(plan, round_number, chunk, now, frames)
+            if self.state.pipeline is not None:
+                self.reporter.add_times(self.state.pipeline.timer)
             self.state.position = _after(plan, Position(step, number, round_number, chunk))
             with self.grid.meeting(step, "losses of all ranks"):
                 interval_ends = self.reporter.after_step(step, number, now, self._n_steps - step)
