@@ -7,13 +7,14 @@ CORES := $(shell getconf _NPROCESSORS_ONLN)
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO := runs/demo
+PYTEST_FLAGS := -m "not full"
 DEMO_CONFIG := configs/toy/demo.yaml
 # For each of two ranks; more threads than cores make small convolutions many times slower.
 THREADS := $(shell echo $$(( $(CORES) > 1 ? $(CORES) / 2 : 1 )))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo toy shards test lint type parity bench bench-plan clean
+.PHONY: help setup demo toy shards test lint type parity test-full bench bench-plan bench-engine clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,7 +46,10 @@ shards: $(READY) ## pack raw folders: SRC=folder OUT=folder [SIZE=width] [LABEL_
 	@$(BIN)/python -m tools.make_shards $(if $(SRC),"$(SRC)" "$(OUT)") $(if $(SIZE),--size $(SIZE)) $(if $(LABEL_NC),--label-nc $(LABEL_NC))
 
 test: $(READY) ## run the tests (a selection: make test TESTS=tests/data)
-	@GOLDEN=$(GOLDEN) FRAMES=$(FRAMES) $(BIN)/python -m pytest -q -n $$(( $(CORES) < 4 ? $(CORES) : 4 )) --dist loadfile $(TESTS)
+	@GOLDEN=$(GOLDEN) FRAMES=$(FRAMES) $(BIN)/python -m pytest -q $(PYTEST_FLAGS) -n $$(( $(CORES) < 4 ? $(CORES) : 4 )) --dist loadfile $(TESTS)
+
+test-full: $(READY) ## the same and the whole matrix of placements and settings (hours)
+	@$(MAKE) --no-print-directory test PYTEST_FLAGS=
 
 lint: $(READY) ## ruff
 	@$(BIN)/ruff check .
@@ -59,6 +63,9 @@ parity: $(READY) ## compare with the original's numbers: [GOLDEN=folder] [FRAMES
 
 bench-plan: $(READY) ## speed-up of planned steps on 8 GPUs over the serial schedule, simulated (a minute)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_plan
+
+bench-engine: $(READY) ## real ranks against the simulator, and planned against serial steps (3 minutes on idle cores)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_engine
 
 bench: $(READY) ## measure this machine: seconds per training step and per generated frame
 	@$(BIN)/python -m tools.bench

@@ -2,11 +2,13 @@
 
 Every row is a real torchrun job. The reference is one process that runs `train_step`, lane after lane. Clips of
 odd number end a chunk earlier; the second of three steps puts all scales of a frame on one rank, the others may
-spread them.
+spread them. ROWS hold every placement, number of lanes and scales, reach of the gradient and setting at least once;
+`make test-full` runs all combinations, in float64 and with ZeRO 1 and 2.
 """
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.engine.spread_clips import CHUNK
 from tests.engine.test_equality import worst_gradient, worst_loss, worst_parameter
 from tests.torchrun import torchrun
 
@@ -67,6 +70,16 @@ ROWS = [
 ]
 
 
+PLACEMENTS = [  # ranks, placement, pipelines
+    (1, "colocated", 1), (2, "split:1+1", 1), (3, "split:2+1", 1), (4, "split:2+2", 1),
+    (4, "generator=0,image=1,temporal_0=2,others=3", 1), (2, "colocated", 1), (4, "colocated", 1), (4, "split:1+1", 2)]
+SETTINGS: list[tuple[str, ...]] = [(), (NO_FG, NO_INSTANCE), (NO_FIRST,), (SPARSE, TWO_TEMPORAL), FACE]
+MATRIX = [
+    Row(ranks, placement, lanes * pipelines, (f"generator.n_scales_spatial={scales}", *settings), reach, pipelines)
+    for settings, scales, reach, lanes, (ranks, placement, pipelines) in itertools.product(
+        SETTINGS, (1, 2, 3), (1, 2, CHUNK), (1, 2, 3), PLACEMENTS)]
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     """run(row, optimizer, lr) -> what the worker found; each job runs once."""
@@ -90,7 +103,11 @@ def whole(row: Row, overrides: tuple[str, ...]) -> Row:
     return Row(1, "whole", row.n_clips, overrides, row.n_frames_bp)
 
 
-@pytest.mark.parametrize("row", ROWS, ids=str)
+def full(rows: list[Row]) -> list:
+    return [pytest.param(row, marks=pytest.mark.full) for row in rows]
+
+
+@pytest.mark.parametrize("row", [*ROWS, *full(MATRIX)], ids=str)
 def test_plain_float64_is_equal(run, row: Row):
     """Three steps of Adam: losses, gradients and weights to 1e-10."""
     row = row._replace(overrides=(*row.overrides, *PLAIN64))
@@ -102,11 +119,12 @@ def test_plain_float64_is_equal(run, row: Row):
 
 
 @pytest.mark.parametrize("stage", [1, 2])
-@pytest.mark.parametrize("row", [Row(3, "split:2+1", 2, n_frames_bp=2), Row(4, "split:1+1", 3, pipelines=2)], ids=str)
+@pytest.mark.parametrize("row", [Row(3, "split:2+1", 2, n_frames_bp=2), Row(4, "split:1+1", 3, pipelines=2),
+                                 *full(MATRIX)], ids=str)
 def test_zero_float32_is_equal(run, stage: int, row: Row):
     """Losses of the first step to 1e-6, gradients to 1e-5 of their length, weights after three steps to 1e-6."""
-    reference = run(whole(row, PLAIN32), "SGD", 1e-6)
-    found = run(row._replace(overrides=(f"optim.zero_stage={stage}",)), "SGD", 1e-6)
+    reference = run(whole(row, (*row.overrides, *PLAIN32)), "SGD", 1e-6)
+    found = run(row._replace(overrides=(*row.overrides, f"optim.zero_stage={stage}")), "SGD", 1e-6)
     assert worst_loss(reference["losses.0"], found["losses.0"]) < 1e-6
     assert worst_parameter(reference, found) < 1e-6
     # The step at rate 1 is rounded to the weights' own float32 grid: it hides gradients of nearly no length.

@@ -1,0 +1,22 @@
+"""The engine's benchmark runs and reports; what it measures is for idle machines."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.conftest import ROOT
+
+
+def test_reports_all_three_figures_and_a_trace(tmp_path: Path) -> None:
+    found, trace = tmp_path / "found.json", tmp_path / "trace.json"
+    command = [sys.executable, "-m", "tools.bench_engine", "--ranks", "2", "--seconds", "0.3", "--steps", "1",
+               "--json", str(found), "--trace", str(trace)]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    figures = json.loads(found.read_text())
+    assert figures.keys() == {"split", "colocated", "gain"}
+    assert all(figures[placement]["ratio"] > 0.9 for placement in ("split", "colocated"))  # nobody sleeps for less
+    assert {event["pid"] for event in json.loads(trace.read_text())["traceEvents"]} == {0, 1}

@@ -1,0 +1,295 @@
+"""Measure the engine: do real ranks keep the time that the simulator promises, and what does the plan gain?
+
+    python -m tools.bench_engine [--trace FILE.json] [--json FILE.json]
+
+Promise: 8 ranks with the real programs, messages and threads, but tasks, reductions and updates that sleep for
+their planned cost (512x256, one H100 per rank), slowed down so that a step takes seconds. Gain: 2 ranks with one
+thread each and real networks, the plan against the original's order of work on the same ranks, in turn. Medians
+of five steps.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from launch._cli import run_main
+from tools.bench_plan import RECIPES, known_costs
+from vid2vid_dist.config.load import load_config
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.data.clips import Frames
+from vid2vid_dist.engine.build import build_frozen, build_held_roles, build_modules
+from vid2vid_dist.engine.costs import CPU_CORE, count_costs
+from vid2vid_dist.engine.desk import Desk, LanePart, Made
+from vid2vid_dist.engine.executor import Executor, HeldRoles, Worker
+from vid2vid_dist.engine.footage import Footage
+from vid2vid_dist.engine.graph import step_tasks
+from vid2vid_dist.engine.grid import Grid, open_grid
+from vid2vid_dist.engine.lane import Lane
+from vid2vid_dist.engine.messages import Part, dtype_of, parts_for, shape_of
+from vid2vid_dist.engine.placement import split
+from vid2vid_dist.engine.plan import Plan, Run, Transfer, make_plan, task_seconds
+from vid2vid_dist.engine.search import Wish, best_plan, choose
+from vid2vid_dist.engine.simulate import simulate
+from vid2vid_dist.engine.tasks import FAR, LaneChunk, StepShape, Task, steady_shape
+from vid2vid_dist.engine.timing import Span
+from vid2vid_dist.engine.transport import Transport
+from vid2vid_dist.monitor.trace import TracedStep, write_trace
+from vid2vid_dist.training.curriculum import phase
+from vid2vid_dist.training.state import optimizers
+
+WARM_UP = 2
+N_LANES = 4
+REAL = ["data.use_instance=true", "generator.ngf=16", "generator.n_blocks=3", "generator.n_downsample_G=2",
+        "generator.fg=true", "discriminator.ndf=16", "discriminator.frames_per_pass=1", "loss.no_vgg=true",
+        "optim.backend=plain", "data.loadSize=128"]
+
+
+class Sleeper:
+    """Does any task by sleeping, and makes empty tensors for those who read it."""
+
+    def __init__(self, plan: Plan, desk: Desk, seconds: Callable[[Task], float], cfg: Config) -> None:
+        self._desk, self._seconds, self._cfg = desk, seconds, cfg
+        self._parts: dict[int, set[Part]] = defaultdict(set)
+        for task in plan.tasks:
+            for need in task.needs:
+                self._parts[need.task].update(parts_for(task, need.tensors))
+            self._parts[task.number].update(Part(name) for name, _ in task.carries)
+
+    def run(self, task: Task) -> Made:
+        time.sleep(self._seconds(task))
+        size = self._desk.lane(task.lane).footage.size
+        return {part: torch.zeros(shape_of(self._cfg, part.name, size), dtype=dtype_of(part.name, torch.float32))
+                for part in self._parts[task.number]}
+
+
+class SleepingEngine:
+    """Meets the other holders of its role, then sleeps for the planned cost."""
+
+    def __init__(self, grid: Grid, reduce_seconds: float, update_seconds: float) -> None:
+        self.module = nn.Module()
+        self._grid, self._reduce, self._update = grid, reduce_seconds, update_seconds
+
+    @contextmanager
+    def accumulate(self) -> Iterator[None]:
+        yield
+        self._grid.sum(torch.zeros(1))
+        time.sleep(self._reduce)
+
+    def step(self) -> None:
+        time.sleep(self._update)
+
+
+@dataclass
+class SleepingRoles(HeldRoles):
+    """The roles of a slot, all asleep."""
+
+    asleep: dict[str, SleepingEngine] | None = None
+
+    def engines(self) -> dict:
+        return dict(self.asleep or {})
+
+
+class SleepingExecutor(Executor):
+    """Runs the same step over and over; nothing of a clip is kept but what messages carry."""
+
+    def __init__(self, cfg: Config, roles: SleepingRoles, grid: Grid, plan: Plan, slower: float) -> None:
+        super().__init__(cfg, roles, grid.slot, Transport(grid), torch.float32)
+        self._plan, self._slower = plan, slower
+
+    def _workers(self, shape: StepShape, desk: Desk) -> dict:
+        sleeper = Sleeper(self._plan, desk, lambda task: self._slower * self._plan.durations[task.number], self.cfg)
+        return defaultdict(lambda: sleeper)
+
+    def _advance(self, lanes: list[LanePart | None]) -> None:
+        """Every step is the same one."""
+
+
+def keep_promise(grid: Grid, placement: str, n_steps: int, step_seconds: float) -> dict[str, float]:
+    """Periods of real steps of sleeping tasks, and the simulated one, in seconds."""
+    cfg, costs = known_costs(512)
+    choice = choose(cfg, costs, Wish(grid.world_size, N_LANES, RECIPES[512].n_frames, placement, n_pipelines=1))
+    plan = choice.plan
+    predicted = simulate(plan, n_steps=20).period
+    slower = step_seconds / predicted
+    grid = grid.in_pipelines(plan.layout.n_slots)
+    seconds = {(str(task.kind), task.role): slower * task_seconds(task, plan.layout, costs, 1) for task in plan.tasks}
+    asleep = {role: SleepingEngine(holders, seconds["reduce", role], seconds["update", role])
+              for role, holders in grid.holders(plan.layout.slots).items() if ("update", role) in seconds}
+    executor = SleepingExecutor(cfg, SleepingRoles(asleep=asleep), grid, plan, slower)
+    shape = steady_shape(N_LANES, RECIPES[512].n_frames)
+    parts = []
+    for _ in range(N_LANES):
+        footage = Footage(1, n_seen=FAR)
+        footage.real[FAR] = torch.zeros(1, 3, 16, 16)
+        parts.append(LanePart(footage, RECIPES[512].n_frames, 1 / N_LANES))
+    measured = periods(grid, n_steps, lambda: executor.step(plan, shape, list(parts), list(asleep)))
+    return {"measured": measured, "simulated": step_seconds, "ratio": measured / step_seconds}
+
+
+def periods(grid: Grid, n_steps: int, step: Callable[[], object]) -> float:
+    """Median seconds from the end of a step to the end of the next, on the rank that is last."""
+    grid.barrier()
+    ends = []
+    for _ in range(WARM_UP + n_steps):
+        step()
+        ends.append(time.perf_counter())  # of one host: all ranks read the same clock
+    last = [max(of_step) for of_step in zip(*grid.gather(ends), strict=True)]
+    return statistics.median(b - a for a, b in zip(last[WARM_UP - 1:], last[WARM_UP:], strict=False))
+
+
+class SerialExecutor(Executor):
+    """One task at a time on all ranks together, in the original's order: lane after lane, frames, judges, gradients.
+
+    A token goes round: a task begins when the one before it has ended, wherever that was.
+    """
+
+    def __init__(self, base: Executor, grid: Grid) -> None:
+        super().__init__(base.cfg, base.roles, base.slot, base.transport, base.dtype)
+        self._ranks = grid.ranks[grid.pipeline].tolist()
+        self._slots: dict[int, tuple[int, int]] = {}
+
+    def set_order(self, plan: Plan) -> Plan:
+        """The plan with its tasks in that order."""
+        runs = sorted((item for item in plan.sequence if isinstance(item, Run) and item.task.site is not None),
+                      key=lambda run: (run.task.lane, run.task.number))
+        slots = [run.slot for run in runs]
+        for index, run in enumerate(runs):
+            before, after = slots[max(0, index - 1)], slots[min(index + 1, len(runs) - 1)]
+            self._slots[run.task.number] = before, after
+        messages: dict[int, list[Transfer]] = defaultdict(list)
+        for item in plan.sequence:
+            if isinstance(item, Transfer):
+                messages[item.producer].append(item)
+        sequence: list[Run | Transfer] = []
+        for run in runs:
+            sequence += [run, *messages[run.task.number]]
+        return replace(plan, sequence=sequence)
+
+    def _run(self, task: Task, worker: Worker, desk: Desk) -> None:
+        before, after = self._slots[task.number]
+        if before != self.slot:
+            dist.recv(torch.zeros(1), self._ranks[before], tag=1)
+        super()._run(task, worker, desk)
+        if after != self.slot:
+            dist.send(torch.zeros(1), self._ranks[after], tag=1)
+
+
+def gain(grid: Grid, n_steps: int, trace: str) -> dict[str, float]:
+    """Seconds of a step of real networks on two ranks, planned and in the original's order."""
+    cfg = load_config(None, REAL)
+    width, height, n_frames = 128, 64, 6
+    layout = split(cfg, 1, 1)
+    grid = grid.in_pipelines(2)
+    costs = replace(count_costs(cfg, height, width), machine=CPU_CORE)
+    roles = build_held_roles(cfg, grid.holders(layout.slots), build_modules(cfg), build_frozen(cfg),
+                             optimizers(cfg, phase(cfg, 1, 30)), True)
+    executor = Executor(cfg, roles, grid.slot, Transport(grid), torch.float32)
+    shape = StepShape((LaneChunk(0, n_frames),) * N_LANES)
+    planned = best_plan(cfg, shape, layout, costs)
+    active = ["generator", "image", "temporal_0"]
+
+    serial = SerialExecutor(executor, grid)
+    in_order = serial.set_order(make_plan(step_tasks(cfg, shape), layout, costs))
+
+    def parts() -> list[LanePart | None]:
+        return [clip(cfg, n, n_frames, height, width) for n in range(N_LANES)]
+
+    def step() -> None:
+        executor.step(planned, shape, parts(), active)
+
+    found = {"serial": periods(grid, n_steps, lambda: serial.step(in_order, shape, parts(), active)),
+             "planned": periods(grid, n_steps, step)}
+    if trace:
+        record(grid, executor, planned, step, Path(trace))
+    return found | {"ratio": found["serial"] / found["planned"]}
+
+
+def record(grid: Grid, executor: Executor, plan: Plan, step: Callable[[], object], path: Path) -> None:
+    """Write one more step beside its plan."""
+    executor.timer.take()
+    grid.barrier()
+    zero = time.perf_counter()
+    step()
+    spans = [Span(s.name, s.kind, s.start - zero, s.end - zero, s.units) for s in executor.timer.take()]
+    runs = [run for run in plan.sequence if isinstance(run, Run) and run.slot == grid.slot]
+    steps = grid.gather(TracedStep(grid.rank, 1, 0.0, spans, runs))
+    if grid.is_first:
+        write_trace(path, steps)
+
+
+def clip(cfg: Config, number: int, n_frames: int, height: int, width: int) -> LanePart:
+    """A lane with random frames."""
+    rng = torch.Generator().manual_seed(number)
+    n = cfg.generator.n_frames_G - 1 + n_frames
+
+    def noise(channels: int, high: int) -> torch.Tensor:
+        return torch.randint(high, (n, channels, height, width), generator=rng, dtype=torch.uint8)
+
+    frames = Frames(noise(1, cfg.data.label_nc), noise(3, 256), noise(1, 30).int(), [str(i) for i in range(n)])
+    footage = Footage(cfg.generator.n_scales_spatial)
+    footage.add(Lane(cfg, torch.device("cpu"), torch.float32).feed([frames]), 0)
+    return LanePart(footage, n_frames, 1 / N_LANES)
+
+
+def worker(task: str, out: str, trace: str, n_steps: int, step_seconds: float) -> None:
+    grid = open_grid("cpu")
+    torch.set_num_threads(1)
+    found = gain(grid, n_steps, trace) if task == "gain" else keep_promise(grid, task, n_steps, step_seconds)
+    if grid.is_first:
+        Path(out).write_text(json.dumps(found))
+    grid.close()
+
+
+def job(n_ranks: int, task: str, trace: str, n_steps: int, step_seconds: float) -> dict[str, float]:
+    """Run a worker under torchrun."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "found.json"
+        arguments = [task, str(out), trace, str(n_steps), str(step_seconds)]
+        subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n_ranks}",
+                        "-m", "tools.bench_engine", "--worker", *arguments], check=True)
+        return json.loads(out.read_text())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    add = parser.add_argument
+    add("--ranks", type=int, default=8, help="that sleep (8)")
+    add("--seconds", type=float, default=6.0, help="that a step of theirs shall take (6)")
+    add("--steps", type=int, default=5, help="that are measured (5)")
+    add("--trace", default="", metavar="FILE.json", help="record a planned step of real networks")
+    add("--json", type=Path, metavar="FILE", help="write the figures")
+    add("--worker", nargs=5, help=argparse.SUPPRESS)
+    args = parser.parse_args()
+    if args.worker:
+        task, out, trace, n_steps, step_seconds = args.worker
+        worker(task, out, trace, int(n_steps), float(step_seconds))
+        return
+    found = {}
+    for placement in ("split", "colocated"):
+        found[placement] = kept = job(args.ranks, placement, "", args.steps, args.seconds)
+        print(f"{placement:10} {args.ranks} ranks, {N_LANES} lanes: step {kept['measured']:.3f} s, simulated "
+              f"{kept['simulated']:.3f} s, ratio {kept['ratio']:.3f}", flush=True)
+    found["gain"] = real = job(2, "gain", args.trace, args.steps, args.seconds)
+    print(f"1G+1D      2 ranks, {N_LANES} lanes, real networks: planned {real['planned']:.3f} s, serial "
+          f"{real['serial']:.3f} s, ratio {real['ratio']:.2f}")
+    if args.json:
+        args.json.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    run_main(main)
