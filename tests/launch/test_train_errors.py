@@ -250,7 +250,7 @@ def test_torchrun_refuses_fewer_clips_than_ranks(here: Path) -> None:
 def test_torchrun_reports_the_rank_that_failed(here: Path) -> None:
     """One rank meets a damaged frame while the other waits for it in a reduction."""
     spoil_picture(here / "shards", video=1)
-    result = torchrun(2, "launch/train.py", *command(), cwd=here)
+    result = torchrun(2, "launch/train.py", *command("parallel.placement=data_parallel"), cwd=here)
     assert_told(result, "[rank 1] error: images of street0001/frame000002")
     outcome = json.loads((here / "runs/try/status.json").read_text())
     assert outcome["status"] == "failed"
