@@ -31,8 +31,8 @@ def run_main(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         status = 130
     except LostRankError as error:
+        time.sleep(PATIENCE)  # on the node of one that has left torchrun ends this rank here, and reports that one
         print(f"error: another rank has left or does not answer: {error}", file=sys.stderr, flush=True)
-        time.sleep(PATIENCE)  # on the node of the other one torchrun ends this rank here, and reports that one
         status = 1
     _leave(status)
 
