@@ -12,13 +12,12 @@ import numpy as np
 from skimage.feature import canny
 
 from vid2vid_dist.data.curves import curve_through, pieces, stroke
+from vid2vid_dist.data.geometry import Box, Size
 from vid2vid_dist.errors import UserError
 
 N_LANDMARKS = 68
-N_DISTANCE_MAPS = 14
 CROP_WIDTHS = 2.5
 """Side of the crop in widths of the face."""
-Box = tuple[int, int, int, int]
 
 
 @dataclass(frozen=True)
@@ -27,6 +26,11 @@ class Part:
 
     label: int
     edges: list[list[int]]
+
+    @property
+    def outline(self) -> list[int]:
+        """All edges one after the other; points where they meet come twice."""
+        return [number for edge in self.edges for number in edge]
 
 
 def _run(first: int, last: int, *more: int) -> list[int]:
@@ -51,10 +55,11 @@ TOGETHER = 0.9
 """How much nearer in x `rescaled` brings the two brows, and the two eyes."""
 
 
-def parse_landmarks(data: bytes, where: str) -> np.ndarray:
+def parse_landmarks(data: bytes, where: str, size: Size) -> np.ndarray:
     """(68, 2) x, y in pixels of a file of 68 lines "x,y" (dlib's order); `where` names it in the error.
 
-    Points may lie outside of the frame. Raises UserError for anything else.
+    Points may lie outside of the frame of `size` by as much as it is wide or high: they are drawn on its border.
+    Raises UserError for anything else.
     """
     rows = data.decode(errors="replace").split()
     try:
@@ -69,12 +74,18 @@ def parse_landmarks(data: bytes, where: str) -> np.ndarray:
     bad = np.flatnonzero(~np.isfinite(points).all(axis=1))
     if len(bad):
         raise UserError(f"{where}:{bad[0] + 1}: a landmark is not a finite number; detect the face again")
+    far = np.flatnonzero((points < np.negative(size)).any(axis=1) | (points > 2 * np.array(size)).any(axis=1))
+    if len(far):
+        raise UserError(
+            f"{where}:{far[0] + 1}: a landmark lies further from the frame of {size[0]}x{size[1]} than that is large; "
+            "landmarks are pixels of the uncut frame: detect the face again"
+        )
     if points[:, 0].min() >= points[:, 0].max():
         raise UserError(f"{where}: the face has no width: all landmarks have one x; detect it again")
     return points
 
 
-def crop_box(points: np.ndarray, size: tuple[int, int]) -> Box:
+def crop_box(points: np.ndarray, size: Size) -> Box:
     """The square of 2.5 face widths around a face: left, top, right, bottom in pixels of a frame of `size`.
 
     A square that is larger than the frame sticks out of it: what lies there counts as black.
@@ -102,29 +113,30 @@ def rescaled(points: np.ndarray) -> np.ndarray:
     """(83, 2) of another face with the same expression: the original's fixed factors (random_scale_points)."""
     points = points.astype(float)
     for label in (2, 4):
-        edges = [edge for part in PARTS if part.label == label for edge in part.edges]
-        common = points[sum(edges, [])].mean(axis=0)[0]
+        parts = [part for part in PARTS if part.label == label]
+        edges = [edge for part in parts for edge in part.edges]
+        common = points[[number for part in parts for number in part.outline]].mean(axis=0)[0]
         # Corners of an eye belong to two edges and move twice; that is the original's.
         shifts = [(points[edge].mean(axis=0)[0] - common) * (TOGETHER - 1) for edge in edges]
         for edge, shift in zip(edges, shifts, strict=True):
             points[edge, 0] += shift
     for part in PARTS:
-        numbers = sum(part.edges, [])
+        numbers = part.outline
         centre = points[numbers].mean(axis=0)
         points[numbers] = centre + (points[numbers] - centre) * SCALES.get(part.label, (1.0, 1.0))
     return points
 
 
-def part_labels(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def part_labels(points: np.ndarray, size: Size) -> np.ndarray:
     """(H, W) uint8 of completed landmarks: 0 background, then the labels of `PARTS`."""
     labels = np.zeros(size[::-1], np.uint8)
     for part in PARTS:
-        outline = points[sum(part.edges, [])].astype(np.int32)
+        outline = points[part.outline].astype(np.int32)
         cv2.fillPoly(labels, [outline], part.label)
     return labels
 
 
-def draw_edges(points: np.ndarray, size: tuple[int, int], distances: bool) -> np.ndarray:
+def draw_edges(points: np.ndarray, size: Size, distances: bool) -> np.ndarray:
     """(1, H, W) uint8 edge map of completed landmarks, with `distances` (15, H, W): a map of each edge too.
 
     A distance is a third of the pixels to the nearest pixel of the edge, along the axes, at most 255.

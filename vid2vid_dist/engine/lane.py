@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config, ParallelConfig
-from vid2vid_dist.data.clips import Frames, to_float
+from vid2vid_dist.data.clips import Frames, network_input, to_float
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.generator import GeneratedChunk
 from vid2vid_dist.models.labels import encode_labels
@@ -83,7 +83,7 @@ class Lane:
         labels = self._stack([f.labels for f in frames])
         instances = self._stack([f.instances for f in frames if f.instances is not None]) if data.use_instance else None
         if not data.label_nc:
-            labels = to_float(labels, self._dtype)
+            labels = network_input(labels, data, self._dtype)
         return Chunk(
             label_stack=encode_labels(labels, instances, data.label_nc, self._dtype),
             real_stack=to_float(self._stack([f.images for f in frames if f.images is not None]), self._dtype),

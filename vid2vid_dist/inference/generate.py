@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.clips import Clip, ClipSource, Frames, Request, stream, to_float
+from vid2vid_dist.config.schema import Config, DataConfig
+from vid2vid_dist.data.clips import Clip, ClipSource, Frames, Request, network_input, stream, to_float, viewable
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import LoadedGenerator
 from vid2vid_dist.inference.results import Results
@@ -73,7 +73,7 @@ def generate(loaded: LoadedGenerator, wish: Wish, out: Path) -> Outcome:
                 started = time.perf_counter()
                 fake = generator.step(frame).fake[0].float().cpu()
                 seconds += time.perf_counter() - started
-                video.add(frame.names[0], _panels(frame, fake, cfg.data.label_nc), _l1(frame, fake))
+                video.add(frame.names[0], _panels(frame, fake, cfg.data), _l1(frame, fake))
         log.info("%s: %d frames", given_request.clip.name, len(requests))
     n_frames = sum(video.frames for video in results.videos)
     peak = _peak_memory(device)
@@ -106,7 +106,7 @@ def _starts_from_real(cfg: Config, source: ClipSource, first: str) -> bool:
 
 def _choose(source: ClipSource, names: tuple[str, ...]) -> list[Clip]:
     """The wanted videos, whole."""
-    numbers = {source.index.videos[i].name: i for i in range(source.n_clips)}
+    numbers = {source.index.videos[i].name: i for i in range(source.n_videos)}
     unknown = [name for name in names if name not in numbers]
     if unknown:
         raise UserError(f"no video {', '.join(unknown)} in {source.index.folder}: it has "
@@ -124,10 +124,12 @@ def _plan(clip: Clip, n_past: int, wish: Wish) -> list[Request]:
     return [Request(clip, wish.start_frame, n_past), *(Request(clip, i, 1) for i in range(first, end))]
 
 
-def _panels(frame: Frames, fake: Tensor, label_nc: int) -> dict[str, np.ndarray]:
+def _panels(frame: Frames, fake: Tensor, data: DataConfig) -> dict[str, np.ndarray]:
     """The pictures of one frame by caption; `fake` (1, 3, H, W) in [-1, 1]."""
-    labels = frame.labels
-    given = colorize_labels(labels, label_nc)[0] if label_nc else labels[0].permute(1, 2, 0).numpy()
+    if data.label_nc:
+        given = colorize_labels(frame.labels, data.label_nc)[0]
+    else:
+        given = image_pictures(viewable(network_input(frame.labels, data, fake.dtype), data))[0]
     panels = {"input": given, "output": image_pictures(fake)[0]}
     if frame.images is not None:
         panels["real"] = frame.images[0].permute(1, 2, 0).numpy()

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.clips import Frames, to_float
+from vid2vid_dist.data.clips import Frames, network_input
 from vid2vid_dist.models.generator import GeneratedChunk, Generator
 from vid2vid_dist.models.labels import encode_labels
 
@@ -51,5 +51,5 @@ class VideoGenerator:
         labels = frames.labels[None].to(self._device)
         instances = None if frames.instances is None else frames.instances[None].to(self._device)
         if not self._data.label_nc:
-            labels = to_float(labels, self._dtype)
+            labels = network_input(labels, self._data, self._dtype)
         return encode_labels(labels, instances, self._data.label_nc, self._dtype)

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.clips import Frames
+from vid2vid_dist.data.clips import Frames, viewable
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.step import Made, StepResult
 from vid2vid_dist.engine.timing import WAIT, Timer
@@ -155,7 +155,7 @@ def make_sample(cfg: Config, made: Made) -> Sample:
 
     labels = chunk.labels[0]
     n_classes = cfg.data.label_nc
-    labels = labels[:, :n_classes].argmax(1, keepdim=True) if n_classes else labels[:, : cfg.data.input_nc]
+    labels = labels[:, :n_classes].argmax(1, keepdim=True) if n_classes else viewable(labels, cfg.data)
     return Sample(
         labels=labels.float().cpu(),
         fake=generated.fake[0].float().cpu(),
