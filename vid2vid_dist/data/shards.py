@@ -67,7 +67,8 @@ def make_shards(source: Path, out: Path, options: PackOptions, force: bool = Fal
     splits = {split: videos for split in SPLITS if (videos := scan(source, split, options.task))}
     if not splits:
         raise UserError(
-            f"{source} has no train_{endings[0]}/ or test_{endings[0]}/: below each belongs one folder of frames per video"
+            f"{source} has no train_{endings[0]}/ or test_{endings[0]}/: below each belongs one folder of frames per "
+            "video"
         )
     return [_make_split(videos, out / split, options, force) for split, videos in splits.items()]
 
