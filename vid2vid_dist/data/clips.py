@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -55,11 +55,11 @@ class Clip:
 
 @dataclass(frozen=True)
 class Frames:
-    """Decoded frames of a clip, F of them, as stored (not yet normalised or encoded).
+    """Decoded frames of a clip as stored (not yet normalised or encoded): F of the input, and their pictures.
 
     labels: (F, 1, H, W) uint8 ids, or what is drawn for the task (`inputs.draw_input`) when label_nc is 0;
-    images: (F, 3, H, W) uint8 RGB, None where the split has none;
-    instances: (F, 1, H, W) int32 ids, None unless use_instance; names: the frames' names.
+    images: (F, 3, H, W) uint8 RGB, or of other frames if those were asked for; None where the split has none;
+    instances: (F, 1, H, W) int32 ids, None unless use_instance; names: of the input frames.
     """
 
     labels: Tensor
@@ -70,11 +70,16 @@ class Frames:
 
 @dataclass(frozen=True)
 class Request:
-    """Frames first .. first + count - 1 of a clip."""
+    """Frames of a clip by their numbers in it: which inputs (labels, instances), and which pictures."""
 
     clip: Clip
-    first: int
-    count: int
+    labels: Sequence[int]
+    images: Sequence[int]
+
+    @classmethod
+    def span(cls, clip: Clip, first: int, count: int) -> Request:
+        """Everything of frames first .. first + count - 1."""
+        return cls(clip, range(first, first + count), range(first, first + count))
 
 
 def to_float(images: Tensor, dtype: torch.dtype) -> Tensor:
@@ -197,19 +202,26 @@ class ClipSource:
         """Width and height of the clip's frames as `load` returns them."""
         return clip.geometry.size
 
-    def load(self, clip: Clip, first: int, count: int) -> Frames:
-        """Decode frames first .. first + count - 1 of the clip, and nothing else."""
-        assert 0 <= first < first + count <= clip.n_frames, f"frames {first}+{count} of {clip.n_frames}"
-        frames = [clip.window.start + i * clip.window.t_step for i in range(first, first + count)]
-        files = [FrameFiles(self.index, clip.video, i) for i in frames]
-        cut = clip.geometry.apply
-        labels = _stack([draw_input(f, self.data, clip.geometry, self._frame_rng(clip, i))
-                         for f, i in zip(files, frames, strict=True)]).to(torch.uint8)
-        images = _stack([cut(f.image) for f in files]) if self.index.has("images") else None
-        instances = None
-        if self.data.use_instance:
-            instances = _stack([cut(f.picture("instances")) for f in files]).to(torch.int32)
-        return Frames(labels, images, instances, [self.index.videos[clip.video].frames[i] for i in frames])
+    def load(self, request: Request) -> Frames:
+        """Decode what is asked for, and nothing else."""
+        clip, data = request.clip, self.data
+        assert all(0 <= i < clip.n_frames for i in (*request.labels, *request.images)), f"{request}"
+        files = {i: FrameFiles(self.index, clip.video, clip.window.start + i * clip.window.t_step)
+                 for i in {*request.labels, *request.images}}
+        width, height = self.size_of(clip)
+
+        def stack(arrays: list[np.ndarray], channels: int) -> Tensor:
+            return torch.from_numpy(np.stack(arrays)) if arrays else torch.empty(0, channels, height, width).byte()
+
+        labels = stack([draw_input(files[i], data, clip.geometry, self._frame_rng(clip, files[i].frame))
+                        for i in request.labels], 1 if data.label_nc else data.input_nc).to(torch.uint8)
+        images = instances = None
+        if self.index.has("images"):
+            images = stack([clip.geometry.apply(files[i].image) for i in request.images], 3)
+        if data.use_instance:
+            instances = stack([clip.geometry.apply(files[i].picture("instances")) for i in request.labels], 1).int()
+        names = self.index.videos[clip.video].frames
+        return Frames(labels, images, instances, [names[files[i].frame] for i in request.labels])
 
     def _frame_rng(self, clip: Clip, frame: int) -> np.random.Generator | None:
         return None if clip.draws is None else frame_rng(self.seed, *clip.draws, frame)
@@ -263,10 +275,6 @@ class ClipSource:
             )
 
 
-def _stack(arrays: list[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.stack(arrays))
-
-
 def _proportional(u: float, weights: list[int]) -> int:
     """The place that the uniform number `u` in [0, 1) falls on when each is as likely as its weight."""
     return int(np.searchsorted(np.cumsum(weights), pick(u, sum(weights)), side="right"))
@@ -279,13 +287,13 @@ def stream(source: ClipSource, requests: Iterable[Request], workers: int) -> Ite
     Pillow's decoding and resizing, which let the interpreter go on.
     """
     if not workers:
-        yield from (source.load(r.clip, r.first, r.count) for r in requests)
+        yield from map(source.load, requests)
         return
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     try:
         ahead: deque[Future[Frames]] = deque()
         for request in requests:
-            ahead.append(pool.submit(source.load, request.clip, request.first, request.count))
+            ahead.append(pool.submit(source.load, request))
             if len(ahead) > 2 * workers:
                 yield ahead.popleft().result()
         while ahead:

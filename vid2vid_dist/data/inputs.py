@@ -29,16 +29,16 @@ class FrameFiles:
     """The files of one frame in the shards, each read and decoded once and only when asked for."""
 
     def __init__(self, index: ShardIndex, video: int, frame: int) -> None:
-        self._index, self._video, self._frame = index, video, frame
+        self._index, self._video, self.frame = index, video, frame
         self.size = index.videos[video].size
 
     def where(self, modality: str) -> str:
-        return self._index.where(self._video, modality, self._frame)
+        return self._index.where(self._video, modality, self.frame)
 
     def picture(self, modality: str) -> Image.Image:
         """A decoded modality other than `images`, checked for its size."""
         where = self.where(modality)
-        image = decode(self._index.read(self._video, modality, self._frame), modality, where)
+        image = decode(self._index.read(self._video, modality, self.frame), modality, where)
         if image.size != self.size:
             raise UserError(f"{where}: size {image.size} differs from the index: run `{MAKE_SHARDS}` again")
         return image
@@ -51,12 +51,12 @@ class FrameFiles:
     @cached_property
     def landmarks(self) -> np.ndarray:
         """(68, 2) x, y in pixels."""
-        data = self._index.read(self._video, "keypoints", self._frame)
+        data = self._index.read(self._video, "keypoints", self.frame)
         return face.parse_landmarks(data, self.where("keypoints"), self.size)
 
     @cached_property
     def people(self) -> list[openpose.Person]:
-        data = self._index.read(self._video, "openpose", self._frame)
+        data = self._index.read(self._video, "openpose", self.frame)
         return openpose.parse_people(data, self.where("openpose"))
 
 
