@@ -52,16 +52,18 @@ class FaceFrame:
 
 
 class ToyFace:
-    """One video: a person who talks, nods and blinks before a wall. A function of its arguments."""
+    """One video: a person who talks, nods and blinks before a wall. A function of its arguments.
 
-    def __init__(self, seed: int, n_frames: int, width: int, height: int) -> None:
-        rng = np.random.default_rng(seed)
+    All videos of a set show one `person`, as a few minutes of training cannot tell whose edges it sees.
+    """
+
+    def __init__(self, seed: int, person: int, n_frames: int, width: int, height: int) -> None:
+        look, rng = np.random.default_rng(person), np.random.default_rng(seed)
         self.n_frames, self.width, self.height = n_frames, width, height
         self.skin, self.hair, self.shirt, self.wall = (
-            np.array(colors[rng.integers(len(colors))]) for colors in (SKINS, HAIRS, SHIRTS, WALLS))
+            np.array(colors[look.integers(len(colors))]) for colors in (SKINS, HAIRS, SHIRTS, WALLS))
+        self.slim, self.shelf = look.uniform(0.94, 1.06), look.uniform(0, 0.12)
         self.phases, self.periods = rng.uniform(0, 2 * math.pi, 8), rng.uniform(0.8, 1.25, 8)
-        self.slim = rng.uniform(0.94, 1.06)
-        self.shelf = rng.uniform(0, 0.12)
 
     def frames(self) -> Iterator[FaceFrame]:
         for frame in range(self.n_frames):
@@ -186,7 +188,8 @@ def render_toy_face(out: Path, options: ToyOptions = FACE_OPTIONS) -> str:
     """Write the raw folders {train,test}_{keypoints,img} below `out` (`toy_set.render_set`)."""
 
     def write_video(root: Path, split: str, name: str, seed: int) -> None:
-        for i, frame in enumerate(ToyFace(seed, options.n_frames, options.width, options.height).frames()):
+        video = ToyFace(seed, options.seed, options.n_frames, options.width, options.height)
+        for i, frame in enumerate(video.frames()):
             lines = "".join(f"{x},{y}\n" for x, y in frame.landmarks)
             write_file(root, f"{split}_keypoints", f"{name}/frame{i:06d}.txt", lines.encode())
             write_file(root, f"{split}_img", f"{name}/frame{i:06d}.png", encode_png(frame.image.transpose(2, 0, 1)))

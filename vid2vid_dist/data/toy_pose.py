@@ -81,14 +81,14 @@ class PoseFrame:
 
 
 class ToyPose:
-    """One video: a dancer on a stage. A function of its arguments."""
+    """One video: a dancer on a stage. A function of its arguments; all videos of a set show one `person`."""
 
-    def __init__(self, seed: int, n_frames: int, width: int, height: int) -> None:
-        rng = np.random.default_rng(seed)
+    def __init__(self, seed: int, person: int, n_frames: int, width: int, height: int) -> None:
+        look, rng = np.random.default_rng(person), np.random.default_rng(seed)
         self.n_frames, self.width, self.height = n_frames, width, height
         self.phases, self.periods = rng.uniform(0, 2 * math.pi, 12), rng.uniform(14, 26, 12)
         skin, shirt, trousers, floor = (
-            np.array(colors[rng.integers(len(colors))]) for colors in (SKINS, SHIRTS, TROUSERS, FLOORS))
+            np.array(colors[look.integers(len(colors))]) for colors in (SKINS, SHIRTS, TROUSERS, FLOORS))
         self.colors = {"skin": skin, "shirt": shirt, "trousers": trousers, "shoe": np.array(SHOE)}
         self.floor = floor
 
@@ -212,7 +212,8 @@ def render_toy_pose(out: Path, options: ToyOptions = POSE_OPTIONS) -> str:
     """Write the raw folders {train,test}_{img,densepose,openpose} below `out` (`toy_set.render_set`)."""
 
     def write_video(root: Path, split: str, name: str, seed: int) -> None:
-        for i, frame in enumerate(ToyPose(seed, options.n_frames, options.width, options.height).frames()):
+        video = ToyPose(seed, options.seed, options.n_frames, options.width, options.height)
+        for i, frame in enumerate(video.frames()):
             stem = f"{name}/frame{i:06d}"
             write_file(root, f"{split}_img", f"{stem}.png", encode_png(frame.image.transpose(2, 0, 1)))
             write_file(root, f"{split}_densepose", f"{stem}.png", encode_png(frame.densepose.transpose(2, 0, 1)))
