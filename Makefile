@@ -69,6 +69,7 @@ bench-engine: $(READY) ## real ranks against the simulator, and planned against 
 
 bench: $(READY) ## measure this machine: seconds per training step and per generated frame
 	@$(BIN)/python -m tools.bench
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_drawing
 
 clean: ## remove caches and the toy set (runs, your shards and .venv stay)
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build data/toy_street data/shards/toy_street

@@ -37,7 +37,7 @@ def curve_through(points: np.ndarray) -> Curve | None:
 def _function(x: np.ndarray, y: np.ndarray) -> Curve | None:
     """y as a polynomial of x, at whole steps of x."""
     polynomial = _line if len(x) == 2 else _parabola
-    coefficients = leastsq(lambda p: polynomial(x, *p) - y, np.ones(len(x)))[0]
+    coefficients = leastsq(lambda p: polynomial(x, *p) - y, np.ones(len(x)), full_output=True)[0]
     if len(x) == 3 and abs(coefficients[0]) > 1:
         return None
     low, high = sorted((x[0], x[-1]))
