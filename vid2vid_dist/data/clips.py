@@ -16,7 +16,7 @@ from torch import Tensor
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.geometry import MIDDLE, Geometry, clip_geometry, draw
 from vid2vid_dist.data.images import decode
-from vid2vid_dist.data.index import MAKE_SHARDS, ShardIndex
+from vid2vid_dist.data.index import ShardIndex
 from vid2vid_dist.data.sampling import Window, clip_rng, epoch_order, window
 from vid2vid_dist.errors import UserError
 
@@ -168,11 +168,8 @@ class ClipSource:
         arrays = []
         for frame in frames:
             where = self.index.where(clip.video, modality, frame)
-            image = decode(self.index.read(clip.video, modality, frame), modality, where)
-            if image.size != self.index.videos[clip.video].size:
-                raise UserError(
-                    f"{where}: size {image.size} differs from the index: run `{MAKE_SHARDS}` again"
-                )
+            size = self.index.videos[clip.video].size
+            image = decode(self.index.read(clip.video, modality, frame), modality, where, size)
             arrays.append(clip.geometry.apply(image))
         return torch.from_numpy(np.stack(arrays))
 
