@@ -84,12 +84,14 @@ def is_path_within(path: object) -> bool:
 
 
 def shown(value: object, longest: int = 80) -> str:
-    """A value of any kind and size for a message, cut short."""
+    """A value of any kind and size for a message: one short line that does nothing to a terminal."""
     if isinstance(value, int) and value.bit_length() > 4 * longest:
         return "a number with too many digits"  # Python refuses to print some of them
     if isinstance(value, list | tuple):
         value = "[" + ", ".join(shown(item) for item in value[:8]) + (", …]" if len(value) > 8 else "]")
-    text = str(value)
+    text = str(value)[: longest + 1]
+    if not text.isprintable():
+        text = text.encode("unicode_escape").decode()
     return text if len(text) <= longest else f"{text[:longest]}…"
 
 

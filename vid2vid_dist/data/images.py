@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.untrusted import shown
 
 ID_MODES = ("L", "P", "I", "I;16", "I;16B", "I;16L")
 """Pillow modes of one channel that hold integer ids (P: the palette index is the id)."""
@@ -60,7 +61,7 @@ def _open(data: bytes, where: str) -> Image.Image:
 
 
 def _unreadable(where: str, error: Exception) -> UserError:
-    return UserError(f"{where}: unreadable image ({error}); replace the file or remove its video")
+    return UserError(f"{where}: unreadable image ({shown(error)}); replace the file or remove its video")
 
 
 def to_array(image: Image.Image) -> np.ndarray:

@@ -60,6 +60,8 @@ class ShardIndex:
             self.hash: str = _checked(raw, "hash", is_printable(raw["hash"]))
             self.videos = [_checked_video(video) for video in raw["videos"]]
             self.modalities = set.intersection(*(set(video.entries) for video in self.videos))
+            if "labels" not in self.modalities:
+                raise ValueError("no labels")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{folder}/index.json is damaged ({error!r:.200}): run `{MAKE_SHARDS}` again"

@@ -53,15 +53,15 @@ def load_generator(path: Path, overrides: Sequence[str] = (), *,
     try:
         weights = load_file(file)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{file} cannot be read ({error}): choose another checkpoint") from None
+        raise UserError(f"{file} cannot be read ({shown(error)}): choose another checkpoint") from None
     with torch.device("meta"):  # no time is spent on initial values
         generator = Generator(config)
     differences = _differences(generator.state_dict(), weights)
     if differences:
-        shown = "; ".join(differences[:4])
+        first = "; ".join(differences[:4])
         rest = f"; and {len(differences) - 4} more" if len(differences) > 4 else ""
         raise UserError(f"{file} is of another architecture than its config.yaml with the given overrides: "
-                        f"{shown}{rest}")
+                        f"{first}{rest}")
     generator.load_state_dict(weights, assign=True)
     return LoadedGenerator(generator, config, folder, averaged)
 

@@ -65,7 +65,7 @@ class SavedState:
             fields = parse_json(read_text(path, MAX_JSON_BYTES))
             saved = cls(**{**fields, "position": Position(**fields["position"])})
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{path} is damaged ({error}): name an older checkpoint in "
+            raise UserError(f"{path} is damaged ({shown(error)}): name an older checkpoint in "
                             f"{folder.parent / 'latest'}") from None
         if not (all(map(is_whole, asdict(saved.position).values())) and type(saved.trains_all_scales) is bool
                 and all(isinstance(part, dict) for part in (saved.grid, saved.data, saved.networks))):
@@ -78,7 +78,7 @@ class SavedState:
         saved = getattr(self, part)
         wanted = json.loads(json.dumps(wanted))  # tuples become lists, as in the file
         differing = [
-            f"{k}: saved {saved.get(k)!r}, now {wanted.get(k)!r}"
+            f"{shown(k)}: saved {shown(repr(saved.get(k)))}, now {shown(repr(wanted.get(k)))}"
             for k in sorted(saved.keys() | wanted.keys())
             if saved.get(k) != wanted.get(k)
         ]

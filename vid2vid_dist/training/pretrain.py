@@ -11,6 +11,7 @@ from torch import nn
 
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.training.checkpoint import newest_checkpoint, weights_file
+from vid2vid_dist.untrusted import shown
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def load_pretrained(folder: Path, role: str, module: nn.Module) -> PretrainRepor
     try:
         saved = load_file(file) if file.is_file() else {}
     except (OSError, SafetensorError) as error:
-        raise UserError(f"run.load_pretrain: {file} cannot be read ({error}): name another checkpoint") from None
+        raise UserError(f"run.load_pretrain: {file} cannot be read ({shown(error)}): name another checkpoint") from None
     loaded = [name for name, tensor in own.items() if name in saved and saved[name].shape == tensor.shape]
     for name in loaded:
         own[name].copy_(saved[name])
