@@ -54,8 +54,9 @@ test: $(READY) ## run the tests (a selection: make test TESTS=tests/data)
 test-full: $(READY) ## the same and the whole matrix of placements and settings (hours)
 	@$(MAKE) --no-print-directory test PYTEST_FLAGS=
 
-lint: $(READY) ## ruff
+lint: $(READY) ## ruff; hadolint for the Dockerfile
 	@$(BIN)/ruff check .
+	@$(BIN)/hadolint docker/Dockerfile
 
 type: $(READY) ## mypy
 	@$(BIN)/mypy
