@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.hostile.attack import attack, examples, mutate, mutate_tree, nested, watched
 from vid2vid_dist.config.schema import DataConfig
-from vid2vid_dist.data.clips import ClipSource
+from vid2vid_dist.data.clips import ClipSource, Request
 from vid2vid_dist.data.folders import scan
 from vid2vid_dist.data.images import MAX_PIXELS, decode
 from vid2vid_dist.data.index import content_hash
@@ -47,7 +47,7 @@ def read_everything(shards: Path) -> None:
     source = ClipSource(data, N_PAST, seed=0)
     for number in range(min(source.n_clips, 4)):
         clip = source.clip(1, number, 1, 1)
-        assert len(source.load(clip, 0, clip.n_frames).names) == clip.n_frames
+        assert len(source.load(Request.span(clip, 0, clip.n_frames)).names) == clip.n_frames
     source.whole(0)
 
 
@@ -162,6 +162,27 @@ def test_a_thin_frame_does_not_become_gigantic(packed: Path, tmp_path: Path) -> 
     source = ClipSource(DataConfig(shards=str(shards), loadSize=16384), N_PAST, seed=0)
     with pytest.raises(UserError, match="frames of 1x60000 become 16384x983040000"):
         source.clip(1, 0, 1, 1)
+
+
+def test_an_image_in_place_of_a_label_map(packed: Path, tmp_path: Path) -> None:
+    shards = Path(shutil.copytree(packed, tmp_path / "shards"))
+    index = json.loads((shards / "train/index.json").read_text())
+    entries = index["videos"][0]["entries"]
+    entries["labels"][1] = entries["images"][1]
+    (shards / "train/index.json").write_text(json.dumps(index))
+    source = ClipSource(DataConfig(shards=str(shards), label_nc=35), N_PAST, seed=0)
+    with pytest.raises(UserError, match=r"labels of a/1 in .*: RGB among label maps of one channel"):
+        source.load(Request.span(source.whole(0), 0, 3))
+
+
+def test_an_index_that_hides_large_label_ids(packed: Path, tmp_path: Path) -> None:
+    shards = Path(shutil.copytree(packed, tmp_path / "shards"))
+    index = json.loads((shards / "train/index.json").read_text())
+    index["largest_label"] = 1
+    (shards / "train/index.json").write_text(json.dumps(index))
+    source = ClipSource(DataConfig(shards=str(shards), label_nc=2), N_PAST, seed=0)
+    with pytest.raises(UserError, match=r"labels of a/0 in .*: label id \d+ is not below data.label_nc=2"):
+        source.load(Request.span(source.whole(0), 0, 3))
 
 
 def test_a_sparse_tar_is_not_read_into_memory(packed: Path, tmp_path: Path) -> None:

@@ -181,7 +181,14 @@ class ClipSource:
             where = self.index.where(clip.video, modality, frame)
             size = self.index.videos[clip.video].size
             image = decode(self.index.read(clip.video, modality, frame), modality, where, size)
-            arrays.append(clip.geometry.apply(image))
+            if modality == "labels" and (image.mode == "RGB") != (self.index.input_kind == "rgb"):
+                kinds = "RGB among label maps of one channel" if image.mode == "RGB" else "one channel among RGB frames"
+                raise UserError(f"{where}: {kinds}: pack the shards again")
+            array = clip.geometry.apply(image)
+            if modality == "labels" and self.data.label_nc and array.max() >= self.data.label_nc:
+                raise UserError(f"{where}: label id {array.max()} is not below data.label_nc={self.data.label_nc}, "
+                                "and its index hides it: pack the shards again")
+            arrays.append(array)
         return torch.from_numpy(np.stack(arrays))
 
     def _check(self) -> None:
