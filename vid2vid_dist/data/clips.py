@@ -16,7 +16,7 @@ from torch import Tensor
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.geometry import MIDDLE, Geometry, clip_geometry, draw
 from vid2vid_dist.data.images import decode
-from vid2vid_dist.data.index import MAKE_SHARDS, ShardIndex
+from vid2vid_dist.data.index import ShardIndex
 from vid2vid_dist.data.sampling import Window, clip_rng, epoch_order, window
 from vid2vid_dist.errors import UserError
 
@@ -179,12 +179,16 @@ class ClipSource:
         arrays = []
         for frame in frames:
             where = self.index.where(clip.video, modality, frame)
-            image = decode(self.index.read(clip.video, modality, frame), modality, where)
-            if image.size != self.index.videos[clip.video].size:
-                raise UserError(
-                    f"{where}: size {image.size} differs from the index: run `{MAKE_SHARDS}` again"
-                )
-            arrays.append(clip.geometry.apply(image))
+            size = self.index.videos[clip.video].size
+            image = decode(self.index.read(clip.video, modality, frame), modality, where, size)
+            if modality == "labels" and (image.mode == "RGB") != (self.index.input_kind == "rgb"):
+                kinds = "RGB among label maps of one channel" if image.mode == "RGB" else "one channel among RGB frames"
+                raise UserError(f"{where}: {kinds}: pack the shards again")
+            array = clip.geometry.apply(image)
+            if modality == "labels" and self.data.label_nc and array.max() >= self.data.label_nc:
+                raise UserError(f"{where}: label id {array.max()} is not below data.label_nc={self.data.label_nc}, "
+                                "and its index hides it: pack the shards again")
+            arrays.append(array)
         return torch.from_numpy(np.stack(arrays))
 
     def _check(self) -> None:

@@ -13,8 +13,11 @@ from PIL import Image
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.images import to_array
 from vid2vid_dist.data.sampling import pick
+from vid2vid_dist.errors import UserError
 
 Size = tuple[int, int]
+MAX_PIXELS = 2**28
+"""Of a scaled frame: `resize` at the largest loadSize."""
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,15 @@ class Geometry:
 
 
 def clip_geometry(size: Size, data: DataConfig, draws: Draws, may_flip: bool = True) -> Geometry:
-    """The geometry of a clip whose frames have `size`. The mode is read by substring, as in the original."""
+    """The geometry of a clip whose frames have `size`. The mode is read by substring, as in the original.
+
+    Raises `UserError` for frames so long and thin that scaling them by the short side makes them gigantic.
+    """
     mode = data.resize_or_crop
     new_size = target_size(size, mode, data.loadSize, data.fineSize, draws.scale)
+    if new_size[0] * new_size[1] > MAX_PIXELS:
+        raise UserError(f"frames of {size[0]}x{size[1]} become {new_size[0]}x{new_size[1]} with data.resize_or_crop="
+                        f"{mode}, data.loadSize={data.loadSize}: scale by the other side, or cut the frames")
     flip = draws.flip > 0.5 and may_flip and not data.no_flip
     if "crop" not in mode and "scaledCrop" not in mode:
         return Geometry(_rounded(new_size, 32), (0, 0), (0, 0), flip)
