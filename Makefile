@@ -14,7 +14,7 @@ THREADS := $(shell echo $$(( $(CORES) > 1 ? $(CORES) / 2 : 1 )))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo toy shards test lint type parity test-full bench bench-plan bench-engine clean
+.PHONY: help setup demo toy shards weights test lint type parity test-full bench bench-plan bench-engine clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,14 +45,18 @@ shards: $(READY) ## pack raw folders: SRC=folder OUT=folder [SIZE=width] [LABEL_
 	@case "$(if $(SRC),s)$(if $(OUT),o)" in s|o) echo "error: give SRC=folder and OUT=folder together" >&2; exit 2;; esac
 	@$(BIN)/python -m tools.make_shards $(if $(SRC),"$(SRC)" "$(OUT)") $(if $(SIZE),--size $(SIZE)) $(if $(LABEL_NC),--label-nc $(LABEL_NC)) $(if $(TASK),--task $(TASK))
 
+weights: $(READY) ## fetch torchvision's VGG19 and RAFT weights, on a login node: [OUT=folder] [BASE=url of a mirror]
+	@$(BIN)/python -m tools.fetch_weights $(if $(OUT),"$(OUT)") $(if $(BASE),--base-url "$(BASE)")
+
 test: $(READY) ## run the tests (a selection: make test TESTS=tests/data)
 	@GOLDEN=$(GOLDEN) FRAMES=$(FRAMES) $(BIN)/python -m pytest -q $(PYTEST_FLAGS) -n $$(( $(CORES) < 4 ? $(CORES) : 4 )) --dist loadfile $(TESTS)
 
 test-full: $(READY) ## the same and the whole matrix of placements and settings (hours)
 	@$(MAKE) --no-print-directory test PYTEST_FLAGS=
 
-lint: $(READY) ## ruff
+lint: $(READY) ## ruff; hadolint for the Dockerfile
 	@$(BIN)/ruff check .
+	@$(BIN)/hadolint docker/Dockerfile
 
 type: $(READY) ## mypy
 	@$(BIN)/mypy

@@ -73,9 +73,10 @@ def test_hands_and_face_may_be_missing() -> None:
         (json.dumps({"people": [PERSON]})[:200], "not a whole JSON file"),
         ("{}", "not a whole JSON file of OpenPose"),
         (json.dumps({"people": [{"pose_keypoints_2d": [0.0] * 54}]}), "54 numbers, expected 75"),
-        (json.dumps({"people": [{"pose_keypoints_2d": [float("nan")] * 75}]}), "not a finite number"),
+        (json.dumps({"people": [{"pose_keypoints_2d": [float("nan")] * 75}]}), "not a whole JSON file"),
+        (json.dumps({"people": [{"pose_keypoints_2d": [1e9] * 75}]}), "a number of 65536 or more"),
     ],
-    ids=["cut short", "no people", "other model", "nan"],
+    ids=["cut short", "no people", "other model", "nan", "far away"],
 )
 def test_bad_poses_are_refused(data: str, words: str) -> None:
     with pytest.raises(UserError, match=f"frame.json: .*{words}"):

@@ -7,10 +7,12 @@ Names that users know from the original vid2vid keep their spelling (`ngf`, `n_f
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.untrusted import is_path_within, shown
 
 
 def opt(default: Any, help: str, *, unit: str = "", low: float | None = None,
@@ -149,11 +151,11 @@ class RunConfig:
     """Where a run lives, when it saves, what it starts from."""
 
     name: str = opt("toy_street", "name of the run; its folder is root/name")
-    root: str = opt("runs", "folder of all runs")
+    root: str = opt("runs", "folder of all runs; continuing one unpickles its optimiser state, which can run code: only runs you trust")
     seed: int = opt(0, "seed of weights and data order", low=0, high=2**31 - 1)
     device: str = opt("auto", "auto = a GPU per rank if there is one", choices=("auto", "cpu", "cuda"))
     max_steps: int = opt(0, "stop after so many optimiser steps; 0 = when the epochs are done", unit="steps", low=0)
-    load_pretrain: str = opt("", "run folder or checkpoint that the weights are initialised from (coarse-to-fine)")
+    load_pretrain: str = opt("", "run folder or checkpoint that the weights are initialised from (coarse-to-fine); only its safetensors are read")
     save_every_steps: int = opt(1000, "checkpoint interval; 0 = off", unit="steps", low=0)
     save_every_minutes: float = opt(30.0, "checkpoint interval; 0 = off", unit="minutes", low=0)
     keep_last: int = opt(3, "checkpoints that are kept", low=1)
@@ -202,7 +204,7 @@ class Config:
         if gen.fg and data.label_nc == 0:
             raise UserError("generator.fg needs label maps: set data.label_nc > 0 or generator.fg=false")
         if gen.fg and not all(0 <= i < data.label_nc for i in gen.fg_labels):
-            raise UserError(f"generator.fg_labels {gen.fg_labels}: ids must lie in 0..{data.label_nc - 1} (data.label_nc)")
+            raise UserError(f"generator.fg_labels {shown(gen.fg_labels)}: ids must lie in 0..{data.label_nc - 1} (data.label_nc)")
         if gen.fg and not gen.fg_labels:
             raise UserError("generator.fg needs at least one id in generator.fg_labels")
         divisor = 2 ** (gen.n_scales_spatial - 1) * (2 if gen.fg and gen.n_downsample_G > 2 else 1)
@@ -224,11 +226,11 @@ class Config:
         if self.parallel.clips_per_step % self.parallel.batch_size:
             raise UserError(f"parallel.clips_per_step={self.parallel.clips_per_step} must be a multiple of "
                             f"parallel.batch_size={self.parallel.batch_size}: whole lanes of clips run together")
-        first, dash, last = self.monitor.trace_steps.partition("-")
-        if first + dash + last and not (first.isdigit() and (last.isdigit() and int(first) <= int(last) if dash else True)):
-            raise UserError(f"monitor.trace_steps={self.monitor.trace_steps}: write a step or a range like 10-12")
-        if not self.run.name or self.run.name in (".", ".."):
-            raise UserError("run.name must name a folder of its own below run.root")
+        steps = re.fullmatch(r"([0-9]{1,12})(?:-([0-9]{1,12}))?|", self.monitor.trace_steps)
+        if steps is None or (steps[2] and int(steps[1]) > int(steps[2])):
+            raise UserError(f"monitor.trace_steps={shown(self.monitor.trace_steps)}: write a step or a range like 10-12")
+        if not is_path_within(self.run.name):
+            raise UserError(f"run.name={shown(self.run.name)} must name a folder of its own below run.root")
         if self.schedule.n_frames_total < self.schedule.n_generator_slots:
             raise UserError(f"schedule.n_frames_total={self.schedule.n_frames_total} is less than "
                             f"schedule.n_generator_slots={self.schedule.n_generator_slots}: a slot would have no frame")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.untrusted import is_printable
 
 SPLITS = ("train", "test")
 MODALITIES = {"labels": "A", "images": "B", "instances": "inst", "flow": "flow"}
@@ -80,8 +81,17 @@ def scan(root: Path, split: str, task: str = "street") -> list[RawVideo]:
 def _sequences(root: Path, suffixes: tuple[str, ...]) -> list[tuple[str, list[Path]]]:
     """(name, files) of every directory with files of these endings at or below `root`, sorted."""
     sequences = []
-    for directory, _, files in os.walk(root, followlinks=True):
+    seen: set[tuple[int, int]] = set()
+    for directory, folders, files in os.walk(root, followlinks=True):
+        where = os.stat(directory)
+        if (where.st_dev, where.st_ino) in seen:  # links may lead in a circle
+            folders.clear()
+            continue
+        seen.add((where.st_dev, where.st_ino))
         images = sorted(name for name in files if name.endswith(suffixes))
+        for name in (directory, *images):
+            if not is_printable(name):
+                raise UserError(f"{name!r} below {root}: control characters in a name; rename it")
         if images:
             path = Path(directory)
             name = path.relative_to(root).as_posix() if path != root else root.name

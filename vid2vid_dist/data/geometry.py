@@ -18,6 +18,8 @@ from vid2vid_dist.errors import UserError
 Size = tuple[int, int]
 Box = tuple[int, int, int, int]
 """Left, top, right, bottom."""
+MAX_PIXELS = 2**28
+"""Of a scaled frame: `resize` at the largest loadSize."""
 
 
 @dataclass(frozen=True)
@@ -92,12 +94,16 @@ def clip_geometry(size: Size, data: DataConfig, draws: Draws, may_flip: bool = T
                   ) -> Geometry:
     """The geometry of a clip whose frames have `size`, or of which only the box `source` is used.
 
-    The mode is read by substring, as in the original.
+    The mode is read by substring, as in the original. Raises `UserError` for frames so long and thin that
+    scaling them by the short side makes them gigantic.
     """
     if source is not None:
         size = source[2] - source[0], source[3] - source[1]
     mode = data.resize_or_crop
     new_size = target_size(size, mode, data.loadSize, data.fineSize, draws.scale)
+    if new_size[0] * new_size[1] > MAX_PIXELS:
+        raise UserError(f"frames of {size[0]}x{size[1]} become {new_size[0]}x{new_size[1]} with data.resize_or_crop="
+                        f"{mode}, data.loadSize={data.loadSize}: scale by the other side, or cut the frames")
     flip = draws.flip > 0.5 and may_flip and not data.no_flip
     if "crop" not in mode and "scaledCrop" not in mode:
         return Geometry(_rounded(new_size, 32), (0, 0), (0, 0), flip, source)

@@ -15,7 +15,7 @@ from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data import face, openpose
 from vid2vid_dist.data.geometry import Draws, Geometry, Size, central_half, clip_geometry
 from vid2vid_dist.data.images import decode
-from vid2vid_dist.data.index import MAKE_SHARDS, ShardIndex
+from vid2vid_dist.data.index import ShardIndex
 from vid2vid_dist.errors import UserError
 
 N_PARTS = 24
@@ -37,11 +37,8 @@ class FrameFiles:
 
     def picture(self, modality: str) -> Image.Image:
         """A decoded modality other than `images`, checked for its size."""
-        where = self.where(modality)
-        image = decode(self._index.read(self._video, modality, self.frame), modality, where)
-        if image.size != self.size:
-            raise UserError(f"{where}: size {image.size} differs from the index: run `{MAKE_SHARDS}` again")
-        return image
+        data = self._index.read(self._video, modality, self.frame)
+        return decode(data, modality, self.where(modality), self.size)
 
     @cached_property
     def image(self) -> Image.Image:
@@ -96,7 +93,20 @@ def draw_input(files: FrameFiles, data: DataConfig, geometry: Geometry, rng: np.
         return _draw_face(files, data, geometry, rescale=data.random_scale_points and rng is None)
     if data.task == "pose":
         return _draw_bodies(files, data, geometry, rng)
-    return geometry.apply(files.picture("labels"))
+    return _cut_labels(files, data, geometry)
+
+
+def _cut_labels(files: FrameFiles, data: DataConfig, geometry: Geometry) -> np.ndarray:
+    """A label map or an RGB frame, checked for what its index may hide."""
+    image = files.picture("labels")
+    if (image.mode == "RGB") == bool(data.label_nc):
+        kinds = "RGB among label maps of one channel" if image.mode == "RGB" else "one channel among RGB frames"
+        raise UserError(f"{files.where('labels')}: {kinds}: pack the shards again")
+    array = geometry.apply(image)
+    if data.label_nc and array.max() >= data.label_nc:
+        raise UserError(f"{files.where('labels')}: label id {array.max()} is not below data.label_nc={data.label_nc}, "
+                        "and its index hides it: pack the shards again")
+    return array
 
 
 def _draw_face(files: FrameFiles, data: DataConfig, geometry: Geometry, rescale: bool) -> np.ndarray:

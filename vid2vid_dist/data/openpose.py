@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -11,12 +10,15 @@ import numpy as np
 
 from vid2vid_dist.data.curves import Color, brush, curve_through
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.untrusted import parse_json, shown
 
 KEYS = {"body": ("pose_keypoints_2d", 25), "left": ("hand_left_keypoints_2d", 21),
         "right": ("hand_right_keypoints_2d", 21), "face": ("face_keypoints_2d", 70)}  # fmt: skip
 """Part of a person -> its key in the file and its number of points."""
 BODY_CONFIDENCE, HAND_CONFIDENCE, FACE_CONFIDENCE = 0.01, 0.01, 0.1
 BODY_BRUSH, FINE_BRUSH = 3, 1
+MAX_COORDINATE = 2**16
+"""Pixels; a limb is drawn point by point, so a longer one would fill the memory."""
 
 HEAD_POINTS = [0, 15, 16, 17, 18]
 HEAD_LIMBS: list[tuple[int, int, Color]] = [
@@ -85,11 +87,11 @@ def parse_people(data: bytes, where: str) -> list[Person]:
     Raises UserError when the file is cut short, of another model, or holds what is no number.
     """
     try:
-        people = json.loads(data)["people"]
+        people = parse_json(data.decode())["people"]
         return [_person(entry, where) for entry in people]
-    except (ValueError, KeyError, TypeError) as error:
+    except (AttributeError, ValueError, KeyError, TypeError) as error:
         raise UserError(
-            f"{where}: not a whole JSON file of OpenPose ({type(error).__name__}: {error}): write it again"
+            f"{where}: not a whole JSON file of OpenPose ({type(error).__name__}: {shown(error)}): write it again"
         ) from None
 
 
@@ -105,8 +107,8 @@ def _person(entry: dict[str, Any], where: str) -> Person:
                 f"{where}: {key} has {values.size} numbers, expected {3 * n} (x, y, confidence of {n} points): "
                 "run OpenPose with its model BODY_25"
             )
-        if not np.isfinite(values).all():
-            raise UserError(f"{where}: {key} holds what is not a finite number: run OpenPose again")
+        if not (np.abs(values) < MAX_COORDINATE).all():
+            raise UserError(f"{where}: {key} holds a number of {MAX_COORDINATE} or more: run OpenPose again")
         parts[part] = values.reshape(n, 3)
     return Person(**parts)
 

@@ -29,10 +29,11 @@ from vid2vid_dist.data.face import parse_landmarks
 from vid2vid_dist.data.folders import LAYOUTS, SPLITS, TEXT_SUFFIXES, RawVideo, scan
 from vid2vid_dist.data.geometry import MIDDLE, Geometry, Size, clip_geometry
 from vid2vid_dist.data.images import decode, encode_png, to_array
-from vid2vid_dist.data.index import FORMAT, VERSION, Entry, ShardIndex, content_hash
+from vid2vid_dist.data.index import FORMAT, MAX_FRAME_BYTES, VERSION, Entry, ShardIndex, content_hash
 from vid2vid_dist.data.inputs import N_PARTS, PART_CHANNEL
 from vid2vid_dist.data.openpose import parse_people
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.untrusted import read_bytes
 
 SHARD_BYTES = 256 * 2**20
 """A new tar begins when the last one is larger than this."""
@@ -219,7 +220,7 @@ def _pack_frame(video: RawVideo, i: int, options: PackOptions) -> _Frame:
     raw_size: Size = (0, 0)
     geometry, kind, largest = None, "ids" if options.task == "street" else options.task, -1
     for modality, files in video.files.items():
-        path, data = files[i], files[i].read_bytes()
+        path, data = files[i], _read(files[i])
         if modality == "flow":
             if not options.width:
                 members[modality] = path.suffix.lower(), data
@@ -256,6 +257,13 @@ def _pack_frame(video: RawVideo, i: int, options: PackOptions) -> _Frame:
             members[modality] = path.suffix.lower(), data
     assert geometry is not None
     return _Frame(members, raw_size, geometry.size, kind, largest)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_bytes(path, MAX_FRAME_BYTES)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: unreadable image ({error}); replace the file or remove its video") from None
 
 
 def _geometry(size: Size, options: PackOptions) -> Geometry:

@@ -6,7 +6,7 @@ follow from a machine model, or from task times measured in an earlier run.
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -26,6 +26,7 @@ from vid2vid_dist.models.composite import Features, Foreground
 from vid2vid_dist.models.discriminator import face_discriminator, image_discriminator, temporal_discriminator
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.perceptual import VGG19Features
+from vid2vid_dist.untrusted import parse_json, read_text
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 DIS_SECONDS_PER_PIXEL = 1.3e-7  # OpenCV's dense inverse search on one CPU core, measured
@@ -128,9 +129,11 @@ def load_measured(costs: Costs, path: Path | None) -> Costs:
     if path is None:
         return costs
     try:
-        table = json.loads(path.read_text())
+        table = parse_json(read_text(path, 2**20))
         measured = {str(key): float(value) for key, value in table.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+        if not all(0 <= seconds < math.inf for seconds in measured.values()):
+            raise ValueError("seconds below 0")
+    except (OSError, ValueError, ArithmeticError, AttributeError, TypeError) as error:
         raise UserError(f"{path} is no table of task times {{\"KIND/SCALE\": seconds}}: {error}") from None
     known = {*costs.work, *(f"{kind}/{role}" for kind in ("reduce", "update") for role in costs.parameters)}
     unknown = sorted(set(measured) - known)

@@ -15,6 +15,7 @@ from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.generator import Generator
+from vid2vid_dist.untrusted import read_pointer, shown
 
 
 @dataclass(frozen=True)
@@ -52,15 +53,15 @@ def load_generator(path: Path, overrides: Sequence[str] = (), *,
     try:
         weights = load_file(file)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{file} cannot be read ({error}): choose another checkpoint") from None
+        raise UserError(f"{file} cannot be read ({shown(error)}): choose another checkpoint") from None
     with torch.device("meta"):  # no time is spent on initial values
         generator = Generator(config)
     differences = _differences(generator.state_dict(), weights)
     if differences:
-        shown = "; ".join(differences[:4])
+        first = "; ".join(differences[:4])
         rest = f"; and {len(differences) - 4} more" if len(differences) > 4 else ""
         raise UserError(f"{file} is of another architecture than its config.yaml with the given overrides: "
-                        f"{shown}{rest}")
+                        f"{first}{rest}")
     generator.load_state_dict(weights, assign=True)
     return LoadedGenerator(generator, config, folder, averaged)
 
@@ -74,7 +75,7 @@ def find_checkpoint(path: Path) -> Path:
         pointer = path / "checkpoints" / "latest"
         if not pointer.is_file():
             raise UserError(f"{path} has no checkpoint yet: {pointer} does not exist (training writes it)")
-        folder = pointer.parent / pointer.read_text().strip()
+        folder = pointer.parent / read_pointer(pointer)
     for name in ("config.yaml", "generator.safetensors"):
         if not (folder / name).is_file():
             raise UserError(f"checkpoint {folder} is incomplete: {name} is missing; name another one")
@@ -88,7 +89,9 @@ def _differences(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> list[st
         if name not in found:
             texts.append(f"{name} is missing in the file")
         elif name not in wanted:
-            texts.append(f"{name} is not part of the network")
+            texts.append(f"{shown(name)} is not part of the network")
         elif wanted[name].shape != found[name].shape:
             texts.append(f"{name} has shape {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}")
+        elif wanted[name].is_floating_point() != found[name].is_floating_point():
+            texts.append(f"{name} has the number format {found[name].dtype}")
     return texts

@@ -29,6 +29,7 @@ from vid2vid_dist.monitor.pictures import reduced, tile
 from vid2vid_dist.monitor.video import VideoWriter
 
 COMPARE_PANEL_WIDTH = 1024  # pixels; wider panels of compare.mp4 are reduced, output.mp4 never
+MAX_NAME_BYTES = 200  # file systems take 255, endings included
 AUTOPLAY = 4  # so many videos play as soon as the page is open
 
 
@@ -113,8 +114,9 @@ class Results:
 
 
 def safe_name(name: str) -> str:
-    """A file name for any name: nothing that leaves the folder or hides the file."""
-    return re.sub(r"[^\w.+-]", "_", name).lstrip(".") or "_"
+    """A file name for any name: nothing that leaves the folder or hides the file, and not too long."""
+    plain = re.sub(r"[^\w.+-]", "_", name).lstrip(".") or "_"
+    return plain.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
 
 
 def _section(video: VideoResult, *, autoplay: bool) -> str:

@@ -29,6 +29,9 @@ from torch import Tensor
 
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.untrusted import is_path_within, is_whole, parse_json, read_pointer, read_text, shown
+
+MAX_JSON_BYTES = 2**26  # of manifest.json and state.json
 
 
 @dataclass
@@ -56,15 +59,26 @@ class SavedState:
 
     @classmethod
     def read(cls, folder: Path) -> SavedState:
-        fields = json.loads((folder / "state.json").read_text())
-        return cls(**{**fields, "position": Position(**fields["position"])})
+        """Raises `UserError` when the file is not what `to_json` writes."""
+        path = folder / "state.json"
+        try:
+            fields = parse_json(read_text(path, MAX_JSON_BYTES))
+            saved = cls(**{**fields, "position": Position(**fields["position"])})
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path} is damaged ({shown(error)}): name an older checkpoint in "
+                            f"{folder.parent / 'latest'}") from None
+        if not (all(map(is_whole, asdict(saved.position).values())) and type(saved.trains_all_scales) is bool
+                and all(isinstance(part, dict) for part in (saved.grid, saved.data, saved.networks))):
+            raise UserError(f"{path} is damaged (values of the wrong kind): name an older checkpoint in "
+                            f"{folder.parent / 'latest'}")
+        return saved
 
     def require(self, part: str, wanted: dict[str, Any], folder: Path, fix: str) -> None:
         """Raise `UserError` with the differing entries if `part` of the checkpoint is not as wanted."""
         saved = getattr(self, part)
         wanted = json.loads(json.dumps(wanted))  # tuples become lists, as in the file
         differing = [
-            f"{k}: saved {saved.get(k)!r}, now {wanted.get(k)!r}"
+            f"{shown(k)}: saved {shown(repr(saved.get(k)))}, now {shown(repr(wanted.get(k)))}"
             for k in sorted(saved.keys() | wanted.keys())
             if saved.get(k) != wanted.get(k)
         ]
@@ -88,7 +102,7 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
     pointer = run_dir / "checkpoints" / "latest"
     if not pointer.is_file():
         return None
-    folder = pointer.parent / pointer.read_text().strip()
+    folder = pointer.parent / read_pointer(pointer)
     fault = find_fault(folder)
     if fault:
         raise UserError(f"checkpoint {folder} is damaged ({fault}): write the name of an older one into {pointer}")
@@ -98,16 +112,19 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
 def find_fault(folder: Path) -> str | None:
     """What is wrong with a checkpoint, or None: every file of the manifest must be there, whole and unchanged."""
     try:
-        files = json.loads((folder / "manifest.json").read_text())["files"]
-    except (OSError, ValueError, KeyError):
+        files = parse_json(read_text(folder / "manifest.json", MAX_JSON_BYTES))["files"]
+        expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "no readable manifest.json"
-    for name, entry in files.items():
+    for name, (n_bytes, sha256) in expected.items():
+        if not is_path_within(name):
+            return f"manifest.json names {shown(name)}, which is not inside"
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != entry["bytes"]:
-            return f"{name} has {path.stat().st_size} bytes instead of {entry['bytes']}"
-        if _sha256(path) != entry["sha256"]:
+        if path.stat().st_size != n_bytes:
+            return f"{name} has {path.stat().st_size} bytes instead of {shown(n_bytes)}"
+        if _sha256(path) != sha256:
             return f"{name} was changed"
     return None
 
