@@ -7,7 +7,8 @@ from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.costs import CPU_CORE, Costs, count_costs
@@ -130,13 +131,12 @@ class Pipeline:
                                          fixed=fixed)
         return self._plans[key]
 
-    def save(self, folder: Path) -> None:
-        """Write what lies on this rank of the clips in flight."""
-        folder.mkdir(parents=True, exist_ok=True)
-        for number, footage in self.footage.items():
-            save_file(footage.state(), self._file(folder, number))
+    def snapshot(self) -> dict[str, dict[str, Tensor] | str]:
+        """Files of a checkpoint, by path within it: what lies on this rank of the clips in flight."""
+        folder = Path("lanes")
         where = [[*astuple(site), slot] for site, slot in self._where.items()]
-        self._sites_file(folder).write_text(json.dumps(where))
+        return {**{str(self._file(folder, number)): footage.state() for number, footage in self.footage.items()},
+                str(self._sites_file(folder)): json.dumps(where)}
 
     def load(self, folder: Path, number: int) -> Footage:
         """A clip in flight, as `save` left it; the frames fed next must begin with the given ones."""
