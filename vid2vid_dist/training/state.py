@@ -25,6 +25,7 @@ from vid2vid_dist.engine.build import (
 from vid2vid_dist.engine.executor import HeldRoles
 from vid2vid_dist.engine.footage import Footage
 from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.in_flight import ClipState, clip_files
 from vid2vid_dist.engine.lane import Lane, count_lanes
 from vid2vid_dist.engine.optimizer import AdamSettings
 from vid2vid_dist.engine.optimizer_state import SavedPieces
@@ -90,7 +91,6 @@ class TrainingState:
             )
             self.pipeline = Pipeline(cfg, grid, placed, self.roles, DTYPES[cfg.optim.precision])
         self._lanes: dict[int, Lane] = {}
-        self._saved_lanes: dict[int, Path] = {}
         if resume:
             self._load(resume)
         self.ema = self._start_average(resume) if cfg.optim.ema_decay and self._is_first("generator") else None
@@ -119,10 +119,10 @@ class TrainingState:
         if chunk == 0 or number not in self._lanes:
             self._lanes[number] = Lane(self.cfg, self.grid.device, DTYPES[self.cfg.optim.precision])
             if self.pipeline is not None:
-                self.pipeline.footage[number] = (self.pipeline.load(self._saved_footage, number) if chunk
+                self.pipeline.footage[number] = (self.pipeline.load(self._saved_lanes, number) if chunk
                                                  else Footage(self.cfg.generator.n_scales_spatial))
             elif chunk:
-                self._lanes[number].restore(load_file(self._saved_lanes[number]))
+                self._lanes[number].restore(ClipState.read(clip_files(self._saved_lanes, number), self.grid.device))
         return self._lanes[number]
 
     def enter(self, epoch: int) -> Phase:
@@ -183,8 +183,7 @@ class TrainingState:
         for name, engine in self.roles.engines().items():
             engine.module.load_state_dict(load_file(weights_file(folder, name)))
             engine.restore(SavedPieces(folder / "optimizer" / name))
-        self._saved_footage = folder / "lanes"
-        self._saved_lanes = {n: folder / "lanes" / f"lane_{n:04d}.safetensors" for n in self.my_lanes}
+        self._saved_lanes = folder / "lanes"
 
     def _start_average(self, resume: Path | None) -> Ema:
         """The saved average; where there is none, one that starts with the weights of now."""

@@ -15,7 +15,7 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource, Frames, stream
 from vid2vid_dist.engine.desk import LanePart
 from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.lane import Chunk, count_lanes
+from vid2vid_dist.engine.lane import Chunk, count_lanes, look_back
 from vid2vid_dist.engine.pipeline import Pipeline, Placed, choose_placement
 from vid2vid_dist.engine.step import LaneWork, Roles, StepResult, active_names, train_step, unpack_shown
 from vid2vid_dist.errors import LostRankError, UserError
@@ -99,7 +99,8 @@ class Trainer:
         now = self.state.enter(number)
         plan = self._plan(number, now)
         start = (self.state.position.round, self.state.position.chunk)
-        frames = stream(self.source, plan.requests(self.state.my_lanes, start), self.cfg.data.workers)
+        n_back = look_back(self.cfg, start[1] * plan.chunk_frames)
+        frames = stream(self.source, plan.requests(self.state.my_lanes, start, n_back), self.cfg.data.workers)
         if start == (0, 0):
             self.monitor.event(
                 f"epoch {number}: {len(plan.rounds)} rounds, clips of up to {now.n_frames_total} frames "
