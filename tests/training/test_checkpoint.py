@@ -75,7 +75,7 @@ def test_damaged_checkpoint_is_named_and_the_one_before_is_used(
     assert f"{folder} is damaged" in caplog.text
     assert fault in caplog.text
     damage(before)
-    with pytest.raises(UserError, match=r"step_00000010 is damaged .*step_00000005 is damaged .*there is none before"):
+    with pytest.raises(UserError, match=r"step_00000010 is damaged .*step_00000005 is damaged .*no whole one"):
         newest_checkpoint(tmp_path)
 
 

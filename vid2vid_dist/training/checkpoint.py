@@ -114,8 +114,8 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
             return folder
         faults.append(f"{folder} is damaged ({fault})")
     if faults:
-        raise UserError(f"checkpoint {'; '.join(faults)}, and there is none before: remove {run_dir / 'checkpoints'} "
-                        "to start anew, or choose another run.name")
+        raise UserError(f"checkpoint {'; '.join(faults)}, and there is no whole one before: put it back, or remove "
+                        f"{run_dir / 'checkpoints'}")
     return None
 
 
