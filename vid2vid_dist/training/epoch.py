@@ -68,7 +68,7 @@ class Epoch:
             count = before + self.chunk_frames
             for lane in my_lanes:
                 if self.rounds[r].is_active(lane, chunk):
-                    found += [Request(clip, first, count) for clip in self.rounds[r].lanes[lane]]
+                    found += [Request.span(clip, first, count) for clip in self.rounds[r].lanes[lane]]
         return found
 
 

@@ -27,6 +27,7 @@ from vid2vid_dist.engine.footage import Footage
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.in_flight import ClipState, clip_files
 from vid2vid_dist.engine.lane import Lane, count_lanes
+from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.optimizer import AdamSettings
 from vid2vid_dist.engine.optimizer_state import SavedPieces
 from vid2vid_dist.engine.pipeline import Pipeline, Placed
@@ -67,9 +68,11 @@ class TrainingState:
                  placed: Placed | None = None) -> None:
         self.cfg, self.grid, self._clips, self._longest, self._placed = cfg, grid, clips, longest, placed
         self.position, self.trains_all_scales = Position(), self.phase(1).train_all_scales
+        self._moved = False  # to another grid than the one that saved
         self.changes: list[str] = []  # what the configuration says otherwise than the one that was saved
         if resume:
             saved = self._read(resume)
+            self._moved = saved.layout != self._layout()
             self.changes = differences(_flat(yaml.safe_load((resume / "config.yaml").read_text())), flatten(cfg))
             self.position, self.trains_all_scales = saved.position, saved.trains_all_scales
         frozen = build_frozen(cfg)  # first: a missing weights file is found before anything expensive
@@ -91,6 +94,7 @@ class TrainingState:
             )
             self.pipeline = Pipeline(cfg, grid, placed, self.roles, DTYPES[cfg.optim.precision])
         self._lanes: dict[int, Lane] = {}
+        self.flow_ready = False  # whether reference flow of the first step is among what was loaded
         if resume:
             self._load(resume)
         self.ema = self._start_average(resume) if cfg.optim.ema_decay and self._is_first("generator") else None
@@ -118,12 +122,19 @@ class TrainingState:
         """A lane before a chunk: new for every clip, taken up from the checkpoint in the middle of one."""
         if chunk == 0 or number not in self._lanes:
             self._lanes[number] = Lane(self.cfg, self.grid.device, DTYPES[self.cfg.optim.precision])
-            if self.pipeline is not None:
-                self.pipeline.footage[number] = (self.pipeline.load(self._saved_lanes, number) if chunk
-                                                 else Footage(self.cfg.generator.n_scales_spatial))
-            elif chunk:
+            if chunk:
                 self._lanes[number].restore(ClipState.read(clip_files(self._saved_lanes, number), self.grid.device))
         return self._lanes[number]
+
+    def footage(self, number: int, chunk: int, size: FrameSize) -> Footage:
+        """The same of a placed run: what this rank has of the lane's clip."""
+        assert self.pipeline is not None
+        if chunk == 0:
+            self.pipeline.footage[number] = Footage(self.cfg.generator.n_scales_spatial, size)
+        elif number not in self.pipeline.footage:
+            self.pipeline.footage[number] = self.pipeline.load_footage(
+                self._saved_lanes, number, size, self._moved)
+        return self.pipeline.footage[number]
 
     def enter(self, epoch: int) -> Phase:
         """Bring the optimisers to the values of an epoch."""
@@ -169,7 +180,7 @@ class TrainingState:
             files["generator_ema.safetensors"] = copied(self.ema.average)
         if self.position.chunk:  # in the middle of a clip
             if self.pipeline is not None:
-                files |= self.pipeline.snapshot()
+                files |= {f"lanes/{name}": content for name, content in self.pipeline.snapshot().items()}
             for number, lane in self._lanes.items() if self.pipeline is None else ():
                 files[f"lanes/lane_{number:04d}.safetensors"] = copied(lane.state())
         if self.grid.is_first:
@@ -184,6 +195,8 @@ class TrainingState:
             engine.module.load_state_dict(load_file(weights_file(folder, name)))
             engine.restore(SavedPieces(folder / "optimizer" / name))
         self._saved_lanes = folder / "lanes"
+        if self.pipeline is not None and self.position.chunk and not self._moved:
+            self.flow_ready = self.pipeline.load(self._saved_lanes)
 
     def _start_average(self, resume: Path | None) -> Ema:
         """The saved average; where there is none, one that starts with the weights of now."""
