@@ -14,7 +14,7 @@ THREADS := $(shell echo $$(( $(CORES) > 1 ? $(CORES) / 2 : 1 )))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo toy shards weights test lint type parity test-full bench bench-plan bench-engine clean
+.PHONY: help setup demo toy shards weights test lint type parity test-full drill bench bench-plan bench-engine clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +64,9 @@ type: $(READY) ## mypy
 parity: $(READY) ## compare with the original's numbers: [GOLDEN=folder] [FRAMES=folder] [ONLY=kind/name]
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.parity --golden $(GOLDEN) --frames $(FRAMES) $(if $(ONLY),--only $(ONLY))
 	$(if $(ONLY),,@OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node 2 -m tools.parity.placed_trace $(GOLDEN))
+
+drill: $(READY) ## kill a run of 4 ranks 30 times; nothing may be lost (10 minutes on idle cores)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.drill
 
 bench-plan: $(READY) ## speed-up of planned steps on 8 GPUs over the serial schedule, simulated (a minute)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_plan

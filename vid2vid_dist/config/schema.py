@@ -142,7 +142,7 @@ class RunConfig:
     """Where a run lives, when it saves, what it starts from."""
 
     name: str = opt("toy_street", "name of the run; its folder is root/name")
-    root: str = opt("runs", "folder of all runs; continuing one unpickles its optimiser state, which can run code: only runs you trust")
+    root: str = opt("runs", "folder of all runs")
     seed: int = opt(0, "seed of weights and data order", low=0, high=2**31 - 1)
     device: str = opt("auto", "auto = a GPU per rank if there is one", choices=("auto", "cpu", "cuda"))
     max_steps: int = opt(0, "stop after so many optimiser steps; 0 = when the epochs are done", unit="steps", low=0)

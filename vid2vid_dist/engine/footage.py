@@ -11,6 +11,8 @@ from dataclasses import astuple, dataclass, field
 import torch
 from torch import Tensor
 
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.in_flight import ClipState
 from vid2vid_dist.engine.lane import Chunk
 from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.tasks import Site
@@ -100,3 +102,16 @@ class Footage:
             if key.startswith("carried|"):
                 _, role, lane, index, scale, part, name, frame = key.split("|")
                 self.carry(Site(role, int(lane), int(index), int(scale), part), name, int(frame), tensor)
+
+    def take_up(self, clip: ClipState, lane: int, cfg: Config) -> None:
+        """Take up a clip that was saved elsewhere, as lane `lane` of this pipeline. Whichever site comes to this rank
+        finds what it may look back at; what it does not look at goes with the next `advance`."""
+        self.n_seen = clip.n_seen
+        temporal = [Site(f"temporal_{s}", lane) for s in range(cfg.discriminator.n_scales_temporal)]
+        for (scale, frame), image in clip.images.items():
+            heirs = [Site("generator", lane, t, scale) for t in range(cfg.generator.n_frames_G - 1)]
+            for site in [*heirs, *(temporal if scale == self.n_scales - 1 else [])]:
+                self.carry(site, f"image/{scale}", frame, image)
+        for frame, flow in clip.reference.items():
+            for site in temporal:
+                self.carry(site, "reference", frame, flow)
