@@ -13,30 +13,30 @@ from torch import Tensor
 from vid2vid_dist.engine.lane import Chunk
 from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.tasks import Site
-from vid2vid_dist.models.labels import pyramid
+from vid2vid_dist.models.labels import EncodedLabels, join_frames, label_pyramid
 
 
 @dataclass
 class Footage:
     """One lane's clip on this rank.
 
-    `labels` (B, Ca, h_s, w_s) per scale, coarsest first, and `real` (B, 3, H, W), by frame. `carried`: images and
+    `labels` per scale, coarsest first, and `real` (B, 3, H, W), by frame. `carried`: images and
     reference flow by (name, frame), at the site they wait at; flow between skipped frames by
     (name/running number, first frame of its chunk).
     """
 
     n_scales: int
     n_seen: int = 0
-    labels: dict[int, list[Tensor]] = field(default_factory=dict)
+    labels: dict[int, list[EncodedLabels]] = field(default_factory=dict)
     real: dict[int, Tensor] = field(default_factory=dict)
     carried: dict[Site, dict[tuple[str, int], Tensor]] = field(default_factory=dict)
 
     def add(self, chunk: Chunk, first: int) -> None:
         """Take up the frames of a chunk that generates `first` and those after it."""
-        scales = pyramid(chunk.label_stack, self.n_scales)
-        for i in range(chunk.label_stack.shape[1]):
+        scales = label_pyramid(chunk.label_stack, self.n_scales)
+        for i in range(chunk.label_stack.n_frames):
             frame = first - chunk.n_past + i
-            self.labels.setdefault(frame, [labels[:, i] for labels in scales])
+            self.labels.setdefault(frame, [labels.frames(slice(i, i + 1)) for labels in scales])
             self.real.setdefault(frame, chunk.real_stack[:, i])
 
     @property
@@ -44,9 +44,9 @@ class Footage:
         clips, _, height, width = next(iter(self.real.values())).shape
         return FrameSize(clips, height, width)
 
-    def label_window(self, frame: int, n_frames: int, scale: int) -> Tensor:
-        """Labels of the last `n_frames` frames up to this one (B, n_frames * Ca, h, w), oldest first."""
-        return torch.cat([self.labels[i][scale] for i in range(frame - n_frames + 1, frame + 1)], dim=1)
+    def label_window(self, frame: int, n_frames: int, scale: int) -> EncodedLabels:
+        """Labels of the last `n_frames` frames up to this one, oldest first."""
+        return join_frames([self.labels[i][scale] for i in range(frame - n_frames + 1, frame + 1)])
 
     def carry(self, site: Site, name: str, frame: int, tensor: Tensor) -> None:
         self.carried.setdefault(site, {})[name, frame] = tensor

@@ -16,7 +16,7 @@ from vid2vid_dist.config.schema import Config, ParallelConfig
 from vid2vid_dist.data.clips import Frames, to_float
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.generator import GeneratedChunk
-from vid2vid_dist.models.labels import encode_labels
+from vid2vid_dist.models.labels import EncodedLabels, encode_labels
 from vid2vid_dist.models.temporal import TemporalPlan, temporal_plan
 
 
@@ -29,15 +29,15 @@ def count_lanes(parallel: ParallelConfig, n_ranks: int) -> int:
 class Chunk:
     """What the roles see of one chunk: B clips, T frames to generate, tG - 1 given frames before them."""
 
-    label_stack: Tensor  # (B, tG - 1 + T, Ca, H, W)
+    label_stack: EncodedLabels  # tG - 1 + T frames
     real_stack: Tensor  # (B, tG - 1 + T, 3, H, W) in [-1, 1]
     n_past: int  # tG - 1
     is_first: bool  # the clip starts with this chunk
 
     @property
-    def labels(self) -> Tensor:
-        """(B, T, Ca, H, W) of the frames to generate."""
-        return self.label_stack[:, self.n_past :]
+    def labels(self) -> EncodedLabels:
+        """Of the T frames to generate."""
+        return self.label_stack.frames(slice(self.n_past, None))
 
     @property
     def real(self) -> Tensor:
