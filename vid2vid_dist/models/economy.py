@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vid2vid_dist.config.schema import OptimConfig
+
 
 @dataclass(frozen=True)
 class Economy:
@@ -18,6 +20,12 @@ class Economy:
     gather_labels: bool = True  # look label ids up instead of multiplying one-hot planes
     checkpoint: bool = False  # compute a stage's activations again in the backward pass instead of keeping them
     channels_last: bool = False  # lay activations out with the channels of a pixel side by side
+
+
+def chosen_economy(optim: OptimConfig, on_cpu: bool) -> Economy:
+    """What the configuration asks for. Looking up beats multiplying on CPUs; on GPUs that is yet to be measured."""
+    gather = optim.label_conv == "gather" or (optim.label_conv == "auto" and on_cpu)
+    return Economy(gather, optim.checkpoint_activations, optim.channels_last)
 
 
 def recomputed(run: Callable[[Tensor], Tensor], x: Tensor, *stacks: nn.Module) -> Tensor:
