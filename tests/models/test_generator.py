@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.conftest import ROOT
+from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config, DataConfig, GeneratorConfig
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.generator import Generator
@@ -134,3 +136,10 @@ def test_size_that_cannot_be_halved_is_refused_with_the_fix() -> None:
     history = generator.start_history(torch.zeros(1, 2, 3, 20, 24))
     with pytest.raises(UserError, match=r"24x20: both sides must be multiples of 8.*data\.loadSize"):
         generator.generate(EncodedLabels(torch.zeros(1, 3, 4, 20, 24)), history)
+
+
+def test_the_2048_recipe_has_the_published_size() -> None:
+    cfg = load_config(ROOT / "configs/street/2048.yaml")
+    with torch.device("meta"):
+        generator = Generator(cfg)
+    assert sum(p.numel() for p in generator.parameters()) == 411_335_241 + 2_880_489 + 859_641
