@@ -9,12 +9,15 @@ READY := .venv/.ready
 DEMO := runs/demo
 PYTEST_FLAGS := -m "not full"
 DEMO_CONFIG := configs/toy/demo.yaml
+CHAIN ?= configs/chains/toy.yaml
+RANKS ?= 2
 # For each of two ranks; more threads than cores make small convolutions many times slower.
 THREADS := $(shell echo $$(( $(CORES) > 1 ? $(CORES) / 2 : 1 )))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo toy shards weights test lint type parity test-full drill bench bench-plan bench-engine clean
+.PHONY: help setup demo toy shards weights test lint type parity test-full drill chain bench bench-plan \
+	bench-engine bench-step clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,11 +71,17 @@ parity: $(READY) ## compare with the original's numbers: [GOLDEN=folder] [FRAMES
 drill: $(READY) ## kill a run of 4 ranks 30 times; nothing may be lost (10 minutes on idle cores)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.drill
 
+chain: $(READY) ## a chain of stages, coarse to fine: [CHAIN=file] [RANKS=n] [SET="key=value …"]
+	@OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m tools.chain $(CHAIN) --ranks $(RANKS) $(SET)
+
 bench-plan: $(READY) ## speed-up of planned steps on 8 GPUs over the serial schedule, simulated (a minute)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_plan
 
 bench-engine: $(READY) ## real ranks against the simulator, and planned against serial steps (3 minutes on idle cores)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_engine
+
+bench-step: $(READY) ## a training step at 512, 1024 and 2048 on this device: time, use, memory [SET="key=value …"]
+	@$(BIN)/python -m tools.bench_step $(SET)
 
 bench: $(READY) ## measure this machine: seconds per training step and per generated frame
 	@$(BIN)/python -m tools.bench

@@ -76,8 +76,8 @@ def test_a_chunk_sees_the_given_frames_before_it() -> None:
         assert numbers(chunk.real) == new
         assert numbers(chunk.real_prev) == [i - 1 for i in new]
         assert numbers(chunk.real_stack) == list(range(new[0] - N_PAST, new[-1] + 1))
-        assert chunk.label_stack.argmax(2)[0, :, 0, 0].tolist() == numbers(chunk.real_stack)
-        assert chunk.labels.equal(chunk.label_stack[:, N_PAST:])
+        assert chunk.label_stack.ids[0, :, 0, 0, 0].tolist() == numbers(chunk.real_stack)
+        assert chunk.labels.ids.equal(chunk.label_stack.ids[:, N_PAST:])
         assert chunk.is_first == (number == 0)
         assert one.n_seen == (number + 1) * T
 
@@ -87,7 +87,7 @@ def test_clips_of_a_lane_are_stacked() -> None:
     for first, end in ((0, 6), (6, 10)):
         chunk = one.feed([video(first, end), video(first + 20, end + 20)])
         assert chunk.real_stack.shape == (2, 6, 3, 8, 8)
-        assert chunk.label_stack.shape == (2, 6, 51, 8, 8)
+        assert chunk.label_stack.dense().shape == (2, 6, 51, 8, 8)
         assert numbers(chunk.real[1:]) == [i + 20 for i in numbers(chunk.real)]
 
 
@@ -100,8 +100,8 @@ def test_rgb_input_is_scaled_like_images() -> None:
     frames = video(0, 6)
     rgb = Frames(frames.images, frames.images, None, frames.names)
     chunk = lane("data.label_nc=0").feed([rgb])
-    assert chunk.label_stack.equal(chunk.real_stack)
-    assert chunk.label_stack.dtype == torch.float64
+    assert chunk.label_stack.planes.equal(chunk.real_stack)
+    assert chunk.label_stack.planes.dtype == torch.float64
 
 
 @pytest.mark.parametrize(("overrides", "longest"), [
@@ -166,7 +166,7 @@ def test_a_restored_lane_goes_on_as_the_first(n_chunks: int, tmp_path: Path) -> 
     assert n_back == min(n_chunks * T, 6)  # the coarse scale looks at frames six apart
     given_too = video(n_chunks * T + N_PAST - n_back, (n_chunks + 1) * T + N_PAST)
     a, b = first.feed([chunk_frames(n_chunks)]), second.feed([given_too])
-    assert a.label_stack.equal(b.label_stack)
+    assert a.label_stack.dense().equal(b.label_stack.dense())
     assert a.real_stack.equal(b.real_stack)
     assert a.is_first == b.is_first is False
     row_a, row_b = (one.temporal_row(chunk, flow_of(chunk)) for one, chunk in ((first, a), (second, b)))

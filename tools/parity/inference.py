@@ -72,5 +72,5 @@ def _first_images(case: Case, window: Frames, tensors: dict[str, Tensor]) -> Ten
         return to_float(window.images[:-1], torch.float64)
     options = case.meta["single_image_generator"]
     network = load_exactly(single_image_network(options, options["input_nc"]), tensors, "sd.singleG.")
-    labels = encode_labels(window.labels[None, :-1], None, options["input_nc"], torch.float64)[0]
+    labels = encode_labels(window.labels[None, :-1], None, options["input_nc"], torch.float64).dense()[0]
     return torch.cat([network(frame[None]) for frame in labels])

@@ -109,6 +109,10 @@ class OptimConfig:
     precision: str = opt("fp32", "number format of weights and activations; fp64 needs backend plain", choices=("fp32", "bf16", "fp64"))
     backend: str = opt("zero", "zero = DeepSpeed ZeRO; plain = torch.optim, for verification", choices=("zero", "plain"))
     zero_stage: int = opt(1, "what ZeRO shards: 1 = optimiser state, 2 = gradients too", low=1, high=3)
+    offload: bool = opt(False, "keep optimiser state and master weights in the host's memory; needs backend zero")
+    checkpoint_activations: bool = opt(False, "generator: compute activations again in the backward pass instead of keeping them; a third more arithmetic")
+    channels_last: bool = opt(False, "generator: activations with the channels of a pixel side by side, as tensor cores want them")
+    label_conv: str = opt("auto", "first convolution over label maps: gather = look ids up, dense = multiply one-hot planes; auto = gather on CPUs", choices=("auto", "gather", "dense"))
     ema_decay: float = opt(0.0, "decay per step of the averaged generator that samples are made with; 0 = none", low=0, high=0.99999)
 
 
@@ -204,6 +208,8 @@ class Config:
             raise UserError("optim.precision=fp64 needs optim.backend=plain: ZeRO keeps fp32 master weights")
         if optim.precision == "bf16" and optim.backend == "plain":
             raise UserError("optim.precision=bf16 needs optim.backend=zero: it keeps the fp32 master weights")
+        if optim.offload and optim.backend == "plain":
+            raise UserError("optim.offload needs optim.backend=zero: DeepSpeed does it")
         if optim.zero_stage == 3:
             raise UserError("optim.zero_stage=3 gathers weights from all ranks in every forward: ranks that wait for each "
                             "other's frames would wait for ever. Use 2; the generators are small beside their activations")

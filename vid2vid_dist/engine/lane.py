@@ -18,7 +18,7 @@ from vid2vid_dist.data.clips import Frames, to_float
 from vid2vid_dist.engine.in_flight import ClipState
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.generator import GeneratedChunk
-from vid2vid_dist.models.labels import encode_labels, pyramid
+from vid2vid_dist.models.labels import EncodedLabels, encode_labels, pyramid
 from vid2vid_dist.models.temporal import TemporalPlan, temporal_plan
 
 
@@ -43,15 +43,15 @@ def look_back(cfg: Config, n_seen: int) -> int:
 class Chunk:
     """What the roles see of one chunk: B clips, T frames to generate, tG - 1 given frames before them."""
 
-    label_stack: Tensor  # (B, tG - 1 + T, Ca, H, W)
+    label_stack: EncodedLabels  # tG - 1 + T frames
     real_stack: Tensor  # (B, tG - 1 + T, 3, H, W) in [-1, 1]
     n_past: int  # tG - 1
     is_first: bool  # the clip starts with this chunk
 
     @property
-    def labels(self) -> Tensor:
-        """(B, T, Ca, H, W) of the frames to generate."""
-        return self.label_stack[:, self.n_past :]
+    def labels(self) -> EncodedLabels:
+        """Of the T frames to generate."""
+        return self.label_stack.frames(slice(self.n_past, None))
 
     @property
     def real(self) -> Tensor:
@@ -169,11 +169,12 @@ class Lane:
                           "fake": torch.stack([clip.images[gen.n_scales_spatial - 1, i] for i in numbers], dim=1),
                           "flow": torch.stack([clip.reference[i][:, :2] for i in numbers], dim=1)}
         further = n_back - self._n_past
-        return replace(chunk, label_stack=chunk.label_stack[:, further:], real_stack=chunk.real_stack[:, further:])
+        return replace(chunk, label_stack=chunk.label_stack.frames(slice(further, None)),
+                       real_stack=chunk.real_stack[:, further:])
 
 
-def encode_inputs(cfg: Config, frames: list[Frames], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Network input (B, F, Ca, H, W) of decoded frames, one entry per clip.
+def encode_inputs(cfg: Config, frames: list[Frames], device: torch.device, dtype: torch.dtype) -> EncodedLabels:
+    """Network input of decoded frames, one entry per clip.
 
     Raises `UserError` for clips of different size.
     """

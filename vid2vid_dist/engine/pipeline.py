@@ -60,9 +60,7 @@ def choose_placement(cfg: Config, n_ranks: int, size: tuple[int, int], n_frames:
     parallel = cfg.parallel
     if parallel.placement == "data_parallel" or (parallel.placement == "auto" and n_ranks == 1):
         return None
-    costs = count_costs(cfg, size[1], size[0])
-    if not on_gpus:
-        costs = replace(costs, machine=CPU_CORE)
+    costs = count_costs(cfg, size[1], size[0], None if on_gpus else CPU_CORE)
     wish = Wish(n_ranks, count_lanes(parallel, n_ranks), n_frames, parallel.placement, parallel.pipelines,
                 n_frames_bp=n_frames_bp)
     choice = choose(cfg, costs, wish)

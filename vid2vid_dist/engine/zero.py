@@ -93,7 +93,9 @@ def _settings(optim: OptimConfig) -> dict[str, Any]:
             "reduce_scatter": True,
             "reduce_bucket_size": 50_000_000,  # elements
             "allgather_bucket_size": 50_000_000,
+            **({"offload_optimizer": {"device": "cpu"}} if optim.offload else {}),
         },
+        "zero_force_ds_cpu_optimizer": False,  # torch's Adam steps on the host too; DeepSpeed's would be compiled first
     }
 
 

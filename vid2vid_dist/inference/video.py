@@ -8,7 +8,7 @@ from torch import Tensor
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames, to_float
 from vid2vid_dist.models.generator import GeneratedChunk, Generator
-from vid2vid_dist.models.labels import encode_labels
+from vid2vid_dist.models.labels import EncodedLabels, encode_labels, join_frames
 
 
 class VideoGenerator:
@@ -40,14 +40,14 @@ class VideoGenerator:
     @torch.no_grad()
     def step(self, frame: Frames) -> GeneratedChunk:
         """Generate the picture of the next label frame: a chunk of B = 1, T = 1."""
-        labels = torch.cat([self._labels, self._encode(frame)], dim=1)
+        labels = join_frames([self._labels, self._encode(frame)])
         generated = self._generator.generate(labels, self._history, raw_only=self._from_nothing)
-        self._labels, self._history = labels[:, 1:], generated.history
+        self._labels, self._history = labels.frames(slice(1, None)), generated.history
         self._from_nothing = False
         return generated
 
-    def _encode(self, frames: Frames) -> Tensor:
-        """(1, F, Ca, H, W) network input of decoded frames."""
+    def _encode(self, frames: Frames) -> EncodedLabels:
+        """Network input of decoded frames."""
         labels = frames.labels[None].to(self._device)
         instances = None if frames.instances is None else frames.instances[None].to(self._device)
         if not self._data.label_nc:

@@ -153,9 +153,8 @@ def make_sample(cfg: Config, made: Made) -> Sample:
     def cpu(x: Tensor | None) -> Tensor | None:
         return None if x is None else x[0].float().cpu()
 
-    labels = chunk.labels[0]
-    n_classes = cfg.data.label_nc
-    labels = labels[:, :n_classes].argmax(1, keepdim=True) if n_classes else labels[:, : cfg.data.input_nc]
+    ids, planes = chunk.labels.ids, chunk.labels.planes
+    labels = planes[0, :, : cfg.data.input_nc] if ids is None else ids[0]
     return Sample(
         labels=labels.float().cpu(),
         fake=generated.fake[0].float().cpu(),
