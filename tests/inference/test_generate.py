@@ -51,11 +51,11 @@ def test_from_the_command_line_to_a_page(cfg: Config, make_run: MakeRun) -> None
         assert files == [f"frame{t:02d}.png" for t in range(2, 2 + frames)]
         assert n_frames(out / folder / "output.mp4") == frames
         assert n_frames(out / folder / "compare.mp4") == frames
-        assert Image.open(out / folder / "poster.png").size == (3 * 64, 32)
+        assert Image.open(out / folder / "poster.png").size == (2 * 64, 2 * 32)
     page = (out / "index.html").read_text()
     assert "//" not in page.replace("<!doctype html>", "")
     assert "<h2>a &amp; b</h2>" in page
-    for caption in ("input", "output", "real"):
+    for caption in ("input", "output", "real", "warp error"):
         assert f"<span>{caption}</span>" in page
     references = [unquote(unescape(ref)) for ref in re.findall(r'(?:src|poster|href)="([^"]*)"', page)]
     assert len(references) == 8
@@ -74,9 +74,9 @@ def test_frames_are_those_of_the_generator(cfg: Config, make_run: MakeRun, tmp_p
     assert frames.images is not None
     video = VideoGenerator(load_generator(run).generator, cfg, torch.device("cpu"), torch.float32)
     real = to_float(frames.images, torch.float32)
-    video.start(source.load(source.whole(1), 1, 2), real[:2])
+    video.start([source.load(source.whole(1), 1, 2)], real[None, :2])
     for t in (3, 4):
-        fake = video.step(source.load(source.whole(1), t, 1)).fake[0]
+        fake = video.step([source.load(source.whole(1), t, 1)]).fake[0]
         written = np.asarray(Image.open(out / "park/frames" / f"frame{t:02d}.png"))
         assert np.array_equal(written, image_pictures(fake)[0])
 
@@ -85,7 +85,7 @@ def test_without_real_frames(cfg: Config, make_run: MakeRun, shards: Path, tmp_p
                              caplog: pytest.LogCaptureFixture) -> None:
     run = make_run(cfg)
     blind = [f"data.shards={shards / 'blind'}"]
-    with pytest.raises(UserError, match="no real frames to start from: use --first none"):
+    with pytest.raises(UserError, match="no real frames to start from: use --first single"):
         generate(load_generator(run, blind), Wish(device="cpu"), tmp_path / "out")
     generate(load_generator(run, blind), Wish(device="cpu", first="none"), tmp_path / "out")
     assert "trained with real first frames but started from nothing" in caplog.text
