@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -132,7 +133,7 @@ def _raw_layout(path: Path, split: str, work: Path) -> Path:
         return path
     holds_frames = any(entry.name.endswith(SUFFIXES) for entry in os.scandir(path))
     link = work / "raw" / f"{split}_A" / (path.name if holds_frames else "")
-    link.parent.mkdir(parents=True, exist_ok=True)
-    link.unlink(missing_ok=True)
+    shutil.rmtree(work / "raw", ignore_errors=True)  # links of an earlier input; what they lead to stays
+    link.parent.mkdir(parents=True)
     link.symlink_to(path.resolve())
     return work / "raw"

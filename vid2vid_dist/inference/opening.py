@@ -40,6 +40,8 @@ def choose_opening(wish: str, cfg: Config, has_images: bool, where: str, device:
     Raises `UserError` when it cannot be had.
     """
     kind, _, path = wish.partition(":")
+    if path and not Path(path).exists():
+        raise UserError(f"--first {wish}: no such file or folder")
     if kind == "auto":
         kind = "none" if cfg.generator.no_first_img else "real"
     if kind == "none":
@@ -71,10 +73,7 @@ def _real(given: Frames) -> Tensor:
 
 def _picture(file: Path) -> Callable[[Frames], Tensor]:
     """The same picture for every frame, brought to the frames' size."""
-    try:
-        picture = decode(file.read_bytes(), "images", str(file))
-    except OSError as error:
-        raise UserError(f"--first image:{file}: {error.strerror}") from None
+    picture = decode(file.read_bytes(), "images", str(file))
 
     def images(given: Frames) -> Tensor:
         height, width = given.labels.shape[-2:]
