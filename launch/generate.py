@@ -12,15 +12,17 @@ where it was interrupted: complete videos are kept.
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout, installed or not
 
 from launch._cli import run_main
-from launch._generate_options import parse_arguments
+from launch._generate_options import add_choice, add_engine, add_output, edit_of, wish_of
 from vid2vid_dist.engine.grid import open_grid
 from vid2vid_dist.inference.generate import generate
 from vid2vid_dist.inference.load import load_generator
@@ -30,7 +32,12 @@ PATIENCE = timedelta(days=7)  # ranks meet once, at the end, and the longest vid
 
 
 def main() -> None:
-    args, wish = parse_arguments(__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    add_choice(parser)
+    add_output(parser)
+    add_engine(parser)
+    args = parser.parse_intermixed_args()
+    wish = replace(wish_of(args), edit=edit_of(args), fps=args.fps, batch=args.batch, again=args.again)
     grid = open_grid(wish.device, PATIENCE) if "RANK" in os.environ else None
     setup_logging(rank=grid.rank if grid else 0)
     loaded = load_generator(args.run, args.overrides, raw_weights=args.raw_weights)

@@ -89,7 +89,7 @@ def generate(loaded: LoadedGenerator, wish: Wish, out: Path, grid: Grid | None =
     opening = choose_opening(wish.first, cfg, source.has_images, source.where, device)
     looks = [Look(), *([Look("edited", wish.edit)] if wish.edit else [])]
     made_from = _fingerprint(loaded, wish, source, opening, dtype)
-    jobs = _plan(source, wish, cfg.generator.n_frames_G - 1, looks, made_from)
+    jobs = plan_jobs(source, wish, cfg.generator.n_frames_G - 1, looks, made_from)
     mine = jobs[grid.rank :: grid.world_size] if grid is not None else jobs
     results = Results(out, f"{cfg.run.name}: {source.where}", wish.fps)
     todo = [job for job in mine if wish.again or not _take_up(results, job)]
@@ -153,7 +153,7 @@ class Maker:
                 running = still
 
 
-def _plan(source: Input, wish: Wish, n_past: int, looks: Sequence[Look], made_from: str) -> list[Job]:
+def plan_jobs(source: Input, wish: Wish, n_past: int, looks: Sequence[Look], made_from: str) -> list[Job]:
     """What to make of the wanted videos, in the order of the input."""
     numbers = {video.name: number for number, video in enumerate(source.videos)}
     unknown = [name for name in wish.videos if name not in numbers]
