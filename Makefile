@@ -14,7 +14,7 @@ THREADS := $(shell echo $$(( $(CORES) > 1 ? $(CORES) / 2 : 1 )))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo toy shards test lint type parity test-full bench bench-plan bench-engine weights clean
+.PHONY: help setup demo toy shards test lint type parity test-full bench bench-plan bench-engine bench-generate weights clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -69,6 +69,9 @@ bench-engine: $(READY) ## real ranks against the simulator, and planned against 
 
 bench: $(READY) ## measure this machine: seconds per training step and per generated frame
 	@$(BIN)/python -m tools.bench
+
+bench-generate: $(READY) ## frames per second against a plain loop, and what each switch gives
+	@$(BIN)/python -m tools.bench_generate $(CONFIG)
 
 weights: $(READY) ## fetch the published weights that losses and figures name into weights/: [ONLY=name]
 	@$(BIN)/python -m tools.fetch_weights $(ONLY)
