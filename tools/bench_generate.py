@@ -22,8 +22,9 @@ from launch._cli import run_main
 from vid2vid_dist.config.load import load_config, split_arguments
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
+from vid2vid_dist.engine.lane import encode_inputs
 from vid2vid_dist.inference.runtime import choose_device
-from vid2vid_dist.inference.video import VideoGenerator, encode_frames
+from vid2vid_dist.inference.video import VideoGenerator
 from vid2vid_dist.models.generator import Generator
 
 ROUNDS = 7
@@ -89,7 +90,7 @@ class PlainLoop:
 
     @torch.no_grad()
     def __call__(self) -> Tensor:
-        labels = encode_frames(self._frames, self._cfg.data, self._device)[None]
+        labels = encode_inputs(self._cfg, [self._frames], self._device, torch.float32)
         chunk = self._generator.generate(labels, self._history)
         self._history = chunk.history
         return chunk.fake.cpu()

@@ -11,7 +11,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.clips import ClipSource, Frames, to_float
+from vid2vid_dist.data.clips import ClipSource, Frames, Request, to_float
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.opening import Opening, choose_opening
 from vid2vid_dist.models.labels import encode_labels
@@ -23,7 +23,7 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def given(cfg: Config) -> Frames:
     source = ClipSource(cfg.data, cfg.generator.n_frames_G, seed=0, split="test")
-    return source.load(source.whole(1), 0, 2)
+    return source.load(Request.span(source.whole(1), 0, 2))
 
 
 def opening(wish: str, cfg: Config, has_images: bool = True) -> Opening:

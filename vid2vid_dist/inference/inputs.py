@@ -66,7 +66,7 @@ class ShardInput:
         self.videos = [Video(clip.name, clip.n_frames, clip.geometry.size) for clip in self._clips]
 
     def read(self, video: int, spans: Sequence[Span]) -> Iterator[Frames]:
-        requests = [Request(self._clips[video], span.first, span.count) for span in spans]
+        requests = [Request.span(self._clips[video], span.first, span.count) for span in spans]
         return stream(self._source, requests, self._workers)
 
 

@@ -14,9 +14,9 @@ from torch import Tensor
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames, to_float
 from vid2vid_dist.data.images import decode, to_array
+from vid2vid_dist.engine.lane import encode_inputs
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import load_single_image
-from vid2vid_dist.inference.video import encode_frames
 from vid2vid_dist.models.blocks import per_frame_norms
 
 log = logging.getLogger(__name__)
@@ -95,7 +95,7 @@ def _single_image(path: Path, cfg: Config, device: torch.device) -> Callable[[Fr
 
     @torch.no_grad()
     def images(given: Frames) -> Tensor:
-        labels = encode_frames(given, cfg.data, device)[:, :n_channels]
+        labels = encode_inputs(cfg, [given], device, torch.float32)[0, :, :n_channels]
         return torch.cat([network(frame[None]) for frame in labels]).cpu()
 
     return images

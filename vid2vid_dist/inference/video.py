@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vid2vid_dist.config.schema import Config, DataConfig
-from vid2vid_dist.data.clips import Frames, to_float
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.data.clips import Frames
+from vid2vid_dist.engine.lane import encode_inputs
 from vid2vid_dist.models.blocks import per_frame_norms
 from vid2vid_dist.models.generator import GeneratedChunk, Generator
-from vid2vid_dist.models.labels import encode_labels
 
 
 class VideoGenerator:
@@ -25,7 +25,7 @@ class VideoGenerator:
                  compiled: bool = False) -> None:
         self._generator = per_frame_norms(generator).to(device, dtype).train().requires_grad_(False)
         self._generate = torch.compile(self._generator.generate) if compiled else self._generator.generate
-        self._data = cfg.data
+        self._cfg = cfg
         self._n_past = cfg.generator.n_frames_G - 1
         self._fg_labels = torch.tensor(cfg.generator.fg_labels if cfg.generator.fg else [], dtype=torch.uint8)
         self._device, self._dtype = device, dtype
@@ -37,7 +37,7 @@ class VideoGenerator:
         nothing: the past is grey and the first generated frame takes nothing from it by warping.
         """
         assert all(len(frames.labels) == self._n_past for frames in given)
-        self._labels = self._encode(given)
+        self._labels = encode_inputs(self._cfg, given, self._device, self._dtype)
         self._from_nothing = first_images is None
         if first_images is None:
             height, width = given[0].labels.shape[-2:]
@@ -50,7 +50,8 @@ class VideoGenerator:
 
         A foreground that no video shows is not made: nothing of it would be seen.
         """
-        labels = torch.cat([self._labels, self._encode(frames)], dim=1)
+        new = encode_inputs(self._cfg, frames, self._device, self._dtype)
+        labels = torch.cat([self._labels, new], dim=1)
         shown = any(bool(torch.isin(frame.labels, self._fg_labels).any()) for frame in frames)
         generated = self._generate(labels, self._history, raw_only=self._from_nothing, with_foreground=shown)
         self._labels, self._history = labels[:, 1:], generated.history
@@ -61,16 +62,3 @@ class VideoGenerator:
         """Go on with some of the videos only, by their place in the batch."""
         rows = torch.tensor(videos, device=self._device)
         self._labels, self._history = self._labels[rows], [scale[rows] for scale in self._history]
-
-    def _encode(self, videos: Sequence[Frames]) -> Tensor:
-        """(B, F, Ca, H, W) network input of decoded frames."""
-        return torch.stack([encode_frames(frames, self._data, self._device, self._dtype) for frames in videos])
-
-
-def encode_frames(frames: Frames, data: DataConfig, device: torch.device, dtype: torch.dtype = torch.float32) -> Tensor:
-    """(F, Ca, H, W) network input of the decoded frames of one video."""
-    labels = frames.labels[None].to(device)
-    instances = None if frames.instances is None else frames.instances[None].to(device)
-    if not data.label_nc:
-        labels = to_float(labels, dtype)
-    return encode_labels(labels, instances, data.label_nc, dtype)[0]

@@ -7,16 +7,19 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib.metadata import version
+from itertools import tee
 from pathlib import Path
 
 from vid2vid_dist.config.load import save_config
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.clips import ClipSource, Frames, stream
+from vid2vid_dist.data.clips import ClipSource, Frames, Request, stream
 from vid2vid_dist.engine.desk import LanePart
+from vid2vid_dist.engine.footage import Reads
 from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.lane import Chunk, count_lanes
+from vid2vid_dist.engine.lane import count_lanes
+from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.pipeline import Pipeline, Placed, choose_placement
 from vid2vid_dist.engine.step import LaneWork, Roles, StepResult, active_names, train_step, unpack_shown
 from vid2vid_dist.errors import LostRankError, UserError
@@ -25,6 +28,7 @@ from vid2vid_dist.training import checkpoint
 from vid2vid_dist.training.checkpoint import Position, write_atomically
 from vid2vid_dist.training.curriculum import Phase, n_epochs, phase
 from vid2vid_dist.training.epoch import Epoch, plan_epoch
+from vid2vid_dist.training.itinerary import Itinerary, PlacedStep
 from vid2vid_dist.training.reporter import Reporter
 from vid2vid_dist.training.state import TrainingState
 from vid2vid_dist.training.tracing import Tracer
@@ -94,7 +98,13 @@ class Trainer:
         now = self.state.enter(number)
         plan = self._plan(number, now)
         start = (self.state.position.round, self.state.position.chunk)
-        frames = stream(self.source, plan.requests(self.state.my_lanes, start), self.cfg.data.workers)
+        if self.state.pipeline is None:
+            requests: Iterable[Request] = plan.requests(self.state.my_lanes, start)
+        else:
+            # Looked at twice, by the threads that decode ahead and by the steps: each plan is made once.
+            self._itinerary, ahead = tee(self._itinerary_of(self.state.pipeline, plan, now, start))
+            requests = (request for step in ahead for request in step.requests)
+        frames = stream(self.source, requests, self.cfg.data.workers)
         if start == (0, 0):
             self.monitor.event(
                 f"epoch {number}: {len(plan.rounds)} rounds, clips of up to {now.n_frames_total} frames "
@@ -115,11 +125,11 @@ class Trainer:
 
     def _step(self, plan: Epoch, round_number: int, chunk: int, now: Phase, frames: Iterator[Frames]) -> None:
         """One optimiser step: the same chunk of every active lane."""
+        if self.state.pipeline is not None:
+            self._step_placed(self.state.pipeline, plan, now, frames)
+            return
         this = plan.rounds[round_number]
         n_clips = this.n_clips(chunk)
-        if self.state.pipeline is not None:
-            self._step_placed(self.state.pipeline, plan, round_number, chunk, now, frames)
-            return
         work = []
         for number in self.state.my_lanes:
             if this.is_active(number, chunk):
@@ -132,28 +142,35 @@ class Trainer:
         self.state.after_update()
         self.reporter.add(result, active, n_clips * plan.chunk_frames)
 
-    def _step_placed(self, pipeline: Pipeline, plan: Epoch, round_number: int, chunk: int, now: Phase,
-                     frames: Iterator[Frames]) -> None:
+    def _step_placed(self, pipeline: Pipeline, plan: Epoch, now: Phase, frames: Iterator[Frames]) -> None:
         """The same with the roles of a step on several ranks."""
-        this = plan.rounds[round_number]
-        n_clips = this.n_clips(chunk)
-        parts: dict[int, LanePart | None] = {}
-        last: Chunk | None = None
-        for number in self.state.my_lanes:
-            parts[number] = None
-            if this.is_active(number, chunk):
-                lane = self.state.lane(number, chunk)
-                decoded = [self.reporter.wait(frames) for _ in this.lanes[number]]
-                footage = pipeline.footage[number]
-                footage.add(last := lane.feed(decoded), footage.n_seen)
-                parts[number] = LanePart(footage, plan.chunk_frames, len(decoded) / n_clips)
-        active = active_names(self.cfg, chunk * plan.chunk_frames, plan.chunk_frames)
-        step = self.state.position.step + 1
-        show = self.grid.pipeline == 0 and self.reporter.sample_is_due(step)
-        outcome = pipeline.step(step, parts, active, now.n_frames_bp, now.train_all_scales, show)
+        step = next(self._itinerary)
+        n_clips = plan.rounds[step.round].n_clips(step.chunk)
+        parts: list[LanePart | None] = []
+        for number, chunk in zip(self.state.my_lanes, step.shape.lanes, strict=True):
+            if not chunk.n_frames:
+                parts.append(None)
+                continue
+            clips = plan.rounds[step.round].lanes[number]
+            width, height = self.source.size_of(clips[0])
+            footage = self.state.footage(number, step.chunk, FrameSize(len(clips), height, width))
+            if step.reads[number] != Reads():
+                pipeline.feed(number, step.reads[number], [self.reporter.wait(frames) for _ in clips])
+            parts.append(LanePart(footage, chunk.n_frames, len(clips) / n_clips))
+        shown = None if step.shown is None else parts[step.shown]
+        pictured = shown.footage.chunk(shown.n_frames) if shown is not None and self.grid.is_first else None
+        active = active_names(self.cfg, step.chunk * plan.chunk_frames, plan.chunk_frames)
+        outcome = pipeline.step(self.state.position.step + 1, step.plan, step.shape, parts, active, step.shown)
         self.state.after_update()
-        made = unpack_shown(last, outcome.shown) if last is not None and outcome.shown else None
+        made = None if pictured is None else unpack_shown(pictured, outcome.shown)
         self.reporter.add(StepResult(outcome.losses, made), active, n_clips * plan.chunk_frames)
+
+    def _itinerary_of(
+        self, pipeline: Pipeline, plan: Epoch, now: Phase, start: tuple[int, int]
+    ) -> Iterator[PlacedStep]:
+        pictured = self.reporter.sample_is_due if self.grid.pipeline == 0 else lambda _: False
+        itinerary = Itinerary(plan, now, pipeline.planner, self.grid.slot, self.state.my_lanes, pictured)
+        return itinerary.steps(start, self.state.position.step + 1, self.state.flow_ready)
 
     def _place(self) -> Placed | None:
         """Where the roles go, decided by rank 0 for all."""
