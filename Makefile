@@ -17,7 +17,7 @@ THREADS := $(shell echo $$(( $(CORES) > 1 ? $(CORES) / 2 : 1 )))
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup demo toy shards weights test lint type parity test-full drill chain bench bench-plan \
-	bench-engine bench-step clean
+	bench-engine bench-step bench-generate clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,7 +48,7 @@ shards: $(READY) ## pack raw folders: SRC=folder OUT=folder [SIZE=width] [LABEL_
 	@case "$(if $(SRC),s)$(if $(OUT),o)" in s|o) echo "error: give SRC=folder and OUT=folder together" >&2; exit 2;; esac
 	@$(BIN)/python -m tools.make_shards $(if $(SRC),"$(SRC)" "$(OUT)") $(if $(SIZE),--size $(SIZE)) $(if $(LABEL_NC),--label-nc $(LABEL_NC))
 
-weights: $(READY) ## fetch torchvision's VGG19 and RAFT weights, on a login node: [OUT=folder] [BASE=url of a mirror]
+weights: $(READY) ## fetch the published weights that losses, flow and figures name, on a login node: [OUT=folder] [BASE=mirror]
 	@$(BIN)/python -m tools.fetch_weights $(if $(OUT),"$(OUT)") $(if $(BASE),--base-url "$(BASE)")
 
 test: $(READY) ## run the tests (a selection: make test TESTS=tests/data)
@@ -85,6 +85,9 @@ bench-step: $(READY) ## a training step at 512, 1024 and 2048 on this device: ti
 
 bench: $(READY) ## measure this machine: seconds per training step and per generated frame
 	@$(BIN)/python -m tools.bench
+
+bench-generate: $(READY) ## frames per second against a plain loop, and what each switch gives
+	@$(BIN)/python -m tools.bench_generate $(CONFIG)
 
 clean: ## remove caches and the toy set (runs, your shards and .venv stay)
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build data/toy_street data/shards/toy_street

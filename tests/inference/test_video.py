@@ -22,8 +22,8 @@ def frames_of(cfg: Config, first: int, count: int) -> Frames:
 def generate(video: VideoGenerator, cfg: Config, n_frames: int,
              first_images: torch.Tensor | None) -> torch.Tensor:
     n_past = cfg.generator.n_frames_G - 1
-    video.start(frames_of(cfg, 0, n_past), first_images)
-    return torch.cat([video.step(frames_of(cfg, n_past + t, 1)).fake for t in range(n_frames)], dim=1)
+    video.start([frames_of(cfg, 0, n_past)], None if first_images is None else first_images[None])
+    return torch.cat([video.step([frames_of(cfg, n_past + t, 1)]).fake for t in range(n_frames)], dim=1)
 
 
 def whole_clip(generator: Generator, cfg: Config, n_frames: int) -> tuple[EncodedLabels, list[torch.Tensor]]:
@@ -80,17 +80,17 @@ def test_statistics_are_those_of_the_frame(cfg: Config) -> None:
 
 def test_memory_does_not_grow(cfg: Config) -> None:
     video = VideoGenerator(Generator(cfg), cfg, CPU, torch.float32)
-    video.start(frames_of(cfg, 0, 2), None)
+    video.start([frames_of(cfg, 0, 2)], None)
 
     def held() -> int:
         tensors = [video._labels.planes, *video._history]
         assert not any(t.requires_grad for t in tensors)
         return sum(t.untyped_storage().nbytes() for t in tensors)
 
-    video.step(frames_of(cfg, 2, 1))
+    video.step([frames_of(cfg, 2, 1)])
     after_one = held()
     for t in (3, 4, 5, 6):
-        video.step(frames_of(cfg, t, 1))
+        video.step([frames_of(cfg, t, 1)])
     assert held() == after_one
 
 
@@ -98,5 +98,5 @@ def test_rgb_input(cfg: Config) -> None:
     cfg.data.label_nc, cfg.data.use_instance, cfg.generator.fg = 0, False, False
     video = VideoGenerator(Generator(cfg), cfg, CPU, torch.float32)
     rgb = torch.randint(0, 256, (3, 3, 32, 64), dtype=torch.uint8)
-    video.start(Frames(rgb[:2], None, None, ["0", "1"]), None)
-    assert video.step(Frames(rgb[2:], None, None, ["2"])).fake.shape == (1, 1, 3, 32, 64)
+    video.start([Frames(rgb[:2], None, None, ["0", "1"])], None)
+    assert video.step([Frames(rgb[2:], None, None, ["2"])]).fake.shape == (1, 1, 3, 32, 64)

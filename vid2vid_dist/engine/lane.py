@@ -7,7 +7,7 @@ crosses clips.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -173,7 +173,7 @@ class Lane:
                        real_stack=chunk.real_stack[:, further:])
 
 
-def encode_inputs(cfg: Config, frames: list[Frames], device: torch.device, dtype: torch.dtype) -> EncodedLabels:
+def encode_inputs(cfg: Config, frames: Sequence[Frames], device: torch.device, dtype: torch.dtype) -> EncodedLabels:
     """Network input of decoded frames, one entry per clip.
 
     Raises `UserError` for clips of different size.

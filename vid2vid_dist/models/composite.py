@@ -77,7 +77,6 @@ class ScaleGenerator(nn.Module):
 
     def __init__(self, cfg: GeneratorConfig, scale: int) -> None:
         super().__init__()
-        self.fg = cfg.fg
         self.no_flow = cfg.no_flow
         self.flow_unit = 20.0 * 2**scale  # pixels of this scale per unit of the flow head
         self.ngf = cfg.ngf // 2**scale
@@ -137,9 +136,9 @@ class ScaleGenerator(nn.Module):
 
     def forward(self, labels: EncodedLabels, previous: Tensor, mask: Tensor | None = None,
                 coarse: Features | None = None, raw_only: bool = False) -> ScaleOutput:
-        """All branches one after the other; see them for shapes."""
+        """All branches one after the other; see them for shapes. Without a mask there is no foreground to make."""
         foreground = None
-        if self.fg:
+        if mask is not None:
             foreground = self.foreground_branch(labels, coarse.fg if coarse is not None else None)
         return self.synthesize(self.label_branch(labels), previous, coarse, foreground, mask, raw_only)
 

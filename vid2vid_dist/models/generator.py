@@ -83,17 +83,20 @@ class Generator(nn.Module):
         return pyramid(first_frames, self.n_scales)
 
     def frame(self, labels: list[EncodedLabels], history: list[Tensor], raw_only: bool = False,
-              detach_coarse: bool = False) -> GeneratedFrame:
+              detach_coarse: bool = False, with_foreground: bool = True) -> GeneratedFrame:
         """One time step through all scales.
 
         `labels` per scale, n_frames_G frames of (h_s, w_s), the current one last; `history` per scale
         (B, n_frames_G - 1, 3, h_s, w_s). `detach_coarse`: only the finest scale receives gradients.
+        `with_foreground` may be False where no pixel of the current frames is foreground: nothing changes.
         """
         images: list[Tensor] = []
         coarse: Features | None = None
         for scale in range(self.n_scales):
             finest = scale == self.n_scales - 1
-            mask = None if self.fg_labels is None else foreground_mask(labels[scale], self.fg_labels)
+            mask = None
+            if self.fg_labels is not None and with_foreground:
+                mask = foreground_mask(labels[scale], self.fg_labels)
             with torch.set_grad_enabled(torch.is_grad_enabled() and (finest or not detach_coarse)):
                 out = self.network(scale)(labels[scale], history[scale].flatten(1, 2), mask, coarse, raw_only)
             images.append(out.image)
@@ -101,7 +104,7 @@ class Generator(nn.Module):
         return GeneratedFrame(images, out.raw, out.flow, out.weight)
 
     def generate(self, labels: EncodedLabels, history: list[Tensor], *, n_frames_bp: int = 1, raw_only: bool = False,
-                 detach_coarse: bool = False) -> GeneratedChunk:
+                 detach_coarse: bool = False, with_foreground: bool = True) -> GeneratedChunk:
         """Make T frames, each from the ones before it.
 
         `labels` of n_frames_G - 1 + T frames; `history` as `start_history` or the last chunk
@@ -119,7 +122,7 @@ class Generator(nn.Module):
             if t % n_frames_bp == 0:
                 previous = [p.detach() for p in previous]
             window = [scale.frames(slice(t, t + self.n_frames_G)) for scale in scaled_labels]
-            frame = self.frame(window, previous, raw_only, detach_coarse)
+            frame = self.frame(window, previous, raw_only, detach_coarse, with_foreground)
             for scale, image in zip(made, frame.images, strict=True):
                 scale.append(image)
             frames.append(frame)

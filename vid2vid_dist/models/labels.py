@@ -38,6 +38,10 @@ class EncodedLabels:
         """Some of the T frames; no copy."""
         return self._each(lambda x: x[:, these])
 
+    def clips(self, rows: Tensor) -> EncodedLabels:
+        """Some of the B clips, by their numbers (integers)."""
+        return self._each(lambda x: x[rows])
+
     def _each(self, change: Callable[[Tensor], Tensor]) -> EncodedLabels:
         return replace(self, planes=change(self.planes), ids=None if self.ids is None else change(self.ids))
 
