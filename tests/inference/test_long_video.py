@@ -16,7 +16,8 @@ from PIL import Image
 
 from tests.inference.conftest import small_config, write_run
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_street import ToyOptions, render_toy_street
+from vid2vid_dist.data.toy_set import ToyOptions
+from vid2vid_dist.data.toy_street import render_toy_street
 from vid2vid_dist.inference.edits import LabelEdit
 from vid2vid_dist.inference.generate import Outcome, Wish, generate
 from vid2vid_dist.inference.load import load_generator

@@ -21,7 +21,8 @@ from tests.conftest import ROOT
 from tests.torchrun import torchrun
 from vid2vid_dist.data.index import content_hash
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_street import ToyOptions, render_toy_street
+from vid2vid_dist.data.toy_set import ToyOptions
+from vid2vid_dist.data.toy_street import render_toy_street
 
 SMALL = [
     "data.loadSize=64", "data.no_flip=true", "data.shuffle=false", "data.workers=0",

@@ -124,8 +124,8 @@ def test_without_network(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # a port where nobody listens
         with pytest.raises(UserError, match=rf"cannot fetch http://.*{FILE.published_name}: .*refused; run this where "
-                                            rf"there is network, or copy the file to .*{FILE.name} \(its SHA-256 begins with "
-                                            rf"{DIGEST[:8]}\)"):
+                                            rf"there is network, or copy the file to .*{FILE.name} \(its SHA-256 "
+                                            rf"begins with {DIGEST[:8]}\)"):
             fetch(FILE, tmp_path, f"http://127.0.0.1:{taken.getsockname()[1]}/")
 
 

@@ -29,8 +29,9 @@ class DataConfig:
     """Which shards are read and how a frame becomes a tensor (spec: data)."""
 
     shards: str = opt("data/shards/toy_street", "folder written by `make shards`, with train/ and test/ inside")
+    task: str = opt("street", "what is turned into video: label maps or pictures, landmarks of a face, poses of bodies", choices=("street", "face", "pose"))
     label_nc: int = opt(35, "number of label classes; 0 = the input is an RGB image", low=0, high=256)
-    input_nc: int = opt(3, "channels of one input frame when label_nc is 0", low=1, high=64)
+    input_nc: int = opt(3, "channels of one input frame when label_nc is 0: 3 = RGB, 15 or 1 = face, 6 or 3 = pose", low=1, high=64)
     use_instance: bool = opt(False, "add the edges between instances as one more input channel (needs label_nc > 0)")
     resize_or_crop: str = opt("scaleWidth", "geometry of a frame, as in the original", choices=(
         "none", "resize", "scaleWidth", "scaleHeight", "randomScaleWidth", "randomScaleHeight", "crop",
@@ -40,6 +41,14 @@ class DataConfig:
     loadSize: int = opt(512, "size that frames are scaled to", unit="pixels", low=8, high=16384)
     fineSize: int = opt(512, "size of a crop; lower end of a random scale", unit="pixels", low=8, high=16384)
     no_flip: bool = opt(False, "never mirror a clip (otherwise half of the clips are)")
+    no_dist_map: bool = opt(False, "face: the edge map alone (input_nc 1), without the distance to each of 14 edges")
+    no_canny_edge: bool = opt(False, "face: no edges of the background in the edge map; the real frame is not read for it")
+    random_scale_points: bool = opt(False, "face, at generation: another face with the same expression, by the original's fixed factors")
+    densepose_only: bool = opt(False, "pose: no OpenPose (input_nc 3)")
+    openpose_only: bool = opt(False, "pose: no DensePose (input_nc 3)")
+    random_drop_prob: float = opt(0.05, "pose, in training: probability that a limb, hand, face or body part is left out", low=0, high=1)
+    remove_face_labels: bool = opt(False, "pose, in training: no DensePose parts of the head, noise on the head's points")
+    basic_point_only: bool = opt(False, "pose: OpenPose's limbs alone, without head, hands and face")
     max_t_step: int = opt(1, "largest spacing between the frames of a clip", unit="frames", low=1, high=1000)
     shuffle: bool = opt(True, "draw the clips of an epoch in a random order (a function of seed and epoch)")
     max_videos: int = opt(0, "use only the first videos; 0 = all", low=0)
@@ -190,6 +199,8 @@ class Config:
     def check(self) -> None:
         """Refuse combinations that cannot work, with the fix in the words. Ranges are checked on loading."""
         data, gen, disc, optim = self.data, self.generator, self.discriminator, self.optim
+        if data.task != "street":
+            _check_keypoints(data, disc)
         if data.use_instance and data.label_nc == 0:
             raise UserError("data.use_instance needs label maps: set data.label_nc > 0 or data.use_instance=false")
         if "randomScale" in data.resize_or_crop and data.fineSize > data.loadSize:
@@ -229,3 +240,20 @@ class Config:
         if self.schedule.n_frames_total < self.schedule.n_generator_slots:
             raise UserError(f"schedule.n_frames_total={self.schedule.n_frames_total} is less than "
                             f"schedule.n_generator_slots={self.schedule.n_generator_slots}: a slot would have no frame")
+
+
+def _check_keypoints(data: DataConfig, disc: DiscriminatorConfig) -> None:
+    """The input channels of faces and bodies follow from what is drawn."""
+    if data.densepose_only and data.openpose_only:
+        raise UserError("data.densepose_only and data.openpose_only leave nothing: set one of them at most")
+    if data.task == "face":
+        channels = 1 if data.no_dist_map else 15
+    else:
+        channels = 3 if data.densepose_only or data.openpose_only else 6
+    if data.label_nc or data.input_nc != channels:
+        raise UserError(f"data.task={data.task} draws {channels} channels here: set data.label_nc=0, "
+                        f"data.input_nc={channels}")
+    marker = "openpose" if data.openpose_only else "densepose"
+    if disc.add_face_disc and (data.task == "face" or disc.face_marker != marker):
+        raise UserError("discriminator.add_face_disc is for poses whose input has what discriminator.face_marker looks "
+                        f"for: set data.task=pose, discriminator.face_marker={marker}")

@@ -20,7 +20,7 @@ MAX_PIXELS = 2**26
 
 
 def decode(data: bytes, modality: str, where: str, size: tuple[int, int] | None = None) -> Image.Image:
-    """Decode one frame of `labels`, `images` or `instances`; `where` names it in the error.
+    """Decode one frame of `labels`, `images`, `instances` or `densepose`; `where` names it in the error.
 
     Ids are one channel, 8 or 16 bit, and never JPEG; images are RGB. Label frames may be RGB
     too: then they are an input image (label_nc 0). `size` (width, height), if given, is checked before pixels are
@@ -33,11 +33,14 @@ def decode(data: bytes, modality: str, where: str, size: tuple[int, int] | None 
         image.load()
     except Exception as error:
         raise _unreadable(where, error) from None
+    if modality == "densepose" and image.format == "JPEG":
+        raise UserError(f"{where}: body parts in a JPEG are damaged by its compression; store them as PNG")
     if modality != "instances" and image.mode == "RGB":
         return image
-    if modality == "images" or image.mode not in ID_MODES:
+    if modality in ("images", "densepose") or image.mode not in ID_MODES:
         wanted = {
             "images": "RGB (3 channels)",
+            "densepose": "RGB (coordinates u, v and the part's number)",
             "instances": "one channel of ids (8 or 16 bit)",
             "labels": "one channel of label ids, or RGB",
         }[modality]

@@ -14,6 +14,8 @@ from vid2vid_dist.untrusted import is_file_name, is_printable, is_whole, parse_j
 FORMAT = "vid2vid_dist shards"
 VERSION = 1
 MAKE_SHARDS = "make shards SRC=<raw folder> OUT=<shard folder>"
+KINDS = {"ids": {"labels"}, "rgb": {"labels"}, "face": {"keypoints", "images"}, "pose": {"images"}}
+"""What the input is -> the modalities that every video then has."""
 MAX_INDEX_BYTES = 2**30
 MAX_FRAME_BYTES = 2**28  # of one encoded frame
 MAX_SIDE = 2**16  # pixels
@@ -54,14 +56,14 @@ class ShardIndex:
         raw = _load(folder)
         try:
             self.shards = [_checked_shard(*shard) for shard in raw["shards"]]
-            self.input_kind: str = _checked(raw, "input_kind", raw["input_kind"] in ("ids", "rgb"))
+            self.input_kind: str = _checked(raw, "input_kind", raw["input_kind"] in KINDS)
             self.largest_label: int = _checked(raw, "largest_label", is_whole(raw["largest_label"], -1))
             self.largest_label_at: str = _checked(raw, "largest_label_at", is_printable(raw["largest_label_at"]))
             self.hash: str = _checked(raw, "hash", is_printable(raw["hash"]))
             self.videos = [_checked_video(video) for video in raw["videos"]]
             self.modalities = set.intersection(*(set(video.entries) for video in self.videos))
-            if "labels" not in self.modalities:
-                raise ValueError("no labels")
+            if missing := KINDS[self.input_kind] - self.modalities:
+                raise ValueError(f"no {min(missing)}")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(
                 f"{folder}/index.json is damaged ({error!r:.200}): run `{MAKE_SHARDS}` again"

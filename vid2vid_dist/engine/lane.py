@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config, ParallelConfig
-from vid2vid_dist.data.clips import Frames, to_float
+from vid2vid_dist.data.clips import Frames, network_input, to_float
 from vid2vid_dist.engine.in_flight import ClipState
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.generator import GeneratedChunk
@@ -182,7 +182,7 @@ def encode_inputs(cfg: Config, frames: Sequence[Frames], device: torch.device, d
     edged = cfg.data.use_instance
     instances = _stack([f.instances for f in frames if f.instances is not None], device) if edged else None
     if not cfg.data.label_nc:
-        labels = to_float(labels, dtype)
+        labels = network_input(labels, cfg.data, dtype)
     return encode_labels(labels, instances, cfg.data.label_nc, dtype)
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import torch
 
-from vid2vid_dist.config.schema import FlowConfig
+from vid2vid_dist.config.schema import DataConfig, FlowConfig
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.edits import NO_EDIT, LabelEdit
@@ -94,7 +94,7 @@ def generate(loaded: LoadedGenerator, wish: Wish, out: Path, grid: Grid | None =
     results = Results(out, f"{cfg.run.name}: {source.where}", wish.fps)
     todo = [job for job in mine if wish.again or not _take_up(results, job)]
     generator = VideoGenerator(loaded.generator, cfg, device, dtype, compiled=wish.compiled)
-    maker = Maker(source, opening, looks, generator, results, cfg.data.label_nc)
+    maker = Maker(source, opening, looks, generator, results, cfg.data)
     for batch in _batches(todo, source.videos, wish.batch):
         maker.make(batch)
     n_frames = sum(job.result.frames for job in todo)
@@ -118,9 +118,9 @@ class Maker:
     """Makes videos side by side."""
 
     def __init__(self, source: Input, opening: Opening, looks: Sequence[Look], generator: VideoGenerator,
-                 results: Results, label_nc: int) -> None:
+                 results: Results, data: DataConfig) -> None:
         self._source, self._opening, self._looks = source, opening, looks
-        self._generator, self._results, self._label_nc = generator, results, label_nc
+        self._generator, self._results, self._data = generator, results, data
         self._flow: ReferenceFlow = build_flow(FlowConfig())
         self.seconds = 0.0  # in the generator
 
@@ -130,7 +130,7 @@ class Maker:
         given = [look.edit.apply(frames) for frames in map(next, readers) for look in looks]
         images = self._opening.images
         self._generator.start(given, None if images is None else torch.stack([images(frames) for frames in given]))
-        views = [FrameView(looks, self._label_nc, WarpErrorMeter(self._flow)) for _ in batch]
+        views = [FrameView(looks, self._data, WarpErrorMeter(self._flow)) for _ in batch]
         running = list(range(len(batch)))
         with ExitStack() as unfinished:
             stacks = [unfinished.enter_context(ExitStack()) for _ in batch]

@@ -62,7 +62,7 @@ class ShardInput:
         self.where = str(self._source.index.folder)
         self.identity = self._source.index.hash
         self.has_images = self._source.index.has("images")
-        self._clips = [self._source.whole(number) for number in range(self._source.n_clips)]
+        self._clips = [self._source.whole(number) for number in range(self._source.n_videos)]
         self.videos = [Video(clip.name, clip.n_frames, clip.geometry.size) for clip in self._clips]
 
     def read(self, video: int, spans: Sequence[Span]) -> Iterator[Frames]:
@@ -74,9 +74,9 @@ class FilmInput:
     """A video file as RGB input, decoded frame by frame. Frames are named by their number."""
 
     def __init__(self, cfg: Config, file: Path) -> None:
-        if cfg.data.label_nc:
-            raise UserError(f"{file}: a video file holds colours, but this model reads label maps "
-                            f"(data.label_nc={cfg.data.label_nc}): give a folder of label maps or shards")
+        if cfg.data.label_nc or cfg.data.task != "street":
+            raise UserError(f"{file}: a video file holds colours, but this model reads other input "
+                            f"(data.task={cfg.data.task}, data.label_nc={cfg.data.label_nc}): give a folder or shards")
         self._file, self.where, self.has_images = file, str(file), False
         status = file.stat()
         self.identity = f"{file.resolve()} {status.st_size} {status.st_mtime_ns}"
@@ -123,7 +123,7 @@ def open_input(path: Path | None, cfg: Config, split: str, work: Path) -> Input:
     elif not (path / split / "index.json").is_file():
         shards = work
         with locked(work):  # of several ranks, one packs
-            make_shards(_raw_layout(path, split, work), work, PackOptions(label_nc=cfg.data.label_nc))
+            make_shards(_raw_layout(path, split, work), work, PackOptions(label_nc=cfg.data.label_nc, task=cfg.data.task))
     return ShardInput(replace(cfg, data=replace(cfg.data, shards=str(shards))), split)
 
 

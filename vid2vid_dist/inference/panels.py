@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import Tensor
 
-from vid2vid_dist.data.clips import Frames, to_float
+from vid2vid_dist.config.schema import DataConfig
+from vid2vid_dist.data.clips import Frames, network_input, to_float, viewable
 from vid2vid_dist.inference.edits import NO_EDIT, LabelEdit
 from vid2vid_dist.inference.warp_error import WarpErrorMeter
 from vid2vid_dist.monitor.pictures import colorize_labels, heat_pictures, image_pictures
@@ -31,8 +33,8 @@ class Look:
 class FrameView:
     """Turns the frames of one video into panels, the error of the first output against the frame before included."""
 
-    def __init__(self, looks: Sequence[Look], label_nc: int, meter: WarpErrorMeter) -> None:
-        self._looks, self._label_nc, self._meter = looks, label_nc, meter
+    def __init__(self, looks: Sequence[Look], data: DataConfig, meter: WarpErrorMeter) -> None:
+        self._looks, self._data, self._meter = looks, data, meter
 
     def panels(self, frame: Frames, fakes: Tensor) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """Pictures `(H, W, 3)` uint8 by caption, and figures by name.
@@ -55,6 +57,6 @@ class FrameView:
         return pictures, figures
 
     def _input(self, frame: Frames) -> np.ndarray:
-        if self._label_nc:
-            return colorize_labels(frame.labels, self._label_nc)[0]
-        return frame.labels[0, :3].permute(1, 2, 0).numpy()
+        if self._data.label_nc:
+            return colorize_labels(frame.labels, self._data.label_nc)[0]
+        return image_pictures(viewable(network_input(frame.labels, self._data, torch.float32), self._data))[0]

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.clips import Frames
+from vid2vid_dist.data.clips import Frames, viewable
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.step import Made, StepResult
 from vid2vid_dist.engine.timing import WAIT, Timer
@@ -154,7 +154,7 @@ def make_sample(cfg: Config, made: Made) -> Sample:
         return None if x is None else x[0].float().cpu()
 
     ids, planes = chunk.labels.ids, chunk.labels.planes
-    labels = planes[0, :, : cfg.data.input_nc] if ids is None else ids[0]
+    labels = viewable(planes[0], cfg.data) if ids is None else ids[0]
     return Sample(
         labels=labels.float().cpu(),
         fake=generated.fake[0].float().cpu(),
