@@ -79,7 +79,7 @@ def test_what_is_no_input(cfg: Config, shards: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no such file or folder"):
         open_input(tmp_path / "nowhere", cfg, "test", work)
     (tmp_path / "any.mp4").touch()
-    with pytest.raises(UserError, match="holds colours, but this model reads label maps"):
+    with pytest.raises(UserError, match="holds colours, but this model reads other input"):
         open_input(tmp_path / "any.mp4", cfg, "test", work)
     cfg.data.label_nc, cfg.data.use_instance = 2, False
     with pytest.raises(UserError, match=r"label id \d is not below label_nc=2"):

@@ -123,7 +123,8 @@ def open_input(path: Path | None, cfg: Config, split: str, work: Path) -> Input:
     elif not (path / split / "index.json").is_file():
         shards = work
         with locked(work):  # of several ranks, one packs
-            make_shards(_raw_layout(path, split, work), work, PackOptions(label_nc=cfg.data.label_nc, task=cfg.data.task))
+            options = PackOptions(label_nc=cfg.data.label_nc, task=cfg.data.task)
+            make_shards(_raw_layout(path, split, work), work, options)
     return ShardInput(replace(cfg, data=replace(cfg.data, shards=str(shards))), split)
 
 
