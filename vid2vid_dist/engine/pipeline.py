@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.consent import Consent, always
 from vid2vid_dist.engine.costs import CPU_CORE, Costs, count_costs
 from vid2vid_dist.engine.desk import LanePart
 from vid2vid_dist.engine.executor import Executor, HeldRoles, Outcome
@@ -95,7 +96,7 @@ class Pipeline:
                 if run.slot == self.grid.slot]
 
     def step(self, number: int, lanes: dict[int, LanePart | None], active: list[str], n_frames_bp: int,
-             train_all_scales: bool, show: bool = False) -> Outcome:
+             train_all_scales: bool, show: bool = False, consent: Consent = always) -> Outcome:
         """Step `number` of the run, of the pipeline's lanes by their numbers in the run; see `Executor.step`.
 
         `show`: bring the frames of the last lane that is not resting to slot 0.
@@ -109,7 +110,7 @@ class Pipeline:
         self._executor.transport.step = number
         running = [lane for lane, part in enumerate(parts) if part is not None]
         self._last = plan
-        outcome = self._executor.step(plan, shape, parts, active, running[-1] if show and running else None)
+        outcome = self._executor.step(plan, shape, parts, active, running[-1] if show and running else None, consent)
         heirs = {site for task in plan.tasks for _, site in task.carries}
         self._where = {site: slot for site, slot in plan.placement.items() if site in heirs}
         return outcome

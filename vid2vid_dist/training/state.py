@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 from vid2vid_dist.config.load import save_config
 from vid2vid_dist.config.schema import Config
@@ -74,6 +75,10 @@ class TrainingState:
         """Whether this rank is the first of those that hold a role."""
         holders = self._holders.get("image" if role == "face" else role)
         return holders is not None and holders.is_first
+
+    def first_held(self) -> dict[str, nn.Module]:
+        """The trained modules of which this rank is the first holder, by role."""
+        return {name: engine.module for name, engine in self.roles.engines().items() if self._is_first(name)}
 
     def phase(self, epoch: int) -> Phase:
         """The curriculum in force in an epoch; past the end, that of the last one."""
