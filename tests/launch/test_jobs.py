@@ -94,3 +94,9 @@ def test_silent_rank_is_named_by_those_who_wait(arguments: list[str], tmp_path: 
     assert time.monotonic() - stopped < END
     assert job.returncode
     assert re.search(r"does not answer: step \d+, rank [013]: .* rank 2.*[Tt]imed out", said), said
+    found = re.search(r"nothing has gone on for 3 s: (no sign of life of rank 2 \(step \d+, .*\): .*)\. Stacks", said)
+    assert found, said
+    assert status(tmp_path)["why"].startswith(found[1])
+    stacks = sorted(path.name for path in (tmp_path / "try/watch").glob("*.stacks.txt"))
+    assert stacks == [f"rank_{rank:05d}.stacks.txt" for rank in (0, 1, 3)]
+    assert "trainer.py" in (tmp_path / "try/watch" / stacks[0]).read_text()

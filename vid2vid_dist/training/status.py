@@ -31,10 +31,13 @@ class Status:
         known = {"status": status, "step": at.step, "epoch": at.epoch, "restarts": self._restarts, **more}
         write_atomically(self._path, json.dumps(known, indent=1))
 
-    def write_failure(self, error: BaseException, at: Position, remark: str = "") -> None:
-        """Any rank may be the one that fails. The first to write says why; that another is lost says least."""
+    def write_failure(self, error: BaseException, at: Position, finding: str = "") -> None:
+        """Any rank may be the one that fails. The first to write says why; that another is lost says least, but for the
+        watchdog's finding.
+        """
         cause = "lost rank" if isinstance(error, LostRankError) else "error"
         known = self._read()
         if known.get("status") != "failed" or (known["cause"], cause) == ("lost rank", "error"):
             rank = "" if cause == "lost rank" else f"rank {self._rank}: "  # which says it itself
-            self.write("failed", at, cause=cause, why=rank + (str(error) or type(error).__name__) + remark)
+            why = f"{rank}{str(error) or type(error).__name__}"
+            self.write("failed", at, cause=cause, why=f"{finding}; {why}" if finding and not rank else why)

@@ -31,6 +31,7 @@ from vid2vid_dist.training.reporter import Reporter
 from vid2vid_dist.training.state import TrainingState
 from vid2vid_dist.training.status import Status
 from vid2vid_dist.training.tracing import Tracer
+from vid2vid_dist.training.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +62,8 @@ class Trainer:
         self.reporter = Reporter(cfg, grid, self.monitor)
         self.asked = Asked(cfg.run, looks=grid.is_first)
         self.referee = Referee(cfg, grid, self.asked, self.monitor.event)
+        self.watchdog = Watchdog(self.run_dir, grid.rank, grid.world_size, grid.timeout.total_seconds() / 2,
+                                 self.state.pipeline.timer if self.state.pipeline is not None else None)
         self.tracer = Tracer(cfg, grid, self.run_dir)
         self._n_steps = self._count_steps()
         self._saved_step, self._last_save = self.state.position.step, time.monotonic()
@@ -81,13 +84,13 @@ class Trainer:
         if self._is_complete():
             self.monitor.event("nothing left to train: raise schedule.niter or run.max_steps, or take another run.name")
         try:
-            with self.asked.listening():
+            with self.asked.listening(), self.watchdog:
                 while not self._ends():
                     self._run_epoch(self.state.position.epoch)
                 if self._saved_step != self.state.position.step:
                     self._save()
         except BaseException as error:
-            self.status.write_failure(error, self.state.position)
+            self.status.write_failure(error, self.state.position, self.watchdog.finding)
             self.monitor.close("failed")
             raise
         self._close()
@@ -115,6 +118,7 @@ class Trainer:
                 f"in chunks of {now.chunk_frames}, lr {now.lr_generator:.2g}"
             )
         for step, (round_number, chunk) in enumerate(plan.steps(start), self.state.position.step + 1):
+            self.watchdog.step = step
             with self.grid.meeting(step, "gradients of all ranks"), self.tracer.around(step, self.state.pipeline):
                 goes_on = self._step(plan, round_number, chunk, now, frames)
             if not goes_on:
