@@ -14,7 +14,7 @@ THREADS := $(shell echo $$(( $(CORES) > 1 ? $(CORES) / 2 : 1 )))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo toy shards test lint type parity test-full bench bench-plan bench-engine clean
+.PHONY: help setup demo toy shards test lint type parity test-slurm test-full bench bench-plan bench-engine clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -47,6 +47,9 @@ shards: $(READY) ## pack raw folders: SRC=folder OUT=folder [SIZE=width] [LABEL_
 
 test: $(READY) ## run the tests (a selection: make test TESTS=tests/data)
 	@GOLDEN=$(GOLDEN) FRAMES=$(FRAMES) $(BIN)/python -m pytest -q $(PYTEST_FLAGS) -n $$(( $(CORES) < 4 ? $(CORES) : 4 )) --dist loadfile $(TESTS)
+
+test-slurm: $(READY) ## the batch scripts under a real Slurm of two nodes on this machine (root, slurm-wlm, munge)
+	@$(BIN)/python -m pytest -q -rs tests/slurm
 
 test-full: $(READY) ## the same and the whole matrix of placements and settings (hours)
 	@$(MAKE) --no-print-directory test PYTEST_FLAGS=
