@@ -23,7 +23,7 @@ from launch._cli import run_main
 from vid2vid_dist import losses
 from vid2vid_dist.config.load import load_config, split_arguments
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.clips import ClipSource, Frames
+from vid2vid_dist.data.clips import ClipSource, Frames, Request
 from vid2vid_dist.data.toy_street import ensure_toy_shards
 from vid2vid_dist.engine.build import build_frozen, build_modules, build_roles
 from vid2vid_dist.engine.grid import solo_grid
@@ -46,7 +46,7 @@ def main() -> None:
     n_frames = cfg.generator.n_frames_G - 1 + now.chunk_frames
     print(f"{width}x{height}, {now.chunk_frames} frames a step, {torch.get_num_threads()} threads, median of {ROUNDS}")
 
-    frames = source.load(clip, 0, n_frames)
+    frames = source.load(Request.span(clip, 0, n_frames))
     roles = build_roles(cfg, solo_grid(), build_modules(cfg), build_frozen(cfg), optimizers(cfg, now), True)
     ours, original = timed(lambda: our_step(cfg, roles, frames, now), lambda: original_step(cfg, roles, frames, now))
     print(f"training step      {ours:8.3f} s   in the original's order of work {original:8.3f} s   "
@@ -55,7 +55,7 @@ def main() -> None:
         chunk = Lane(cfg, torch.device("cpu"), torch.float32).feed([frames])
         (making,) = timed(lambda: roles.generator.generate(chunk, [], 1, False))
     print(f"generating         {making / now.chunk_frames:8.3f} s a frame")
-    (decoding,) = timed(lambda: source.load(clip, 0, n_frames))
+    (decoding,) = timed(lambda: source.load(Request.span(clip, 0, n_frames)))
     print(f"decoding           {n_frames / decoding:8.0f} frames/s on one core (labels, image, instances)")
 
 

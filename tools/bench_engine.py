@@ -39,8 +39,8 @@ from vid2vid_dist.engine.executor import Executor, HeldRoles, Worker
 from vid2vid_dist.engine.footage import Footage
 from vid2vid_dist.engine.graph import step_tasks
 from vid2vid_dist.engine.grid import Grid, open_grid
-from vid2vid_dist.engine.lane import Lane
-from vid2vid_dist.engine.messages import Part, dtype_of, parts_for, shape_of
+from vid2vid_dist.engine.lane import encode_inputs, encode_pictures
+from vid2vid_dist.engine.messages import FrameSize, Part, dtype_of, parts_for, shape_of
 from vid2vid_dist.engine.placement import split
 from vid2vid_dist.engine.plan import Plan, Run, Transfer, make_plan, task_seconds
 from vid2vid_dist.engine.search import Wish, best_plan, choose
@@ -134,8 +134,7 @@ def keep_promise(grid: Grid, placement: str, n_steps: int, step_seconds: float) 
     shape = steady_shape(N_LANES, RECIPES[512].n_frames)
     parts = []
     for _ in range(N_LANES):
-        footage = Footage(1, n_seen=FAR)
-        footage.real[FAR] = torch.zeros(1, 3, 16, 16)
+        footage = Footage(1, FrameSize(1, 16, 16), n_seen=FAR)
         parts.append(LanePart(footage, RECIPES[512].n_frames, 1 / N_LANES))
     measured = periods(grid, n_steps, lambda: executor.step(plan, shape, list(parts), list(asleep)))
     return {"measured": measured, "simulated": step_seconds, "ratio": measured / step_seconds}
@@ -241,8 +240,10 @@ def clip(cfg: Config, number: int, n_frames: int, height: int, width: int) -> La
         return torch.randint(high, (n, channels, height, width), generator=rng, dtype=torch.uint8)
 
     frames = Frames(noise(1, cfg.data.label_nc), noise(3, 256), noise(1, 30).int(), [str(i) for i in range(n)])
-    footage = Footage(cfg.generator.n_scales_spatial)
-    footage.add(Lane(cfg, torch.device("cpu"), torch.float32).feed([frames]), 0)
+    footage = Footage(cfg.generator.n_scales_spatial, FrameSize(1, height, width))
+    numbers, cpu = range(n_frames - n, n_frames), torch.device("cpu")
+    footage.add_labels(numbers, encode_inputs(cfg, [frames], cpu, torch.float32))
+    footage.add_real(numbers, encode_pictures([frames], cpu, torch.float32))
     return LanePart(footage, n_frames, 1 / N_LANES)
 
 

@@ -40,7 +40,7 @@ def test_frames_of_a_clip(data: DataConfig, toy_raw: Path) -> None:
         2,
     )
     assert source.size_of(clip) == (64, 32)
-    frames = source.load(clip, 2, 3)
+    frames = source.load(Request.span(clip, 2, 3))
     assert frames.labels.shape == (3, 1, 32, 64)
     assert frames.images is not None
     assert frames.images.shape == (3, 3, 32, 64)
@@ -82,7 +82,7 @@ def test_order_without_shuffling_and_fewer_videos(data: DataConfig) -> None:
 def test_workers_change_nothing(data: DataConfig, workers: int) -> None:
     source = ClipSource(data, 3, 0)
     requests = [
-        Request(clip, first, 2) for epoch in range(2) for clip in clips(source, epoch) for first in (0, 2)
+        Request.span(clip, first, 2) for epoch in range(2) for clip in clips(source, epoch) for first in (0, 2)
     ]
     alone, together = (list(stream(source, requests, n)) for n in (0, workers))
     assert len(alone) == len(requests)
@@ -101,7 +101,7 @@ def test_stream_reads_only_a_little_ahead(data: DataConfig) -> None:
     def requests() -> Iterator[Request]:
         for i in range(1000):
             drawn.append(i)
-            yield Request(clip, i % 8, 1)
+            yield Request.span(clip, i % 8, 1)
 
     frames = stream(source, requests(), workers=2)
     next(frames)
@@ -116,7 +116,7 @@ def test_error_of_a_worker_arrives_in_its_own_words(data: DataConfig, tmp_path: 
     tar = tmp_path / "copy/train/shard-000000.tar"
     tar.write_bytes(bytes(tar.stat().st_size))
     with pytest.raises(UserError, match=r"^labels of street0000/frame000000 in .*differ from the index"):
-        list(stream(source, [Request(source.whole(0), 0, 1)], workers))
+        list(stream(source, [Request.span(source.whole(0), 0, 1)], workers))
 
 
 def test_whole_video_is_not_augmented(data: DataConfig) -> None:
@@ -155,7 +155,7 @@ def test_missing_modalities(raw: Path, tmp_path: Path) -> None:
     shutil.rmtree(raw / "train_inst")
     make_shards(raw, tmp_path / "out", PackOptions())
     data = DataConfig(shards=str(tmp_path / "out"), loadSize=32)
-    assert ClipSource(data, 3, 0).load(ClipSource(data, 3, 0).whole(0), 0, 1).instances is None
+    assert ClipSource(data, 3, 0).load(Request.span(ClipSource(data, 3, 0).whole(0), 0, 1)).instances is None
     with pytest.raises(UserError, match="no instance maps"):
         ClipSource(replace(data, use_instance=True), 3, 0)
 
@@ -167,7 +167,7 @@ def test_rgb_input(raw: Path, tmp_path: Path) -> None:
     make_shards(raw, tmp_path / "out", PackOptions())
     data = DataConfig(shards=str(tmp_path / "out"), label_nc=0, loadSize=32)
     source = ClipSource(data, 3, 0)
-    assert source.load(source.whole(1), 0, 2).labels.shape == (2, 3, 32, 32)
+    assert source.load(Request.span(source.whole(1), 0, 2)).labels.shape == (2, 3, 32, 32)
     with pytest.raises(UserError, match=r"holds RGB input but data\.label_nc=35"):
         ClipSource(replace(data, label_nc=35), 3, 0)
 

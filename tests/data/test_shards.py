@@ -13,7 +13,7 @@ from PIL import Image
 from tests.data.conftest import save
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data import shards
-from vid2vid_dist.data.clips import ClipSource
+from vid2vid_dist.data.clips import ClipSource, Request
 from vid2vid_dist.data.folders import scan
 from vid2vid_dist.data.images import decode, to_array
 from vid2vid_dist.data.index import ShardIndex
@@ -58,7 +58,7 @@ def test_packing_at_the_training_width_changes_no_pixel(raw: Path, tmp_path: Pat
         for name in ("full", "small")
     )
     assert small.index.videos[1].size == (32, 32)  # 40x24 -> 32x19 -> multiples of 32
-    a, b = (source.load(source.whole(1), 0, 6) for source in (full, small))
+    a, b = (source.load(Request.span(source.whole(1), 0, 6)) for source in (full, small))
     for modality in ("labels", "images", "instances"):
         assert getattr(a, modality).equal(getattr(b, modality))
     assert int(a.instances.max()) > 255
@@ -192,8 +192,8 @@ def test_cityscapes(frames_dir: Path, tmp_path: Path) -> None:
     assert source.longest == 30
     assert source.size_of(source.whole(0)) == (256, 128)
     video = scan(frames_dir, "train")[0]
-    frames = source.load(source.whole(0), 7, 1)
+    frames = source.load(Request.span(source.whole(0), 7, 1))
     expected = decode(video.files["labels"][7].read_bytes(), "labels", "x").resize((256, 128), 0)
     np.testing.assert_array_equal(frames.labels[0].numpy(), to_array(expected))
     test = ClipSource(DataConfig(shards=str(tmp_path), loadSize=256), 3, 0, "test")
-    assert test.load(test.whole(0), 0, 3).images is None
+    assert test.load(Request.span(test.whole(0), 0, 3)).images is None

@@ -23,12 +23,14 @@ from vid2vid_dist.engine.build import DTYPES, FrozenNetworks, Optimizers, build_
 from vid2vid_dist.engine.costs import count_costs
 from vid2vid_dist.engine.desk import LanePart
 from vid2vid_dist.engine.executor import Executor
-from vid2vid_dist.engine.footage import Footage
+from vid2vid_dist.engine.footage import Footage, Reads
 from vid2vid_dist.engine.graph import step_tasks
 from vid2vid_dist.engine.grid import Grid, open_grid
-from vid2vid_dist.engine.lane import Lane
+from vid2vid_dist.engine.lane import Lane, encode_inputs, encode_pictures
+from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.placement import Layout, colocated, data_parallel, explicit, split
 from vid2vid_dist.engine.plan import Strategy, make_plan
+from vid2vid_dist.engine.reads import reads_of
 from vid2vid_dist.engine.step import LaneWork, active_names, train_step
 from vid2vid_dist.engine.tasks import LaneChunk, Site, StepShape
 from vid2vid_dist.engine.transport import Transport
@@ -64,25 +66,19 @@ class Job:
         n_past = cfg.generator.n_frames_G - 1
         mine = range(grid.pipeline, self.n_clips, grid.ranks.shape[0])
         clips = {n: _clip(cfg, n) for n in mine}
-        lanes = {n: Lane(cfg, grid.device, dtype) for n in mine}
-        footage = {n: Footage(cfg.generator.n_scales_spatial) for n in mine}
+        footage = {n: Footage(cfg.generator.n_scales_spatial, FrameSize(1, HEIGHT, WIDTH)) for n in mine}
         fixed: dict[Site, int] = {}
 
-        def feed(step: int) -> None:
-            for n in mine:
-                if self.chunks(n, step).n_frames:
-                    first, end = step * CHUNK + (n_past if step else 0), n_past + (step + 1) * CHUNK
-                    footage[n].add(lanes[n].feed([part(clips[n], first, end)]), step * CHUNK)
+        def feed(n: int, reads: Reads) -> None:
+            """Frames that the rank has not yet, and no others: what a task reads besides is an error."""
+            new = reads - Reads(frozenset(footage[n].labels), frozenset(footage[n].real))
+            labels, real = ([_picked(clips[n], numbers, n_past)] for numbers in (new.labels, new.real))
+            footage[n].add_labels(sorted(new.labels), encode_inputs(cfg, labels, grid.device, dtype))
+            footage[n].add_real(sorted(new.real), encode_pictures(real, grid.device, dtype))
 
         found = {}
-        if n_steps:
-            feed(0)
         for step in range(n_steps):
             last = step + 1 == N_STEPS
-            if self.ahead and not last:
-                feed(step + 1)
-            elif not self.ahead and step:
-                feed(step)
             now = tuple(self.chunks(n, step) for n in mine)
             after = tuple(self.chunks(n, step + 1) for n in mine) if self.ahead and not last else ()
             shape = StepShape(now, after, flow_ready=self.ahead and step > 0, n_frames_bp=self.n_frames_bp,
@@ -91,6 +87,8 @@ class Job:
                              n_pipelines=grid.ranks.shape[0], strategy=Strategy(split_scales=step != 1))
             fixed = {site: slot for site, slot in plan.placement.items()
                      if site.role.startswith("temporal") or any(site == to for t in plan.tasks for _, to in t.carries)}
+            for lane, n in enumerate(mine):
+                feed(n, reads_of(cfg, plan, grid.slot, lane, now[lane]))
             n_active = sum(self.chunks(n, step).n_frames > 0 for n in range(self.n_clips))
             parts = [LanePart(footage[n], CHUNK, 1 / n_active) if self.chunks(n, step).n_frames else None for n in mine]
             losses = executor.step(plan, shape, parts, active_names(cfg, step * CHUNK, CHUNK)).losses
@@ -141,6 +139,14 @@ def _clip(cfg: Config, number: int) -> Frames:
     poses = frames.images.flip(1)
     poses[:, 2] = torch.where(frames.labels[:, 0] == 3, 255, 0)
     return replace(frames, labels=poses)
+
+
+def _picked(frames: Frames, numbers: frozenset[int], n_past: int) -> Frames:
+    """Frames of a whole clip by their numbers from the first generated one, in their order."""
+    these = [i + n_past for i in sorted(numbers)]
+    assert frames.images is not None
+    assert frames.instances is not None
+    return Frames(frames.labels[these], frames.images[these], frames.instances[these], [])
 
 
 def _layout(cfg: Config, placement: str, n_slots: int) -> Layout:

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import torch
 
-from vid2vid_dist.engine.footage import Footage
-from vid2vid_dist.engine.lane import Chunk
+from vid2vid_dist.engine.footage import Footage, Reads
+from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.tasks import Site
 
 N_PAST = 2
+SIZE = FrameSize(1, 4, 8)
 
 
 def footage_of(n_frames: int) -> Footage:
     """A clip of which every frame holds its own number."""
     numbers = torch.arange(-N_PAST, n_frames).float().view(1, -1, 1, 1, 1)
-    footage = Footage(n_scales=2)
-    footage.add(Chunk(numbers.expand(1, -1, 5, 4, 8), numbers.expand(1, -1, 3, 4, 8), N_PAST, True), 0)
+    footage = Footage(2, SIZE)
+    footage.add_labels(range(-N_PAST, n_frames), numbers.expand(1, -1, 5, 4, 8))
+    footage.add_real(range(-N_PAST, n_frames), numbers.expand(1, -1, 3, 4, 8))
     return footage
 
 
@@ -39,16 +41,31 @@ def test_advancing_forgets_what_nobody_looks_back_at() -> None:
     assert [frame for _, frame in footage.carried[temporal]] == [2, 3, 4, 5]
 
 
-def test_a_saved_clip_goes_on_from_its_given_frames() -> None:
+def test_what_is_kept_is_what_was_said_to_be_kept() -> None:
+    """The frames to decode for the next step are those that it reads and this one has not left."""
+    footage = footage_of(6)
+    said = Reads(frozenset(footage.labels), frozenset(footage.real)).kept(6, N_PAST, n_kept=4)
+    footage.advance(6, N_PAST, n_kept=4)
+    assert said == Reads(frozenset(footage.labels), frozenset(footage.real))
+
+
+def test_a_chunk_holds_the_frames_that_come_next() -> None:
+    footage = footage_of(6)
+    footage.advance(2, N_PAST, n_kept=0)
+    chunk = footage.chunk(3)
+    assert chunk.labels.shape == (1, 3, 5, 4, 8)
+    assert chunk.real[0, :, 0, 0, 0].tolist() == [2.0, 3.0, 4.0]
+    assert not chunk.is_first
+
+
+def test_a_saved_clip_goes_on() -> None:
     footage = footage_of(6)
     site = Site("generator", 3, 1, 0, "foreground")
     footage.carry(site, "image/1", 5, torch.full((1, 2), 7.0))
     footage.advance(6, N_PAST, n_kept=4)
-    restored = Footage(n_scales=2)
+    restored = Footage(2, SIZE)
     restored.restore(footage.state())
-    numbers = torch.arange(4, 8).float().view(1, -1, 1, 1, 1)
-    restored.add(Chunk(numbers.expand(1, -1, 5, 4, 8), numbers.expand(1, -1, 3, 4, 8), N_PAST, False), 6)
     assert restored.n_seen == 6
-    assert sorted(restored.real) == [2, 3, 4, 5, 6, 7]
-    assert sorted(restored.labels) == [4, 5, 6, 7]
     assert restored.carried[site]["image/1", 5].tolist() == [[7.0, 7.0]]
+    assert not restored.labels, "frames are decoded again"
+    assert not restored.real

@@ -15,7 +15,8 @@ from vid2vid_dist.engine.executor import Executor, TaskError
 from vid2vid_dist.engine.footage import Footage
 from vid2vid_dist.engine.graph import step_tasks
 from vid2vid_dist.engine.grid import solo_grid
-from vid2vid_dist.engine.lane import Lane
+from vid2vid_dist.engine.lane import encode_inputs, encode_pictures
+from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.optimizer import AdamSettings
 from vid2vid_dist.engine.placement import colocated
 from vid2vid_dist.engine.plan import make_plan
@@ -45,9 +46,11 @@ def test_a_failing_task_is_named(error: Exception, kind: type[Exception], words:
                              FrozenNetworks(BrokenFlow(error), None), Optimizers(adam, adam, adam), True)
     shape = StepShape((LaneChunk(0, CHUNK),))
     plan = make_plan(step_tasks(cfg, shape), layout, count_costs(cfg, HEIGHT, WIDTH))
-    footage = Footage(cfg.generator.n_scales_spatial)
-    n_past = cfg.generator.n_frames_G - 1
-    footage.add(Lane(cfg, grid.device, torch.float32).feed([clip(0, n_past + CHUNK)]), 0)
+    footage = Footage(cfg.generator.n_scales_spatial, FrameSize(1, HEIGHT, WIDTH))
+    numbers = range(1 - cfg.generator.n_frames_G, CHUNK)
+    frames = [clip(0, len(numbers))]
+    footage.add_labels(numbers, encode_inputs(cfg, frames, grid.device, torch.float32))
+    footage.add_real(numbers, encode_pictures(frames, grid.device, torch.float32))
     executor = Executor(cfg, roles, 0, Transport(grid), torch.float32)
     with pytest.raises(kind, match=words):
         executor.step(plan, shape, [LanePart(footage, CHUNK, 1.0)], ["generator", "image"])

@@ -18,7 +18,7 @@ from PIL import Image
 
 from tests.conftest import ROOT
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.clips import ClipSource, to_float
+from vid2vid_dist.data.clips import ClipSource, Request, to_float
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.generate import Wish, generate
 from vid2vid_dist.inference.load import load_generator
@@ -70,13 +70,13 @@ def test_frames_are_those_of_the_generator(cfg: Config, make_run: MakeRun, tmp_p
     assert outcome.frames == 2
     assert sorted(path.name for path in out.iterdir()) == ["index.html", "park"]
     source = ClipSource(cfg.data, 3, 0, "test")
-    frames = source.load(source.whole(1), 1, 4)
+    frames = source.load(Request.span(source.whole(1), 1, 4))
     assert frames.images is not None
     video = VideoGenerator(load_generator(run).generator, cfg, torch.device("cpu"), torch.float32)
     real = to_float(frames.images, torch.float32)
-    video.start(source.load(source.whole(1), 1, 2), real[:2])
+    video.start(source.load(Request.span(source.whole(1), 1, 2)), real[:2])
     for t in (3, 4):
-        fake = video.step(source.load(source.whole(1), t, 1)).fake[0]
+        fake = video.step(source.load(Request.span(source.whole(1), t, 1))).fake[0]
         written = np.asarray(Image.open(out / "park/frames" / f"frame{t:02d}.png"))
         assert np.array_equal(written, image_pictures(fake)[0])
 

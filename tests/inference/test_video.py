@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.clips import ClipSource, Frames, to_float
+from vid2vid_dist.data.clips import ClipSource, Frames, Request, to_float
 from vid2vid_dist.inference.video import VideoGenerator
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.labels import encode_labels
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 def frames_of(cfg: Config, first: int, count: int) -> Frames:
     source = ClipSource(cfg.data, cfg.generator.n_frames_G, seed=0, split="test")
-    return source.load(source.whole(1), first, count)  # the longer of the two videos
+    return source.load(Request.span(source.whole(1), first, count))  # the longer of the two videos
 
 
 def generate(video: VideoGenerator, cfg: Config, n_frames: int,

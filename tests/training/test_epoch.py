@@ -96,8 +96,9 @@ def test_a_rank_asks_for_the_frames_of_its_lanes_in_order(
                 for clip in epoch.rounds[number].lanes[lane] if epoch.rounds[number].is_active(lane, chunk) else ():
                     request = next(requests)
                     past = N_PAST if chunk == 0 or (number, chunk) == start else 0
-                    assert (request.clip, request.count) == (clip, epoch.chunk_frames + past)
-                    assert request.first + past == chunk * epoch.chunk_frames + N_PAST
+                    assert (request.clip, len(request.labels)) == (clip, epoch.chunk_frames + past)
+                    assert request.labels == request.images
+                    assert request.labels[0] + past == chunk * epoch.chunk_frames + N_PAST
                     generated.append((clip.video, chunk))
         assert not list(requests)
     assert len(generated) == len(set(generated))

@@ -30,6 +30,8 @@ from vid2vid_dist.engine.executor import Executor, HeldRoles
 from vid2vid_dist.engine.footage import Footage
 from vid2vid_dist.engine.graph import step_tasks
 from vid2vid_dist.engine.grid import Grid, open_grid
+from vid2vid_dist.engine.messages import FrameSize
+from vid2vid_dist.engine.pipeline import left_at
 from vid2vid_dist.engine.placement import split
 from vid2vid_dist.engine.plan import make_plan
 from vid2vid_dist.engine.step import LaneWork, StepResult, unpack_shown
@@ -46,17 +48,21 @@ class PlacedStep:
         self.cfg, self.grid = cfg, grid
         self._layout = split(cfg, 1, 1)
         self._executor = Executor(cfg, roles, grid.slot, Transport(grid), torch.float64)
-        self._footage = Footage(cfg.generator.n_scales_spatial)
+        self._footage: Footage | None = None
         self._where: dict[Site, int] = {}
 
     def __call__(self, roles: HeldRoles, work: list[LaneWork], active: list[str], n_frames_bp: int,
                  detach_coarse: bool) -> StepResult:
         (item,) = work
         lane, chunk = item.lane, item.chunk
-        if chunk.is_first:
-            self._footage, self._where = Footage(self.cfg.generator.n_scales_spatial), {}
-        footage, n_frames = self._footage, chunk.real.shape[1]
-        footage.add(chunk, footage.n_seen)
+        n_frames, height, width = chunk.real.shape[1], *chunk.real.shape[-2:]
+        if self._footage is None or chunk.is_first:
+            size = FrameSize(len(chunk.real), height, width)
+            self._footage, self._where = Footage(self.cfg.generator.n_scales_spatial, size), {}
+        footage = self._footage
+        numbers = range(footage.n_seen - chunk.n_past, footage.n_seen + n_frames)
+        footage.add_labels(numbers, chunk.label_stack)
+        footage.add_real(numbers, chunk.real_stack)
         # The recorded optimiser never gets the scales that it began without (spec: quirks Q3).
         trains_all_scales = phase(self.cfg, 1, VIDEO).train_all_scales
         shape = StepShape((LaneChunk(footage.n_seen, n_frames),), n_frames_bp=n_frames_bp,
@@ -64,11 +70,10 @@ class PlacedStep:
         tasks = step_tasks(self.cfg, shape)
         if not chunk.is_first:
             follow_the_record(tasks, self.cfg.generator.n_scales_spatial - 1)
-        costs = count_costs(self.cfg, *chunk.real.shape[-2:])
+        costs = count_costs(self.cfg, height, width)
         plan = make_plan(tasks, self._layout, costs, fixed=self._where)
         result = self._executor.step(plan, shape, [LanePart(footage, n_frames, item.share)], active, show=0)
-        heirs = {site for task in plan.tasks for _, site in task.carries}
-        self._where = {site: slot for site, slot in plan.placement.items() if site in heirs}
+        self._where = left_at(plan)
         lane.n_seen += n_frames
         shown = self.grid.from_first(result.shown)
         return StepResult(self._everybodys(result.losses), unpack_shown(chunk, shown))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,11 +45,11 @@ class Clip:
 
 @dataclass(frozen=True)
 class Frames:
-    """Decoded frames of a clip, F of them, as stored (not yet normalised or encoded).
+    """Decoded frames of a clip as stored (not yet normalised or encoded): F of the input, and their pictures.
 
     labels: (F, 1, H, W) uint8 ids, or (F, 3, H, W) uint8 RGB when label_nc is 0;
-    images: (F, 3, H, W) uint8 RGB, None where the split has none;
-    instances: (F, 1, H, W) int32 ids, None unless use_instance; names: the frames' names.
+    images: (F, 3, H, W) uint8 RGB, or of other frames if those were asked for; None where the split has none;
+    instances: (F, 1, H, W) int32 ids, None unless use_instance; names: of the input frames.
     """
 
     labels: Tensor
@@ -60,11 +60,16 @@ class Frames:
 
 @dataclass(frozen=True)
 class Request:
-    """Frames first .. first + count - 1 of a clip."""
+    """Frames of a clip by their numbers in it: which inputs (labels, instances), and which pictures."""
 
     clip: Clip
-    first: int
-    count: int
+    labels: Sequence[int]
+    images: Sequence[int]
+
+    @classmethod
+    def span(cls, clip: Clip, first: int, count: int) -> Request:
+        """Everything of frames first .. first + count - 1."""
+        return cls(clip, range(first, first + count), range(first, first + count))
 
 
 def to_float(images: Tensor, dtype: torch.dtype) -> Tensor:
@@ -144,14 +149,17 @@ class ClipSource:
         """Width and height of the clip's frames as `load` returns them."""
         return clip.geometry.size
 
-    def load(self, clip: Clip, first: int, count: int) -> Frames:
-        """Decode frames first .. first + count - 1 of the clip, and nothing else."""
-        assert 0 <= first < first + count <= clip.n_frames, f"frames {first}+{count} of {clip.n_frames}"
-        frames = [clip.window.start + i * clip.window.t_step for i in range(first, first + count)]
-        labels = self._stack(clip, "labels", frames).to(torch.uint8)
-        images = self._stack(clip, "images", frames) if self.index.has("images") else None
-        instances = self._stack(clip, "instances", frames).to(torch.int32) if self.data.use_instance else None
-        return Frames(labels, images, instances, [self.index.videos[clip.video].frames[i] for i in frames])
+    def load(self, request: Request) -> Frames:
+        """Decode what is asked for, and nothing else."""
+        clip = request.clip
+        assert all(0 <= i < clip.n_frames for i in (*request.labels, *request.images)), f"{request}"
+        inputs, pictures = ([clip.window.start + i * clip.window.t_step for i in numbers]
+                            for numbers in (request.labels, request.images))
+        channels = 1 if self.data.label_nc else self.data.input_nc
+        labels = self._stack(clip, "labels", inputs, channels).to(torch.uint8)
+        images = self._stack(clip, "images", pictures, 3) if self.index.has("images") else None
+        instances = self._stack(clip, "instances", inputs, 1).to(torch.int32) if self.data.use_instance else None
+        return Frames(labels, images, instances, [self.index.videos[clip.video].frames[i] for i in inputs])
 
     def identity(self) -> dict[str, Any]:
         """What the sequence of clips depends on: a resumed run must find the same."""
@@ -164,7 +172,10 @@ class ClipSource:
             **options,
         }
 
-    def _stack(self, clip: Clip, modality: str, frames: list[int]) -> Tensor:
+    def _stack(self, clip: Clip, modality: str, frames: list[int], channels: int) -> Tensor:
+        if not frames:
+            width, height = self.size_of(clip)
+            return torch.empty(0, channels, height, width, dtype=torch.uint8)
         arrays = []
         for frame in frames:
             where = self.index.where(clip.video, modality, frame)
@@ -209,13 +220,13 @@ def stream(source: ClipSource, requests: Iterable[Request], workers: int) -> Ite
     Pillow's decoding and resizing, which let the interpreter go on.
     """
     if not workers:
-        yield from (source.load(r.clip, r.first, r.count) for r in requests)
+        yield from map(source.load, requests)
         return
     pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
     try:
         ahead: deque[Future[Frames]] = deque()
         for request in requests:
-            ahead.append(pool.submit(source.load, request.clip, request.first, request.count))
+            ahead.append(pool.submit(source.load, request))
             if len(ahead) > 2 * workers:
                 yield ahead.popleft().result()
         while ahead:

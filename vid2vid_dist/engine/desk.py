@@ -77,6 +77,11 @@ class Desk:
         part = self.lane(task.lane)
         return part.footage.n_seen + index + (part.n_frames if task.is_ahead else 0)
 
+    def nothing(self, task: Task, name: str) -> Tensor:
+        """Zeros in place of a tensor of the task's lane that nobody makes."""
+        return torch.zeros(shape_of(self._cfg, name, self.lane(task.lane).footage.size),
+                           dtype=dtype_of(name, self._dtype), device=self._transport.device)
+
     def add_losses(self, losses: dict[str, Tensor]) -> None:
         """Losses with their weight in the step's."""
         for name, loss in losses.items():

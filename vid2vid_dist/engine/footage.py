@@ -1,10 +1,11 @@
-"""What one rank of a pipeline keeps of a clip in flight: given frames, and what its sites hand to the next step.
+"""What one rank has of a clip in flight: the frames that its tasks read, and what its sites hand to the next step.
 
 Frames are numbered from the first generated one, 0, on; the given frames before it have negative numbers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import astuple, dataclass, field
 
 import torch
@@ -14,6 +15,26 @@ from vid2vid_dist.engine.lane import Chunk
 from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.tasks import Site
 from vid2vid_dist.models.labels import pyramid
+
+
+@dataclass(frozen=True)
+class Reads:
+    """Frames of a clip that somebody reads: encoded labels of some, real pictures of others."""
+
+    labels: frozenset[int] = frozenset()
+    real: frozenset[int] = frozenset()
+
+    def __or__(self, other: Reads) -> Reads:
+        return Reads(self.labels | other.labels, self.real | other.real)
+
+    def __sub__(self, other: Reads) -> Reads:
+        return Reads(self.labels - other.labels, self.real - other.real)
+
+    def kept(self, n_seen: int, n_past: int, n_kept: int) -> Reads:
+        """Those that a chunk may look back at which follows `n_seen` frames: at `n_past` with the generator, at
+        `n_kept` with the temporal groups."""
+        return Reads(frozenset(i for i in self.labels if i >= n_seen - n_past),
+                     frozenset(i for i in self.real if i >= n_seen - max(n_past, n_kept)))
 
 
 @dataclass
@@ -26,27 +47,30 @@ class Footage:
     """
 
     n_scales: int
+    size: FrameSize
     n_seen: int = 0
     labels: dict[int, list[Tensor]] = field(default_factory=dict)
     real: dict[int, Tensor] = field(default_factory=dict)
     carried: dict[Site, dict[tuple[str, int], Tensor]] = field(default_factory=dict)
 
-    def add(self, chunk: Chunk, first: int) -> None:
-        """Take up the frames of a chunk that generates `first` and those after it."""
-        scales = pyramid(chunk.label_stack, self.n_scales)
-        for i in range(chunk.label_stack.shape[1]):
-            frame = first - chunk.n_past + i
-            self.labels.setdefault(frame, [labels[:, i] for labels in scales])
-            self.real.setdefault(frame, chunk.real_stack[:, i])
+    def add_labels(self, numbers: Iterable[int], encoded: Tensor) -> None:
+        """Take up input frames (B, F, Ca, H, W) of these numbers."""
+        for i, *scales in zip(numbers, *(x.unbind(1) for x in pyramid(encoded, self.n_scales)), strict=True):
+            self.labels[i] = scales
 
-    @property
-    def size(self) -> FrameSize:
-        clips, _, height, width = next(iter(self.real.values())).shape
-        return FrameSize(clips, height, width)
+    def add_real(self, numbers: Iterable[int], pictures: Tensor) -> None:
+        """Take up real frames (B, F, 3, H, W) in [-1, 1] of these numbers."""
+        self.real |= dict(zip(numbers, pictures.unbind(1), strict=True))
 
     def label_window(self, frame: int, n_frames: int, scale: int) -> Tensor:
         """Labels of the last `n_frames` frames up to this one (B, n_frames * Ca, h, w), oldest first."""
         return torch.cat([self.labels[i][scale] for i in range(frame - n_frames + 1, frame + 1)], dim=1)
+
+    def chunk(self, n_frames: int) -> Chunk:
+        """The next chunk at full size, without the frames before it."""
+        numbers = range(self.n_seen, self.n_seen + n_frames)
+        labels, real = [self.labels[i][-1] for i in numbers], [self.real[i] for i in numbers]
+        return Chunk(torch.stack(labels, dim=1), torch.stack(real, dim=1), n_past=0, is_first=self.n_seen == 0)
 
     def carry(self, site: Site, name: str, frame: int, tensor: Tensor) -> None:
         self.carried.setdefault(site, {})[name, frame] = tensor
@@ -54,19 +78,20 @@ class Footage:
     def advance(self, n_frames: int, n_past: int, n_kept: int) -> None:
         """Go on to the next chunk: it looks back at `n_past` frames, its temporal groups at `n_kept`."""
         self.n_seen += n_frames
-        self.labels = {i: x for i, x in self.labels.items() if i >= self.n_seen - n_past}
-        self.real = {i: x for i, x in self.real.items() if i >= self.n_seen - max(n_past, n_kept)}
+        kept = Reads(frozenset(self.labels), frozenset(self.real)).kept(self.n_seen, n_past, n_kept)
+        self.labels = {i: x for i, x in self.labels.items() if i in kept.labels}
+        self.real = {i: x for i, x in self.real.items() if i in kept.real}
         for site, tensors in self.carried.items():
             oldest = self.n_seen - (n_past if site.role == "generator" else n_kept)
             self.carried[site] = {key: x for key, x in tensors.items() if key[1] >= oldest}
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold of a clip in flight, on the CPU; labels are decoded again."""
+        """What a checkpoint must hold of a clip in flight, on the CPU; labels and real frames are decoded again."""
         return {key: x.detach().cpu().contiguous().clone() for key, x in self.tensors().items()}
 
     def tensors(self) -> dict[str, Tensor]:
         """The same where it lies."""
-        tensors = {f"real/{i}": x for i, x in self.real.items()} | {"n_seen": torch.tensor(self.n_seen)}
+        tensors = {"n_seen": torch.tensor(self.n_seen)}
         for site, found in self.carried.items():
             for (name, frame), x in found.items():
                 tensors["|".join(map(str, ("carried", *astuple(site), name, frame)))] = x
@@ -76,8 +101,6 @@ class Footage:
         """Take up what `state` gave."""
         self.n_seen = int(state["n_seen"])
         for key, tensor in state.items():
-            if key.startswith("real/"):
-                self.real[int(key.removeprefix("real/"))] = tensor
-            elif key.startswith("carried|"):
+            if key.startswith("carried|"):
                 _, role, lane, index, scale, part, name, frame = key.split("|")
                 self.carry(Site(role, int(lane), int(index), int(scale), part), name, int(frame), tensor)

@@ -206,8 +206,9 @@ class FrameTasks:
         footage, frame = self.desk.lane(task.lane).footage, self.desk.frame(task, index)
         if frame >= 0:
             return footage.carried[_site(task)][f"image/{task.scale}", frame]
-        given = self.role.module.start_history(footage.real[frame][:, None])[task.scale][:, 0]
-        return torch.zeros_like(given) if self.cfg.generator.no_first_img else given
+        if self.cfg.generator.no_first_img:
+            return self.desk.nothing(task, f"image/{task.scale}")
+        return self.role.module.start_history(footage.real[frame][:, None])[task.scale][:, 0]
 
 
 def _site(task: Task) -> Site:

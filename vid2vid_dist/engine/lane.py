@@ -79,26 +79,12 @@ class Lane:
         if self._given:
             frames = [_join(given, new) for given, new in zip(self._given, frames, strict=True)]
         self._given = [_last(f, self._n_past) for f in frames]
-        data = self._cfg.data
-        labels = self._stack([f.labels for f in frames])
-        instances = self._stack([f.instances for f in frames if f.instances is not None]) if data.use_instance else None
-        if not data.label_nc:
-            labels = to_float(labels, self._dtype)
         return Chunk(
-            label_stack=encode_labels(labels, instances, data.label_nc, self._dtype),
-            real_stack=to_float(self._stack([f.images for f in frames if f.images is not None]), self._dtype),
+            label_stack=encode_inputs(self._cfg, frames, self._device, self._dtype),
+            real_stack=encode_pictures(frames, self._device, self._dtype),
             n_past=self._n_past,
             is_first=self.n_seen == 0,
         )
-
-    def _stack(self, tensors: list[Tensor]) -> Tensor:
-        if len({t.shape for t in tensors}) > 1:
-            sizes = sorted({f"{t.shape[-1]}x{t.shape[-2]}" for t in tensors})
-            raise UserError(
-                f"clips of different size cannot share a lane ({', '.join(sizes)}): set parallel.batch_size=1, "
-                "or bring them to one size (data.resize_or_crop)"
-            )
-        return torch.stack(tensors).to(self._device, non_blocking=True)
 
     def temporal_row(self, chunk: Chunk, flow: Tensor) -> TemporalRow:
         """The row that this chunk's temporal groups are taken from; `flow` (B, T, 2, H, W) is its reference flow."""
@@ -143,6 +129,34 @@ class Lane:
         self.n_seen = int(state["n_seen"])
         self.history = [state[f"history.{s}"].to(self._device) for s in range(sum("history." in k for k in state))]
         self._past = {k.removeprefix("past."): t.to(self._device) for k, t in state.items() if k.startswith("past.")}
+
+
+def encode_inputs(cfg: Config, frames: list[Frames], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Network input (B, F, Ca, H, W) of decoded frames, one entry per clip.
+
+    Raises `UserError` for clips of different size.
+    """
+    labels = _stack([f.labels for f in frames], device)
+    edged = cfg.data.use_instance
+    instances = _stack([f.instances for f in frames if f.instances is not None], device) if edged else None
+    if not cfg.data.label_nc:
+        labels = to_float(labels, dtype)
+    return encode_labels(labels, instances, cfg.data.label_nc, dtype)
+
+
+def encode_pictures(frames: list[Frames], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """Real pictures (B, F, 3, H, W) in [-1, 1] of decoded frames, one entry per clip; raises like `encode_inputs`."""
+    return to_float(_stack([f.images for f in frames if f.images is not None], device), dtype)
+
+
+def _stack(tensors: list[Tensor], device: torch.device) -> Tensor:
+    if len({t.shape for t in tensors}) > 1:
+        sizes = sorted({f"{t.shape[-1]}x{t.shape[-2]}" for t in tensors})
+        raise UserError(
+            f"clips of different size cannot share a lane ({', '.join(sizes)}): set parallel.batch_size=1, "
+            "or bring them to one size (data.resize_or_crop)"
+        )
+    return torch.stack(tensors).to(device, non_blocking=True)
 
 
 def _join(a: Frames, b: Frames) -> Frames:

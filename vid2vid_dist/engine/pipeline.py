@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from dataclasses import astuple, dataclass, replace
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
 
 from vid2vid_dist.config.schema import Config
+from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.consent import Consent, always
 from vid2vid_dist.engine.costs import CPU_CORE, Costs, count_costs
 from vid2vid_dist.engine.desk import LanePart
 from vid2vid_dist.engine.executor import Executor, HeldRoles, Outcome
-from vid2vid_dist.engine.footage import Footage
+from vid2vid_dist.engine.footage import Footage, Reads
 from vid2vid_dist.engine.graph import step_tasks
 from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.lane import count_lanes
+from vid2vid_dist.engine.lane import count_lanes, encode_inputs, encode_pictures
+from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.placement import Layout, grid_table
 from vid2vid_dist.engine.plan import Plan, Run, Strategy, make_plan
 from vid2vid_dist.engine.search import Wish, best_strategy, choose
@@ -71,16 +74,49 @@ def choose_placement(cfg: Config, n_ranks: int, size: tuple[int, int], n_frames:
     return Placed(layout, choice.n_pipelines, in_flight, costs, strategy, choice.reason)
 
 
+class Planner:
+    """Plans of consecutive steps: what a clip in flight has left somewhere stays there until the clip ends.
+
+    All ranks of a pipeline make the same plans, from the same numbers.
+    """
+
+    def __init__(self, cfg: Config, placed: Placed) -> None:
+        self.cfg, self.placed = cfg, placed
+        self.where: dict[Site, int] = {}  # sites of clips in flight
+        self._plans: dict[tuple[StepShape, frozenset[tuple[Site, int]]], Plan] = {}
+
+    def next(self, shape: StepShape) -> Plan:
+        """The plan of the step after the last one."""
+        fixed = {site: slot for site, slot in self.where.items() if shape.lanes[site.lane].n_seen}
+        known = replace(shape, lanes=tuple(map(self._known, shape.lanes)), ahead=tuple(map(self._known, shape.ahead)))
+        key = known, frozenset(fixed.items())
+        if key not in self._plans:
+            self._plans[key] = make_plan(step_tasks(self.cfg, known), self.placed.layout, self.placed.costs,
+                                         n_pipelines=self.placed.n_pipelines, strategy=self.placed.strategy,
+                                         fixed=fixed)
+        plan = self._plans[key]
+        self.where = left_at(plan)
+        return plan
+
+    def _known(self, chunk: LaneChunk) -> LaneChunk:
+        """Frames of a clip that were generated before, as far as they make a difference: plans repeat sooner."""
+        disc = self.cfg.discriminator
+        longest = temporal_plan(FAR, 0, n_frames_D=disc.n_frames_D, n_scales_temporal=disc.n_scales_temporal,
+                                sparse=disc.sparse_D).keep
+        if disc.sparse_D:
+            return chunk
+        return chunk._replace(n_seen=min(chunk.n_seen, max(longest, self.cfg.generator.n_frames_G)))
+
+
 class Pipeline:
-    """This rank's place in a pipeline. All its ranks make the same plans, from the same numbers."""
+    """This rank's place in a pipeline."""
 
     def __init__(self, cfg: Config, grid: Grid, placed: Placed, roles: HeldRoles, dtype: torch.dtype) -> None:
-        self.cfg, self.grid, self.placed = cfg, grid, placed
+        self.cfg, self.grid, self.dtype = cfg, grid, dtype
+        self.planner = Planner(cfg, placed)
         self.footage: dict[int, Footage] = {}  # by lane of the run
         self._executor = Executor(cfg, roles, grid.slot, Transport(grid), dtype)
-        self._last: Plan | None = None
-        self._where: dict[Site, int] = {}  # sites of clips in flight
-        self._plans: dict[tuple[StepShape, frozenset[tuple[Site, int]]], Plan] = {}
+        self._last: tuple[Plan, StepShape] | None = None
 
     @property
     def timer(self) -> Timer:
@@ -90,65 +126,64 @@ class Pipeline:
     def planned_runs(self) -> list[Run]:
         """This rank's part of the last step, as planned: it begins at 0."""
         assert self._last is not None
-        timeline = simulate(self._last).timeline
+        timeline = simulate(self._last[0]).timeline
         start = min(run.start for run in timeline)
         return [replace(run, start=run.start - start, end=run.end - start) for run in timeline
                 if run.slot == self.grid.slot]
 
-    def step(self, number: int, lanes: dict[int, LanePart | None], active: list[str], n_frames_bp: int,
-             train_all_scales: bool, show: bool = False, consent: Consent = always) -> Outcome:
-        """Step `number` of the run, of the pipeline's lanes by their numbers in the run; see `Executor.step`.
+    def feed(self, lane: int, reads: Reads, decoded: list[Frames]) -> None:
+        """Take up the frames of a lane's clips that were decoded for this rank."""
+        footage, device = self.footage[lane], self.grid.device
+        if reads.labels:
+            footage.add_labels(sorted(reads.labels), encode_inputs(self.cfg, decoded, device, self.dtype))
+        if reads.real:
+            footage.add_real(sorted(reads.real), encode_pictures(decoded, device, self.dtype))
 
-        `show`: bring the frames of the last lane that is not resting to slot 0.
-        """
-        parts = list(lanes.values())
-        chunks = tuple(LaneChunk(0, 0) if part is None else LaneChunk(self._known(part.footage.n_seen), part.n_frames)
-                       for part in parts)
-        shape = StepShape(chunks, n_frames_bp=n_frames_bp, train_all_scales=train_all_scales,
-                          in_flight=self.placed.in_flight)
-        plan = self._plan(shape)
+    def step(self, number: int, plan: Plan, shape: StepShape, parts: list[LanePart | None], active: list[str],
+             show: int | None = None, consent: Consent = always) -> Outcome:
+        """Step `number` of the run, by the planner's next plan; `parts`, `show` and `consent` as in `Executor.step`."""
         self._executor.transport.step = number
-        running = [lane for lane, part in enumerate(parts) if part is not None]
-        self._last = plan
-        outcome = self._executor.step(plan, shape, parts, active, running[-1] if show and running else None, consent)
-        heirs = {site for task in plan.tasks for _, site in task.carries}
-        self._where = {site: slot for site, slot in plan.placement.items() if site in heirs}
-        return outcome
-
-    def _known(self, n_seen: int) -> int:
-        """Frames of a clip that were generated before, as far as they make a difference: plans repeat sooner."""
-        disc = self.cfg.discriminator
-        longest = temporal_plan(FAR, 0, n_frames_D=disc.n_frames_D, n_scales_temporal=disc.n_scales_temporal,
-                                sparse=disc.sparse_D).keep
-        return n_seen if disc.sparse_D else min(n_seen, max(longest, self.cfg.generator.n_frames_G))
-
-    def _plan(self, shape: StepShape) -> Plan:
-        fixed = {site: slot for site, slot in self._where.items() if shape.lanes[site.lane].n_seen}
-        key = shape, frozenset(fixed.items())
-        if key not in self._plans:
-            self._plans[key] = make_plan(step_tasks(self.cfg, shape), self.placed.layout, self.placed.costs,
-                                         n_pipelines=self.placed.n_pipelines, strategy=self.placed.strategy,
-                                         fixed=fixed)
-        return self._plans[key]
+        self._last = plan, shape
+        return self._executor.step(plan, shape, parts, active, show, consent)
 
     def save(self, folder: Path) -> None:
         """Write what lies on this rank of the clips in flight."""
+        assert self._last is not None
         folder.mkdir(parents=True, exist_ok=True)
         for number, footage in self.footage.items():
             save_file(footage.state(), self._file(folder, number))
-        where = [[*astuple(site), slot] for site, slot in self._where.items()]
-        self._sites_file(folder).write_text(json.dumps(where))
+        plan, shape = self._last
+        left = InFlight([[*astuple(site), slot] for site, slot in left_at(plan).items()], bool(shape.ahead))
+        self._in_flight_file(folder).write_text(json.dumps(asdict(left)))
 
-    def load(self, folder: Path, number: int) -> Footage:
-        """A clip in flight, as `save` left it; the frames fed next must begin with the given ones."""
-        if not self._where:
-            self._where = {Site(*site): slot for *site, slot in json.loads(self._sites_file(folder).read_text())}
-        footage = Footage(self.cfg.generator.n_scales_spatial)
+    def load(self, folder: Path) -> bool:
+        """Take up where the clips in flight lie, as `save` left them; whether their next reference flow is there."""
+        left = InFlight(**json.loads(self._in_flight_file(folder).read_text()))
+        self.planner.where = {Site(*site): slot for *site, slot in left.sites}
+        return left.flow_ready
+
+    def load_footage(self, folder: Path, number: int, size: FrameSize) -> Footage:
+        """A clip in flight, as `save` left it, without the frames that are decoded again."""
+        footage = Footage(self.cfg.generator.n_scales_spatial, size)
         footage.restore(load_file(self._file(folder, number), device=str(self.grid.device)))
         return footage
 
     def _file(self, folder: Path, number: int) -> Path:
         return folder / f"lane_{number:04d}.slot_{self.grid.slot:03d}.safetensors"
 
-    def _sites_file(self, folder: Path) -> Path:
-        return folder / f"sites.rank_{self.grid.rank:05d}.json"
+    def _in_flight_file(self, folder: Path) -> Path:
+        return folder / f"in_flight.rank_{self.grid.rank:05d}.json"
+
+
+@dataclass
+class InFlight:
+    """What a step has left for the next, as it is saved: slots by site, and whether flow was computed ahead."""
+
+    sites: list[list[Any]]
+    flow_ready: bool
+
+
+def left_at(plan: Plan) -> dict[Site, int]:
+    """Slots of the sites at which a step leaves something for the next."""
+    heirs = {site for task in plan.tasks for _, site in task.carries}
+    return {site: slot for site, slot in plan.placement.items() if site in heirs}

@@ -121,7 +121,7 @@ def _plan(clip: Clip, n_past: int, wish: Wish) -> list[Request]:
     if first >= end:
         raise UserError(f"video {clip.name} has {clip.n_frames} frames: with {n_past} to start from, "
                         f"--start-frame can be at most {clip.n_frames - n_past - 1}")
-    return [Request(clip, wish.start_frame, n_past), *(Request(clip, i, 1) for i in range(first, end))]
+    return [Request.span(clip, wish.start_frame, n_past), *(Request.span(clip, i, 1) for i in range(first, end))]
 
 
 def _panels(frame: Frames, fake: Tensor, label_nc: int) -> dict[str, np.ndarray]:

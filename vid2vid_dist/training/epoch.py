@@ -67,7 +67,7 @@ class Epoch:
             count = self.chunk_frames + (self.n_past if opening else 0)
             for lane in my_lanes:
                 if self.rounds[r].is_active(lane, chunk):
-                    found += [Request(clip, first, count) for clip in self.rounds[r].lanes[lane]]
+                    found += [Request.span(clip, first, count) for clip in self.rounds[r].lanes[lane]]
         return found
 
 

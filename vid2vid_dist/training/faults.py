@@ -26,7 +26,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class LaneInput:
-    """What a step starts from in one lane: its clips, their decoded frames, and what earlier chunks have left."""
+    """What a step starts from in one lane: its clips, the frames of them that this rank has decoded for it (none, if
+    its tasks read none), and what earlier chunks have left.
+    """
 
     clips: list[Clip]
     frames: list[Frames]
@@ -113,8 +115,9 @@ class Referee:
         clips = {}
         for number, lane in given.lanes.items():
             tensors |= {f"lane_{number}/kept/{name}": tensor for name, tensor in lane.kept.items()}
-            clips[number] = [asdict(clip) | {"frames": frames.names}
-                             for clip, frames in zip(lane.clips, lane.frames, strict=True)]
+            names = [frames.names for frames in lane.frames] or [[] for _ in lane.clips]
+            clips[number] = [asdict(clip) | {"frames": of_clip}
+                             for clip, of_clip in zip(lane.clips, names, strict=True)]
             for i, frames in enumerate(lane.frames):
                 planes = {"labels": frames.labels, "images": frames.images, "instances": frames.instances}
                 tensors |= {f"lane_{number}/clip_{i}/{name}": x for name, x in planes.items() if x is not None}

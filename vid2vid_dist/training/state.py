@@ -24,6 +24,7 @@ from vid2vid_dist.engine.executor import HeldRoles
 from vid2vid_dist.engine.footage import Footage
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.lane import Lane, count_lanes
+from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.optimizer import AdamSettings
 from vid2vid_dist.engine.pipeline import Pipeline, Placed
 from vid2vid_dist.engine.step import Roles
@@ -66,7 +67,7 @@ class TrainingState:
             )
             self.pipeline = Pipeline(cfg, grid, placed, self.roles, DTYPES[cfg.optim.precision])
         self._lanes: dict[int, Lane] = {}
-        self._saved_lanes: dict[int, Path] = {}
+        self.flow_ready = False  # whether reference flow of the first step is among what was loaded
         if resume:
             self._load(resume)
         self.ema = self._start_average(resume) if cfg.optim.ema_decay and self._is_first("generator") else None
@@ -98,12 +99,18 @@ class TrainingState:
         """A lane before a chunk: new for every clip, taken up from the checkpoint in the middle of one."""
         if chunk == 0 or number not in self._lanes:
             self._lanes[number] = Lane(self.cfg, self.grid.device, DTYPES[self.cfg.optim.precision])
-            if self.pipeline is not None:
-                self.pipeline.footage[number] = (self.pipeline.load(self._saved_footage, number) if chunk
-                                                 else Footage(self.cfg.generator.n_scales_spatial))
-            elif chunk:
-                self._lanes[number].restore(load_file(self._saved_lanes[number]))
+            if chunk:
+                self._lanes[number].restore(load_file(_lane_file(self._saved_lanes, number)))
         return self._lanes[number]
+
+    def footage(self, number: int, chunk: int, size: FrameSize) -> Footage:
+        """The same of a placed run: what this rank has of the lane's clip."""
+        assert self.pipeline is not None
+        if chunk == 0:
+            self.pipeline.footage[number] = Footage(self.cfg.generator.n_scales_spatial, size)
+        elif number not in self.pipeline.footage:
+            self.pipeline.footage[number] = self.pipeline.load_footage(self._saved_lanes, number, size)
+        return self.pipeline.footage[number]
 
     def enter(self, epoch: int) -> Phase:
         """Bring the optimisers to the values of an epoch."""
@@ -151,7 +158,7 @@ class TrainingState:
             if self.pipeline is not None:
                 self.pipeline.save(folder / "lanes")
             for number, lane in self._lanes.items() if self.pipeline is None else ():
-                save_file(contiguous(lane.state()), _lane_file(folder, number))
+                save_file(contiguous(lane.state()), _lane_file(folder / "lanes", number))
         if self.grid.is_first:
             save_config(self.cfg, folder / "config.yaml")
             data = self._clips_at(self.position)
@@ -161,8 +168,9 @@ class TrainingState:
     def _load(self, folder: Path) -> None:
         for name, engine in self.roles.engines().items():
             engine.load(folder / "engines" / name)
-        self._saved_footage = folder / "lanes"
-        self._saved_lanes = {number: _lane_file(folder, number) for number in self.my_lanes}
+        self._saved_lanes = folder / "lanes"
+        if self.pipeline is not None and self.position.chunk:
+            self.flow_ready = self.pipeline.load(self._saved_lanes)
 
     def _start_average(self, resume: Path | None) -> Ema:
         """The saved average; where there is none, one that starts with the weights of now."""
@@ -226,4 +234,4 @@ def optimizers(cfg: Config, now: Phase) -> Optimizers:
 
 
 def _lane_file(folder: Path, number: int) -> Path:
-    return folder / "lanes" / f"lane_{number:04d}.safetensors"
+    return folder / f"lane_{number:04d}.safetensors"

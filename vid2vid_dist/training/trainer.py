@@ -7,16 +7,19 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
+from itertools import tee
 from pathlib import Path
 
 from vid2vid_dist.config.load import save_config
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.clips import ClipSource, Frames, stream
+from vid2vid_dist.data.clips import Clip, ClipSource, Frames, Request, stream
 from vid2vid_dist.engine.desk import LanePart
+from vid2vid_dist.engine.footage import Reads
 from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.lane import Chunk, count_lanes
+from vid2vid_dist.engine.lane import count_lanes
+from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.pipeline import Pipeline, Placed, choose_placement
 from vid2vid_dist.engine.step import LaneWork, Roles, StepResult, active_names, train_step, unpack_shown
 from vid2vid_dist.errors import UserError
@@ -26,6 +29,7 @@ from vid2vid_dist.training.checkpoint import Position, write_atomically
 from vid2vid_dist.training.curriculum import Phase, n_epochs, phase
 from vid2vid_dist.training.epoch import Epoch, plan_epoch
 from vid2vid_dist.training.faults import LaneInput, Referee, StepInput
+from vid2vid_dist.training.itinerary import Itinerary, PlacedStep
 from vid2vid_dist.training.preemption import Ask, Asked
 from vid2vid_dist.training.reporter import Reporter
 from vid2vid_dist.training.state import TrainingState
@@ -111,7 +115,13 @@ class Trainer:
         now = self.state.enter(number)
         plan = self._plan(number, now)
         start = (self.state.position.round, self.state.position.chunk)
-        frames = stream(self.source, plan.requests(self.state.my_lanes, start), self.cfg.data.workers)
+        if self.state.pipeline is None:
+            requests: Iterable[Request] = plan.requests(self.state.my_lanes, start)
+        else:
+            # Looked at twice, by the threads that decode ahead and by the steps: each plan is made once.
+            self._itinerary, ahead = tee(self._itinerary_of(self.state.pipeline, plan, now, start))
+            requests = (request for step in ahead for request in step.requests)
+        frames = stream(self.source, requests, self.cfg.data.workers)
         if start == (0, 0):
             self.monitor.event(
                 f"epoch {number}: {len(plan.rounds)} rounds, clips of up to {now.n_frames_total} frames "
@@ -139,16 +149,15 @@ class Trainer:
         """One optimiser step: the same chunk of every active lane. False when it is left out: the clips of its round
         are given up, on all ranks.
         """
+        self.referee.step_input = StepInput(self.state.position, modules=self.state.first_held())
+        if self.state.pipeline is not None:
+            return self._step_placed(self.state.pipeline, plan, now, frames)
         this = plan.rounds[round_number]
         n_clips = this.n_clips(chunk)
         mine = {number: this.lanes[number] for number in self.state.my_lanes if this.is_active(number, chunk)}
-        self.referee.step_input = StepInput(self.state.position, modules=self.state.first_held())
-        decoded = self.referee.read(
-            lambda: {number: [self.reporter.wait(frames) for _ in clips] for number, clips in mine.items()})
+        decoded = self.referee.read(lambda: self._decode(mine, frames))
         if decoded is None:
             return False
-        if self.state.pipeline is not None:
-            return self._step_placed(self.state.pipeline, plan, round_number, chunk, now, decoded)
         work = []
         for number, frames_of in decoded.items():
             lane = self.state.lane(number, chunk)
@@ -163,31 +172,49 @@ class Trainer:
             self.reporter.add(result, active, n_clips * plan.chunk_frames)
         return result.updated
 
-    def _step_placed(self, pipeline: Pipeline, plan: Epoch, round_number: int, chunk: int, now: Phase,
-                     decoded: Mapping[int, list[Frames]]) -> bool:
+    def _decode(self, clips: Mapping[int, list[Clip]], frames: Iterator[Frames]) -> dict[int, list[Frames]]:
+        """The frames of clips by lane, in the order in which they were asked for."""
+        return {number: [self.reporter.wait(frames) for _ in of_lane] for number, of_lane in clips.items()}
+
+    def _step_placed(self, pipeline: Pipeline, plan: Epoch, now: Phase, frames: Iterator[Frames]) -> bool:
         """The same with the roles of a step on several ranks."""
-        this = plan.rounds[round_number]
-        n_clips = this.n_clips(chunk)
-        parts: dict[int, LanePart | None] = {}
-        last: Chunk | None = None
-        for number in self.state.my_lanes:
-            parts[number] = None
-            if this.is_active(number, chunk):
-                lane, frames_of = self.state.lane(number, chunk), decoded[number]
-                footage = pipeline.footage[number]
-                self.referee.step_input.lanes[number] = LaneInput(this.lanes[number], frames_of, footage.tensors())
-                footage.add(last := lane.feed(frames_of), footage.n_seen)
-                parts[number] = LanePart(footage, plan.chunk_frames, len(frames_of) / n_clips)
-        active = active_names(self.cfg, chunk * plan.chunk_frames, plan.chunk_frames)
-        step = self.state.position.step + 1
-        show = self.grid.pipeline == 0 and self.reporter.sample_is_due(step)
-        outcome = pipeline.step(step, parts, active, now.n_frames_bp, now.train_all_scales, show, self.referee.consent)
+        step = next(self._itinerary)
+        this, n_clips = plan.rounds[step.round], plan.rounds[step.round].n_clips(step.chunk)
+        mine = {number: this.lanes[number] for number, reads in step.reads.items() if reads != Reads()}
+        decoded = self.referee.read(lambda: self._decode(mine, frames))
+        if decoded is None:
+            return False
+        parts: list[LanePart | None] = []
+        for number, chunk in zip(self.state.my_lanes, step.shape.lanes, strict=True):
+            if not chunk.n_frames:
+                parts.append(None)
+                continue
+            clips = this.lanes[number]
+            width, height = self.source.size_of(clips[0])
+            footage = self.state.footage(number, step.chunk, FrameSize(len(clips), height, width))
+            frames_of = decoded.get(number, [])
+            self.referee.step_input.lanes[number] = LaneInput(clips, frames_of, footage.tensors())
+            if frames_of:
+                pipeline.feed(number, step.reads[number], frames_of)
+            parts.append(LanePart(footage, chunk.n_frames, len(clips) / n_clips))
+        shown = None if step.shown is None else parts[step.shown]
+        pictured = shown.footage.chunk(shown.n_frames) if shown is not None and self.grid.is_first else None
+        active = active_names(self.cfg, step.chunk * plan.chunk_frames, plan.chunk_frames)
+        outcome = pipeline.step(self.state.position.step + 1, step.plan, step.shape, parts, active, step.shown,
+                                self.referee.consent)
         if not outcome.updated:
             return False
         self.state.after_update()
-        made = unpack_shown(last, outcome.shown) if last is not None and outcome.shown else None
+        made = None if pictured is None else unpack_shown(pictured, outcome.shown)
         self.reporter.add(StepResult(outcome.losses, made), active, n_clips * plan.chunk_frames)
         return True
+
+    def _itinerary_of(
+        self, pipeline: Pipeline, plan: Epoch, now: Phase, start: tuple[int, int]
+    ) -> Iterator[PlacedStep]:
+        pictured = self.reporter.sample_is_due if self.grid.pipeline == 0 else lambda _: False
+        itinerary = Itinerary(plan, now, pipeline.planner, self.grid.slot, self.state.my_lanes, pictured)
+        return itinerary.steps(start, self.state.position.step + 1, self.state.flow_ready)
 
     def _place(self) -> Placed | None:
         """Where the roles go, decided by rank 0 for all."""

@@ -1,0 +1,1 @@
+"""The tests. A package, so that no installed one of the same name comes first."""
