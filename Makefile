@@ -16,7 +16,7 @@ THREADS := $(shell echo $$(( $(CORES) > 1 ? $(CORES) / 2 : 1 )))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo toy shards weights test lint type parity test-full drill chain bench bench-plan \
+.PHONY: help setup demo toy shards weights test lint type parity test-slurm test-full drill chain bench bench-plan \
 	bench-engine bench-step bench-generate clean
 
 help: ## this list
@@ -53,6 +53,9 @@ weights: $(READY) ## fetch the published weights that losses, flow and figures n
 
 test: $(READY) ## run the tests (a selection: make test TESTS=tests/data)
 	@GOLDEN=$(GOLDEN) FRAMES=$(FRAMES) $(BIN)/python -m pytest -q $(PYTEST_FLAGS) -n $$(( $(CORES) < 4 ? $(CORES) : 4 )) --dist loadfile $(TESTS)
+
+test-slurm: $(READY) ## the batch scripts under a real Slurm of two nodes on this machine (root, slurm-wlm, munge)
+	@$(BIN)/python -m pytest -q -rs tests/slurm
 
 test-full: $(READY) ## the same and the whole matrix of placements and settings (hours)
 	@$(MAKE) --no-print-directory test PYTEST_FLAGS=

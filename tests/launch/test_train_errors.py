@@ -18,8 +18,8 @@ import torch.distributed as dist
 from launch import train
 from launch._cli import run_main
 from tests.conftest import ROOT
+from tests.damage import edit_index, spoil_picture
 from tests.torchrun import torchrun
-from vid2vid_dist.data.index import content_hash
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.data.toy_set import ToyOptions
 from vid2vid_dist.data.toy_street import render_toy_street
@@ -103,25 +103,6 @@ def put_foreign_tar(shards: Path) -> None:
 
 def shorten_index(shards: Path) -> None:
     edit_index(shards, lambda index: index["videos"][1]["frames"].pop())
-
-
-def spoil_picture(shards: Path, video: int = 0) -> None:
-    """The bytes are as the index says, but they are no image."""
-    def change(index: dict) -> None:
-        entry = index["videos"][video]["entries"]["images"][2]
-        with (shards / "train/shard-000000.tar").open("r+b") as tar:
-            tar.seek(entry[1])
-            tar.write(bytes(entry[2]))
-        entry[3] = content_hash(bytes(entry[2]))
-
-    edit_index(shards, change)
-
-
-def edit_index(shards: Path, change: Callable[[dict], object]) -> None:
-    path = shards / "train/index.json"
-    index = json.loads(path.read_text())
-    change(index)
-    path.write_text(json.dumps(index))
 
 
 @pytest.mark.parametrize(("overrides", "words"), [

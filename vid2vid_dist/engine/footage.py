@@ -90,11 +90,15 @@ class Footage:
 
     def state(self) -> dict[str, Tensor]:
         """What a checkpoint must hold of a clip in flight, on the CPU; labels and real frames are decoded again."""
+        return {key: x.detach().cpu().contiguous().clone() for key, x in self.tensors().items()}
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The same where it lies."""
         tensors = {"n_seen": torch.tensor(self.n_seen)}
         for site, found in self.carried.items():
             for (name, frame), x in found.items():
                 tensors["|".join(map(str, ("carried", *astuple(site), name, frame)))] = x
-        return {key: x.detach().cpu().contiguous().clone() for key, x in tensors.items()}
+        return tensors
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Take up what `state` gave."""

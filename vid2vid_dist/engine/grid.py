@@ -108,6 +108,14 @@ class Grid:
             dist.all_reduce(values, group=self.everyone)
         return values
 
+    def largest(self, values: list[int]) -> list[int]:
+        """The largest of each of `values` over all ranks, on every rank."""
+        if self.world_size == 1:
+            return values
+        found = torch.tensor(values, device=self.device)
+        dist.all_reduce(found, dist.ReduceOp.MAX, group=self.everyone)
+        return found.tolist()
+
     def gather(self, value: Any) -> list[Any]:
         """`value` of every rank, in rank order, on every rank. Values must be picklable and small."""
         if self.world_size == 1:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
+from vid2vid_dist.engine.consent import Consent, always
 from vid2vid_dist.engine.costs import CPU_CORE, Costs, count_costs
 from vid2vid_dist.engine.desk import LanePart
 from vid2vid_dist.engine.executor import Executor, HeldRoles, Outcome
@@ -139,11 +140,11 @@ class Pipeline:
             footage.add_real(sorted(reads.real), encode_pictures(decoded, device, self.dtype))
 
     def step(self, number: int, plan: Plan, shape: StepShape, parts: list[LanePart | None], active: list[str],
-             show: int | None = None) -> Outcome:
-        """Step `number` of the run, by the planner's next plan; `parts` and `show` as in `Executor.step`."""
+             show: int | None = None, consent: Consent = always) -> Outcome:
+        """Step `number` of the run, by the planner's next plan; `parts`, `show` and `consent` as in `Executor.step`."""
         self._executor.transport.step = number
         self._last = plan, shape
-        return self._executor.step(plan, shape, parts, active, show)
+        return self._executor.step(plan, shape, parts, active, show, consent)
 
     def snapshot(self) -> dict[str, dict[str, Tensor] | str]:
         """Files of a checkpoint, by name: what lies on this rank of the clips in flight, copied out."""

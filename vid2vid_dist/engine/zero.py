@@ -24,7 +24,7 @@ from torch import nn
 
 from vid2vid_dist.config.schema import OptimConfig
 from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.optimizer import MakeOptimizer, fill_missing_gradients, trained_parameters
+from vid2vid_dist.engine.optimizer import MakeOptimizer, Statistics, fill_missing_gradients, trained_parameters
 from vid2vid_dist.engine.optimizer_state import Owned, SavedPieces, pieces
 
 if not torch.cuda.is_available():
@@ -113,16 +113,17 @@ class ZeroEngine:
                 mpu=_DataParallelRanks(grid),
                 dist_init_required=False,
             )
-        self.module = module
+        self.module, self._statistics = module, Statistics(module)
 
     @contextmanager
     def accumulate(self) -> Iterator[None]:
         # Left only after success: DeepSpeed reduces on every way out, and a rank that failed would wait in there for
         # ranks that wait for it. It is kept, because the garbage collector would leave it too.
+        self._statistics.keep()
         self._accumulation = self._engine.coalesce_grad_reduction()
         self._accumulation.__enter__()
         yield
-        fill_missing_gradients(self._parameters)
+        self.gradient_norm = fill_missing_gradients(self._parameters)
         self._accumulation.__exit__(None, None, None)
 
     def backward(self, loss: torch.Tensor) -> None:
@@ -130,6 +131,15 @@ class ZeroEngine:
 
     def step(self) -> None:
         self._engine.step()
+
+    def discard(self) -> None:
+        # As DeepSpeed does where it finds an overflow of its own: what it has reduced would be added to the next step.
+        optimizer = self._engine.optimizer
+        optimizer.zero_grad()
+        optimizer.averaged_gradients = dict.fromkeys(optimizer.averaged_gradients)
+        optimizer.all_grad_tensors = dict.fromkeys(optimizer.all_grad_tensors)
+        optimizer.micro_step_id = -1
+        self._statistics.put_back()
 
     def set_lr(self, lr: float) -> None:
         for group in self._engine.optimizer.param_groups:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 from safetensors.torch import load_file
+from torch import nn
 
 from vid2vid_dist.config.load import flatten, to_yaml
 from vid2vid_dist.config.schema import Config
@@ -103,6 +104,10 @@ class TrainingState:
         """Whether this rank is the first of those that hold a role."""
         holders = self._holders.get("image" if role == "face" else role)
         return holders is not None and holders.is_first
+
+    def first_held(self) -> dict[str, nn.Module]:
+        """The trained modules of which this rank is the first holder, by role."""
+        return {name: engine.module for name, engine in self.roles.engines().items() if self._is_first(name)}
 
     def phase(self, epoch: int) -> Phase:
         """The curriculum in force in an epoch; past the end, that of the last one."""
