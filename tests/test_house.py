@@ -34,7 +34,7 @@ SIDEWAYS = {
     ("tools", "launch"),
 }
 RANKLESS = ("vid2vid_dist/data/", "vid2vid_dist/models/", "vid2vid_dist/losses.py")
-KNOW_DEEPSPEED = {"vid2vid_dist/engine/zero.py", "vid2vid_dist/training/checkpoint.py"}
+KNOW_DEEPSPEED = {"vid2vid_dist/engine/zero.py"}
 MAX_LINES = 350
 # What a section is called where it is read.
 ALIASES = {"generator": ("gen", "cfg"), "discriminator": ("disc",), "flow": ("cfg",)}
@@ -133,7 +133,7 @@ def test_base_file_is_the_template() -> None:
     assert written == template(), "run: python -m vid2vid_dist.config template > configs/base.yaml"
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.yaml")),
+@pytest.mark.parametrize("path", sorted({*(ROOT / "configs").rglob("*.yaml")} - {*(ROOT / "configs/chains").iterdir()}),
                          ids=lambda path: str(path.relative_to(ROOT)))
 def test_configuration_file_loads(path: Path) -> None:
     load_config(path)

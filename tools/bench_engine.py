@@ -81,7 +81,7 @@ class SleepingEngine:
     """Meets the other holders of its role, then sleeps for the planned cost."""
 
     def __init__(self, grid: Grid, reduce_seconds: float, update_seconds: float) -> None:
-        self.module = nn.Module()
+        self.module, self.gradient_norm = nn.Module(), torch.zeros(())
         self._grid, self._reduce, self._update = grid, reduce_seconds, update_seconds
 
     @contextmanager

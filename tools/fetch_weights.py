@@ -1,9 +1,9 @@
-"""Fetch the weights of the frozen networks, on a machine with network: training needs none afterwards.
+"""Fetch the weights of the frozen networks, on a machine with network: training and evaluation need none afterwards.
 
-    python -m tools.fetch_weights                       VGG19 and both RAFTs into weights/
+    python -m tools.fetch_weights                       all of them (1.2 GB) into weights/
     python -m tools.fetch_weights shared/weights --base-url http://mirror/models
 
-torchvision's file names end in the first 8 digits of their SHA-256, which is checked; the whole one is kept in
+The published names end in the first 8 digits of their SHA-256, which is checked; the whole one is kept in
 SHA256SUMS beside the files, and checked from then on. A download that broke off goes on where it was.
 """
 
@@ -23,6 +23,7 @@ from pathlib import Path
 from launch._cli import run_main
 from vid2vid_dist.data.atomic import locked
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.inference._torchmetrics import URL_INCEPTION_V3
 from vid2vid_dist.models._torchvision import models
 
 OUT = Path("weights")
@@ -33,28 +34,33 @@ MAX_BYTES = 2 * 2**30  # VGG19 has 575 MB
 
 @dataclass(frozen=True)
 class Published:
-    """A weights file of torchvision and the settings that name it."""
+    """A published file, the name that it gets here, and the settings or options that name it."""
 
+    name: str
     url: str
     settings: str
 
     @property
-    def name(self) -> str:
+    def published_name(self) -> str:
         return self.url.rpartition("/")[2]
 
     @property
     def hash_prefix(self) -> str:
         """The first digits of the file's SHA-256."""
-        match = re.search(r"-([0-9a-f]{8})\.pth$", self.name)
-        assert match, f"{self.name} carries no hash"
+        match = re.search(r"-([0-9a-f]{8})\.pth$", self.published_name)
+        assert match, f"{self.published_name} carries no hash"
         return match[1]
 
 
 FLOW = models.optical_flow
 FILES = (
-    Published(models.VGG19_Weights.IMAGENET1K_V1.url, "loss.vgg_weights={path}"),
-    Published(FLOW.Raft_Large_Weights.C_T_SKHT_V2.url, "flow.network=raft_large flow.weights={path}"),
-    Published(FLOW.Raft_Small_Weights.C_T_V2.url, "flow.network=raft_small flow.weights={path}"),
+    Published("vgg19.pth", models.VGG19_Weights.IMAGENET1K_V1.url, "loss.vgg_weights={path}"),
+    Published("raft_large.pth", FLOW.Raft_Large_Weights.C_T_SKHT_V2.url, "flow.network=raft_large flow.weights={path}"),
+    Published("raft_small.pth", FLOW.Raft_Small_Weights.C_T_V2.url, "flow.network=raft_small flow.weights={path}"),
+    Published("alexnet.pth", models.AlexNet_Weights.IMAGENET1K_V1.url, "launch/evaluate.py --lpips-weights {path}"),
+    Published("inception.pth", URL_INCEPTION_V3, "launch/evaluate.py --fid-weights {path}"),
+    Published("r3d_18.pth", models.video.R3D_18_Weights.KINETICS400_V1.url,
+              "launch/evaluate.py --video-fid-weights {path}"),
 )
 
 
@@ -63,7 +69,7 @@ def fetch(file: Published, folder: Path, base_url: str = "") -> str:
 
     Raises `UserError` without network, for a refused request, a full disk, or bytes of another file.
     """
-    path, url = folder / file.name, f"{base_url.rstrip('/')}/{file.name}" if base_url else file.url
+    path, url = folder / file.name, f"{base_url.rstrip('/')}/{file.published_name}" if base_url else file.url
     known = _read_sums(folder).get(file.name, file.hash_prefix)
     try:
         with locked(path):
@@ -147,7 +153,7 @@ def main() -> None:
     args = parser.parse_args()
     for file in FILES:
         print(fetch(file, args.out, args.base_url), flush=True)
-    print("settings that use them:")
+    print("settings and options that use them:")
     for file in FILES:
         print("  " + file.settings.format(path=args.out / file.name))
 

@@ -1,4 +1,4 @@
-"""Checkpoints and weights from anywhere. DeepSpeed's own files are not attacked: they are trusted input."""
+"""Checkpoints and weights from anywhere."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import save_file
 from torch import nn
 
 from tests.hostile.attack import VALUES, attack, examples, mutate, mutate_tree, nested, watched
@@ -21,27 +20,27 @@ from vid2vid_dist.inference.load import load_generator
 from vid2vid_dist.inference.results import safe_name
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.weights import load_published
-from vid2vid_dist.training.checkpoint import Position, SavedState, find_fault, newest_checkpoint
-from vid2vid_dist.training.checkpoint import _write_manifest as write_manifest
+from vid2vid_dist.training.checkpoint import Position, SavedState, commit, find_fault, newest_checkpoint, write_files
 from vid2vid_dist.training.pretrain import find_weights, load_pretrained
 
-STATE = SavedState(Position(3, 1, 0, 2), True, {"ranks": 2, "lanes": 2}, {"index": "x"}, {"ngf": 4})
+STATE = SavedState(Position(3, 1, 0, 2), True, 2, {"ranks": 2}, {"index": "x"}, {"ngf": 4}, {"torch": "2.13.0"})
 
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with one small checkpoint, as training leaves it."""
     run = tmp_path_factory.mktemp("made") / "run"
-    folder = run / "checkpoints/step_00000003"
-    (folder / "engines/generator").mkdir(parents=True)
+    aside = run / "checkpoints/.step_00000003"
+    aside.mkdir(parents=True)
     cfg = Config()
     cfg.generator.ngf, cfg.generator.n_blocks, cfg.generator.n_downsample_G = 4, 2, 2
-    save_config(cfg, folder / "config.yaml")
-    save_file(Generator(cfg).state_dict(), folder / "generator.safetensors")
-    (folder / "engines/generator/part.pt").write_bytes(b"x" * 99)
-    (folder / "state.json").write_text(STATE.to_json())
-    write_manifest(folder)
-    (folder.parent / "latest").write_text(f"{folder.name}\n")
+    save_config(cfg, run / "config.yaml")
+    commit(aside, write_files(aside, {
+        "config.yaml": (run / "config.yaml").read_text(),
+        "generator.safetensors": Generator(cfg).state_dict(),
+        "optimizer/generator/rank_00000.safetensors": {"step": torch.zeros(9)},
+        "state.json": STATE.to_json(),
+    }))
     return run
 
 
@@ -73,7 +72,7 @@ def test_manifest(n: int, run: Path, tmp_path: Path) -> None:
     assert attack(n, lambda rng: hostile_json(rng, whole), use, tmp_path) > n / 4
 
 
-@pytest.mark.parametrize("name", ["../step_00000002/x", "/etc/passwd", "..", "engines/../../x", "", "a\0b", "x" * 300])
+@pytest.mark.parametrize("name", ["../step_00000002/x", "/etc/passwd", "..", "lanes/../../x", "", "a\0b", "x" * 300])
 def test_manifest_that_names_a_file_elsewhere(name: str, run: Path) -> None:
     folder = run / "checkpoints/step_00000003"
     (folder / "manifest.json").write_text(json.dumps({"files": {name: {"bytes": 1, "sha256": ""}}}))
@@ -88,7 +87,7 @@ def test_state(n: int, run: Path, tmp_path: Path) -> None:
     def use(data: bytes) -> None:
         (folder / "state.json").write_bytes(data)
         saved = SavedState.read(folder)
-        for part in ("grid", "data", "networks"):
+        for part in ("layout", "data", "networks"):
             saved.require(part, getattr(STATE, part), folder, "set it back")
 
     use(whole)

@@ -17,7 +17,8 @@ from tests.conftest import ROOT
 from tests.torchrun import torchrun
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_street import ToyOptions, render_toy_street
+from vid2vid_dist.data.toy_set import ToyOptions
+from vid2vid_dist.data.toy_street import render_toy_street
 from vid2vid_dist.engine.grid import open_grid
 from vid2vid_dist.engine.probe import Link, rounds
 from vid2vid_dist.monitor.checks import FAULT, OK, WARNING, Check

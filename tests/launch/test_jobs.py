@@ -10,10 +10,12 @@ import time
 from pathlib import Path
 
 import pytest
+from safetensors.torch import load_file
 
 from tests.torchrun import pid_of_rank, start_torchrun, torchrun, wait_until
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_street import ToyOptions, render_toy_street
+from vid2vid_dist.data.toy_set import ToyOptions
+from vid2vid_dist.data.toy_street import render_toy_street
 
 TINY = ["data.loadSize=64", "generator.ngf=4", "generator.n_blocks=2", "generator.n_downsample_G=2",
         "discriminator.ndf=4", "discriminator.num_D=1", "discriminator.n_scales_temporal=1", "loss.no_vgg=true",
@@ -94,3 +96,27 @@ def test_silent_rank_is_named_by_those_who_wait(arguments: list[str], tmp_path: 
     assert time.monotonic() - stopped < END
     assert job.returncode
     assert re.search(r"does not answer: step \d+, rank [013]: .* rank 2.*[Tt]imed out", said), said
+    found = re.search(r"nothing has gone on for 3 s: (no sign of life of rank 2 \(step \d+, .*\): .*)\. Stacks", said)
+    assert found, said
+    assert status(tmp_path)["why"].startswith(found[1])
+    stacks = sorted(path.name for path in (tmp_path / "try/watch").glob("*.stacks.txt"))
+    assert stacks == [f"rank_{rank:05d}.stacks.txt" for rank in (0, 1, 3)]
+    assert "trainer.py" in (tmp_path / "try/watch" / stacks[0]).read_text()
+
+
+def test_lost_gradient_of_one_rank_keeps_the_weights_of_all(arguments: list[str], tmp_path: Path) -> None:
+    """The first is left out by all ranks, the second ends the run: no role was updated, on no rank."""
+    result = torchrun(4, "tests/launch/lost_gradient.py", "configs/base.yaml", *arguments, *PLACED,
+                      "optim.max_nonfinite=1", "run.save_every_steps=1", "schedule.max_frames_backpropagate=2")
+    assert result.returncode
+    assert "step 3: not finite: rank 2: gradient of image: left out" in result.stdout, result.stdout
+    assert re.search(r"rank \d: step 5: not finite: rank 2: gradient of image\. No weight", status(tmp_path)["why"])
+    faults, checkpoint = tmp_path / "try/faults/step_00000005", tmp_path / "try/checkpoints/step_00000004"
+    for role in ("generator", "image", "temporal_0"):
+        before, after = (load_file(folder / f"{role}.safetensors") for folder in (checkpoint, faults))
+        weights = [name for name in before if name.endswith((".weight", ".bias"))]
+        assert weights
+        assert all(after[name].equal(before[name]) for name in weights)
+    told = [json.loads((faults / f"rank_{rank:05d}.json").read_text()) for rank in range(4)]
+    assert [each["lost"] for each in told] == [[], [], ["gradient of image"], []]
+    assert sorted(path.name for path in (tmp_path / "try/checkpoints").glob("step_*"))[-1] == checkpoint.name

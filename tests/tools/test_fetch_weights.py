@@ -20,7 +20,7 @@ from vid2vid_dist.errors import UserError
 
 CONTENT = bytes(range(256)) * 5000
 DIGEST = hashlib.sha256(CONTENT).hexdigest()
-FILE = Published(f"https://nowhere.invalid/models/net-{DIGEST[:8]}.pth", "key={path}")
+FILE = Published("net.pth", f"https://nowhere.invalid/models/net-{DIGEST[:8]}.pth", "key={path}")
 
 
 class Server(ThreadingHTTPServer):
@@ -79,7 +79,7 @@ def test_a_file_is_fetched_once_and_its_hash_kept(server: Server, tmp_path: Path
     assert listed(tmp_path) == sorted(["SHA256SUMS", FILE.name])
     subprocess.run(["sha256sum", "--check", "--strict", "--quiet", "SHA256SUMS"], cwd=tmp_path, check=True)
     assert fetch(FILE, tmp_path, server.url).endswith("is there")
-    assert server.asked == [f"/models/{FILE.name}"]
+    assert server.asked == [f"/models/{FILE.published_name}"]
 
 
 def test_a_download_that_broke_off_goes_on(server: Server, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_download_that_broke_off_goes_on(server: Server, tmp_path: Path) -> No
     assert listed(tmp_path) == [f".{FILE.name}.part"]
     fetch(FILE, tmp_path, server.url)
     assert (tmp_path / FILE.name).read_bytes() == CONTENT
-    assert server.asked[1] == f"/models/{FILE.name} bytes=700000-"
+    assert server.asked[1] == f"/models/{FILE.published_name} bytes=700000-"
 
 
 @pytest.mark.parametrize("knows_ranges", [True, False])
@@ -123,9 +123,9 @@ def test_the_whole_hash_counts_once_it_is_known(server: Server, tmp_path: Path) 
 def test_without_network(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))  # a port where nobody listens
-        with pytest.raises(UserError, match=rf"cannot fetch http://.*{FILE.name}: .*refused; run this where there is "
-                                            rf"network, or copy the file to .*{FILE.name} \(its SHA-256 begins with "
-                                            rf"{DIGEST[:8]}\)"):
+        with pytest.raises(UserError, match=rf"cannot fetch http://.*{FILE.published_name}: .*refused; run this where "
+                                            rf"there is network, or copy the file to .*{FILE.name} \(its SHA-256 "
+                                            rf"begins with {DIGEST[:8]}\)"):
             fetch(FILE, tmp_path, f"http://127.0.0.1:{taken.getsockname()[1]}/")
 
 
@@ -142,9 +142,9 @@ def test_an_absurd_size_is_refused(server: Server, tmp_path: Path, monkeypatch: 
 
 def test_the_command_fetches_what_the_losses_and_the_flow_name(
         server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert [file.name for file in FILES] == ["vgg19-dcbb9e9d.pth", "raft_large_C_T_SKHT_V2-ff5fadd5.pth",
-                                             "raft_small_C_T_V2-01064c6d.pth"]
-    assert all(file.url.startswith("https://download.pytorch.org/models/") for file in FILES)
+    assert [file.name.removesuffix(".pth") for file in FILES] == [
+        "vgg19", "raft_large", "raft_small", "alexnet", "inception", "r3d_18"]
+    assert all(file.url.startswith("https://") and len(file.hash_prefix) == 8 for file in FILES)
     monkeypatch.setattr(fetch_weights, "FILES", [FILE])
     monkeypatch.setattr("sys.argv", ["fetch_weights", str(tmp_path / "w"), "--base-url", server.url])
     with pytest.raises(SystemExit) as ended:

@@ -52,6 +52,7 @@ class DataConfig:
     max_t_step: int = opt(1, "largest spacing between the frames of a clip", unit="frames", low=1, high=1000)
     shuffle: bool = opt(True, "draw the clips of an epoch in a random order (a function of seed and epoch)")
     max_videos: int = opt(0, "use only the first videos; 0 = all", low=0)
+    max_faults: int = opt(0, "unreadable frames that are left out with the rest of the clips of their step, before the run stops; 0 = stop at the first", low=0)
     workers: int = opt(2, "decoding threads per rank, ahead of the training; 0 = decode when it waits", low=0, high=128)
 
 
@@ -118,6 +119,11 @@ class OptimConfig:
     precision: str = opt("fp32", "number format of weights and activations; fp64 needs backend plain", choices=("fp32", "bf16", "fp64"))
     backend: str = opt("zero", "zero = DeepSpeed ZeRO; plain = torch.optim, for verification", choices=("zero", "plain"))
     zero_stage: int = opt(1, "what ZeRO shards: 1 = optimiser state, 2 = gradients too", low=1, high=3)
+    offload: bool = opt(False, "keep optimiser state and master weights in the host's memory; needs backend zero")
+    checkpoint_activations: bool = opt(False, "generator: compute activations again in the backward pass instead of keeping them; a third more arithmetic")
+    channels_last: bool = opt(False, "generator: activations with the channels of a pixel side by side, as tensor cores want them")
+    label_conv: str = opt("auto", "first convolution over label maps: gather = look ids up, dense = multiply one-hot planes; auto = gather on CPUs", choices=("auto", "gather", "dense"))
+    max_nonfinite: int = opt(0, "steps left out because a loss or gradient is not finite, before the run stops; 0 = stop at the first", unit="steps", low=0)
     ema_decay: float = opt(0.0, "decay per step of the averaged generator that samples are made with; 0 = none", low=0, high=0.99999)
 
 
@@ -151,13 +157,15 @@ class RunConfig:
     """Where a run lives, when it saves, what it starts from."""
 
     name: str = opt("toy_street", "name of the run; its folder is root/name")
-    root: str = opt("runs", "folder of all runs; continuing one unpickles its optimiser state, which can run code: only runs you trust")
+    root: str = opt("runs", "folder of all runs")
     seed: int = opt(0, "seed of weights and data order", low=0, high=2**31 - 1)
     device: str = opt("auto", "auto = a GPU per rank if there is one", choices=("auto", "cpu", "cuda"))
     max_steps: int = opt(0, "stop after so many optimiser steps; 0 = when the epochs are done", unit="steps", low=0)
     load_pretrain: str = opt("", "run folder or checkpoint that the weights are initialised from (coarse-to-fine); only its safetensors are read")
     save_every_steps: int = opt(1000, "checkpoint interval; 0 = off", unit="steps", low=0)
     save_every_minutes: float = opt(30.0, "checkpoint interval; 0 = off", unit="minutes", low=0)
+    time_limit: float = opt(0.0, "save and end, to be taken up again, after so long; 0 = none", unit="minutes", low=0)
+    time_margin: float = opt(2.0, "the same so long before a Slurm job's end", unit="minutes", low=0)
     keep_last: int = opt(3, "checkpoints that are kept", low=1)
     keep_every_steps: int = opt(0, "checkpoints at multiples of this are kept for ever; 0 = none", unit="steps", low=0)
 
@@ -215,6 +223,8 @@ class Config:
             raise UserError("optim.precision=fp64 needs optim.backend=plain: ZeRO keeps fp32 master weights")
         if optim.precision == "bf16" and optim.backend == "plain":
             raise UserError("optim.precision=bf16 needs optim.backend=zero: it keeps the fp32 master weights")
+        if optim.offload and optim.backend == "plain":
+            raise UserError("optim.offload needs optim.backend=zero: DeepSpeed does it")
         if optim.zero_stage == 3:
             raise UserError("optim.zero_stage=3 gathers weights from all ranks in every forward: ranks that wait for each "
                             "other's frames would wait for ever. Use 2; the generators are small beside their activations")

@@ -67,6 +67,11 @@ class Frames:
     instances: Tensor | None
     names: list[str]
 
+    def part(self, frames: slice) -> Frames:
+        """Some of the frames."""
+        images, instances = (None if x is None else x[frames] for x in (self.images, self.instances))
+        return Frames(self.labels[frames], images, instances, self.names[frames])
+
 
 @dataclass(frozen=True)
 class Request:

@@ -1,6 +1,6 @@
 """Runs one rank's program of a step: its tasks in the planned order, messages in between, then the updates.
 
-All losses of a step use the weights from before it: a role is updated when this rank has done its tasks of it.
+All losses of a step use the weights from before it: roles are updated when all tasks are done.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.consent import Consent, always
 from vid2vid_dist.engine.desk import Desk, LanePart
 from vid2vid_dist.engine.frame_tasks import FrameTasks
 from vid2vid_dist.engine.judge_tasks import FlowTasks, ImageTasks, PerceptualTasks, TemporalTasks
@@ -61,10 +62,13 @@ class TaskError(RuntimeError):
 
 @dataclass
 class Outcome:
-    """Losses of a rank's tasks, which summed over all ranks are means over clips. `shown`: see `Desk.shown`."""
+    """Losses of a rank's tasks, which summed over all ranks are means over clips. `shown`: see `Desk.shown`.
+    `updated`: False if the weights are as before.
+    """
 
     losses: dict[str, Tensor]
     shown: list[Tensor]
+    updated: bool
 
 
 class Executor:
@@ -75,7 +79,7 @@ class Executor:
         self.timer = Timer()
 
     def step(self, plan: Plan, shape: StepShape, lanes: list[LanePart | None], active: list[str],
-             show: int | None = None) -> Outcome:
+             show: int | None = None, consent: Consent = always) -> Outcome:
         """Run one step.
 
         `lanes`: the lanes of this pipeline, None for one that rests; `shape` is what the plan was made for.
@@ -98,10 +102,10 @@ class Executor:
                 updates.done(op.task.role)
         desk.finish()
         shown = self._collect(desk, lanes)
-        updates.finish()
+        updated = updates.finish(desk.losses, consent)
         self._advance(lanes)
         self.transport.step += 1
-        return Outcome(desk.losses, shown)
+        return Outcome(desk.losses, shown, updated)
 
     def _collect(self, desk: Desk, lanes: list[LanePart | None]) -> list[Tensor]:
         """On slot 0 the frames that are to be shown."""

@@ -1,7 +1,8 @@
 """Optimiser backends behind one small interface: DeepSpeed ZeRO for real runs, a plain one for verification.
 
 A step is: enter `accumulate()` of every role, call `backward` any number of times (also never), leave it,
-`step()`. Gradients of all ranks are summed, so the caller divides a loss by the number of clips in the step.
+`step()` or `discard()`. Gradients of all ranks are summed, so the caller divides a loss by the number of clips in
+the step.
 """
 
 from __future__ import annotations
@@ -9,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
 
 from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.optimizer_state import Owned, SavedPieces, pieces
 
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
@@ -35,6 +37,8 @@ class RoleEngine(Protocol):
     """A role's module together with its optimiser, over all ranks that hold the role."""
 
     module: nn.Module
+    gradient_norm: torch.Tensor
+    """Of what this rank has accumulated in the step, before the reduction: not finite if any of it is not."""
 
     def accumulate(self) -> AbstractContextManager[None]:
         """All backward passes of one step happen inside; the reduction over ranks happens on leaving."""
@@ -45,13 +49,17 @@ class RoleEngine(Protocol):
     def step(self) -> None:
         """Update the weights by the summed gradients, and clear them."""
 
+    def discard(self) -> None:
+        """Clear the summed gradients: weights, optimiser and the module's statistics are those from before the step."""
+
     def set_lr(self, lr: float) -> None: ...
 
-    def save(self, folder: Path) -> None:
-        """Write weights and optimiser state; called by all ranks together."""
+    def state(self) -> dict[str, Tensor]:
+        """What this rank owns of master weights and moments (`optimizer_state.pieces`), not copied."""
 
-    def load(self, folder: Path) -> None:
-        """Read what `save` wrote on as many ranks."""
+    def restore(self, saved: SavedPieces) -> None:
+        """Take up masters and moments from what all ranks of a run saved. Weights are loaded before; learning rate
+        and Adam's decays stay those of the configuration."""
 
     def close(self) -> None:
         """Give the memory back; neither engine nor module is used again."""
@@ -61,12 +69,30 @@ def trained_parameters(module: nn.Module) -> list[nn.Parameter]:
     return [p for p in module.parameters() if p.requires_grad]
 
 
-def fill_missing_gradients(parameters: list[nn.Parameter]) -> None:
+def fill_missing_gradients(parameters: list[nn.Parameter]) -> torch.Tensor:
     """Zeros where nothing was accumulated: all ranks must reduce the same tensors, and Adam's momentum moves
-    a network without a loss as well, as in the original."""
+    a network without a loss as well, as in the original. Returns the norm of all of them."""
+    gradients = []
     for p in parameters:
         if p.grad is None:
             p.grad = torch.zeros_like(p)
+        gradients.append(p.grad)
+    return get_total_norm(gradients)
+
+
+class Statistics:
+    """The running statistics of a module's normalisations: forward passes write them, a step may be discarded."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._buffers = list(module.buffers())
+        self._before: list[torch.Tensor] = []
+
+    def keep(self) -> None:
+        self._before = [buffer.clone() for buffer in self._buffers]
+
+    def put_back(self) -> None:
+        for buffer, before in zip(self._buffers, self._before, strict=True):
+            buffer.copy_(before)
 
 
 class PlainEngine:
@@ -76,13 +102,15 @@ class PlainEngine:
         self.module = module
         self._parameters = trained_parameters(module)
         self._optimizer = make_optimizer(self._parameters)
+        self._statistics = Statistics(module)
         self._grid = grid
         grid.share_first(module)
 
     @contextmanager
     def accumulate(self) -> Iterator[None]:
+        self._statistics.keep()
         yield
-        fill_missing_gradients(self._parameters)
+        self.gradient_norm = fill_missing_gradients(self._parameters)
         for p in self._parameters:
             assert p.grad is not None
             self._grid.sum(p.grad)
@@ -94,22 +122,28 @@ class PlainEngine:
         self._optimizer.step()
         self._optimizer.zero_grad()
 
+    def discard(self) -> None:
+        self._optimizer.zero_grad()
+        self._statistics.put_back()
+
     def set_lr(self, lr: float) -> None:
         for group in self._optimizer.param_groups:
             group["lr"] = lr
 
-    def save(self, folder: Path) -> None:
-        if self._grid.is_first:
-            folder.mkdir(parents=True, exist_ok=True)
-            torch.save(
-                {"module": self.module.state_dict(), "optimizer": self._optimizer.state_dict()},
-                folder / "plain.pt",
-            )
+    def state(self) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for name, p in self._named() if self._grid.is_first else ():
+            found |= pieces([Owned(name, 0, p.numel(), 0)], p, self._optimizer.state[p])
+        return found
 
-    def load(self, folder: Path) -> None:
-        state = torch.load(folder / "plain.pt", map_location=self._grid.device, weights_only=True)
-        self.module.load_state_dict(state["module"])
-        self._optimizer.load_state_dict(state["optimizer"])
+    def restore(self, saved: SavedPieces) -> None:
+        for name, p in self._named():
+            flat: dict[str, Tensor] = {}
+            saved.restore([Owned(name, 0, p.numel(), 0)], p.detach().view(-1), flat)
+            self._optimizer.state[p] = {key: x.view_as(p) if x.ndim else x for key, x in flat.items()}
+
+    def _named(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
 
     def close(self) -> None:
         self._optimizer.state.clear()

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.consent import Consent, always, find_lost
 from vid2vid_dist.engine.lane import Chunk, Lane
 from vid2vid_dist.engine.optimizer import RoleEngine
 from vid2vid_dist.engine.roles import (
@@ -80,19 +81,21 @@ class StepResult:
 
     losses: dict[str, Tensor] = field(default_factory=dict)
     last: Made | None = None  # of this rank's last lane
+    updated: bool = True  # False: the weights are as before
 
 
 def train_step(
-    roles: Roles, work: list[LaneWork], active: list[str], n_frames_bp: int, detach_coarse: bool
+    roles: Roles, work: list[LaneWork], active: list[str], n_frames_bp: int, detach_coarse: bool,
+    consent: Consent = always,
 ) -> StepResult:
     """Run one step. `active` names the trained roles that have something to judge in it, the same on all ranks.
 
     A rank without work (its lanes rest) still takes part in the reductions.
     """
     result = StepResult()
-    engines = [engine for name, engine in roles.engines().items() if name in active]
+    engines = {name: engine for name, engine in roles.engines().items() if name in active}
     with ExitStack() as accumulating:
-        for engine in engines:
+        for engine in engines.values():
             accumulating.enter_context(engine.accumulate())
         for item in work:
             generated = roles.generator.generate(item.chunk, item.lane.history, n_frames_bp, detach_coarse)
@@ -103,8 +106,9 @@ def train_step(
             for name, loss in verdict.losses.items():
                 result.losses[name] = result.losses.get(name, loss.new_zeros(())) + item.share * loss
             result.last = Made(item.chunk, generated.detach(), reference)
-    for engine in engines:
-        engine.step()
+    result.updated = consent(find_lost(engines, result.losses))
+    for engine in engines.values():
+        engine.step() if result.updated else engine.discard()
     return result
 
 

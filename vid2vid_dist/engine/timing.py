@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -34,14 +35,19 @@ class Timer:
     """Takes the time of everything that a rank does; cheap enough to be always on.
 
     `on_device`: wait for the GPU at both ends of a span. Without, the host runs ahead of a GPU and its times say
-    little; with, the work is slower. For steps that are traced.
+    little; with, the work is slower. For steps that are traced. `current` and `n_begun`: the main thread's span that
+    began last, and how many have begun.
     """
 
     on_device: bool = False
     spans: list[Span] = field(default_factory=list)
+    current: str = ""
+    n_begun: int = 0
 
     @contextmanager
     def span(self, name: str, kind: str, units: float = 1.0) -> Iterator[None]:
+        if threading.current_thread() is threading.main_thread():
+            self.current, self.n_begun = name, self.n_begun + 1
         start = self._now()
         yield
         self.spans.append(Span(name, kind, start, self._now(), units))

@@ -1,4 +1,4 @@
-"""Reductions and updates of a step's roles, beside the tasks of other roles."""
+"""Reductions of a step's roles beside the tasks of other roles, and the updates at its end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 
 import torch
+from torch import Tensor
 
+from vid2vid_dist.engine.consent import Consent, find_lost
 from vid2vid_dist.engine.optimizer import RoleEngine
 from vid2vid_dist.engine.timing import Timer
 
@@ -16,10 +18,11 @@ from vid2vid_dist.engine.timing import Timer
 class Updates:
     """One step's. Made before its tasks; every task that touches a role is noted when it is done.
 
-    A thread reduces and updates role after role, in one order on all ranks, each as soon as this rank has no more
-    to do for it: the others' tasks, and the messages between them, go on meanwhile. They never wait for the thread
-    before the end of the step, so it cannot take part in a circle, whatever plans the pipelines follow. Judges come
-    first: their own gradients are complete before those of the frames.
+    A thread reduces role after role, in one order on all ranks, each as soon as this rank has no more to do for
+    it: the others' tasks, and the messages between them, go on meanwhile. They never wait for the thread before the
+    end of the step, so it cannot take part in a circle, whatever plans the pipelines follow. Judges come first: their
+    own gradients are complete before those of the frames. Updates wait for the end of the step: one gradient that is
+    not finite, on any rank, keeps all weights as they are.
     """
 
     def __init__(self, engines: Mapping[str, RoleEngine], n_tasks: Mapping[str, int], timer: Timer,
@@ -43,11 +46,20 @@ class Updates:
         self._left[role] -= 1
         self._look(role)
 
-    def finish(self) -> None:
-        """Wait for the rest; an error of the thread is raised here."""
+    def finish(self, losses: Mapping[str, Tensor], consent: Consent) -> bool:
+        """Wait for the rest, then update every role, or none where `consent` says so; returns which.
+
+        To be called when all messages of the step have been taken: to ask is a collective. An error of the thread
+        is raised here.
+        """
         self._thread.join()
         if self._error is not None:
             raise self._error
+        agreed = consent(find_lost(self._engines, losses))
+        for role, engine in self._engines.items():
+            with self._timer.span(f"update {role}", f"update/{role}"):
+                engine.step() if agreed else engine.discard()
+        return agreed
 
     def _look(self, role: str) -> None:
         # The face discriminator has no tasks of its own: it sees what the image discriminator sees.
@@ -59,11 +71,9 @@ class Updates:
         try:
             if self._device.type == "cuda":
                 torch.cuda.set_device(self._device)
-            for role, engine in self._engines.items():
+            for role in self._engines:
                 self._ready[role].wait()
                 with self._timer.span(f"reduce {role}", f"reduce/{role}"):
                     self._accumulating[role].close()
-                with self._timer.span(f"update {role}", f"update/{role}"):
-                    engine.step()
         except BaseException as error:
             self._error = error

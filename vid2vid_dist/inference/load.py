@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +16,7 @@ from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.generator import Generator
+from vid2vid_dist.models.single_image import GlobalGenerator, LocalEnhancer, network_of
 from vid2vid_dist.untrusted import read_pointer, shown
 
 
@@ -26,6 +28,11 @@ class LoadedGenerator:
     config: Config
     checkpoint: Path
     averaged: bool  # whether these are the averaged weights (optim.ema_decay)
+
+    @property
+    def weights(self) -> Path:
+        """The file of weights."""
+        return self.checkpoint / ("generator_ema.safetensors" if self.averaged else "generator.safetensors")
 
     @property
     def run_dir(self) -> Path:
@@ -56,14 +63,32 @@ def load_generator(path: Path, overrides: Sequence[str] = (), *,
         raise UserError(f"{file} cannot be read ({shown(error)}): choose another checkpoint") from None
     with torch.device("meta"):  # no time is spent on initial values
         generator = Generator(config)
-    differences = _differences(generator.state_dict(), weights)
-    if differences:
-        first = "; ".join(differences[:4])
-        rest = f"; and {len(differences) - 4} more" if len(differences) > 4 else ""
+    wrong = differences(generator.state_dict(), weights)
+    if wrong:
+        first = "; ".join(wrong[:4])
+        rest = f"; and {len(wrong) - 4} more" if len(wrong) > 4 else ""
         raise UserError(f"{file} is of another architecture than its config.yaml with the given overrides: "
                         f"{first}{rest}")
     generator.load_state_dict(weights, assign=True)
     return LoadedGenerator(generator, config, folder, averaged)
+
+
+def load_single_image(path: Path) -> GlobalGenerator | LocalEnhancer:
+    """The single-image generator in a file of weights: safetensors, or a .pth of the original.
+
+    Raises `UserError` for a file that cannot be read, and for weights of another network.
+    """
+    fix = "name a file of a global or local single-image generator"
+    try:
+        weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        network = network_of(weights)
+    except (OSError, EOFError, RuntimeError, ValueError, TypeError, SafetensorError, UnpicklingError) as error:
+        raise UserError(f"{path}: {error}: {fix}") from None
+    wrong = differences(network.state_dict(), weights)
+    if wrong:
+        raise UserError(f"{path}: {'; '.join(wrong[:4])}: {fix}")
+    network.load_state_dict(weights, assign=True)
+    return network
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -82,7 +107,7 @@ def find_checkpoint(path: Path) -> Path:
     return folder
 
 
-def _differences(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
+def differences(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
     """What keeps `found` from being loaded as `wanted`, one text per tensor."""
     texts = []
     for name in [*wanted, *(found.keys() - wanted.keys())]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator
 
@@ -14,7 +13,6 @@ from vid2vid_dist.data.clips import Frames, viewable
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.step import Made, StepResult
 from vid2vid_dist.engine.timing import WAIT, Timer
-from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.gpu import GpuMeter
 from vid2vid_dist.monitor.report import Sample, StepReport
 from vid2vid_dist.monitor.run import RunMonitor
@@ -121,13 +119,8 @@ class Reporter:
             ),
             gpus,
         )
-        _require_finite(step, losses)
         self._begin_interval()
         return True
-
-    def require_finite(self, step: int) -> None:
-        """Raise `UserError`, on all ranks alike, if a loss of the steps since the last report is not a number."""
-        _require_finite(step, self._mean_losses())
 
     def _mean_losses(self) -> dict[str, float]:
         """Means over the steps in which a term was computed and over the clips of all ranks."""
@@ -137,15 +130,6 @@ class Reporter:
         return {name: value / self._counts[name] for name, value in pairs if self._counts[name]}
 
 
-def _require_finite(step: int, losses: dict[str, float]) -> None:
-    lost = [name for name, value in losses.items() if not math.isfinite(value)]
-    if lost:
-        raise UserError(
-            f"step {step}: {', '.join(lost)} not finite, the weights are lost: lower optim.lr or set "
-            "optim.precision=fp32; the same command goes on from the last checkpoint"
-        )
-
-
 def make_sample(cfg: Config, made: Made) -> Sample:
     """The first clip of a lane's chunk, as pictures want it."""
     chunk, generated, reference = made.chunk, made.generated, made.reference
@@ -153,9 +137,8 @@ def make_sample(cfg: Config, made: Made) -> Sample:
     def cpu(x: Tensor | None) -> Tensor | None:
         return None if x is None else x[0].float().cpu()
 
-    labels = chunk.labels[0]
-    n_classes = cfg.data.label_nc
-    labels = labels[:, :n_classes].argmax(1, keepdim=True) if n_classes else viewable(labels, cfg.data)
+    ids, planes = chunk.labels.ids, chunk.labels.planes
+    labels = viewable(planes[0], cfg.data) if ids is None else ids[0]
     return Sample(
         labels=labels.float().cpu(),
         fake=generated.fake[0].float().cpu(),

@@ -7,31 +7,36 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator
-from importlib.metadata import version
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import tee
 from pathlib import Path
 
 from vid2vid_dist.config.load import save_config
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.clips import ClipSource, Frames, Request, stream
+from vid2vid_dist.data.clips import Clip, ClipSource, Frames, Request, stream
 from vid2vid_dist.engine.desk import LanePart
 from vid2vid_dist.engine.footage import Reads
 from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.lane import count_lanes
+from vid2vid_dist.engine.lane import count_lanes, look_back
 from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.pipeline import Pipeline, Placed, choose_placement
 from vid2vid_dist.engine.step import LaneWork, Roles, StepResult, active_names, train_step, unpack_shown
-from vid2vid_dist.errors import LostRankError, UserError
+from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.run import RunMonitor
 from vid2vid_dist.training import checkpoint
 from vid2vid_dist.training.checkpoint import Position, write_atomically
 from vid2vid_dist.training.curriculum import Phase, n_epochs, phase
 from vid2vid_dist.training.epoch import Epoch, plan_epoch
+from vid2vid_dist.training.faults import LaneInput, Referee, StepInput
 from vid2vid_dist.training.itinerary import Itinerary, PlacedStep
+from vid2vid_dist.training.preemption import Ask, Asked
 from vid2vid_dist.training.reporter import Reporter
-from vid2vid_dist.training.state import TrainingState
+from vid2vid_dist.training.saver import Saved, Saver
+from vid2vid_dist.training.state import TrainingState, settle_clips, versions
+from vid2vid_dist.training.status import Status
 from vid2vid_dist.training.tracing import Tracer
+from vid2vid_dist.training.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
 
@@ -46,20 +51,25 @@ class Trainer:
         self.cfg, self.grid = cfg, grid
         self.run_dir = Path(cfg.run.root) / cfg.run.name
         self.source = ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed)
-        self._check_data()
         # Verifying reads every byte of the checkpoint: once is enough.
         resume = grid.on_first(lambda: checkpoint.newest_checkpoint(self.run_dir))
+        self.cfg = cfg = settle_clips(cfg, grid.world_size, resume)
+        self._check_data()
         placed = self._place()
         if placed is not None:
             self.grid = grid = grid.in_pipelines(placed.layout.n_slots)
         self.state = TrainingState(cfg, grid, self.source.identity(), self.source.longest, resume, placed)
         self._check_sizes()
-        if grid.is_first:
-            self._open_run_folder()
-        grid.barrier()  # from here on every rank may write its failure there
+        self.status = Status(self.run_dir, grid.rank)
+        grid.on_first(self._open_run_folder)  # from here on every rank may write its failure there
         self.monitor = RunMonitor(self.run_dir, cfg, grid.rank, grid.world_size)
         self.reporter = Reporter(cfg, grid, self.monitor)
+        self.asked = Asked(cfg.run, looks=grid.is_first)
+        self.referee = Referee(cfg, grid, self.asked, self.monitor.event)
+        self.watchdog = Watchdog(self.run_dir, grid.rank, grid.world_size, grid.timeout.total_seconds() / 2,
+                                 self.state.pipeline.timer if self.state.pipeline is not None else None)
         self.tracer = Tracer(cfg, grid, self.run_dir)
+        self.saver = Saver(self.run_dir, grid, cfg.run.keep_last, cfg.run.keep_every_steps)
         self._n_steps = self._count_steps()
         self._saved_step, self._last_save = self.state.position.step, time.monotonic()
         if placed is None and cfg.parallel.placement not in ("data_parallel", "auto"):
@@ -73,33 +83,47 @@ class Trainer:
             self.monitor.event(
                 f"resumed from {resume}: step {self.state.position.step}, epoch {self.state.position.epoch}"
             )
+        for line in self.state.changes:
+            self.monitor.event(f"changed since then: {line}")
 
     def run(self) -> None:
-        """Train to the end; leaves a checkpoint, and the outcome in status.json."""
-        if self._limit_reached() or self.state.position.epoch > n_epochs(self.cfg):
+        """Train to the end, or until asked to stop; leaves a checkpoint, and the outcome in status.json."""
+        if self._is_complete():
             self.monitor.event("nothing left to train: raise schedule.niter or run.max_steps, or take another run.name")
         try:
-            for epoch in range(self.state.position.epoch, n_epochs(self.cfg) + 1):
-                if self._limit_reached():
-                    break
-                self._run_epoch(epoch)
-            if self._saved_step != self.state.position.step:
-                self._save()
+            with self.asked.listening(), self.watchdog:
+                while not self._ends():
+                    self._run_epoch(self.state.position.epoch)
+                if self._saved_step != self.state.position.step:
+                    self._save()
+                self._note(self.saver.finish())
+                if self.saver.last is not None:
+                    self.saver.last.require()
         except BaseException as error:
-            self._write_failure(error)
+            self.status.write_failure(error, self.state.position, self.watchdog.finding)
             self.monitor.close("failed")
             raise
+        self._close()
+
+    def _close(self) -> None:
+        """Say how the run ended."""
+        ask = self.referee.ask
+        outcome, why = ("finished", {}) if self._is_complete() else (ask.outcome, {"why": ask.words})
+        for words in why.values():
+            self.monitor.event(f"{outcome} after step {self.state.position.step}: {words}")
+        self.asked.served(Ask.STOP_FILE)  # whatever is asked for, this is the end
         if self.grid.is_first:
-            self._write_status("finished")
-        self.monitor.close("finished")
+            self.status.write(outcome, self.state.position, **why)
+        self.monitor.close(outcome)
 
     def _run_epoch(self, number: int) -> None:
-        """The steps of an epoch that are still to be done."""
+        """The steps of an epoch that are still to be done, to its end or to the end of a round that is given up."""
         now = self.state.enter(number)
         plan = self._plan(number, now)
         start = (self.state.position.round, self.state.position.chunk)
         if self.state.pipeline is None:
-            requests: Iterable[Request] = plan.requests(self.state.my_lanes, start)
+            n_back = look_back(self.cfg, start[1] * plan.chunk_frames)
+            requests: Iterable[Request] = plan.requests(self.state.my_lanes, start, n_back)
         else:
             # Looked at twice, by the threads that decode ahead and by the steps: each plan is made once.
             self._itinerary, ahead = tee(self._itinerary_of(self.state.pipeline, plan, now, start))
@@ -111,59 +135,87 @@ class Trainer:
                 f"in chunks of {now.chunk_frames}, lr {now.lr_generator:.2g}"
             )
         for step, (round_number, chunk) in enumerate(plan.steps(start), self.state.position.step + 1):
+            self.watchdog.step = step
             with self.grid.meeting(step, "gradients of all ranks"), self.tracer.around(step, self.state.pipeline):
-                self._step(plan, round_number, chunk, now, frames)
+                goes_on = self._step(plan, round_number, chunk, now, frames)
+            if not goes_on:
+                self.state.position = _after(plan, Position(step - 1, number, round_number), whole_round=True)
+                return
             if self.state.pipeline is not None:
                 self.reporter.add_times(self.state.pipeline.timer)
             self.state.position = _after(plan, Position(step, number, round_number, chunk))
             with self.grid.meeting(step, "losses of all ranks"):
                 interval_ends = self.reporter.after_step(step, number, now, self._n_steps - step)
-            if self._limit_reached():
+            self._note(self.saver.poll())
+            if self._ends():
                 return
-            if self._save_is_due(interval_ends):
+            if self._save_is_due(interval_ends) or self.referee.ask == Ask.SAVE_FILE:
                 self._save()
+                self.asked.served(Ask.SAVE_FILE)
 
-    def _step(self, plan: Epoch, round_number: int, chunk: int, now: Phase, frames: Iterator[Frames]) -> None:
-        """One optimiser step: the same chunk of every active lane."""
+    def _step(self, plan: Epoch, round_number: int, chunk: int, now: Phase, frames: Iterator[Frames]) -> bool:
+        """One optimiser step: the same chunk of every active lane. False when it is left out: the clips of its round
+        are given up, on all ranks.
+        """
+        self.referee.step_input = StepInput(self.state.position, modules=self.state.first_held())
         if self.state.pipeline is not None:
-            self._step_placed(self.state.pipeline, plan, now, frames)
-            return
+            return self._step_placed(self.state.pipeline, plan, now, frames)
         this = plan.rounds[round_number]
         n_clips = this.n_clips(chunk)
+        mine = {number: this.lanes[number] for number in self.state.my_lanes if this.is_active(number, chunk)}
+        decoded = self.referee.read(lambda: self._decode(mine, frames))
+        if decoded is None:
+            return False
         work = []
-        for number in self.state.my_lanes:
-            if this.is_active(number, chunk):
-                lane = self.state.lane(number, chunk)
-                decoded = [self.reporter.wait(frames) for _ in this.lanes[number]]
-                work.append(LaneWork(lane, lane.feed(decoded), len(decoded) / n_clips))
+        for number, frames_of in decoded.items():
+            lane = self.state.lane(number, chunk)
+            self.referee.step_input.lanes[number] = LaneInput(mine[number], frames_of, lane.state())
+            work.append(LaneWork(lane, lane.feed(frames_of), len(frames_of) / n_clips))
         active = active_names(self.cfg, chunk * plan.chunk_frames, plan.chunk_frames)
         assert isinstance(self.state.roles, Roles)
-        result = train_step(self.state.roles, work, active, now.n_frames_bp, detach_coarse=not now.train_all_scales)
-        self.state.after_update()
-        self.reporter.add(result, active, n_clips * plan.chunk_frames)
+        result = train_step(self.state.roles, work, active, now.n_frames_bp, detach_coarse=not now.train_all_scales,
+                            consent=self.referee.consent)
+        if result.updated:
+            self.state.after_update()
+            self.reporter.add(result, active, n_clips * plan.chunk_frames)
+        return result.updated
 
-    def _step_placed(self, pipeline: Pipeline, plan: Epoch, now: Phase, frames: Iterator[Frames]) -> None:
+    def _decode(self, clips: Mapping[int, list[Clip]], frames: Iterator[Frames]) -> dict[int, list[Frames]]:
+        """The frames of clips by lane, in the order in which they were asked for."""
+        return {number: [self.reporter.wait(frames) for _ in of_lane] for number, of_lane in clips.items()}
+
+    def _step_placed(self, pipeline: Pipeline, plan: Epoch, now: Phase, frames: Iterator[Frames]) -> bool:
         """The same with the roles of a step on several ranks."""
         step = next(self._itinerary)
-        n_clips = plan.rounds[step.round].n_clips(step.chunk)
+        this, n_clips = plan.rounds[step.round], plan.rounds[step.round].n_clips(step.chunk)
+        mine = {number: this.lanes[number] for number, reads in step.reads.items() if reads != Reads()}
+        decoded = self.referee.read(lambda: self._decode(mine, frames))
+        if decoded is None:
+            return False
         parts: list[LanePart | None] = []
         for number, chunk in zip(self.state.my_lanes, step.shape.lanes, strict=True):
             if not chunk.n_frames:
                 parts.append(None)
                 continue
-            clips = plan.rounds[step.round].lanes[number]
+            clips = this.lanes[number]
             width, height = self.source.size_of(clips[0])
             footage = self.state.footage(number, step.chunk, FrameSize(len(clips), height, width))
-            if step.reads[number] != Reads():
-                pipeline.feed(number, step.reads[number], [self.reporter.wait(frames) for _ in clips])
+            frames_of = decoded.get(number, [])
+            self.referee.step_input.lanes[number] = LaneInput(clips, frames_of, footage.tensors())
+            if frames_of:
+                pipeline.feed(number, step.reads[number], frames_of)
             parts.append(LanePart(footage, chunk.n_frames, len(clips) / n_clips))
         shown = None if step.shown is None else parts[step.shown]
         pictured = shown.footage.chunk(shown.n_frames) if shown is not None and self.grid.is_first else None
         active = active_names(self.cfg, step.chunk * plan.chunk_frames, plan.chunk_frames)
-        outcome = pipeline.step(self.state.position.step + 1, step.plan, step.shape, parts, active, step.shown)
+        outcome = pipeline.step(self.state.position.step + 1, step.plan, step.shape, parts, active, step.shown,
+                                self.referee.consent)
+        if not outcome.updated:
+            return False
         self.state.after_update()
         made = None if pictured is None else unpack_shown(pictured, outcome.shown)
         self.reporter.add(StepResult(outcome.losses, made), active, n_clips * plan.chunk_frames)
+        return True
 
     def _itinerary_of(
         self, pipeline: Pipeline, plan: Epoch, now: Phase, start: tuple[int, int]
@@ -198,6 +250,12 @@ class Trainer:
     def _limit_reached(self) -> bool:
         return bool(self.cfg.run.max_steps) and self.state.position.step >= self.cfg.run.max_steps
 
+    def _is_complete(self) -> bool:
+        return self._limit_reached() or self.state.position.epoch > n_epochs(self.cfg)
+
+    def _ends(self) -> bool:
+        return self._is_complete() or bool(self.referee.ask.outcome)
+
     def _save_is_due(self, interval_ends: bool) -> bool:
         run = self.cfg.run
         if run.save_every_steps and self.state.position.step % run.save_every_steps == 0:
@@ -208,14 +266,18 @@ class Trainer:
         return self.grid.from_first(time.monotonic() - self._last_save > 60 * run.save_every_minutes)
 
     def _save(self) -> None:
-        self.reporter.require_finite(self.state.position.step)  # old checkpoints must not make room for a lost one
-        started = time.monotonic()
-        with self.grid.meeting(self.state.position.step, "saving together"):
-            folder = checkpoint.commit(self.run_dir, self.state.position.step, self.grid, self.state.write)
-        if self.grid.is_first:
-            checkpoint.prune(self.run_dir, self.cfg.run.keep_last, self.cfg.run.keep_every_steps)
-        self._saved_step, self._last_save = self.state.position.step, time.monotonic()
-        self.monitor.event(f"saved {folder} in {self._last_save - started:.1f} s")
+        step, started = self.state.position.step, time.monotonic()
+        self._note(self.saver.finish())  # where the interval is shorter than a save takes
+        with self.grid.meeting(step, "saving together"):
+            self.saver.begin(step, self.state.snapshot(), started)
+        self._saved_step, self._last_save = step, time.monotonic()
+
+    def _note(self, saved: Saved | None) -> None:
+        """Report a save that has come to its end."""
+        if saved is not None:
+            self.monitor.saved(saved.step, str(saved.folder), saved.seconds, saved.stall, saved.fault)
+            if self.grid.is_first and saved.fault is None:
+                self.status.write("running", replace(self.state.position, step=saved.step))
 
     def _check_data(self) -> None:
         """What the clips must allow: the longest chunk of the schedule, and work for every rank."""
@@ -238,36 +300,25 @@ class Trainer:
             self.state.roles.generator.module.check_size(*size)
 
     def _open_run_folder(self) -> None:
-        self.run_dir.mkdir(parents=True, exist_ok=True)
-        save_config(self.cfg, self.run_dir / "config.yaml")
-        packages = ("torch", "torchvision", "deepspeed", "webdataset", "numpy")
         environment = {
-            "python": platform.python_version(),
             "host": platform.node(),
             "ranks": self.grid.world_size,
             "device": str(self.grid.device.type),
-            **{name: version(name) for name in packages},
+            **versions(),
         }
-        write_atomically(self.run_dir / "environment.json", json.dumps(environment, indent=1))
-        self._write_status("running")
-
-    def _write_status(self, status: str, **more: str) -> None:
-        """What batch scripts read: torchrun does not pass on a worker's exit status."""
-        position = {"step": self.state.position.step, "epoch": self.state.position.epoch}
-        write_atomically(self.run_dir / "status.json", json.dumps({"status": status, **position, **more}, indent=1))
-
-    def _write_failure(self, error: BaseException) -> None:
-        """Any rank may be the one that fails. The first to write says why; that another is lost says least."""
-        cause = "lost rank" if isinstance(error, LostRankError) else "error"
-        known = json.loads((self.run_dir / "status.json").read_text())
-        if known["status"] != "failed" or (known["cause"], cause) == ("lost rank", "error"):
-            rank = "" if cause == "lost rank" else f"rank {self.grid.rank}: "  # which says it itself
-            self._write_status("failed", cause=cause, why=rank + (str(error) or type(error).__name__))
+        try:
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            save_config(self.cfg, self.run_dir / "config.yaml")
+            write_atomically(self.run_dir / "environment.json", json.dumps(environment, indent=1))
+            self.status.write("running", self.state.position)
+        except OSError as error:
+            raise UserError(f"cannot write into the run's folder {self.run_dir} ({error.strerror}): mend its rights, "
+                            "make room, or set run.root to a folder elsewhere") from None
 
 
-def _after(plan: Epoch, done: Position) -> Position:
-    """The position that follows the step at `done` (which carries the number of steps done)."""
-    if done.chunk + 1 < plan.rounds[done.round].n_chunks:
+def _after(plan: Epoch, done: Position, whole_round: bool = False) -> Position:
+    """The position that follows the step at `done` (which carries the number of steps done), or its round."""
+    if not whole_round and done.chunk + 1 < plan.rounds[done.round].n_chunks:
         return Position(done.step, done.epoch, done.round, done.chunk + 1)
     if done.round + 1 < len(plan.rounds):
         return Position(done.step, done.epoch, done.round + 1, 0)

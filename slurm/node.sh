@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# One node's part of a job, started by srun:  node.sh RANKS LOGS SCRIPT [argument …]
+set -euo pipefail
+inside=()
+ranks=$1 logs=$2
+shift 2
+if [[ -z ${CONTAINER:-} || ${CONTAINER_TOOL:-apptainer} != pyxis ]]; then
+    # shellcheck source=slurm/environment.sh
+    source "$(dirname "$0")/environment.sh" # Pyxis has put us inside already
+fi
+
+cache=${NODE_CACHE:-${TMPDIR:-/tmp}/vid2vid_dist.$(id -un)}
+export TORCHINDUCTOR_CACHE_DIR=$cache/inductor TRITON_CACHE_DIR=$cache/triton TORCH_EXTENSIONS_DIR=$cache/extensions
+mkdir -p "$cache"
+export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((${SLURM_CPUS_PER_TASK:-$ranks} / ranks))}
+export NCCL_DEBUG=${NCCL_DEBUG:-WARN}
+export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 # shared, the store dies with one rank and no restart finds it
+
+exec "${inside[@]}" python -m torch.distributed.run --nnodes="$SLURM_JOB_NUM_NODES" --nproc-per-node="$ranks" \
+    --node-rank="$SLURM_NODEID" --master-addr="$MASTER_ADDR" --master-port="$MASTER_PORT" \
+    --shutdown-timeout="${SHUTDOWN_TIMEOUT:-240}" --log-dir="$logs/node_$SLURM_NODEID" --redirects=3 --tee=0:3 "$@"

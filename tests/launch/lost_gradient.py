@@ -1,0 +1,32 @@
+"""Under torchrun: launch/train.py with a gradient of a judge that is NaN on rank 2, in the clips of steps 3 and 5."""
+
+from __future__ import annotations
+
+import os
+
+from torch import Tensor
+
+from launch import train
+from launch._cli import run_main
+from vid2vid_dist.training.trainer import Trainer
+
+run = Trainer.run
+seen: dict[int, int] = {}
+
+
+def run_ill(self: Trainer) -> None:
+    def spoil(gradient: Tensor) -> Tensor:
+        after = self.referee.step_input.after
+        lost = after.step in (2, 4) and after.round == seen.setdefault(after.step, after.round)
+        return gradient * float("nan") if lost else gradient
+
+    if os.environ["RANK"] == "2":
+        engine = self.state.roles.engines()["image"]
+        next(p for p in engine.module.parameters() if p.requires_grad).register_hook(spoil)
+    run(self)
+
+
+Trainer.run = run_ill  # type: ignore[method-assign]
+
+if __name__ == "__main__":
+    run_main(train.main)

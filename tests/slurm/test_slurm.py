@@ -1,0 +1,132 @@
+"""The batch scripts under a real Slurm: they train, are preempted, come again, and end when the run has ended."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.damage import spoil_picture
+from tests.slurm.cluster import LocalSlurm, missing
+from tests.torchrun import ROOT
+from vid2vid_dist.data.shards import PackOptions, make_shards
+from vid2vid_dist.data.toy_street import ToyOptions, render_toy_street
+
+SHRUNK = [
+    "data.loadSize=64", "data.use_instance=false", "generator.ngf=8", "generator.n_blocks=2",
+    "generator.n_blocks_local=1", "generator.n_downsample_G=2", "generator.fg=false", "discriminator.ndf=4",
+    "discriminator.num_D=1", "discriminator.n_scales_temporal=1", "loss.no_vgg=true", "flow.network=dis",
+    "flow.weights=", "schedule.n_frames_total=4", "schedule.n_generator_slots=2", "monitor.tensorboard=false",
+    "monitor.pictures_every=0", "monitor.log_every=1", "run.device=cpu", "run.time_margin=0",
+]
+SCRIPTS = sorted((ROOT / "slurm").glob("train_*.sbatch"))
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[LocalSlurm]:
+    if missing():
+        pytest.skip(missing())
+    folder = Path(tempfile.mkdtemp(prefix="slurm", dir="/tmp"))
+    with LocalSlurm(folder) as up:
+        yield up
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("street")
+    render_toy_street(root / "raw", ToyOptions(n_train=4, n_test=1, n_frames=8, width=64, height=32))
+    make_shards(root / "raw", root / "shards", PackOptions(label_nc=35))
+    return root / "shards"
+
+
+def status(run: Path) -> dict:
+    path = run / "status.json"
+    return json.loads(path.read_text()) if path.is_file() else {"status": "none", "step": 0}
+
+
+def steps_done(run: Path) -> int:
+    path = run / "metrics.jsonl"
+    return sum('"losses"' in line for line in path.read_text().splitlines()) if path.is_file() else 0
+
+
+def checkpoints(run: Path) -> list[str]:
+    return sorted(path.name for path in (run / "checkpoints").glob("step_*"))
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="no shellcheck: apt-get install shellcheck")
+def test_scripts_are_clean() -> None:
+    files = [*sorted((ROOT / "slurm").iterdir())]
+    result = subprocess.run(["shellcheck", "-x", *files], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize("nodes", [1, 2])
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+def test_scripts_are_accepted(slurm: LocalSlurm, script: Path, nodes: int) -> None:
+    for gpus in (4, 8):
+        slurm.run("sbatch", "--test-only", f"--nodes={nodes}", f"--gpus-per-node={gpus}", str(script), "run.name=try")
+
+
+def test_preempted_by_signal_then_finished(slurm: LocalSlurm, shards: Path, tmp_path: Path) -> None:
+    """The signal of --signal reaches the batch script; the job is requeued, goes on, and is not requeued again."""
+    run = tmp_path / "signal"
+    job = slurm.submit("slurm/train_512.sbatch", *SHRUNK, f"data.shards={shards}", "run.name=signal",
+                       "run.max_steps=100", RANKS_PER_NODE="2", RUNS_DIR=str(tmp_path))
+    out = slurm.folder / f"{job}.out"
+    slurm.wait(lambda: steps_done(run) >= 2, 120, out)
+    slurm.run("scancel", "--batch", "--signal=USR1", job)
+    slurm.wait(lambda: status(run)["status"] == "preempted", 60, out)
+    saved = status(run)["step"]
+    assert 2 <= saved < 100
+    state = slurm.wait_for_end(job, 180)
+    said = out.read_text()
+    assert (state["JobState"], state["Restarts"]) == ("COMPLETED", "1"), said
+    assert f"resumed from {run}/checkpoints/step_{saved:08d}: step {saved}" in said
+    assert {key: status(run)[key] for key in ("status", "step", "restarts")} == {
+        "status": "finished", "step": 100, "restarts": 1}
+    assert checkpoints(run)[-1] == "step_00000100"
+    assert "derived: parallel.placement=split run.root=" in said
+    assert len(list((run / "code").iterdir())) == 1
+    assert len(list((run / "logs").rglob("stdout.log"))) == 2 * 2
+
+
+def test_one_pipeline_over_two_nodes_is_preempted_by_its_time(slurm: LocalSlurm, shards: Path, tmp_path: Path) -> None:
+    """It comes again where it was, until somebody stops it. Both nodes hold one rank of the pipeline."""
+    run = tmp_path / "time"
+    job = slurm.submit("slurm/train_2048.sbatch", *SHRUNK, f"data.shards={shards}", "run.name=time",
+                       "run.load_pretrain=", "run.time_margin=0.8",
+                       options=("--nodes=2", "--time=1", "--signal=B:USR1@1"),
+                       RANKS_PER_NODE="1", RUNS_DIR=str(tmp_path))
+    out = slurm.folder / f"{job}.out"
+    slurm.wait(lambda: status(run).get("restarts") == 1, 150, out)
+    saved = status(run)["step"]
+    assert checkpoints(run)[-1] == f"step_{saved:08d}"
+    (run / "stop").touch()
+    state = slurm.wait_for_end(job, 90)
+    said = out.read_text()
+    assert (state["JobState"], state["ExitCode"], state["Restarts"]) == ("FAILED", "3:0", "1"), said
+    assert f"preempted after step {saved}: end of the Slurm job near" in said
+    assert f"resumed from {run}/checkpoints/step_{saved:08d}" in said
+    assert "node 1  pipeline 0  slot 1  rank   1  image" in said
+    assert (status(run)["status"], status(run)["why"]) == ("stopped", "file `stop`")
+    assert status(run)["step"] > saved
+
+
+def test_a_job_that_cannot_go_on_ends(slurm: LocalSlurm, shards: Path, tmp_path: Path) -> None:
+    """An error that would come again is not tried again."""
+    shutil.copytree(shards, tmp_path / "shards")
+    spoil_picture(tmp_path / "shards")
+    job = slurm.submit("slurm/train_512.sbatch", *SHRUNK, f"data.shards={tmp_path / 'shards'}", "run.name=error",
+                       "data.shuffle=false", RANKS_PER_NODE="1", RUNS_DIR=str(tmp_path))
+    state = slurm.wait_for_end(job, 120)
+    said = (slurm.folder / f"{job}.out").read_text()
+    assert (state["JobState"], state["ExitCode"], state["Restarts"]) == ("FAILED", "1:0", "0"), said
+    assert "unreadable image" in status(tmp_path / "error")["why"]
+    assert "starting again" not in said
+    assert "no progress, giving up" in said

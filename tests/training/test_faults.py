@@ -1,0 +1,169 @@
+"""Values that are not finite and frames that cannot be read: what is left out, what stays as it was, what is kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tests.damage import spoil_picture
+from tests.training.test_trainer import TWO_EPOCHS, Configure, folder_of, saved_steps, status
+from vid2vid_dist.config.schema import Config, OptimConfig
+from vid2vid_dist.engine.build import build_engine
+from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.optimizer import AdamSettings
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.training.trainer import Trainer
+
+STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
+NAN = float("nan")
+
+
+def lose_a_gradient(trainer: Trainer, *steps: int, role: str = "generator") -> None:
+    """One element of one gradient becomes NaN in these steps (numbers of the run, as they were tried)."""
+    tried = iter(range(1, 10**6))
+    engine = trainer.state.roles.engines()[role]
+    parameter = next(p for p in engine.module.parameters() if p.requires_grad)
+
+    def spoil(gradient: Tensor) -> Tensor:
+        if next(tried) in steps:
+            gradient = gradient.clone()
+            gradient.view(-1)[0] = NAN
+        return gradient
+
+    parameter.register_hook(spoil)
+
+
+def journal(cfg: Config) -> str:
+    return (folder_of(cfg) / "metrics.jsonl").read_text()
+
+
+@pytest.mark.parametrize("role", ["generator", "image"])
+def test_no_weight_changes_in_a_lost_step(configure: Configure, grid: Grid, role: str) -> None:
+    """Also not of the roles whose own gradients are fine. The batch is kept."""
+    cfg = configure(*TWO_EPOCHS, "run.save_every_steps=3")
+    trainer = Trainer(cfg, grid)
+    lose_a_gradient(trainer, 4, role=role)
+    with pytest.raises(UserError, match=rf"step 4: not finite: rank 0: gradient of {role}\. .*optim\.lr"):
+        trainer.run()
+    assert saved_steps(cfg) == [3]
+    assert status(cfg)["status"] == "failed"
+    faults, checkpoint = folder_of(cfg) / "faults/step_00000004", folder_of(cfg) / "checkpoints/step_00000003"
+    for name in ("generator", "image", "temporal_0"):
+        before, after = (load_file(folder / f"{name}.safetensors") for folder in (checkpoint, faults))
+        assert before.keys() == after.keys()
+        same = {key for key in before if after[key].equal(before[key])}
+        assert same >= {key for key in before if not key.endswith(STATISTICS)}
+    told = json.loads((faults / "rank_00000.json").read_text())
+    assert told["lost"] == [f"gradient of {role}"]
+    assert told["after"] == {"step": 3, "epoch": 1, "round": 1, "chunk": 1}
+    ((clip,),) = told["lanes"].values()
+    kept = load_file(faults / "rank_00000.safetensors")
+    assert kept["lane_0/clip_0/images"].shape == (len(clip["frames"]), 3, 32, 64)
+    assert int(kept["lane_0/kept/n_seen"]) == 2
+
+
+def test_a_lost_loss_counts(configure: Configure, grid: Grid) -> None:
+    """One that no gradient depends on."""
+    cfg = configure(*TWO_EPOCHS)
+    trainer = Trainer(cfg, grid)
+    image = trainer.state.roles.image
+    judge = image.judge
+
+    def ill(*args: object) -> object:
+        verdict = judge(*args)
+        verdict.losses["D_real"] = verdict.losses["D_real"] / 0
+        return verdict
+
+    image.judge = ill
+    with pytest.raises(UserError, match="step 1: not finite: rank 0: D_real"):
+        trainer.run()
+
+
+def test_lost_steps_are_left_out_up_to_a_limit(configure: Configure, grid: Grid) -> None:
+    """The clip of a lost step is given up: one of 2 chunks by its first, one of 3 chunks by its second."""
+    cfg = configure(*TWO_EPOCHS, "optim.max_nonfinite=2")
+    trainer = Trainer(cfg, grid)
+    lose_a_gradient(trainer, 1, 7)
+    trainer.run()
+    assert trainer.state.position.step == 15 - 2 - 2
+    assert status(cfg)["status"] == "finished"
+    assert "step 1: not finite: rank 0: gradient of generator: left out" in journal(cfg)
+    assert "(2 of optim.max_nonfinite=2)" in journal(cfg)
+    assert all(x.isfinite().all() for x in trainer.state.roles.generator.module.state_dict().values())
+    assert not list((folder_of(cfg) / "faults").rglob("generator.safetensors"))
+
+    cfg = configure(*TWO_EPOCHS, "optim.max_nonfinite=1", "run.name=other")
+    trainer = Trainer(cfg, grid)
+    lose_a_gradient(trainer, 1, 7)
+    with pytest.raises(UserError, match="step 6: not finite"):
+        trainer.run()
+
+
+def test_a_run_that_leaves_out_its_last_clip_is_the_shorter_run(configure: Configure, grid: Grid) -> None:
+    """Nothing of a lost step comes through, neither in weights nor in Adam's moments."""
+    weights = {}
+    for name, n_clips in {"short": 1, "lost": 2}.items():
+        cfg = configure("schedule.niter=1", "schedule.niter_decay=0", "schedule.n_frames_total=2", "data.shuffle=false",
+                        f"data.max_videos={n_clips}", f"run.name={name}", "optim.max_nonfinite=1")
+        trainer = Trainer(cfg, grid)
+        if name == "lost":
+            lose_a_gradient(trainer, 3)
+        trainer.run()
+        assert trainer.state.position.step == 2
+        weights[name] = {role: engine.module.state_dict() for role, engine in trainer.state.roles.engines().items()}
+    for role, tensors in weights["short"].items():
+        assert all(weights["lost"][role][key].equal(x) for key, x in tensors.items())
+
+
+@pytest.fixture
+def spoilt(shards: Path, tmp_path: Path) -> Callable[[int], str]:
+    """Shards in which the first frames of so many videos cannot be read, as an override."""
+    def make(n_videos: int) -> str:
+        copy = tmp_path / f"shards_{n_videos}"
+        shutil.copytree(shards, copy)
+        for video in range(n_videos):
+            spoil_picture(copy, video)
+        return f"data.shards={copy}"
+
+    return make
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_unreadable_frames_are_left_out_up_to_a_limit(
+        configure: Configure, grid: Grid, spoilt: Callable[[int], str], workers: int) -> None:
+    """Frame 2 of the video is in every clip of 8 frames: once in each of two epochs."""
+    whole = ("schedule.n_frames_total=6", "schedule.max_frames_per_rank=2", "schedule.niter=1",
+             "schedule.niter_decay=1", "schedule.max_frames_backpropagate=2", f"data.workers={workers}", spoilt(1))
+    cfg = configure(*whole, "data.max_faults=2")
+    trainer = Trainer(cfg, grid)
+    trainer.run()
+    assert trainer.state.position.step == 2 * 2 * 3
+    assert status(cfg)["status"] == "finished"
+    assert "(2 of data.max_faults=2): images of street0000/frame000002" in journal(cfg)
+
+    with pytest.raises(UserError, match=r"data\.max_faults=1 allows; the last: images of street0000/frame000002"):
+        Trainer(configure(*whole, "data.max_faults=1", "run.name=other"), grid).run()
+
+
+def test_a_lost_step_is_undone_by_every_zero_stage(grid: Grid) -> None:
+    """Gradients that were reduced and discarded are not in the next step's."""
+    def train(optim: OptimConfig, losses: list[float]) -> dict[str, Tensor]:
+        torch.manual_seed(0)
+        module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.Linear(4, 1))
+        engine = build_engine(module, AdamSettings(1e-2, (0.5, 0.999)), optim, grid)
+        for factor in losses:
+            with engine.accumulate():
+                engine.backward(factor * engine.module(torch.ones(2, 3)).sum())
+            engine.step() if engine.gradient_norm.isfinite() else engine.discard()
+        return {name: x.clone() for name, x in module.state_dict().items()}
+
+    for optim in (OptimConfig(backend="plain"), OptimConfig(zero_stage=1), OptimConfig(zero_stage=2)):
+        good, lost = train(optim, [1.0, 2.0]), train(optim, [1.0, NAN, 2.0])
+        assert all(good[name].equal(lost[name]) for name in good), optim

@@ -1,0 +1,96 @@
+"""A run that is asked to end saves first, says who asked, and goes on as if it had never been asked."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.torchrun import torchrun
+from tests.training.test_resume import END, assert_same, final_tensors, two_rank_settings
+from tests.training.test_trainer import TWO_EPOCHS, Configure, folder_of, saved_steps, status
+from vid2vid_dist.config.schema import RunConfig
+from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.training.preemption import FILES, Ask, Asked
+from vid2vid_dist.training.trainer import Trainer
+
+
+def ask_at(trainer: Trainer, step: int, ask: Callable[[], object]) -> None:
+    """Between two steps: the next one is still done."""
+    after_step = trainer.reporter.after_step
+    trainer.asked._next_look = 0.0
+
+    def then(now: int, *others: object) -> bool:
+        if now == step:
+            ask()
+            trainer.asked._next_look = 0.0
+        return after_step(now, *others)
+
+    trainer.reporter.after_step = then
+
+
+def test_requests_to_one_of_two_ranks_hold_for_both(shards: Path, tmp_path: Path) -> None:
+    """Signals, files, a time limit: all ranks save the same step, and in the end nothing differs from one long run."""
+    settings = two_rank_settings(shards, tmp_path)
+    result = torchrun(2, "tests/training/preempted.py", str(END), *settings, "run.time_margin=0")
+    assert result.returncode == 0, result.stdout
+    outcomes = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    told = [(x["status"], x["step"], x["restarts"], x.get("why")) for x in outcomes]
+    assert told == [
+        ("finished", 10, 0, None), ("preempted", 2, 0, "SIGUSR2"), ("preempted", 4, 1, "file `preempt`"),
+        ("preempted", 5, 2, "run.time_limit"), ("preempted", 7, 3, "SIGTERM"), ("stopped", 9, 4, "file `stop`"),
+        ("finished", 10, 5, None),
+    ]
+    assert_same(final_tensors(tmp_path / "whole"), final_tensors(tmp_path / "parts"))
+    assert not [name for name in FILES if (tmp_path / "parts" / name).exists()]
+
+
+@pytest.mark.parametrize(("name", "steps", "outcome"), [
+    ("save", [3, 15], "finished"), ("preempt", [3], "preempted"), ("stop", [3], "stopped"),
+])
+def test_files_in_the_run_folder(
+        configure: Configure, grid: Grid, name: str, steps: list[int], outcome: str) -> None:
+    cfg = configure(*TWO_EPOCHS)
+    trainer = Trainer(cfg, grid)
+    ask_at(trainer, 2, (folder_of(cfg) / name).touch)
+    trainer.run()
+    assert saved_steps(cfg) == steps
+    assert status(cfg)["status"] == outcome
+    assert not (folder_of(cfg) / name).exists()
+
+
+def test_an_interrupt_saves_and_a_second_one_does_not_wait(configure: Configure, grid: Grid) -> None:
+    cfg = configure(*TWO_EPOCHS)
+    trainer = Trainer(cfg, grid)
+    ask_at(trainer, 2, lambda: os.kill(os.getpid(), signal.SIGINT))
+    trainer.run()
+    assert (status(cfg)["status"], status(cfg)["why"], saved_steps(cfg)) == ("stopped", "SIGINT", [3])
+    trainer = Trainer(cfg, grid)
+    ask_at(trainer, 4, lambda: [os.kill(os.getpid(), signal.SIGINT) for _ in range(2)])
+    with pytest.raises(KeyboardInterrupt):
+        trainer.run()
+    assert saved_steps(cfg) == [3]
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_run_that_is_done_is_finished_whatever_is_asked(configure: Configure, grid: Grid) -> None:
+    """Or a batch script would take it up again."""
+    cfg = configure(*TWO_EPOCHS, "run.max_steps=3")
+    trainer = Trainer(cfg, grid)
+    ask_at(trainer, 2, (folder_of(cfg) / "preempt").touch)
+    trainer.run()
+    assert status(cfg)["status"] == "finished"
+    assert not (folder_of(cfg) / "preempt").exists()
+
+
+def test_the_end_of_a_slurm_job_comes_before_a_later_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    run = RunConfig(root=str(tmp_path), time_limit=30)
+    for minutes, ask in {1: Ask.SLURM_END, 20: Ask.NOTHING}.items():
+        monkeypatch.setenv("SLURM_JOB_END_TIME", str(int(time.time()) + 60 * minutes))
+        assert Asked(run, looks=True).now() == ask
+    assert Asked(run, looks=False).now() == Ask.NOTHING

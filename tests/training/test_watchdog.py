@@ -1,0 +1,54 @@
+"""Who is to blame when nothing goes on."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+from pathlib import Path
+
+import pytest
+
+from vid2vid_dist.engine.timing import Timer
+from vid2vid_dist.training.watchdog import Sign, Watchdog, name_laggard
+
+
+def sign(rank: int, step: int = 7, progress: int = 20, waits: bool = True) -> Sign:
+    return Sign(rank, 3, step, progress, f"task of {rank}", "engine/desk.py:9 wait", waits)
+
+
+@pytest.mark.parametrize(("signs", "silent", "words"), [
+    ([sign(0), sign(1), sign(2)], [1], r"no sign of life of rank 1 \(step 7, task of 1: waits .*its node is gone"),
+    ([sign(0), sign(1)], [3], r"no sign of life of rank 3: "),
+    ([sign(0), sign(1, progress=30, waits=False), sign(2)], [], r"wait for rank 1: step 7, task of 1: works in "),
+    ([sign(0), sign(1), sign(2, step=6)], [], r"wait for rank 2: step 6"),
+    ([sign(0), sign(1), sign(2, progress=19)], [], r"wait for rank 2: step 7"),
+])
+def test_laggard_is_named(signs: list[Sign], silent: list[int], words: str) -> None:
+    assert re.search(words, name_laggard({each.rank: each for each in signs}, silent))
+
+
+def test_a_stuck_rank_leaves_its_stacks_and_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    timer = Timer()
+    with Watchdog(tmp_path, 0, 1, patience=0.4, timer=timer) as dog:
+        dog.step = 5
+        with timer.span("frame 3", "frame/0"):
+            end = time.monotonic() + 20
+            while not dog.finding and time.monotonic() < end:
+                time.sleep(0.05)
+        said = [record.message for record in caplog.records]
+        while json.loads((tmp_path / "watch/rank_00000.json").read_text())["step"] == 5 and time.monotonic() < end:
+            dog.step = 6
+            time.sleep(0.05)
+    assert len(said) == 1
+    assert "the others wait for rank 0: step 5, frame 3: works in " in said[0]
+    assert "test_a_stuck_rank_leaves_its_stacks" in (tmp_path / "watch/rank_00000.stacks.txt").read_text()
+
+
+def test_a_rank_that_goes_on_is_left_in_peace(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with Watchdog(tmp_path, 0, 1, patience=0.6, timer=None) as dog:
+        for step in range(10):
+            dog.step = step
+            time.sleep(0.1)
+    assert (dog.finding, caplog.records) == ("", [])
+    assert not list((tmp_path / "watch").glob("*.stacks.txt"))

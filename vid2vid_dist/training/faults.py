@@ -1,0 +1,130 @@
+"""What goes wrong in a step but need not end the run: values that are not finite, frames that cannot be read.
+
+All ranks decide together, so that they go on with the same clips and the same weights.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.data.clips import Clip, Frames
+from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.training.checkpoint import Position, checkpoint_name, copied, weights_file
+from vid2vid_dist.training.preemption import Ask, Asked
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class LaneInput:
+    """What a step starts from in one lane: its clips, the frames of them that this rank has decoded for it (none, if
+    its tasks read none), and what earlier chunks have left.
+    """
+
+    clips: list[Clip]
+    frames: list[Frames]
+    kept: dict[str, Tensor]
+
+
+@dataclass
+class StepInput:
+    """What a step of this rank starts from. `modules`: the trained roles whose weights this rank is to write."""
+
+    after: Position
+    lanes: dict[int, LaneInput] = field(default_factory=dict)
+    modules: Mapping[str, nn.Module] = field(default_factory=dict)
+
+
+class Referee:
+    """Decides over steps, together with all other ranks: gives consent to an update (`engine.consent`), and whether
+    a step can begin.
+
+    `event` keeps a line in the run's journal.
+    """
+
+    def __init__(self, cfg: Config, grid: Grid, asked: Asked, event: Callable[[str], None]) -> None:
+        self._cfg, self._grid, self._asked, self._event = cfg, grid, asked, event
+        self._folder = Path(cfg.run.root) / cfg.run.name / "faults"
+        self._n_lost = self._n_unreadable = 0
+        self.step_input = StepInput(Position())  # of the step under way
+        self.ask = Ask.NOTHING  # what the ranks agreed on in the last step
+
+    def consent(self, lost: list[str]) -> bool:
+        """One small reduction says what anybody has lost, and what anybody is asked for.
+
+        Raises `UserError` on all ranks when more steps are lost than `optim.max_nonfinite` allows.
+        """
+        some_lost, ask = self._grid.largest([int(bool(lost)), self._asked.now()])
+        self.ask = Ask(ask)
+        if not some_lost:
+            return True
+        self._n_lost += 1
+        goes_on = self._n_lost <= self._cfg.optim.max_nonfinite
+        folder = self._write(lost, with_weights=not goes_on)
+        by_rank = [f"rank {rank}: {', '.join(names)}" for rank, names in enumerate(self._grid.gather(lost)) if names]
+        found = f"step {self.step_input.after.step + 1}: not finite: {'; '.join(by_rank)}"
+        if not goes_on:
+            raise UserError(
+                f"{found}. No weight was changed; what the step worked on is in {folder}. Lower optim.lr or set "
+                "optim.precision=fp32, or leave out some such steps with optim.max_nonfinite; the same command goes on "
+                "from the last checkpoint"
+            )
+        self._event(f"{found}: left out with the rest of its clips ({self._n_lost} of optim.max_nonfinite="
+                    f"{self._cfg.optim.max_nonfinite}); what it worked on is in {folder}")
+        return False
+
+    def read(self, decode: Callable[[], T]) -> T | None:
+        """The frames of this rank for a step; None, on all ranks, if one of them cannot read its own.
+
+        Raises `UserError` when that happens more often than `data.max_faults` allows; if it allows none, on the rank
+        concerned only, and nobody asks the others.
+        """
+        limit = self._cfg.data.max_faults
+        if not limit:
+            return decode()
+        fault, decoded = "", None
+        try:
+            decoded = decode()
+        except UserError as error:
+            fault = str(error)
+        if not self._grid.largest([int(bool(fault))])[0]:
+            return decoded
+        faults = "; ".join(text for text in self._grid.gather(fault) if text)
+        self._n_unreadable += 1
+        if self._n_unreadable > limit:
+            raise UserError(f"more frames cannot be read than data.max_faults={limit} allows; the last: {faults}")
+        self._event(f"step {self.step_input.after.step + 1}: left out with the rest of its clips "
+                    f"({self._n_unreadable} of data.max_faults={limit}): {faults}")
+        return None
+
+    def _write(self, lost: list[str], with_weights: bool) -> Path:
+        """Leave what this rank's step started from in the run's folder."""
+        given = self.step_input
+        folder = self._folder / checkpoint_name(given.after.step + 1)
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors: dict[str, Tensor] = {}
+        clips = {}
+        for number, lane in given.lanes.items():
+            tensors |= {f"lane_{number}/kept/{name}": tensor for name, tensor in lane.kept.items()}
+            names = [frames.names for frames in lane.frames] or [[] for _ in lane.clips]
+            clips[number] = [asdict(clip) | {"frames": of_clip}
+                             for clip, of_clip in zip(lane.clips, names, strict=True)]
+            for i, frames in enumerate(lane.frames):
+                planes = {"labels": frames.labels, "images": frames.images, "instances": frames.instances}
+                tensors |= {f"lane_{number}/clip_{i}/{name}": x for name, x in planes.items() if x is not None}
+        save_file(copied(tensors), folder / f"rank_{self._grid.rank:05d}.safetensors")
+        told = {"after": asdict(given.after), "lost": lost, "lanes": clips}
+        (folder / f"rank_{self._grid.rank:05d}.json").write_text(json.dumps(told, indent=1))
+        if with_weights:
+            for role, module in given.modules.items():
+                save_file(copied(module.state_dict()), weights_file(folder, role))
+        return folder

@@ -1,0 +1,43 @@
+"""`runs/NAME/status.json`: how a run goes or has ended. Batch scripts read it: torchrun passes no exit status on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from vid2vid_dist.errors import LostRankError
+from vid2vid_dist.training.checkpoint import Position, write_atomically
+
+
+class Status:
+    """Writes the file. Keys: `status` (running, finished, preempted, stopped, failed), `step` and `epoch` (of a
+    running run: of its newest checkpoint), `restarts` (how often the run was taken up again), `why` and, of a
+    failed one, `cause` ("error", or "lost rank" when only the absence of another rank was seen).
+    """
+
+    def __init__(self, run_dir: Path, rank: int) -> None:
+        self._path, self._rank = run_dir / "status.json", rank
+        known = self._read()
+        self._restarts = known.get("restarts", 0) + 1 if known else 0
+
+    def _read(self) -> dict:
+        try:
+            return json.loads(self._path.read_text())
+        except (OSError, ValueError):
+            return {}
+
+    def write(self, status: str, at: Position, **more: str) -> None:
+        """Replace the file."""
+        known = {"status": status, "step": at.step, "epoch": at.epoch, "restarts": self._restarts, **more}
+        write_atomically(self._path, json.dumps(known, indent=1))
+
+    def write_failure(self, error: BaseException, at: Position, finding: str = "") -> None:
+        """Any rank may be the one that fails. The first to write says why; that another is lost says least, but for the
+        watchdog's finding.
+        """
+        cause = "lost rank" if isinstance(error, LostRankError) else "error"
+        known = self._read()
+        if known.get("status") != "failed" or (known["cause"], cause) == ("lost rank", "error"):
+            rank = "" if cause == "lost rank" else f"rank {self._rank}: "  # which says it itself
+            why = f"{rank}{str(error) or type(error).__name__}"
+            self.write("failed", at, cause=cause, why=f"{finding}; {why}" if finding and not rank else why)
