@@ -21,7 +21,7 @@ SHRUNK = [
     "data.loadSize=64", "data.use_instance=false", "generator.ngf=8", "generator.n_blocks=2",
     "generator.n_blocks_local=1", "generator.n_downsample_G=2", "generator.fg=false", "discriminator.ndf=4",
     "discriminator.num_D=1", "discriminator.n_scales_temporal=1", "loss.no_vgg=true", "flow.network=dis",
-    "flow.weights=", "schedule.n_frames_total=4", "schedule.n_generator_slots=2", "monitor.tensorboard=false",
+    "flow.weights=", "schedule.n_frames_total=4", "schedule.n_generator_slots=2", "schedule.niter=1000", "monitor.tensorboard=false",
     "monitor.pictures_every=0", "monitor.log_every=1", "run.device=cpu", "run.time_margin=0",
 ]
 SCRIPTS = sorted((ROOT / "slurm").glob("train_*.sbatch"))
@@ -123,7 +123,7 @@ def test_a_job_that_cannot_go_on_ends(slurm: LocalSlurm, shards: Path, tmp_path:
     shutil.copytree(shards, tmp_path / "shards")
     spoil_picture(tmp_path / "shards")
     job = slurm.submit("slurm/train_512.sbatch", *SHRUNK, f"data.shards={tmp_path / 'shards'}", "run.name=error",
-                       "data.shuffle=false", RANKS_PER_NODE="1", RUNS_DIR=str(tmp_path))
+                       "data.shuffle=false", RANKS_PER_NODE="2", RUNS_DIR=str(tmp_path))
     state = slurm.wait_for_end(job, 120)
     said = (slurm.folder / f"{job}.out").read_text()
     assert (state["JobState"], state["ExitCode"], state["Restarts"]) == ("FAILED", "1:0", "0"), said
