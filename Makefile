@@ -9,12 +9,14 @@ READY := .venv/.ready
 DEMO := runs/demo
 PYTEST_FLAGS := -m "not full"
 DEMO_CONFIG := configs/toy/demo.yaml
+CHAIN ?= configs/chains/toy.yaml
+RANKS ?= 2
 # For each of two ranks; more threads than cores make small convolutions many times slower.
 THREADS := $(shell echo $$(( $(CORES) > 1 ? $(CORES) / 2 : 1 )))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo toy shards test lint type parity test-slurm test-full bench bench-plan bench-engine clean
+.PHONY: help setup demo toy shards weights test lint type parity test-slurm test-full drill chain bench bench-plan bench-engine bench-step bench-generate clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,9 +43,12 @@ demo: shards ## toy street from nothing: shards, training on 2 ranks, video, pag
 toy: $(READY) ## render the toy street set into data/toy_street
 	@$(BIN)/python -m tools.make_toy_dataset
 
-shards: $(READY) ## pack raw folders: SRC=folder OUT=folder [SIZE=width] [LABEL_NC=n]; bare: the toy street
+shards: $(READY) ## pack raw folders: SRC=folder OUT=folder [SIZE=width] [LABEL_NC=n] [TASK=face|pose]; bare: the toy street
 	@case "$(if $(SRC),s)$(if $(OUT),o)" in s|o) echo "error: give SRC=folder and OUT=folder together" >&2; exit 2;; esac
-	@$(BIN)/python -m tools.make_shards $(if $(SRC),"$(SRC)" "$(OUT)") $(if $(SIZE),--size $(SIZE)) $(if $(LABEL_NC),--label-nc $(LABEL_NC))
+	@$(BIN)/python -m tools.make_shards $(if $(SRC),"$(SRC)" "$(OUT)") $(if $(SIZE),--size $(SIZE)) $(if $(LABEL_NC),--label-nc $(LABEL_NC)) $(if $(TASK),--task $(TASK))
+
+weights: $(READY) ## fetch the published weights that losses, flow and figures name, on a login node: [OUT=folder] [BASE=mirror]
+	@$(BIN)/python -m tools.fetch_weights $(if $(OUT),"$(OUT)") $(if $(BASE),--base-url "$(BASE)")
 
 test: $(READY) ## run the tests (a selection: make test TESTS=tests/data)
 	@GOLDEN=$(GOLDEN) FRAMES=$(FRAMES) $(BIN)/python -m pytest -q $(PYTEST_FLAGS) -n $$(( $(CORES) < 4 ? $(CORES) : 4 )) --dist loadfile $(TESTS)
@@ -54,8 +59,9 @@ test-slurm: $(READY) ## the batch scripts under a real Slurm of two nodes on thi
 test-full: $(READY) ## the same and the whole matrix of placements and settings (hours)
 	@$(MAKE) --no-print-directory test PYTEST_FLAGS=
 
-lint: $(READY) ## ruff
+lint: $(READY) ## ruff; hadolint for the Dockerfile
 	@$(BIN)/ruff check .
+	@$(BIN)/hadolint docker/Dockerfile
 
 type: $(READY) ## mypy
 	@$(BIN)/mypy
@@ -64,14 +70,27 @@ parity: $(READY) ## compare with the original's numbers: [GOLDEN=folder] [FRAMES
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.parity --golden $(GOLDEN) --frames $(FRAMES) $(if $(ONLY),--only $(ONLY))
 	$(if $(ONLY),,@OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node 2 -m tools.parity.placed_trace $(GOLDEN))
 
+drill: $(READY) ## kill a run of 4 ranks 30 times; nothing may be lost (10 minutes on idle cores)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.drill
+
+chain: $(READY) ## a chain of stages, coarse to fine: [CHAIN=file] [RANKS=n] [SET="key=value …"]
+	@OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m tools.chain $(CHAIN) --ranks $(RANKS) $(SET)
+
 bench-plan: $(READY) ## speed-up of planned steps on 8 GPUs over the serial schedule, simulated (a minute)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_plan
 
 bench-engine: $(READY) ## real ranks against the simulator, and planned against serial steps (3 minutes on idle cores)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_engine
 
+bench-step: $(READY) ## a training step at 512, 1024 and 2048 on this device: time, use, memory [SET="key=value …"]
+	@$(BIN)/python -m tools.bench_step $(SET)
+
 bench: $(READY) ## measure this machine: seconds per training step and per generated frame
 	@$(BIN)/python -m tools.bench
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_drawing
+
+bench-generate: $(READY) ## frames per second against a plain loop, and what each switch gives
+	@$(BIN)/python -m tools.bench_generate $(CONFIG)
 
 clean: ## remove caches and the toy set (runs, your shards and .venv stay)
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build data/toy_street data/shards/toy_street

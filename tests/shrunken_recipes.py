@@ -21,8 +21,11 @@ def shrunken(recipe: str, shards: str, root: str) -> Config:
     """Two epochs with a switch of the curriculum between them; what makes a recipe itself stays."""
     cfg = load_config(recipe, ["loss.no_vgg=true", "loss.vgg_weights=", "flow.network=dis", "flow.weights="])
     cfg.data.shards, cfg.run.root, cfg.run.device = shards, root, "cpu"
-    cfg.data.loadSize //= SMALLER
-    cfg.data.fineSize //= SMALLER
+    if cfg.data.task == "pose":  # of whose width the middle half is used, a multiple of 64
+        cfg.data.loadSize, cfg.data.fineSize = 80, 64
+    else:
+        cfg.data.loadSize //= SMALLER
+        cfg.data.fineSize //= SMALLER
     cfg.data.workers = 0
     gen, disc, schedule = cfg.generator, cfg.discriminator, cfg.schedule
     gen.ngf, gen.n_blocks, gen.n_blocks_local, disc.ndf = 8, 2, 1, 4

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,33 +12,54 @@ import pytest
 from tests.torchrun import ROOT, torchrun
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_street import ToyOptions, render_toy_street
+from vid2vid_dist.data.toy_face import render_toy_face
+from vid2vid_dist.data.toy_pose import render_toy_pose
+from vid2vid_dist.data.toy_set import ToyOptions
+from vid2vid_dist.data.toy_street import render_toy_street
 
-FOLDER = ROOT / "configs/street"
-STAGES = ["512", "512_no_fg", "512_batch", "1024", "2048", "2048_crop", "g1_256", "g1_512", "g1_1024", "modern/512",
-          "modern/1024", "modern/2048"]  # each after the one that it starts from
+FOLDER = ROOT / "configs"
+STAGES = {
+    "street": ["512", "512_no_fg", "512_batch", "1024", "2048", "2048_crop", "g1_256", "g1_512", "g1_1024",
+               "modern/512", "modern/1024", "modern/2048"],
+    "face": ["512", "512_bs7", "g1_256", "g1_512"],
+    "pose": ["256", "512", "1024", "g1_256", "g1_512", "g1_1024"],
+}
+"""Each after the one that it starts from."""
+SHARED = {"street": {"cityscapes", "256_cpu"}, "face": {"face"}, "pose": {"pose"}}
+RENDER = {
+    "street": (render_toy_street, ToyOptions(n_train=2, n_test=1, n_frames=10, width=256, height=128)),
+    "face": (render_toy_face, ToyOptions(n_train=2, n_test=1, n_frames=10, width=96, height=72)),
+    "pose": (render_toy_pose, ToyOptions(n_train=1, n_test=1, n_frames=8, width=160, height=80)),
+}
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The runs of all recipes, trained on two ranks."""
-    here = tmp_path_factory.mktemp("recipes")
-    render_toy_street(here / "raw", ToyOptions(n_train=2, n_test=1, n_frames=10, width=256, height=128))
-    make_shards(here / "raw", here / "shards", PackOptions(label_nc=35))
-    job = torchrun(2, "tests/shrunken_recipes.py", str(here / "shards"), str(here / "runs"),
-                   *(str(FOLDER / f"{stage}.yaml") for stage in STAGES), timeout=900)
-    assert job.returncode == 0, job.stdout
-    return here / "runs"
+def roots(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The runs of all recipes of a task, trained on two ranks."""
+
+    @cache
+    def train(task: str) -> Path:
+        here = tmp_path_factory.mktemp(task)
+        render, options = RENDER[task]
+        render(here / "raw", options)
+        make_shards(here / "raw", here / "shards", PackOptions(label_nc=35 * (task == "street"), task=task))
+        job = torchrun(2, "tests/shrunken_recipes.py", str(here / "shards"), str(here / "runs"),
+                       *(str(FOLDER / task / f"{stage}.yaml") for stage in STAGES[task]), timeout=900)
+        assert job.returncode == 0, job.stdout
+        return here / "runs"
+
+    return train
 
 
-def test_no_recipe_is_left_out() -> None:
-    found = {str(path.relative_to(FOLDER).with_suffix("")) for path in FOLDER.rglob("*.yaml")}
-    assert found == {*STAGES, "cityscapes", "256_cpu"}
+@pytest.mark.parametrize("task", STAGES)
+def test_no_recipe_is_left_out(task: str) -> None:
+    found = {str(path.relative_to(FOLDER / task).with_suffix("")) for path in (FOLDER / task).rglob("*.yaml")}
+    assert found == {*STAGES[task], *SHARED[task]}
 
 
-@pytest.mark.parametrize("stage", STAGES)
-def test_trains_over_a_switch_of_the_curriculum(root: Path, stage: str) -> None:
-    run = root / load_config(FOLDER / f"{stage}.yaml").run.name
+@pytest.mark.parametrize(("task", "stage"), [(task, stage) for task in STAGES for stage in STAGES[task]])
+def test_trains_over_a_switch_of_the_curriculum(roots: Callable[[str], Path], task: str, stage: str) -> None:
+    run = roots(task) / load_config(FOLDER / task / f"{stage}.yaml").run.name
     assert json.loads((run / "status.json").read_text())["status"] == "finished"
     lines = [line for line in map(json.loads, (run / "metrics.jsonl").read_text().splitlines()) if "step" in line]
     assert {line["epoch"] for line in lines} == {1, 2}

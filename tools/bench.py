@@ -83,7 +83,7 @@ def original_step(cfg: Config, roles: Roles, frames: Frames, now: Phase) -> None
     chunk = lane.feed([frames])
     generated = roles.generator.generate(chunk, [], now.n_frames_bp, False)
     reference = roles.flow.reference(chunk.real, chunk.real_prev)
-    labels, real = chunk.labels.flatten(0, 1), chunk.real.flatten(0, 1)
+    labels, real = chunk.labels.dense().flatten(0, 1), chunk.real.flatten(0, 1)
     fake = generated.fake.flatten(0, 1)
 
     def conditioned(images: Tensor) -> Tensor:

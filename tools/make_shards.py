@@ -1,7 +1,8 @@
 """Pack raw folders into shards.
 
-python -m tools.make_shards                                   # the toy street, rendered if missing
+python -m tools.make_shards [--task face | pose]              # a toy set, rendered if missing; bare: the street
 python -m tools.make_shards datasets/Cityscapes data/shards/cityscapes --size 1024 --label-nc 35
+python -m tools.make_shards datasets/face data/shards/face --task face                   # landmarks or poses
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ import argparse
 from pathlib import Path
 
 from launch._cli import run_main
+from tools.make_toy_dataset import TOYS
+from vid2vid_dist.data.folders import LAYOUTS
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_street import TOY_RAW, TOY_SHARDS, render_toy_street
 from vid2vid_dist.errors import UserError
 
 
@@ -20,7 +22,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument(
-        "source", nargs="?", type=Path, help="folder with train_A/, train_B/, ... (none = toy street)"
+        "source", nargs="?", type=Path, help="folder with train_A/, train_B/, ... (none = a toy set)"
     )
     parser.add_argument(
         "out", nargs="?", type=Path, help="shard folder to write, with train/ and test/ inside"
@@ -31,16 +33,20 @@ def main() -> None:
     parser.add_argument(
         "--label-nc", type=int, default=0, help="refuse label ids from this one on (0 = no check)"
     )
+    parser.add_argument(
+        "--task", choices=tuple(LAYOUTS), default="street", help="what the folders hold: labels, landmarks or poses"
+    )
     parser.add_argument("--force", action="store_true", help="pack again even if the shards are up to date")
     args = parser.parse_args()
     if args.size is not None and not 32 <= args.size <= 16384:
         raise UserError(f"--size {args.size} is out of range 32..16384")
     if args.source is None:
-        print(render_toy_street(TOY_RAW), flush=True)
-        args.source, args.out = TOY_RAW, args.out or TOY_SHARDS
+        toy = TOYS[args.task]
+        print(toy.render(toy.raw, toy.options), flush=True)
+        args.source, args.out = toy.raw, args.out or toy.shards
     if args.out is None:
         raise UserError("OUT is missing: make shards SRC=<raw folder> OUT=<shard folder>")
-    for line in make_shards(args.source, args.out, PackOptions(args.size, args.label_nc), args.force):
+    for line in make_shards(args.source, args.out, PackOptions(args.size, args.label_nc, args.task), args.force):
         print(line)
 
 

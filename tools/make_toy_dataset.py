@@ -1,38 +1,59 @@
-"""Render the toy street as raw folders {train,test}_{A,B,inst,flow}.
+"""Render a toy set as raw folders: a street, a talking head with landmarks, a dancer with poses.
 
-python -m tools.make_toy_dataset                      # the default set, data/toy_street
-python -m tools.make_toy_dataset /tmp/street --width 512 --height 256 --n-train 20
+python -m tools.make_toy_dataset                      # the default street, data/toy_street
+python -m tools.make_toy_dataset --task face /tmp/faces --n-train 20
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from launch._cli import run_main
-from vid2vid_dist.data.toy_street import TOY_RAW, ToyOptions, render_toy_street
+from vid2vid_dist.data.folders import LAYOUTS
+from vid2vid_dist.data.toy_face import FACE_OPTIONS, TOY_FACE_RAW, TOY_FACE_SHARDS, render_toy_face
+from vid2vid_dist.data.toy_pose import POSE_OPTIONS, TOY_POSE_RAW, TOY_POSE_SHARDS, render_toy_pose
+from vid2vid_dist.data.toy_set import ToyOptions
+from vid2vid_dist.data.toy_street import TOY_RAW, TOY_SHARDS, render_toy_street
 from vid2vid_dist.errors import UserError
 
 
+@dataclass(frozen=True)
+class Toy:
+    """A toy set: where it lies, raw and packed, its sizes, and who renders it."""
+
+    raw: Path
+    shards: Path
+    options: ToyOptions
+    render: Callable[[Path, ToyOptions], str]
+
+
+TOYS = {
+    "street": Toy(TOY_RAW, TOY_SHARDS, ToyOptions(), render_toy_street),
+    "face": Toy(TOY_FACE_RAW, TOY_FACE_SHARDS, FACE_OPTIONS, render_toy_face),
+    "pose": Toy(TOY_POSE_RAW, TOY_POSE_SHARDS, POSE_OPTIONS, render_toy_pose),
+}
+
+
 def main() -> None:
-    default = ToyOptions()
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "out", nargs="?", type=Path, default=TOY_RAW, help=f"folder to write (default {TOY_RAW})"
-    )
-    parser.add_argument("--n-train", type=int, default=default.n_train, help="training videos")
-    parser.add_argument("--n-test", type=int, default=default.n_test, help="test videos")
-    parser.add_argument("--n-frames", type=int, default=default.n_frames, help="frames per video")
-    parser.add_argument("--width", type=int, default=default.width, help="pixels")
-    parser.add_argument("--height", type=int, default=default.height, help="pixels")
-    parser.add_argument("--seed", type=int, default=default.seed, help="other seeds are other streets")
-    args = vars(parser.parse_args())
-    out = args.pop("out")
-    if min(value for key, value in args.items() if key != "seed") < 1 or args["seed"] < 0:
+    parser.add_argument("out", nargs="?", type=Path, help="folder to write (default data/toy_TASK)")
+    parser.add_argument("--task", choices=tuple(LAYOUTS), default="street", help="what to render (default street)")
+    parser.add_argument("--n-train", type=int, help="training videos")
+    parser.add_argument("--n-test", type=int, help="test videos")
+    parser.add_argument("--n-frames", type=int, help="frames per video")
+    parser.add_argument("--width", type=int, help="pixels")
+    parser.add_argument("--height", type=int, help="pixels")
+    parser.add_argument("--seed", type=int, help="other seeds are other videos")
+    given = {key: value for key, value in vars(parser.parse_args()).items() if value is not None}
+    toy, out = TOYS[given.pop("task")], given.pop("out", None)
+    if any(value < (0 if key == "seed" else 1) for key, value in given.items()):
         raise UserError("counts and sizes must be at least 1, the seed at least 0")
-    print(render_toy_street(out, ToyOptions(**args)))
+    print(toy.render(out or toy.raw, ToyOptions(**{**asdict(toy.options), **given})))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vid2vid_dist.config.load import load_config
-from vid2vid_dist.data.geometry import MIDDLE, clip_geometry
+from vid2vid_dist.data.geometry import MIDDLE
+from vid2vid_dist.data.inputs import typical_size
 from vid2vid_dist.engine.costs import count_costs
 from vid2vid_dist.engine.lane import count_lanes
 from vid2vid_dist.engine.search import Choice, Wish, choose
@@ -22,6 +23,7 @@ from vid2vid_dist.training.curriculum import n_epochs, phase
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 BEGIN, END = "<!-- recipes: python -m tools.recipe_table README.md -->", "<!-- /recipes -->"
 GB = 1e9
+HD = (1280, 720)
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,16 @@ RECIPES = (
     Recipe("street/modern/512.yaml", 8),
     Recipe("street/modern/1024.yaml", 8),
     Recipe("street/modern/2048.yaml", 8),
+    Recipe("face/512.yaml", 8, HD, 128),
+    Recipe("face/512_bs7.yaml", 7, HD, 128),
+    Recipe("face/g1_256.yaml", 1, HD, 128),
+    Recipe("face/g1_512.yaml", 1, HD, 128),
+    Recipe("pose/256.yaml", 8, HD, 128),
+    Recipe("pose/512.yaml", 8, HD, 128),
+    Recipe("pose/1024.yaml", 8, HD, 128),
+    Recipe("pose/g1_256.yaml", 1, HD, 128),
+    Recipe("pose/g1_512.yaml", 1, HD, 128),
+    Recipe("pose/g1_1024.yaml", 1, HD, 128),
 )
 
 
@@ -54,7 +66,7 @@ def row(recipe: Recipe) -> str:
     """One line of the table."""
     cfg = load_config(CONFIGS / recipe.file)
     last = phase(cfg, n_epochs(cfg), recipe.longest)
-    width, height = clip_geometry(recipe.source, cfg.data, MIDDLE).size
+    width, height = typical_size(recipe.source, cfg.data, MIDDLE)
     costs = count_costs(cfg, height, width)
     wish = Wish(recipe.n_gpus, count_lanes(cfg.parallel, recipe.n_gpus), last.chunk_frames, cfg.parallel.placement,
                 cfg.parallel.pipelines, n_frames_bp=last.n_frames_bp)

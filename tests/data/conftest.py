@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_street import ToyOptions, render_toy_street
+from vid2vid_dist.data.toy_set import ToyOptions
+from vid2vid_dist.data.toy_street import render_toy_street
 
 Edit = Callable[[Path], None]
 

@@ -1,11 +1,10 @@
-"""Under torchrun: steps on given clips by the roles of a placement; rank 0 writes losses, gradients and weights.
+"""A worker of `Batches`: steps on given clips by the roles of a placement; finds losses, gradients and weights.
 
-    placed_clips.py OUT.pt PLACEMENT PIPELINES N_CLIPS N_FRAMES_BP IN_FLIGHT AHEAD OPTIMIZER LR key=value …
+Arguments of a job: PLACEMENT PIPELINES N_CLIPS N_FRAMES_BP IN_FLIGHT AHEAD OPTIMIZER LR key=value …
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -14,6 +13,7 @@ import torch
 from torch import Tensor
 
 from launch._cli import run_main
+from tests.engine.batch import work
 from tests.engine.spread_clips import CHUNK, HEIGHT, N_STEPS, SMALL, WIDTH, clip, part
 from tools.parity.trace import StandInFlow
 from vid2vid_dist.config.load import load_config
@@ -25,7 +25,7 @@ from vid2vid_dist.engine.desk import LanePart
 from vid2vid_dist.engine.executor import Executor
 from vid2vid_dist.engine.footage import Footage, Reads
 from vid2vid_dist.engine.graph import step_tasks
-from vid2vid_dist.engine.grid import Grid, open_grid
+from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.lane import Lane, encode_inputs, encode_pictures
 from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.placement import Layout, colocated, data_parallel, explicit, split
@@ -36,20 +36,17 @@ from vid2vid_dist.engine.tasks import LaneChunk, Site, StepShape
 from vid2vid_dist.engine.transport import Transport
 
 
-class Job:
-    """What the command line asks for."""
+class PlacedJob:
+    """Clips and roles of a job. `in_flight`: lanes at a time; `ahead`: reference flow a step ahead."""
 
-    def __init__(self, arguments: list[str]) -> None:
-        placement, pipelines, n_clips, n_frames_bp, in_flight, ahead, *overrides = arguments
-        self.cfg: Config = load_config(None, [*SMALL, *overrides])
-        self.grid: Grid = open_grid("cpu")
-        n_slots = self.grid.world_size // int(pipelines)
-        self.grid = self.grid.in_pipelines(n_slots)
-        self.layout = _layout(self.cfg, placement, n_slots)
-        self.n_clips, self.n_frames_bp = int(n_clips), int(n_frames_bp)
-        self.in_flight, self.ahead = int(in_flight), bool(int(ahead))
-        self.all_scales = not self.cfg.schedule.niter_fix_global
-        self.costs = count_costs(self.cfg, HEIGHT, WIDTH)
+    def __init__(self, cfg: Config, grid: Grid, placement: str, pipelines: int, n_clips: int, n_frames_bp: int,
+                 in_flight: int, ahead: bool) -> None:
+        n_slots = grid.world_size // pipelines
+        self.cfg, self.grid = cfg, grid.in_pipelines(n_slots)
+        self.layout = _layout(cfg, placement, n_slots)
+        self.n_clips, self.n_frames_bp, self.in_flight, self.ahead = n_clips, n_frames_bp, in_flight, ahead
+        self.all_scales = not cfg.schedule.niter_fix_global
+        self.costs = count_costs(cfg, HEIGHT, WIDTH)
         self.transport = Transport(self.grid, timedelta(seconds=60))
 
     def chunks(self, n: int, step: int) -> LaneChunk:
@@ -99,6 +96,8 @@ class Job:
                    for name, p in engine.module.named_parameters()}
         for of_rank in grid.gather(weights):
             found |= of_rank
+        for engine in roles.engines().values():
+            engine.close()
         return found
 
     def train_whole(self, n_steps: int, make_optimizer: Callable) -> dict[str, Tensor]:
@@ -120,6 +119,7 @@ class Job:
             found[f"losses.{step}"] = torch.stack([result.losses[name].double() for name in sorted(result.losses)])
         for role, engine in roles.engines().items():
             found |= {f"{role}.{name}": p.detach().clone() for name, p in engine.module.named_parameters()}
+            engine.close()
         return found
 
 
@@ -159,23 +159,21 @@ def _layout(cfg: Config, placement: str, n_slots: int) -> Layout:
     return {"colocated": colocated, "data_parallel": data_parallel, "whole": colocated}[kind](cfg, n_slots)
 
 
-def main() -> None:
-    out, *arguments = sys.argv[1:]
-    optimizer, lr = arguments[6:8]
-    job = Job([*arguments[:6], *arguments[8:]])
+def run(grid: Grid, arguments: list[str]) -> dict[str, Tensor]:
+    placement, pipelines, n_clips, n_frames_bp, in_flight, ahead, optimizer, lr, *overrides = arguments
+    cfg = load_config(None, [*SMALL, *overrides])
+    job = PlacedJob(cfg, grid, placement, int(pipelines), int(n_clips), int(n_frames_bp), int(in_flight),
+                    bool(int(ahead)))
 
     def descend(parameters: list) -> torch.optim.Optimizer:
         return torch.optim.SGD(parameters, lr=1.0)
 
-    train = job.train_whole if arguments[0] == "whole" else job.train
+    train = job.train_whole if placement == "whole" else job.train
     before, after = (train(n_steps, descend) for n_steps in (0, 1))
     found = {f"gradient.{name}": before[name].double() - after[name].double() for name in before}
     kind = getattr(torch.optim, optimizer)
-    found |= train(N_STEPS, lambda parameters: kind(parameters, lr=float(lr)))
-    if job.grid.is_first:
-        torch.save(found, out)
-    job.grid.close()
+    return found | train(N_STEPS, lambda parameters: kind(parameters, lr=float(lr)))
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_main(lambda: work(run))

@@ -6,7 +6,8 @@ import random
 
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.costs import Costs, Work
+from vid2vid_dist.engine.costs import Costs
+from vid2vid_dist.engine.counting import Work
 from vid2vid_dist.engine.tasks import COLLECTIVE, INTO_WEIGHTS, Kind
 
 

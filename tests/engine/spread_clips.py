@@ -1,24 +1,23 @@
-"""Under torchrun: steps on given clips, spread over the ranks; rank 0 writes losses, gradients and weights.
+"""A worker of `Batches`: steps on given clips, spread over the ranks; finds losses, gradients and weights.
 
-    spread_clips.py OUT.pt LANES N_CLIPS OPTIMIZER LR key=value …
+Arguments of a job: LANES N_CLIPS OPTIMIZER LR key=value …
 """
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from launch._cli import run_main
+from tests.engine.batch import work
 from tools.parity.trace import StandInFlow
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.build import DTYPES, FrozenNetworks, Optimizers, build_modules, build_roles
-from vid2vid_dist.engine.grid import Grid, open_grid
+from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.lane import Lane
 from vid2vid_dist.engine.step import LaneWork, active_roles, train_step
 
@@ -73,6 +72,7 @@ def train(cfg: Config, grid: Grid, n_clips: int, n_steps: int, make_optimizer: C
         found[f"losses.{step}"] = grid.sum(mine)
     for role, engine in roles.engines().items():
         found |= {f"{role}.{name}": p.detach().clone() for name, p in engine.module.named_parameters()}
+        engine.close()
     return found
 
 
@@ -89,21 +89,18 @@ def gradients(cfg: Config, grid: Grid, n_clips: int) -> dict[str, Tensor]:
     return found | {f"initial.{name}": tensor for name, tensor in before.items()}
 
 
-def main() -> None:
-    out, lanes_per_rank, n_clips, optimizer, lr, *overrides = sys.argv[1:]
-    n_lanes = int(lanes_per_rank) * int(os.environ["WORLD_SIZE"])
+def run(grid: Grid, arguments: list[str]) -> dict[str, Tensor]:
+    lanes_per_rank, n_clips, optimizer, lr, *overrides = arguments
+    n_lanes = int(lanes_per_rank) * grid.world_size
     cfg = load_config(None, [*SMALL, f"parallel.clips_per_step={n_lanes}", *overrides])
-    grid = open_grid("cpu")
     kind = getattr(torch.optim, optimizer)
     found = gradients(cfg, grid, int(n_clips))
     found |= train(cfg, grid, int(n_clips), N_STEPS, lambda parameters: kind(parameters, lr=float(lr)))
     initial = [name for name in found if name.startswith("initial.")]
     ways = [(found[name.removeprefix("initial.")] - found.pop(name)).abs().max() for name in initial]
     found["moved"] = torch.stack(ways).max()
-    if grid.is_first:
-        torch.save(found, out)
-    grid.close()
+    return found
 
 
 if __name__ == "__main__":
-    run_main(main)
+    run_main(lambda: work(run))

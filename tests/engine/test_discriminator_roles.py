@@ -44,7 +44,7 @@ def test_image_discriminator(overrides: tuple[str, ...]) -> None:
     verdict = role.judge(this, generated, SHARE)
     found = gradients(module)
 
-    labels = this.labels.flatten(0, 1)
+    labels = this.labels.dense().flatten(0, 1)
     book = Textbook(cfg, lambda images: module(torch.cat([labels, images.flatten(0, 1)], dim=1)), this.real)
     fake, raw = (x.clone().requires_grad_() for x in (generated.fake, generated.raw))
     of_fake, of_raw = torch.autograd.grad(book.for_generator(fake) + book.for_generator(raw), [fake, raw])
@@ -87,7 +87,7 @@ def test_frames_of_a_pass_are_normalised_together() -> None:
     halves = []
     for first in (0, 2):
         frames = slice(first, first + N_PAST + 2)
-        half = Chunk(this.label_stack[:, frames], this.real_stack[:, frames], N_PAST, is_first=True)
+        half = Chunk(this.label_stack.frames(frames), this.real_stack[:, frames], N_PAST, is_first=True)
         part = GeneratedChunk(generated.fake[:, first:first + 2], generated.raw[:, first:first + 2], None, None, [])
         halves.append(role.judge(half, part, SHARE / 2))
     mean = {name: (halves[0].losses[name] + halves[1].losses[name]) / 2 for name in verdict.losses}
@@ -103,7 +103,7 @@ def face_role() -> tuple[ImageDiscriminatorRole, Chunk, GeneratedChunk, Config]:
     cfg = config("data.label_nc=0", "data.input_nc=3", "data.fineSize=64", "discriminator.add_face_disc=true")
     role = ImageDiscriminatorRole(cfg, engine(image_discriminator(cfg)), engine(face_discriminator(cfg)))
     this = chunk(cfg, 64, 64)
-    this.label_stack[:, :, 2] = 0.0
+    this.label_stack.planes[:, :, 2] = 0.0
     return role, this, made(cfg, 64, 64), cfg
 
 
@@ -118,7 +118,7 @@ def test_without_a_face_the_face_discriminator_rests() -> None:
 
 def test_face_discriminator_judges_the_box() -> None:
     role, this, generated, cfg = face_role()
-    this.labels[1, 2, 2, 30:35, 20:27] = 1.0  # one frame of one clip has a face; the box is for all
+    this.labels.planes[1, 2, 2, 30:35, 20:27] = 1.0  # one frame of one clip has a face; the box is for all
     verdict = role.judge(this, generated, SHARE)
     found = gradients(role.face_engine.module)
     without = ImageDiscriminatorRole(cfg, role.engine).judge(this, generated, SHARE)
@@ -126,7 +126,7 @@ def test_face_discriminator_judges_the_box() -> None:
     def crop(x: Tensor) -> Tensor:
         return x.flatten(0, 1)[..., 24:40, 15:31]  # 16 pixels (64 // 32 * 8) around (32, 23)
 
-    module, labels = role.face_engine.module, crop(this.labels)
+    module, labels = role.face_engine.module, crop(this.labels.dense())
     book = Textbook(cfg, lambda images: module(torch.cat([labels, crop(images)], dim=1)), this.real)
     fake = generated.fake.clone().requires_grad_()
     (of_fake,) = torch.autograd.grad(2 * book.for_generator(fake), fake)

@@ -1,26 +1,24 @@
 """Placing roles on ranks changes nothing: the same clips and weights give the same steps.
 
-Every row is a real torchrun job. The reference is one process that runs `train_step`, lane after lane. Clips of
-odd number end a chunk earlier; the second of three steps puts all scales of a frame on one rank, the others may
-spread them. ROWS hold every placement, number of lanes and scales, reach of the gradient and setting at least once;
-`make test-full` runs all combinations, in float64 and with ZeRO 1 and 2.
+Every row runs on real ranks under torchrun. The reference is one process that runs `train_step`, lane after lane.
+Clips of odd number end a chunk earlier; the second of three steps puts all scales of a frame on one rank, the others
+may spread them. Every rank is given only the frames that its tasks read. ROWS hold every placement, number of lanes
+and scales, reach of the gradient and setting at least once; `make test-full` runs all combinations, in float64 and
+with ZeRO 1 and 2.
 """
 
 from __future__ import annotations
 
 import itertools
-from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-import torch
-from torch import Tensor
 
+from tests.engine.batch import Batches, Job, patient
 from tests.engine.spread_clips import CHUNK
 from tests.engine.test_equality import worst_gradient, worst_loss, worst_parameter
-from tests.torchrun import torchrun
 
-WORKER = "tests/engine/placed_clips.py"
+pytestmark = patient
 PLAIN64 = ("optim.backend=plain", "optim.precision=fp64")
 PLAIN32 = ("optim.backend=plain",)
 
@@ -80,27 +78,34 @@ MATRIX = [
         SETTINGS, (1, 2, 3), (1, 2, CHUNK), (1, 2, 3), PLACEMENTS)]
 
 
-@pytest.fixture(scope="module")
-def run(tmp_path_factory):
-    """run(row, optimizer, lr) -> what the worker found; each job runs once."""
-    done: dict[tuple, dict[str, Tensor]] = {}
-
-    def job(row: Row, optimizer: str, lr: float) -> dict[str, Tensor]:
-        key = (row, optimizer, lr)
-        if key not in done:
-            out = tmp_path_factory.mktemp("job") / "found.pt"
-            arguments = (out, row.placement, row.pipelines, row.n_clips, row.n_frames_bp, row.in_flight,
-                         int(row.ahead), optimizer, lr)
-            result = torchrun(row.ranks, WORKER, *map(str, arguments), *row.overrides)
-            assert result.returncode == 0, result.stdout
-            done[key] = torch.load(Path(out), weights_only=True)
-        return done[key]
-
-    return job
+def job(row: Row, optimizer: str, lr: float) -> Job:
+    arguments = (row.placement, row.pipelines, row.n_clips, row.n_frames_bp, row.in_flight, int(row.ahead),
+                 optimizer, lr)
+    return Job(row.ranks, (*map(str, arguments), *row.overrides))
 
 
 def whole(row: Row, overrides: tuple[str, ...]) -> Row:
     return Row(1, "whole", row.n_clips, overrides, row.n_frames_bp)
+
+
+def float64_jobs(row: Row) -> tuple[Job, Job]:
+    """The reference and the placed run, three steps of Adam."""
+    row = row._replace(overrides=(*row.overrides, *PLAIN64))
+    return job(whole(row, row.overrides), "Adam", 5e-5), job(row, "Adam", 5e-5)
+
+
+def zero_jobs(row: Row, stage: int) -> tuple[Job, Job]:
+    placed = row._replace(overrides=(*row.overrides, f"optim.zero_stage={stage}"))
+    return job(whole(row, (*row.overrides, *PLAIN32)), "SGD", 1e-6), job(placed, "SGD", 1e-6)
+
+
+@pytest.fixture(scope="module")
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Batches:
+    """What a job has found; all that the chosen tests need run together."""
+    kinds = {"test_plain_float64_is_equal": float64_jobs, "test_zero_float32_is_equal": zero_jobs}
+    chosen = [item for item in request.session.items if item.path == request.path]
+    wanted = [one for item in chosen for one in kinds[item.originalname](**item.callspec.params)]
+    return Batches("tests/engine/placed_clips.py", wanted, tmp_path_factory.mktemp("jobs"))
 
 
 def full(rows: list[Row]) -> list:
@@ -108,24 +113,22 @@ def full(rows: list[Row]) -> list:
 
 
 @pytest.mark.parametrize("row", [*ROWS, *full(MATRIX)], ids=str)
-def test_plain_float64_is_equal(run, row: Row):
+def test_plain_float64_is_equal(found: Batches, row: Row) -> None:
     """Three steps of Adam: losses, gradients and weights to 1e-10."""
-    row = row._replace(overrides=(*row.overrides, *PLAIN64))
-    reference, found = (run(r, "Adam", 5e-5) for r in (whole(row, row.overrides), row))
+    reference, placed = map(found, float64_jobs(row))
     for step in range(3):
-        assert worst_loss(reference[f"losses.{step}"], found[f"losses.{step}"]) < 1e-10
-    assert worst_parameter(reference, found) < 1e-10
-    assert worst_gradient(reference, found) < 1e-10
+        assert worst_loss(reference[f"losses.{step}"], placed[f"losses.{step}"]) < 1e-10
+    assert worst_parameter(reference, placed) < 1e-10
+    assert worst_gradient(reference, placed) < 1e-10
 
 
 @pytest.mark.parametrize("stage", [1, 2])
 @pytest.mark.parametrize("row", [Row(3, "split:2+1", 2, n_frames_bp=2), Row(4, "split:1+1", 3, pipelines=2),
                                  *full(MATRIX)], ids=str)
-def test_zero_float32_is_equal(run, stage: int, row: Row):
+def test_zero_float32_is_equal(found: Batches, stage: int, row: Row) -> None:
     """Losses of the first step to 1e-6, gradients to 1e-5 of their length, weights after three steps to 1e-6."""
-    reference = run(whole(row, (*row.overrides, *PLAIN32)), "SGD", 1e-6)
-    found = run(row._replace(overrides=(*row.overrides, f"optim.zero_stage={stage}")), "SGD", 1e-6)
-    assert worst_loss(reference["losses.0"], found["losses.0"]) < 1e-6
-    assert worst_parameter(reference, found) < 1e-6
+    reference, placed = map(found, zero_jobs(row, stage))
+    assert worst_loss(reference["losses.0"], placed["losses.0"]) < 1e-6
+    assert worst_parameter(reference, placed) < 1e-6
     # The step at rate 1 is rounded to the weights' own float32 grid: it hides gradients of nearly no length.
-    assert worst_gradient(reference, found, floor=1e-2) < 1e-5
+    assert worst_gradient(reference, placed, floor=1e-2) < 1e-5

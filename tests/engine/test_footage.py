@@ -7,6 +7,7 @@ import torch
 from vid2vid_dist.engine.footage import Footage, Reads
 from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.tasks import Site
+from vid2vid_dist.models.labels import EncodedLabels
 
 N_PAST = 2
 SIZE = FrameSize(1, 4, 8)
@@ -16,15 +17,15 @@ def footage_of(n_frames: int) -> Footage:
     """A clip of which every frame holds its own number."""
     numbers = torch.arange(-N_PAST, n_frames).float().view(1, -1, 1, 1, 1)
     footage = Footage(2, SIZE)
-    footage.add_labels(range(-N_PAST, n_frames), numbers.expand(1, -1, 5, 4, 8))
+    footage.add_labels(range(-N_PAST, n_frames), EncodedLabels(numbers.expand(1, -1, 5, 4, 8)))
     footage.add_real(range(-N_PAST, n_frames), numbers.expand(1, -1, 3, 4, 8))
     return footage
 
 
 def test_label_windows_end_with_their_frame() -> None:
     window = footage_of(3).label_window(1, N_PAST + 1, scale=0)
-    assert window.shape == (1, 3 * 5, 2, 4)
-    assert window[0, ::5, 0, 0].tolist() == [-1.0, 0.0, 1.0]
+    assert window.planes.shape == (1, 3, 5, 2, 4)
+    assert window.planes[0, :, 0, 0, 0].tolist() == [-1.0, 0.0, 1.0]
 
 
 def test_advancing_forgets_what_nobody_looks_back_at() -> None:
@@ -53,7 +54,7 @@ def test_a_chunk_holds_the_frames_that_come_next() -> None:
     footage = footage_of(6)
     footage.advance(2, N_PAST, n_kept=0)
     chunk = footage.chunk(3)
-    assert chunk.labels.shape == (1, 3, 5, 4, 8)
+    assert chunk.labels.planes.shape == (1, 3, 5, 4, 8)
     assert chunk.real[0, :, 0, 0, 0].tolist() == [2.0, 3.0, 4.0]
     assert not chunk.is_first
 

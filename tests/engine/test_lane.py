@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
-from vid2vid_dist.engine.lane import Chunk, Lane
+from vid2vid_dist.engine.in_flight import ClipState, clip_files
+from vid2vid_dist.engine.lane import Chunk, Lane, look_back
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.generator import GeneratedChunk
+from vid2vid_dist.models.labels import pyramid
 
 N_PAST, T = 2, 4
 CPU = torch.device("cpu")
@@ -72,8 +76,8 @@ def test_a_chunk_sees_the_given_frames_before_it() -> None:
         assert numbers(chunk.real) == new
         assert numbers(chunk.real_prev) == [i - 1 for i in new]
         assert numbers(chunk.real_stack) == list(range(new[0] - N_PAST, new[-1] + 1))
-        assert chunk.label_stack.argmax(2)[0, :, 0, 0].tolist() == numbers(chunk.real_stack)
-        assert chunk.labels.equal(chunk.label_stack[:, N_PAST:])
+        assert chunk.label_stack.ids[0, :, 0, 0, 0].tolist() == numbers(chunk.real_stack)
+        assert chunk.labels.ids.equal(chunk.label_stack.ids[:, N_PAST:])
         assert chunk.is_first == (number == 0)
         assert one.n_seen == (number + 1) * T
 
@@ -83,7 +87,7 @@ def test_clips_of_a_lane_are_stacked() -> None:
     for first, end in ((0, 6), (6, 10)):
         chunk = one.feed([video(first, end), video(first + 20, end + 20)])
         assert chunk.real_stack.shape == (2, 6, 3, 8, 8)
-        assert chunk.label_stack.shape == (2, 6, 51, 8, 8)
+        assert chunk.label_stack.dense().shape == (2, 6, 51, 8, 8)
         assert numbers(chunk.real[1:]) == [i + 20 for i in numbers(chunk.real)]
 
 
@@ -96,8 +100,8 @@ def test_rgb_input_is_scaled_like_images() -> None:
     frames = video(0, 6)
     rgb = Frames(frames.images, frames.images, None, frames.names)
     chunk = lane("data.label_nc=0").feed([rgb])
-    assert chunk.label_stack.equal(chunk.real_stack)
-    assert chunk.label_stack.dtype == torch.float64
+    assert chunk.label_stack.planes.equal(chunk.real_stack)
+    assert chunk.label_stack.planes.dtype == torch.float64
 
 
 @pytest.mark.parametrize(("overrides", "longest"), [
@@ -151,15 +155,18 @@ def test_the_frame_before_is_real_at_the_start_and_generated_later() -> None:
 
 
 @pytest.mark.parametrize("n_chunks", [1, 2])
-def test_a_restored_lane_goes_on_as_the_first(n_chunks: int) -> None:
+def test_a_restored_lane_goes_on_as_the_first(n_chunks: int, tmp_path: Path) -> None:
     first = lane("discriminator.n_scales_temporal=2")
     for number in range(n_chunks):
         advance(first, number)
     second = lane("discriminator.n_scales_temporal=2")
-    second.restore({name: tensor.clone() for name, tensor in first.state().items()})
-    given_too = video(n_chunks * T, (n_chunks + 1) * T + N_PAST)
+    save_file({k: x.contiguous() for k, x in first.state().items()}, tmp_path / "lane_0007.safetensors")
+    second.restore(ClipState.read(clip_files(tmp_path, 7), CPU))
+    n_back = look_back(config("discriminator.n_scales_temporal=2"), n_chunks * T)
+    assert n_back == min(n_chunks * T, 6)  # the coarse scale looks at frames six apart
+    given_too = video(n_chunks * T + N_PAST - n_back, (n_chunks + 1) * T + N_PAST)
     a, b = first.feed([chunk_frames(n_chunks)]), second.feed([given_too])
-    assert a.label_stack.equal(b.label_stack)
+    assert a.label_stack.dense().equal(b.label_stack.dense())
     assert a.real_stack.equal(b.real_stack)
     assert a.is_first == b.is_first is False
     row_a, row_b = (one.temporal_row(chunk, flow_of(chunk)) for one, chunk in ((first, a), (second, b)))
@@ -167,4 +174,19 @@ def test_a_restored_lane_goes_on_as_the_first(n_chunks: int) -> None:
     for name in ("real", "fake_past", "flow"):
         assert getattr(row_a, name).equal(getattr(row_b, name))
     assert first.previous_fake(a, a.real).equal(second.previous_fake(b, b.real))
+    assert [x.tolist() for x in first.history] == [x.tolist() for x in second.history]
     assert first.state().keys() == second.state().keys()
+
+
+def test_a_clip_shorter_than_the_history_is_restored_with_its_given_frames(tmp_path: Path) -> None:
+    """One generated frame, history of two: the frame before it is a real one, halved at the coarse scale."""
+    two_scales = ("generator.n_scales_spatial=2", "discriminator.n_scales_temporal=1")
+    first, second = lane(*two_scales), lane(*two_scales)
+    chunk = first.feed([video(0, N_PAST + 1)])
+    fakes = [torch.cat([x[:, 1:2], x[:, 2:] + 0.5], dim=1) for x in pyramid(chunk.real_stack, 2)]
+    first.keep(GeneratedChunk(chunk.real + 0.5, chunk.real, None, None, fakes), first.temporal_row(
+        chunk, flow_of(chunk)))
+    save_file({k: x.contiguous() for k, x in first.state().items()}, tmp_path / "lane_0000.safetensors")
+    second.restore(ClipState.read(clip_files(tmp_path, 0), CPU))
+    second.feed([video(1, N_PAST + 2)])
+    assert all(a.equal(b) for a, b in zip(first.history, second.history, strict=True))

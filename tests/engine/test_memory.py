@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.engine.plans import config, made_up_costs
@@ -37,6 +39,21 @@ def test_shards_are_spread_over_the_role_in_all_pipelines() -> None:
     assert memory[2].by_cause["optimiser shard"] == 12 * COSTS.parameters["image"] / 4
     assert memory[2].live_frames == 0
     assert memory[0].by_cause["judges"] == 0
+
+
+def test_optimiser_state_on_the_host_is_not_the_ranks() -> None:
+    costs = replace(COSTS, offload=True)
+    plan = make_plan(step_tasks(CFG, steady_shape(1, 1)), colocated(CFG, 1), costs)
+    (memory,) = plan_memory(plan, simulate(plan).timeline)
+    assert memory.by_cause["optimiser shard"] == 0
+    assert costs.update_seconds("generator", 1) > COSTS.update_seconds("generator", 1)
+
+
+def test_what_a_task_needs_while_it_runs_is_workspace() -> None:
+    work = COSTS.work | {"backward/0": replace(COSTS.work["backward/0"], passing=5e9)}
+    plan = make_plan(step_tasks(CFG, steady_shape(1, 1)), colocated(CFG, 1), replace(COSTS, work=work))
+    (memory,) = plan_memory(plan, simulate(plan).timeline)
+    assert memory.by_cause["workspace"] == 5e9 + COSTS.tensors["grad_features/0"]
 
 
 def test_fewer_lanes_in_flight_hold_fewer_frames() -> None:

@@ -13,6 +13,7 @@ from vid2vid_dist.engine.grid import solo_grid
 from vid2vid_dist.engine.lane import Chunk
 from vid2vid_dist.engine.optimizer import AdamSettings, PlainEngine
 from vid2vid_dist.models.generator import GeneratedChunk
+from vid2vid_dist.models.labels import EncodedLabels
 
 B, T, N_PAST, H, W = 2, 4, 2, 16, 32
 SMALL = [
@@ -36,7 +37,7 @@ def noise(seed: int, *shape: int) -> Tensor:
 
 def chunk(cfg: Config, height: int = H, width: int = W) -> Chunk:
     labels = noise(0, B, N_PAST + T, cfg.label_channels, height, width)
-    return Chunk(labels, noise(1, B, N_PAST + T, 3, height, width), N_PAST, is_first=True)
+    return Chunk(EncodedLabels(labels), noise(1, B, N_PAST + T, 3, height, width), N_PAST, is_first=True)
 
 
 def made(cfg: Config, height: int = H, width: int = W) -> GeneratedChunk:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,11 @@ def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def cfg(shards: Path) -> Config:
+    return small_config(shards)
+
+
+def small_config(shards: Path) -> Config:
+    """A small street model for the videos of `shards`."""
     cfg = Config()
     cfg.data.shards, cfg.data.loadSize, cfg.data.workers = str(shards / "full"), WIDTH, 0
     cfg.data.label_nc, cfg.data.use_instance = 6, True
@@ -56,15 +62,17 @@ def cfg(shards: Path) -> Config:
 def make_run(tmp_path: Path) -> Callable[..., Path]:
     """Writes a run folder with one checkpoint, as training leaves it; gives the run folder."""
 
-    def make(cfg: Config, step: int = 100, ema: bool = False) -> Path:
-        folder = tmp_path / cfg.run.name / "checkpoints" / f"step_{step:08d}"
-        folder.mkdir(parents=True)
-        torch.manual_seed(step)
-        save_config(cfg, folder / "config.yaml")
-        save_file(Generator(cfg).state_dict(), folder / "generator.safetensors")
-        if ema:
-            save_file(Generator(cfg).state_dict(), folder / "generator_ema.safetensors")
-        (folder.parent / "latest").write_text(f"{folder.name}\n")
-        return folder.parent.parent
+    return partial(write_run, tmp_path)
 
-    return make
+
+def write_run(root: Path, cfg: Config, step: int = 100, ema: bool = False) -> Path:
+    """A run folder below `root` with one checkpoint."""
+    folder = root / cfg.run.name / "checkpoints" / f"step_{step:08d}"
+    folder.mkdir(parents=True)
+    torch.manual_seed(step)
+    save_config(cfg, folder / "config.yaml")
+    save_file(Generator(cfg).state_dict(), folder / "generator.safetensors")
+    if ema:
+        save_file(Generator(cfg).state_dict(), folder / "generator_ema.safetensors")
+    (folder.parent / "latest").write_text(f"{folder.name}\n")
+    return folder.parent.parent

@@ -9,7 +9,7 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource, Frames, Request, to_float
 from vid2vid_dist.inference.video import VideoGenerator
 from vid2vid_dist.models.generator import Generator
-from vid2vid_dist.models.labels import encode_labels
+from vid2vid_dist.models.labels import EncodedLabels, encode_labels
 
 CPU = torch.device("cpu")
 
@@ -22,11 +22,11 @@ def frames_of(cfg: Config, first: int, count: int) -> Frames:
 def generate(video: VideoGenerator, cfg: Config, n_frames: int,
              first_images: torch.Tensor | None) -> torch.Tensor:
     n_past = cfg.generator.n_frames_G - 1
-    video.start(frames_of(cfg, 0, n_past), first_images)
-    return torch.cat([video.step(frames_of(cfg, n_past + t, 1)).fake for t in range(n_frames)], dim=1)
+    video.start([frames_of(cfg, 0, n_past)], None if first_images is None else first_images[None])
+    return torch.cat([video.step([frames_of(cfg, n_past + t, 1)]).fake for t in range(n_frames)], dim=1)
 
 
-def whole_clip(generator: Generator, cfg: Config, n_frames: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
+def whole_clip(generator: Generator, cfg: Config, n_frames: int) -> tuple[EncodedLabels, list[torch.Tensor]]:
     """Encoded labels and history of a clip in one piece."""
     n_past = cfg.generator.n_frames_G - 1
     frames = frames_of(cfg, 0, n_past + n_frames)
@@ -57,8 +57,8 @@ def test_from_nothing_only_the_first_frame_is_raw(cfg: Config) -> None:
     labels, real_history = whole_clip(generator, cfg, 3)
     history = [torch.zeros_like(scale) for scale in real_history]
     with torch.no_grad():
-        first = generator.generate(labels[:, :3], history, raw_only=True)
-        rest = generator.generate(labels[:, 1:], first.history)
+        first = generator.generate(labels.frames(slice(3)), history, raw_only=True)
+        rest = generator.generate(labels.frames(slice(1, None)), first.history)
     assert torch.equal(first.fake, first.raw)
     assert not torch.equal(rest.fake, rest.raw)
     video = VideoGenerator(generator, cfg, CPU, torch.float32)
@@ -80,17 +80,17 @@ def test_statistics_are_those_of_the_frame(cfg: Config) -> None:
 
 def test_memory_does_not_grow(cfg: Config) -> None:
     video = VideoGenerator(Generator(cfg), cfg, CPU, torch.float32)
-    video.start(frames_of(cfg, 0, 2), None)
+    video.start([frames_of(cfg, 0, 2)], None)
 
     def held() -> int:
-        tensors = [video._labels, *video._history]
+        tensors = [video._labels.planes, *video._history]
         assert not any(t.requires_grad for t in tensors)
         return sum(t.untyped_storage().nbytes() for t in tensors)
 
-    video.step(frames_of(cfg, 2, 1))
+    video.step([frames_of(cfg, 2, 1)])
     after_one = held()
     for t in (3, 4, 5, 6):
-        video.step(frames_of(cfg, t, 1))
+        video.step([frames_of(cfg, t, 1)])
     assert held() == after_one
 
 
@@ -98,5 +98,5 @@ def test_rgb_input(cfg: Config) -> None:
     cfg.data.label_nc, cfg.data.use_instance, cfg.generator.fg = 0, False, False
     video = VideoGenerator(Generator(cfg), cfg, CPU, torch.float32)
     rgb = torch.randint(0, 256, (3, 3, 32, 64), dtype=torch.uint8)
-    video.start(Frames(rgb[:2], None, None, ["0", "1"]), None)
-    assert video.step(Frames(rgb[2:], None, None, ["2"])).fake.shape == (1, 1, 3, 32, 64)
+    video.start([Frames(rgb[:2], None, None, ["0", "1"])], None)
+    assert video.step([Frames(rgb[2:], None, None, ["2"])]).fake.shape == (1, 1, 3, 32, 64)

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from tests.torchrun import pid_of_rank, start_torchrun, torchrun, wait_until
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_street import ToyOptions, render_toy_street
+from vid2vid_dist.data.toy_set import ToyOptions
+from vid2vid_dist.data.toy_street import render_toy_street
 
 TINY = ["data.loadSize=64", "generator.ngf=4", "generator.n_blocks=2", "generator.n_downsample_G=2",
         "discriminator.ndf=4", "discriminator.num_D=1", "discriminator.n_scales_temporal=1", "loss.no_vgg=true",

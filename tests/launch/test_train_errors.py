@@ -21,7 +21,8 @@ from tests.conftest import ROOT
 from tests.damage import edit_index, spoil_picture
 from tests.torchrun import torchrun
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_street import ToyOptions, render_toy_street
+from vid2vid_dist.data.toy_set import ToyOptions
+from vid2vid_dist.data.toy_street import render_toy_street
 
 SMALL = [
     "data.loadSize=64", "data.no_flip=true", "data.shuffle=false", "data.workers=0",
@@ -169,11 +170,28 @@ def test_checkpoint_of_another_run_is_refused(start: Train, here: Path) -> None:
         "run.seed=1": ["other data", "(seed: saved 0, now 1)"],
         "data.loadSize=32": ["other data", "(loadSize: saved 64, now 32)"],
         "schedule.max_frames_per_rank=1": ["other data", "(chunk_frames: saved 2, now 1)"],  # the clip is half done
-        "parallel.clips_per_step=2": ["other grid", "(lanes: saved 1, now 2)", "same grid"],
-        "optim.precision=fp64": ["other grid", "(precision: saved 'fp32', now 'fp64')"],
+        "parallel.clips_per_step=2": ["other data", "(clips_per_step: saved 1, now 2)"],
+        "optim.precision=fp64": ["other networks", "(precision: saved 'fp32', now 'fp64')"],
     }.items():
         assert_one_line(*start("run.max_steps=2", override), *words)
         assert contents(here / "runs") == before
+
+
+def test_changes_that_a_run_can_take_are_named(start: Train, here: Path) -> None:
+    assert start("run.max_steps=1") == (0, "")
+    assert start("run.max_steps=2", "optim.lr=1e-4", "optim.beta1=0.9", "run.save_every_steps=7") == (0, "")
+    journal = (here / "runs/try/metrics.jsonl").read_text()
+    for line in ("optim.lr: saved 0.0002, now 0.0001", "optim.beta1: saved 0.5, now 0.9",
+                 "run.max_steps: saved 1, now 2", "run.save_every_steps: saved 1000, now 7"):
+        assert f"changed since then: {line}" in journal
+    assert journal.count("changed since then") == 4
+
+
+def test_fresh_run_does_not_go_on(start: Train, here: Path) -> None:
+    assert start("--fresh") == (0, "")
+    before = contents(here / "runs")
+    assert_one_line(*start("--fresh", "run.max_steps=2"), "--fresh: runs/try holds step_00000001; choose another")
+    assert contents(here / "runs") == before
 
 
 def test_damaged_checkpoint_is_refused(start: Train, here: Path) -> None:
@@ -181,7 +199,7 @@ def test_damaged_checkpoint_is_refused(start: Train, here: Path) -> None:
     weights = here / "runs/try/checkpoints/step_00000001/image.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
     before = contents(here / "runs")
-    words = ["step_00000001 is damaged", "image.safetensors has", "checkpoints/latest"]
+    words = ["step_00000001 is damaged", "image.safetensors has", "no whole one before"]
     assert_one_line(*start("run.max_steps=2"), *words)
     assert_one_line(*start("run.name=fine", "run.load_pretrain=runs/try"), *words)
     assert contents(here / "runs") == before

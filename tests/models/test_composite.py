@@ -13,6 +13,7 @@ from vid2vid_dist.models.composite import (
     Features,
     ScaleGenerator,
 )
+from vid2vid_dist.models.labels import EncodedLabels
 
 SMALL = {"ngf": 8, "n_blocks": 3, "n_blocks_local": 1, "n_downsample_G": 2}
 LABEL_CHANNELS = 5
@@ -25,8 +26,8 @@ def build(scale: int = 0, **options: object) -> ScaleGenerator:
     return network.double()
 
 
-def inputs() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    labels = torch.randn(1, 3 * LABEL_CHANNELS, 16, 24, dtype=torch.float64)
+def inputs() -> tuple[EncodedLabels, torch.Tensor, torch.Tensor]:
+    labels = EncodedLabels(torch.randn(1, 3, LABEL_CHANNELS, 16, 24, dtype=torch.float64))
     previous = torch.rand(1, 6, 16, 24, dtype=torch.float64) * 2 - 1
     mask = torch.zeros(1, 1, 16, 24, dtype=torch.float64)
     mask[..., 4:9, 5:20] = 1

@@ -5,10 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
+from tests.conftest import ROOT
+from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config, DataConfig, GeneratorConfig
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.generator import Generator
-from vid2vid_dist.models.labels import pyramid
+from vid2vid_dist.models.labels import EncodedLabels, pyramid
 
 HEIGHT, WIDTH = 16, 24
 
@@ -23,12 +25,12 @@ def build(cfg: Config) -> Generator:
     return Generator(cfg).double()
 
 
-def clip(cfg: Config, n_frames: int, batch: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+def clip(cfg: Config, n_frames: int, batch: int = 1) -> tuple[EncodedLabels, torch.Tensor]:
     """Encoded labels for n generated frames, and first frames."""
     torch.manual_seed(2)
     n_past = cfg.generator.n_frames_G - 1
     labels = torch.randn(batch, n_past + n_frames, cfg.label_channels, HEIGHT, WIDTH, dtype=torch.float64)
-    return labels, torch.rand(batch, n_past, 3, HEIGHT, WIDTH, dtype=torch.float64) * 2 - 1
+    return EncodedLabels(labels), torch.rand(batch, n_past, 3, HEIGHT, WIDTH, dtype=torch.float64) * 2 - 1
 
 
 @pytest.mark.parametrize("n_frames_G", [2, 3, 4])
@@ -70,8 +72,8 @@ def test_chunks_join_without_a_seam() -> None:
     start = generator.start_history(first)
     with torch.no_grad():
         whole = generator.generate(labels, start)
-        head = generator.generate(labels[:, :4], start)
-        tail = generator.generate(labels[:, 2:], head.history)
+        head = generator.generate(labels.frames(slice(4)), start)
+        tail = generator.generate(labels.frames(slice(2, None)), head.history)
     assert torch.equal(whole.fake, torch.cat([head.fake, tail.fake], dim=1))
     assert all(torch.equal(a, b) for a, b in zip(whole.history, tail.history, strict=True))
 
@@ -120,11 +122,11 @@ def test_training_the_finest_scale_alone_changes_no_value() -> None:
 def test_foreground_mask_is_of_the_newest_label_frame() -> None:
     cfg = config(fg=True, fg_labels=[3])
     labels, first = clip(cfg, 1)
-    labels[:, :, 3] = 0
-    labels[:, -1, 3] = 1
+    labels.planes[:, :, 3] = 0
+    labels.planes[:, -1, 3] = 1
     generator = build(cfg)
     chunk = generator.generate(labels, generator.start_history(first))
-    foreground = generator.network(0).foreground_branch(labels.flatten(1, 2)).image
+    foreground = generator.network(0).foreground_branch(labels).image
     assert torch.allclose(chunk.fake[:, 0], foreground)
 
 
@@ -133,4 +135,11 @@ def test_size_that_cannot_be_halved_is_refused_with_the_fix() -> None:
     generator = build(cfg)
     history = generator.start_history(torch.zeros(1, 2, 3, 20, 24))
     with pytest.raises(UserError, match=r"24x20: both sides must be multiples of 8.*data\.loadSize"):
-        generator.generate(torch.zeros(1, 3, 4, 20, 24), history)
+        generator.generate(EncodedLabels(torch.zeros(1, 3, 4, 20, 24)), history)
+
+
+def test_the_2048_recipe_has_the_published_size() -> None:
+    cfg = load_config(ROOT / "configs/street/2048.yaml")
+    with torch.device("meta"):
+        generator = Generator(cfg)
+    assert sum(p.numel() for p in generator.parameters()) == 411_335_241 + 2_880_489 + 859_641

@@ -6,13 +6,20 @@ import pytest
 import torch
 
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.models.labels import encode_labels, foreground_mask, instance_edges, pyramid
+from vid2vid_dist.models.labels import (
+    EncodedLabels,
+    encode_labels,
+    foreground_mask,
+    instance_edges,
+    label_pyramid,
+    pyramid,
+)
 
 
 def test_labels_become_one_plane_per_class_with_the_edges_last() -> None:
     labels = torch.randint(0, 5, (2, 3, 1, 4, 6), dtype=torch.uint8)
     instances = torch.randint(0, 3, (2, 3, 1, 4, 6))
-    encoded = encode_labels(labels, instances, label_nc=5, dtype=torch.float64)
+    encoded = encode_labels(labels, instances, label_nc=5, dtype=torch.float64).dense()
     assert encoded.shape == (2, 3, 6, 4, 6)
     assert encoded.dtype == torch.float64
     assert torch.equal(encoded[:, :, :5].argmax(dim=2, keepdim=True), labels.long())
@@ -22,7 +29,7 @@ def test_labels_become_one_plane_per_class_with_the_edges_last() -> None:
 
 def test_image_input_is_passed_on_unchanged() -> None:
     images = torch.randn(1, 2, 6, 4, 4)
-    assert torch.equal(encode_labels(images, None, label_nc=0), images)
+    assert torch.equal(encode_labels(images, None, label_nc=0).dense(), images)
 
 
 def test_edges_mark_both_sides_of_a_border() -> None:
@@ -57,7 +64,17 @@ def test_pyramid_refuses_an_odd_level() -> None:
 
 
 def test_mask_is_the_clamped_share_of_several_classes() -> None:
-    labels = torch.zeros(1, 4, 1, 3)
-    labels[0, 1] = torch.tensor([0.25, 1.0, 0.0])
-    labels[0, 3] = torch.tensor([0.5, 1.0, 0.0])
-    assert torch.equal(foreground_mask(labels, (1, 3)), torch.tensor([0.75, 1.0, 0.0]).view(1, 1, 1, 3))
+    labels = torch.zeros(1, 2, 4, 1, 3)
+    labels[0, -1, 1] = torch.tensor([0.25, 1.0, 0.0])
+    labels[0, -1, 3] = torch.tensor([0.5, 1.0, 0.0])
+    mask = foreground_mask(EncodedLabels(labels), (1, 3))
+    assert torch.equal(mask, torch.tensor([0.75, 1.0, 0.0]).view(1, 1, 1, 3))
+
+
+def test_mask_and_pyramid_of_ids_are_those_of_their_planes() -> None:
+    labels = torch.randint(0, 5, (2, 3, 1, 8, 12), dtype=torch.uint8)
+    encoded = encode_labels(labels, labels, label_nc=5)
+    dense = EncodedLabels(encoded.dense())
+    assert torch.equal(foreground_mask(encoded, (1, 3)), foreground_mask(dense, (1, 3)))
+    for ours, expected in zip(label_pyramid(encoded, 3), pyramid(dense.planes, 3), strict=True):
+        assert torch.equal(ours.dense(), expected)

@@ -11,7 +11,8 @@ import torch.distributed as dist
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_street import ToyOptions, render_toy_street
+from vid2vid_dist.data.toy_set import ToyOptions
+from vid2vid_dist.data.toy_street import render_toy_street
 from vid2vid_dist.engine.grid import Grid, open_grid
 
 SMALL = [

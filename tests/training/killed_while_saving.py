@@ -12,17 +12,18 @@ from pathlib import Path
 
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.engine.grid import open_grid
-from vid2vid_dist.training.state import TrainingState
+from vid2vid_dist.training import checkpoint
+from vid2vid_dist.training.checkpoint import Entries, Files
 from vid2vid_dist.training.trainer import Trainer
 
 if __name__ == "__main__":
     fatal, *overrides = sys.argv[1:]
-    write = TrainingState.write
+    grid, write_files = open_grid("cpu"), checkpoint.write_files
 
-    def write_or_die(self: TrainingState, folder: Path) -> None:
-        if self.position.step == int(fatal) and self.grid.rank == 1:
+    def write_or_die(folder: Path, files: Files) -> Entries:
+        if folder.name == f".step_{int(fatal):08d}" and grid.rank == 1:
             os.kill(os.getpid(), signal.SIGKILL)
-        write(self, folder)
+        return write_files(folder, files)
 
-    TrainingState.write = write_or_die
-    Trainer(load_config(None, overrides), open_grid("cpu")).run()
+    checkpoint.write_files = write_or_die
+    Trainer(load_config(None, overrides), grid).run()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,82 +10,115 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from vid2vid_dist.engine.grid import solo_grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.training.checkpoint import (
+    Files,
     Position,
     SavedState,
     commit,
-    contiguous,
+    copied,
     find_fault,
     newest_checkpoint,
+    prepare,
     prune,
+    require_fresh,
     write_atomically,
+    write_files,
 )
 
-STATE = SavedState(Position(7, 2, 1, 3), False, {"ranks": 2}, {"seed": 0, "size": [64, 32]}, {"ngf": 4})
+STATE = SavedState(Position(7, 2, 1, 3), False, 2, {"ranks": 2}, {"seed": 0, "size": [64, 32]}, {"ngf": 4}, {})
+WEIGHTS = "optimizer/image/rank_00000.safetensors"
+FILES: Files = {"state.json": STATE.to_json(), WEIGHTS: {"master/weight/0": torch.arange(4.0)}}
 
 
-def write(folder: Path) -> None:
-    (folder / "state.json").write_text(STATE.to_json())
-    (folder / "engines/image").mkdir(parents=True)
-    (folder / "engines/image/weights.pt").write_bytes(b"weights")
+def save(run_dir: Path, step: int, files: Files = FILES) -> Path:
+    """A checkpoint as a single rank makes it."""
+    aside = prepare(run_dir, step, n_bytes=0)
+    return commit(aside, write_files(aside, files))
 
 
 def checkpoints(run_dir: Path) -> list[str]:
     return sorted(path.name for path in (run_dir / "checkpoints").iterdir())
 
 
+def overwrite(path: Path, change: Callable[[bytes], bytes]) -> None:
+    path.write_bytes(change(path.read_bytes()))
+
+
 def test_a_committed_checkpoint_is_whole_and_the_newest(tmp_path: Path) -> None:
     assert newest_checkpoint(tmp_path) is None
     for step in (5, 10):
-        assert commit(tmp_path, step, solo_grid(), write) == tmp_path / f"checkpoints/step_{step:08d}"
+        assert save(tmp_path, step) == tmp_path / f"checkpoints/step_{step:08d}"
     assert checkpoints(tmp_path) == ["latest", "step_00000005", "step_00000010"]
     newest = newest_checkpoint(tmp_path)
     assert newest == tmp_path / "checkpoints/step_00000010"
     assert SavedState.read(newest) == STATE
 
 
-@pytest.mark.parametrize(("damage", "fault"), [
-    (lambda f: (f / "engines/image/weights.pt").unlink(), "engines/image/weights.pt is missing"),
-    (lambda f: (f / "engines/image/weights.pt").write_bytes(b"weight"), "weights.pt has 6 bytes instead of 7"),
-    (lambda f: (f / "engines/image/weights.pt").write_bytes(b"weighty"), "engines/image/weights.pt was changed"),
+DAMAGES = pytest.mark.parametrize(("damage", "fault"), [
+    (lambda f: (f / WEIGHTS).unlink(), "rank_00000.safetensors is missing"),
+    (lambda f: overwrite(f / WEIGHTS, lambda x: x[:-1]), "rank_00000.safetensors has 95 bytes instead of 96"),
+    (lambda f: overwrite(f / WEIGHTS, lambda x: x[:-1] + b"!"), "rank_00000.safetensors was changed"),
     (lambda f: (f / "manifest.json").unlink(), "no readable manifest.json"),
     (lambda f: (f / "manifest.json").write_text('{"files"'), "no readable manifest.json"),
 ])
-def test_damage_is_found(tmp_path: Path, damage: Callable[[Path], object], fault: str) -> None:
-    folder = commit(tmp_path, 5, solo_grid(), write)
+
+
+@DAMAGES
+def test_damaged_checkpoint_is_named_and_the_one_before_is_used(
+        tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], object], fault: str) -> None:
+    before, folder = save(tmp_path, 5), save(tmp_path, 10)
     assert find_fault(folder) is None
     damage(folder)
     assert fault in str(find_fault(folder))
-    with pytest.raises(UserError, match=r"step_00000005 is damaged .*write the name of an older one into .*latest"):
+    assert newest_checkpoint(tmp_path) == before
+    assert f"{folder} is damaged" in caplog.text
+    assert fault in caplog.text
+    damage(before)
+    with pytest.raises(UserError, match=r"step_00000010 is damaged .*step_00000005 is damaged .*no whole one"):
         newest_checkpoint(tmp_path)
 
 
-def test_latest_that_names_nothing_is_told(tmp_path: Path) -> None:
-    folder = commit(tmp_path, 5, solo_grid(), write)
+def test_latest_that_names_nothing_is_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = save(tmp_path, 5)
     (folder.parent / "latest").write_text("step_00000009\n")
-    with pytest.raises(UserError, match="step_00000009 is damaged"):
-        newest_checkpoint(tmp_path)
+    assert newest_checkpoint(tmp_path) == folder
+    assert "step_00000009 is damaged" in caplog.text
 
 
-def test_failed_write_leaves_the_old_checkpoint(tmp_path: Path) -> None:
-    def fail(folder: Path) -> None:
-        write(folder)
-        raise OSError("disk full")
+def test_checkpoint_beyond_latest_is_of_a_life_given_up(tmp_path: Path) -> None:
+    """Whoever writes an older name into `latest` goes on from there, and never from what was after it."""
+    first, second, third = (save(tmp_path, step) for step in (5, 10, 15))
+    write_atomically(third.parent / "latest", second.name + "\n")
+    (second / WEIGHTS).unlink()
+    assert newest_checkpoint(tmp_path) == first
+    save(tmp_path, 7)
+    prune(tmp_path, step=7, keep_last=1, keep_every_steps=0)
+    assert checkpoints(tmp_path) == ["latest", "step_00000007", "step_00000010", "step_00000015"]
 
-    commit(tmp_path, 5, solo_grid(), write)
-    with pytest.raises(OSError, match="disk full"):
-        commit(tmp_path, 10, solo_grid(), fail)
-    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoints/step_00000005"
-    assert not (tmp_path / "checkpoints/step_00000010").exists()
-    commit(tmp_path, 10, solo_grid(), write)  # over what was left aside
-    assert checkpoints(tmp_path) == ["latest", "step_00000005", "step_00000010"]
+
+def test_a_run_that_has_begun_is_not_fresh(tmp_path: Path) -> None:
+    require_fresh(tmp_path)
+    save(tmp_path, 5)
+    with pytest.raises(UserError, match=r"--fresh: .* holds step_00000005; choose another run.name or remove it"):
+        require_fresh(tmp_path)
+
+
+def test_checkpoint_of_another_version_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "state.json").write_text(json.dumps({"position": {"step": 1}, "grid": {}}))
+    with pytest.raises(UserError, match=r"another version of this program, .* choose another run.name"):
+        SavedState.read(tmp_path)
+
+
+def test_without_room_nothing_is_begun(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"it needs 1,000,000,000,000,000,000 bytes, [\d,]+ are free in"):
+        prepare(tmp_path, 5, n_bytes=10**18)
+    assert checkpoints(tmp_path) == []
 
 
 def test_latest_moves_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Dying before `latest` moves leaves a new checkpoint that nobody names, and the old one in force."""
-    commit(tmp_path, 5, solo_grid(), write)
+    save(tmp_path, 5)
 
     def die(path: Path, text: str) -> None:
         if path.name == "latest":
@@ -93,23 +127,23 @@ def test_latest_moves_last(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr("vid2vid_dist.training.checkpoint.write_atomically", die)
     with pytest.raises(KeyboardInterrupt):
-        commit(tmp_path, 10, solo_grid(), write)
+        save(tmp_path, 10)
     assert find_fault(tmp_path / "checkpoints/step_00000010") is None
     assert newest_checkpoint(tmp_path) == tmp_path / "checkpoints/step_00000005"
 
 
 def test_step_of_an_earlier_life_is_replaced(tmp_path: Path) -> None:
-    commit(tmp_path, 5, solo_grid(), write)
-    folder = commit(tmp_path, 5, solo_grid(), lambda aside: (aside / "new").write_text("new") and None)
+    save(tmp_path, 5)
+    folder = save(tmp_path, 5, {"new": "new"})
     assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "new"]
 
 
 def test_prune_keeps_the_last_and_the_multiples(tmp_path: Path) -> None:
     for step in (5, 10, 15, 20, 25):
-        commit(tmp_path, step, solo_grid(), write)
-    prune(tmp_path, keep_last=2, keep_every_steps=10)
+        save(tmp_path, step)
+    prune(tmp_path, 25, keep_last=2, keep_every_steps=10)
     assert checkpoints(tmp_path) == ["latest", "step_00000010", "step_00000020", "step_00000025"]
-    prune(tmp_path, keep_last=1, keep_every_steps=0)
+    prune(tmp_path, 25, keep_last=1, keep_every_steps=0)
     assert checkpoints(tmp_path) == ["latest", "step_00000025"]
 
 
@@ -121,5 +155,5 @@ def test_difference_is_named(tmp_path: Path) -> None:
 
 def test_shared_and_strided_tensors_can_be_saved(tmp_path: Path) -> None:
     base = torch.arange(6.0).reshape(2, 3)
-    save_file(contiguous({"a": base, "b": base.T, "c": base}), tmp_path / "x.safetensors")
+    save_file(copied({"a": base, "b": base.T, "c": base}), tmp_path / "x.safetensors")
     assert load_file(tmp_path / "x.safetensors")["b"].equal(base.T)

@@ -87,15 +87,16 @@ def test_a_rank_asks_for_the_frames_of_its_lanes_in_order(
     n_lanes = n_ranks * lanes_per_rank
     epoch = plan(lengths, n_lanes, batch_size)
     start = data.draw(st.sampled_from(list(epoch.steps())))
+    n_back = data.draw(st.integers(N_PAST, N_PAST + start[1] * epoch.chunk_frames))
     generated = []
     for rank in range(n_ranks):
         mine = range(rank, n_lanes, n_ranks)
-        requests = iter(epoch.requests(mine, start))
+        requests = iter(epoch.requests(mine, start, n_back))
         for number, chunk in epoch.steps(start):
             for lane in mine:
                 for clip in epoch.rounds[number].lanes[lane] if epoch.rounds[number].is_active(lane, chunk) else ():
                     request = next(requests)
-                    past = N_PAST if chunk == 0 or (number, chunk) == start else 0
+                    past = N_PAST if chunk == 0 else n_back if (number, chunk) == start else 0
                     assert (request.clip, len(request.labels)) == (clip, epoch.chunk_frames + past)
                     assert request.labels == request.images
                     assert request.labels[0] + past == chunk * epoch.chunk_frames + N_PAST

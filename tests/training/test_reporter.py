@@ -14,6 +14,7 @@ from vid2vid_dist.engine.lane import Chunk
 from vid2vid_dist.engine.step import Made, StepResult
 from vid2vid_dist.models.flow import FlowReference
 from vid2vid_dist.models.generator import GeneratedChunk
+from vid2vid_dist.models.labels import encode_labels
 from vid2vid_dist.training.curriculum import phase
 from vid2vid_dist.training.reporter import Reporter, loss_names, make_sample
 from vid2vid_dist.training.trainer import Trainer
@@ -62,9 +63,8 @@ def test_losses_are_means_over_the_steps_that_have_them(configure: Configure, gr
 
 def made(label_nc: int) -> Made:
     """A chunk of two clips and two frames; class 3 everywhere, or an RGB input."""
-    labels = torch.zeros(2, 4, label_nc or 3, 8, 8)
-    labels[:, :, 3 % labels.shape[2]] = 1
     images = torch.rand(2, 4, 3, 8, 8)
+    labels = encode_labels(torch.full((2, 4, 1, 8, 8), 3) if label_nc else torch.ones_like(images), None, label_nc)
     generated = GeneratedChunk(images[:, 2:], images[:, 2:], None, None, [])
     reference = FlowReference(torch.rand(2, 2, 2, 8, 8), torch.ones(2, 2, 1, 8, 8))
     return Made(Chunk(labels, images, n_past=2, is_first=True), generated, reference)
@@ -78,7 +78,7 @@ def test_sample_is_the_first_clip_of_the_chunk(configure: Configure) -> None:
     assert sample.real.equal(one.chunk.real[0])
     assert (sample.flow, sample.weight) == (None, None)
     rgb = make_sample(configure("data.label_nc=0"), made(0))
-    assert rgb.labels.equal(made(0).chunk.labels[0])
+    assert rgb.labels.equal(made(0).chunk.labels.planes[0])
 
 
 def test_pictures_wait_for_a_step_of_this_rank(configure: Configure, grid: Grid) -> None:

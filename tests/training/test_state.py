@@ -85,3 +85,16 @@ def test_average_turned_on_later_starts_with_the_weights_of_then(
     assert state.ema is not None
     for name, tensor in state.roles.generator.module.state_dict().items():
         assert state.ema.average[name].equal(tensor)
+
+
+@pytest.mark.parametrize("backend", ["plain", "zero"])
+def test_settings_of_adam_are_those_of_now(configure: Configure, grid: Grid, backend: str) -> None:
+    """Not those under which the moments were saved."""
+    Trainer(configure("run.max_steps=2", f"optim.backend={backend}"), grid).run()
+    now = configure("run.max_steps=3", f"optim.backend={backend}", "optim.lr=1e-3", "optim.beta1=0.9")
+    trainer = Trainer(now, grid)
+    trainer.state.enter(1)
+    engine = trainer.state.roles.generator.engine
+    (settings,) = (engine._optimizer if backend == "plain" else engine._engine.optimizer).param_groups
+    assert (settings["lr"], settings["betas"]) == (1e-3, (0.9, 0.999))
+    assert engine.state()["step"] == 2

@@ -53,7 +53,7 @@ def test_number_of_steps_is_known_from_the_start(
     assert trainer.state.position.step == n_steps
     assert saved_steps(cfg) == [n_steps]
     assert status(cfg)["status"] == "finished"
-    assert (folder_of(cfg) / "config.yaml").read_text() == to_yaml(cfg)
+    assert (folder_of(cfg) / "config.yaml").read_text() == to_yaml(trainer.cfg)
 
 
 def test_positions_go_through_chunks_clips_and_epochs(configure: Configure, grid: Grid) -> None:

@@ -21,6 +21,8 @@ ROWS = {
     "bf16 with average": ("optim.precision=bf16", "optim.ema_decay=0.9", *STREET),
     "bf16 across the switch to all scales": (
         "optim.precision=bf16", "generator.n_scales_spatial=2", "schedule.niter_fix_global=1", "optim.TTUR=true"),
+    "activations computed again, state on the host": (
+        "optim.checkpoint_activations=true", "optim.channels_last=true", "optim.offload=true", *STREET),
     "ZeRO 2, gradients through two frames": (
         "optim.zero_stage=2", "schedule.max_frames_backpropagate=3", "generator.no_first_img=true"),
     "hinge without flow, sparse groups": (

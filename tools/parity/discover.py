@@ -34,7 +34,7 @@ def _case(path: Path, frames: Path | None) -> Case:
 
 
 def _kind(folder: str, meta: dict[str, Any]) -> str:
-    """The module's name; kinds without a module (faces, poses) are reported as not covered."""
+    """The module's name; kinds without a module are reported as not covered."""
     options = meta["options"] if "options" in meta else parse_args(meta.get("args", []))
     mode = options.get("dataset_mode", "temporal")
     if folder == "loss" and "tables" in meta:

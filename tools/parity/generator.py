@@ -18,7 +18,7 @@ from vid2vid_dist.models.composite import (
     ScaleGenerator,
     ScaleOutput,
 )
-from vid2vid_dist.models.labels import encode_labels, foreground_mask, instance_edges, pyramid
+from vid2vid_dist.models.labels import EncodedLabels, encode_labels, foreground_mask, instance_edges, label_pyramid
 from vid2vid_dist.models.single_image import GlobalGenerator, GlobalWithFeatures, LocalEnhancer
 
 OUTPUTS = ("train.", "eval.", "train_rawonly.")
@@ -39,7 +39,7 @@ def _check_scale(case: Case) -> list[Check]:
     leaves["input"] = labels.flatten(1, 2).requires_grad_()
     mask = tensors["in.mask"].double() if "in.mask" in tensors else None
     if mask is not None:
-        fg = foreground_mask(labels[:, -1], cfg.generator.fg_labels)
+        fg = foreground_mask(EncodedLabels(labels), cfg.generator.fg_labels)
         checks.append(Check("in.mask", relative_error(fg, mask, 1.0), INPUT_TOLERANCE))
 
     ours: dict[str, Tensor] = {}
@@ -65,8 +65,8 @@ def _labels(tensors: dict[str, Tensor], cfg: Config, scale: int) -> tuple[list[C
         if "in.edges_u8" in tensors:
             edges = instance_edges(instances)
             checks.append(Check("in.edges", relative_error(edges, tensors["in.edges_u8"], 1.0), 0.0))
-    encoded = encode_labels(labels, instances, cfg.data.label_nc, torch.float64)
-    encoded = pyramid(encoded, cfg.generator.n_scales_spatial)[scale]
+    encoded = label_pyramid(encode_labels(labels, instances, cfg.data.label_nc, torch.float64),
+                            cfg.generator.n_scales_spatial)[scale].dense()
     if "in.input_pyr" in tensors:
         stored = tensors["in.input_pyr"].double()
         checks.append(Check("in.input_pyr", relative_error(encoded, stored, 1.0), INPUT_TOLERANCE))
@@ -86,7 +86,7 @@ def _forward(network: ScaleGenerator, leaves: dict[str, Tensor], mask: Tensor | 
     if "img_feat_coarse" in leaves:
         coarse = Features(
             leaves["img_feat_coarse"], leaves.get("flow_feat_coarse"), leaves.get("fg_feat_coarse"))
-    return network(leaves["input"], leaves["img_prev"], mask, coarse, raw_only)
+    return network(EncodedLabels(leaves["input"][:, None]), leaves["img_prev"], mask, coarse, raw_only)
 
 
 def _named(out: ScaleOutput) -> dict[str, Tensor]:
@@ -110,7 +110,7 @@ def _gradients(loss: Tensor, leaves: dict[str, Tensor], network: nn.Module) -> d
 def _check_single_image(case: Case) -> list[Check]:
     tensors, options = case.tensors(), case.options
     labels = tensors["in.labels_u8"].unsqueeze(2)
-    inputs = [encode_labels(labels, None, options["label_nc"], torch.float64)[:, 0]]
+    inputs = [encode_labels(labels, None, options["label_nc"], torch.float64).dense()[:, 0]]
     if "in.z" in tensors:
         inputs.append(tensors["in.z"].double())
     network = load_exactly(single_image_network(options, options["label_nc"]), tensors)

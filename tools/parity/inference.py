@@ -31,8 +31,8 @@ def check(case: Case) -> list[Check]:
         stored = starting_with(tensors, prefix)
         window = _window(stored, prefix)
         if frame["history_restarted"]:
-            video.start(_part(window, slice(0, -1)), _first_images(case, window, tensors))
-        fake = video.step(_part(window, slice(-1, None))).fake[0]
+            video.start([window.part(slice(0, -1))], _first_images(case, window, tensors))
+        fake = video.step([window.part(slice(-1, None))]).fake[0]
         labels = colorize_labels(window.labels[-1:], cfg.data.label_nc)
         compared = {
             "fake_float": (fake[0], 2 * spread),
@@ -58,19 +58,14 @@ def _window(stored: dict[str, Tensor], prefix: str) -> Frames:
     )
 
 
-def _part(window: Frames, frames: slice) -> Frames:
-    instances = None if window.instances is None else window.instances[frames]
-    return Frames(window.labels[frames], None, instances, window.names[frames])
-
-
 @torch.no_grad()
 def _first_images(case: Case, window: Frames, tensors: dict[str, Tensor]) -> Tensor | None:
     """What the video starts from: nothing, the real frames, or frames of the single-image generator."""
     if case.options.get("no_first_img"):
         return None
     if window.images is not None:
-        return to_float(window.images[:-1], torch.float64)
+        return to_float(window.images[None, :-1], torch.float64)
     options = case.meta["single_image_generator"]
     network = load_exactly(single_image_network(options, options["input_nc"]), tensors, "sd.singleG.")
-    labels = encode_labels(window.labels[None, :-1], None, options["input_nc"], torch.float64)[0]
-    return torch.cat([network(frame[None]) for frame in labels])
+    labels = encode_labels(window.labels[None, :-1], None, options["input_nc"], torch.float64).dense()[0]
+    return torch.cat([network(frame[None]) for frame in labels])[None]

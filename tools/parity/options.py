@@ -10,7 +10,8 @@ from vid2vid_dist.config.schema import Config
 SAME: dict[str, str] = {
     **{name: f"data.{name}" for name in (
         "label_nc", "input_nc", "use_instance", "resize_or_crop", "loadSize", "fineSize", "no_flip",
-        "max_t_step")},
+        "max_t_step", "no_canny_edge", "no_dist_map", "random_scale_points", "densepose_only", "openpose_only",
+        "remove_face_labels", "random_drop_prob", "basic_point_only")},
     **{name: f"generator.{name}" for name in (
         "n_frames_G", "n_scales_spatial", "ngf", "n_blocks", "n_blocks_local", "n_downsample_G", "norm", "fg",
         "no_flow", "no_first_img")},
@@ -29,11 +30,11 @@ SAME: dict[str, str] = {
 # Options that change no number of the networks, losses or schedule that a case checks, or that the
 # module of the kind reads from `Case.options` itself (scale, batch, phase, ...).
 ELSEWHERE = frozenset(
-    "gan_mode output_nc netG scale batch ngf_this_scale dataroot dataset_mode phase nThreads name model "
-    "checkpoints_dir results_dir densepose_only use_real_img use_single_G start_frame how_many ntest "
+    "gan_mode output_nc netG scale batch ngf_this_scale dataroot phase nThreads name model "
+    "checkpoints_dir results_dir use_real_img use_single_G start_frame how_many ntest "
     "serial_batches max_dataset_size display_freq display_id display_winsize print_freq save_latest_freq "
-    "save_epoch_freq which_epoch debug no_html tf_log no_canny_edge no_dist_map random_scale_points "
-    "remove_face_labels random_drop_prob basic_point_only getIntermFeat load_pretrain continue_train "
+    "save_epoch_freq which_epoch debug no_html tf_log "
+    "getIntermFeat load_pretrain continue_train "
     "feat_num n_local_enhancers label_feat load_features nef netE n_downsample_E local_rank pool_size "
     "aspect_ratio fp16".split())
 
@@ -49,11 +50,13 @@ def config_from_options(options: dict[str, Any]) -> Config:
     """
     config = Config()
     config.data.label_nc = 0
+    mode = options.get("dataset_mode")
+    config.data.task = mode if mode in ("face", "pose") else "street"
     for name, value in options.items():
         if name in SAME:
             section, key = SAME[name].split(".")
             setattr(getattr(config, section), key, value)
-        elif name not in ELSEWHERE and name not in ("fg_labels", "gpu_ids", "n_gpus_gen", "openpose_only"):
+        elif name not in ELSEWHERE and name not in ("fg_labels", "gpu_ids", "n_gpus_gen", "dataset_mode"):
             raise ValueError(f"unknown option of the original: {name}={value!r}")
     labels = options.get("fg_labels", [26])
     config.generator.fg_labels = labels if isinstance(labels, list) else _integers(labels)

@@ -66,7 +66,7 @@ class PoseLane(RecordedLane):
     def feed(self, frames: list[Frames]) -> LaneChunk:
         chunk = super().feed(frames)
         if self._cfg.discriminator.face_marker == "densepose":
-            part = chunk.label_stack[:, :, 2]
+            part = chunk.label_stack.planes[:, :, 2]
             part.copy_(((part * 0.5 + 0.5) * 255 / 24 - 0.5) / 0.5)
         return chunk
 

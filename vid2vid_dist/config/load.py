@@ -17,8 +17,12 @@ import yaml
 from vid2vid_dist.config.options import options
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.untrusted import is_printable, read_text, shown
 
 COMMAND_LINE = "command line"
+MAX_BYTES = 2**18  # of a configuration file; base.yaml, with every key explained, is a tenth of it
+MAX_BASES = 16  # files that build on each other
+MAX_SCALAR = 4096  # characters of a value
 
 
 @dataclass(frozen=True)
@@ -92,12 +96,14 @@ def _read_file(path: Path, chain: tuple[Path, ...]) -> list[Setting]:
     """The settings of a file, those of its base first; `chain` holds the files whose base this is."""
     if path.resolve() in chain:
         raise UserError(f"{path}: `base` goes in a circle: {' -> '.join(map(str, [*chain, path.resolve()]))}")
+    if len(chain) == MAX_BASES:
+        raise UserError(f"{path}: more than {MAX_BASES} files build on each other: join some of them")
     inherited: list[Setting] = []
     own: list[Setting] = []
     sections = {key.split(".")[0] for key in options()}
     for name, node, source in _items(_compose(path), path):
         if name == "base":
-            inherited = _read_file(path.parent / _scalar(node, source), (*chain, path.resolve()))
+            inherited = _read_file(path.parent / _file_name(node, source), (*chain, path.resolve()))
         elif name in sections:
             own += [Setting(f"{name}.{key}", _construct(value, where), where)
                     for key, value, where in _items(node, path)]
@@ -108,14 +114,17 @@ def _read_file(path: Path, chain: tuple[Path, ...]) -> list[Setting]:
 
 def _compose(path: Path) -> yaml.Node | None:
     try:
-        return yaml.compose(path.read_text(), yaml.SafeLoader)
+        return yaml.compose(read_text(path, MAX_BYTES), yaml.SafeLoader)
     except OSError as error:
         raise UserError(f"cannot read the configuration file {path}: {error.strerror}") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise UserError(f"{path}:{line}: not valid YAML: {error.problem}") from None
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise UserError(f"{path}: not a YAML text file") from None
+    except RecursionError:
+        raise UserError(f"{path}: not a configuration file: nested too deep") from None
+    except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two: \\U escapes beyond Unicode
+        reason = "a character that YAML does not allow" if isinstance(error, yaml.YAMLError) else error
+        raise UserError(f"{path}: not a YAML text file ({reason})") from None
 
 
 def _items(node: yaml.Node | None, path: Path) -> Iterator[tuple[str, yaml.Node, str]]:
@@ -140,10 +149,27 @@ def _scalar(node: yaml.Node, source: str) -> str:
     return node.value
 
 
+def _file_name(node: yaml.Node, source: str) -> str:
+    name = _scalar(node, source)
+    if not is_printable(name):
+        raise UserError(f"{source}: control characters in a file name")
+    return name
+
+
 def _construct(node: yaml.Node, source: str) -> Any:
+    """A scalar or a list of scalars, which is all that options take: aliases cannot make more of it than there is."""
+    if isinstance(node, yaml.SequenceNode):
+        return [_construct_scalar(item, source) for item in node.value]
+    return _construct_scalar(node, source)
+
+
+def _construct_scalar(node: yaml.Node, source: str) -> Any:
     try:
-        return yaml.SafeLoader("").construct_object(node, deep=True)
-    except (yaml.YAMLError, ValueError):
+        if not isinstance(node, yaml.ScalarNode) or len(node.value) > MAX_SCALAR:
+            raise ValueError
+        return yaml.SafeLoader("").construct_object(node)
+    # The last three: tags by hand, as in `!!int x` and `!!bool x`.
+    except (yaml.YAMLError, ValueError, LookupError, ArithmeticError, AttributeError):
         raise UserError(f"{source}: YAML cannot make a value of this") from None
 
 
@@ -156,6 +182,7 @@ def _parse_override(text: str) -> Setting:
 
 def _unknown(key: str, known: list[str]) -> str:
     """The message for an unknown key, with the nearest valid name when there is one."""
+    key = shown(key)  # comparing takes the product of the lengths
     leaf = key.rpartition(".")[2]
     if any(name.startswith(f"{key}.") for name in known):
         return f"{key} is a section: give {key}.KEY=value"

@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.untrusted import is_printable, shown
 
 TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text in quotes",
               list[int]: "a list of whole numbers like [24, 26]"}
@@ -60,14 +61,16 @@ class Option:
         """
         try:
             value = _from_text(given, self.type) if is_text else _from_yaml(given, self.type)
-        except ValueError:
-            raise UserError(f"{self.key}={given} must be {TYPE_NAMES[self.type]}") from None
+        except (ValueError, OverflowError):
+            raise UserError(f"{self.key}={shown(given)} must be {TYPE_NAMES[self.type]}") from None
+        if isinstance(value, str) and not is_printable(value):
+            raise UserError(f"{self.key} holds control characters: write plain text")
         low, high = self.field.metadata["low"], self.field.metadata["high"]
         choices = self.field.metadata["choices"]
         if choices and value not in choices:
-            raise UserError(f"{self.key}={given} must be one of {self.range}")
+            raise UserError(f"{self.key}={shown(given)} must be one of {self.range}")
         if (low is not None and value < low) or (high is not None and value > high):
-            raise UserError(f"{self.key}={given} is out of range {self.range} ({self.help})")
+            raise UserError(f"{self.key}={shown(given)} is out of range {self.range} ({self.help})")
         return value
 
 

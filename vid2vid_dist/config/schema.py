@@ -7,10 +7,12 @@ Names that users know from the original vid2vid keep their spelling (`ngf`, `n_f
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.untrusted import is_path_within, shown
 
 
 def opt(default: Any, help: str, *, unit: str = "", low: float | None = None,
@@ -27,8 +29,9 @@ class DataConfig:
     """Which shards are read and how a frame becomes a tensor (spec: data)."""
 
     shards: str = opt("data/shards/toy_street", "folder written by `make shards`, with train/ and test/ inside")
+    task: str = opt("street", "what is turned into video: label maps or pictures, landmarks of a face, poses of bodies", choices=("street", "face", "pose"))
     label_nc: int = opt(35, "number of label classes; 0 = the input is an RGB image", low=0, high=256)
-    input_nc: int = opt(3, "channels of one input frame when label_nc is 0", low=1, high=64)
+    input_nc: int = opt(3, "channels of one input frame when label_nc is 0: 3 = RGB, 15 or 1 = face, 6 or 3 = pose", low=1, high=64)
     use_instance: bool = opt(False, "add the edges between instances as one more input channel (needs label_nc > 0)")
     resize_or_crop: str = opt("scaleWidth", "geometry of a frame, as in the original", choices=(
         "none", "resize", "scaleWidth", "scaleHeight", "randomScaleWidth", "randomScaleHeight", "crop",
@@ -38,6 +41,14 @@ class DataConfig:
     loadSize: int = opt(512, "size that frames are scaled to", unit="pixels", low=8, high=16384)
     fineSize: int = opt(512, "size of a crop; lower end of a random scale", unit="pixels", low=8, high=16384)
     no_flip: bool = opt(False, "never mirror a clip (otherwise half of the clips are)")
+    no_dist_map: bool = opt(False, "face: the edge map alone (input_nc 1), without the distance to each of 14 edges")
+    no_canny_edge: bool = opt(False, "face: no edges of the background in the edge map; the real frame is not read for it")
+    random_scale_points: bool = opt(False, "face, at generation: another face with the same expression, by the original's fixed factors")
+    densepose_only: bool = opt(False, "pose: no OpenPose (input_nc 3)")
+    openpose_only: bool = opt(False, "pose: no DensePose (input_nc 3)")
+    random_drop_prob: float = opt(0.05, "pose, in training: probability that a limb, hand, face or body part is left out", low=0, high=1)
+    remove_face_labels: bool = opt(False, "pose, in training: no DensePose parts of the head, noise on the head's points")
+    basic_point_only: bool = opt(False, "pose: OpenPose's limbs alone, without head, hands and face")
     max_t_step: int = opt(1, "largest spacing between the frames of a clip", unit="frames", low=1, high=1000)
     shuffle: bool = opt(True, "draw the clips of an epoch in a random order (a function of seed and epoch)")
     max_videos: int = opt(0, "use only the first videos; 0 = all", low=0)
@@ -109,6 +120,10 @@ class OptimConfig:
     backend: str = opt("zero", "zero = DeepSpeed ZeRO; plain = torch.optim, for verification", choices=("zero", "plain"))
     zero_stage: int = opt(1, "what ZeRO shards: 1 = optimiser state, 2 = gradients too", low=1, high=3)
     max_nonfinite: int = opt(0, "steps left out because a loss or gradient is not finite, before the run stops; 0 = stop at the first", unit="steps", low=0)
+    offload: bool = opt(False, "keep optimiser state and master weights in the host's memory; needs backend zero")
+    checkpoint_activations: bool = opt(False, "generator: compute activations again in the backward pass instead of keeping them; a third more arithmetic")
+    channels_last: bool = opt(False, "generator: activations with the channels of a pixel side by side, as tensor cores want them")
+    label_conv: str = opt("auto", "first convolution over label maps: gather = look ids up, dense = multiply one-hot planes; auto = gather on CPUs", choices=("auto", "gather", "dense"))
     ema_decay: float = opt(0.0, "decay per step of the averaged generator that samples are made with; 0 = none", low=0, high=0.99999)
 
 
@@ -146,7 +161,7 @@ class RunConfig:
     seed: int = opt(0, "seed of weights and data order", low=0, high=2**31 - 1)
     device: str = opt("auto", "auto = a GPU per rank if there is one", choices=("auto", "cpu", "cuda"))
     max_steps: int = opt(0, "stop after so many optimiser steps; 0 = when the epochs are done", unit="steps", low=0)
-    load_pretrain: str = opt("", "run folder or checkpoint that the weights are initialised from (coarse-to-fine)")
+    load_pretrain: str = opt("", "run folder or checkpoint that the weights are initialised from (coarse-to-fine); only its safetensors are read")
     save_every_steps: int = opt(1000, "checkpoint interval; 0 = off", unit="steps", low=0)
     save_every_minutes: float = opt(30.0, "checkpoint interval; 0 = off", unit="minutes", low=0)
     time_limit: float = opt(0.0, "save and end, to be taken up again, after so long; 0 = none", unit="minutes", low=0)
@@ -188,6 +203,8 @@ class Config:
     def check(self) -> None:
         """Refuse combinations that cannot work, with the fix in the words. Ranges are checked on loading."""
         data, gen, disc, optim = self.data, self.generator, self.discriminator, self.optim
+        if data.task != "street":
+            _check_keypoints(data, disc)
         if data.use_instance and data.label_nc == 0:
             raise UserError("data.use_instance needs label maps: set data.label_nc > 0 or data.use_instance=false")
         if "randomScale" in data.resize_or_crop and data.fineSize > data.loadSize:
@@ -195,7 +212,7 @@ class Config:
         if gen.fg and data.label_nc == 0:
             raise UserError("generator.fg needs label maps: set data.label_nc > 0 or generator.fg=false")
         if gen.fg and not all(0 <= i < data.label_nc for i in gen.fg_labels):
-            raise UserError(f"generator.fg_labels {gen.fg_labels}: ids must lie in 0..{data.label_nc - 1} (data.label_nc)")
+            raise UserError(f"generator.fg_labels {shown(gen.fg_labels)}: ids must lie in 0..{data.label_nc - 1} (data.label_nc)")
         if gen.fg and not gen.fg_labels:
             raise UserError("generator.fg needs at least one id in generator.fg_labels")
         divisor = 2 ** (gen.n_scales_spatial - 1) * (2 if gen.fg and gen.n_downsample_G > 2 else 1)
@@ -206,6 +223,8 @@ class Config:
             raise UserError("optim.precision=fp64 needs optim.backend=plain: ZeRO keeps fp32 master weights")
         if optim.precision == "bf16" and optim.backend == "plain":
             raise UserError("optim.precision=bf16 needs optim.backend=zero: it keeps the fp32 master weights")
+        if optim.offload and optim.backend == "plain":
+            raise UserError("optim.offload needs optim.backend=zero: DeepSpeed does it")
         if optim.zero_stage == 3:
             raise UserError("optim.zero_stage=3 gathers weights from all ranks in every forward: ranks that wait for each "
                             "other's frames would wait for ever. Use 2; the generators are small beside their activations")
@@ -217,11 +236,28 @@ class Config:
         if self.parallel.clips_per_step % self.parallel.batch_size:
             raise UserError(f"parallel.clips_per_step={self.parallel.clips_per_step} must be a multiple of "
                             f"parallel.batch_size={self.parallel.batch_size}: whole lanes of clips run together")
-        first, dash, last = self.monitor.trace_steps.partition("-")
-        if first + dash + last and not (first.isdigit() and (last.isdigit() and int(first) <= int(last) if dash else True)):
-            raise UserError(f"monitor.trace_steps={self.monitor.trace_steps}: write a step or a range like 10-12")
-        if not self.run.name or self.run.name in (".", ".."):
-            raise UserError("run.name must name a folder of its own below run.root")
+        steps = re.fullmatch(r"([0-9]{1,12})(?:-([0-9]{1,12}))?|", self.monitor.trace_steps)
+        if steps is None or (steps[2] and int(steps[1]) > int(steps[2])):
+            raise UserError(f"monitor.trace_steps={shown(self.monitor.trace_steps)}: write a step or a range like 10-12")
+        if not is_path_within(self.run.name):
+            raise UserError(f"run.name={shown(self.run.name)} must name a folder of its own below run.root")
         if self.schedule.n_frames_total < self.schedule.n_generator_slots:
             raise UserError(f"schedule.n_frames_total={self.schedule.n_frames_total} is less than "
                             f"schedule.n_generator_slots={self.schedule.n_generator_slots}: a slot would have no frame")
+
+
+def _check_keypoints(data: DataConfig, disc: DiscriminatorConfig) -> None:
+    """The input channels of faces and bodies follow from what is drawn."""
+    if data.densepose_only and data.openpose_only:
+        raise UserError("data.densepose_only and data.openpose_only leave nothing: set one of them at most")
+    if data.task == "face":
+        channels = 1 if data.no_dist_map else 15
+    else:
+        channels = 3 if data.densepose_only or data.openpose_only else 6
+    if data.label_nc or data.input_nc != channels:
+        raise UserError(f"data.task={data.task} draws {channels} channels here: set data.label_nc=0, "
+                        f"data.input_nc={channels}")
+    marker = "openpose" if data.openpose_only else "densepose"
+    if disc.add_face_disc and (data.task == "face" or disc.face_marker != marker):
+        raise UserError("discriminator.add_face_disc is for poses whose input has what discriminator.face_marker looks "
+                        f"for: set data.task=pose, discriminator.face_marker={marker}")

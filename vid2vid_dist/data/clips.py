@@ -14,10 +14,18 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import DataConfig
-from vid2vid_dist.data.geometry import MIDDLE, Geometry, clip_geometry, draw
-from vid2vid_dist.data.images import decode
+from vid2vid_dist.data.folders import LAYOUTS
+from vid2vid_dist.data.geometry import MIDDLE, Geometry, draw
 from vid2vid_dist.data.index import MAKE_SHARDS, ShardIndex
-from vid2vid_dist.data.sampling import Window, clip_rng, epoch_order, window
+from vid2vid_dist.data.inputs import (
+    N_PARTS,
+    PART_CHANNEL,
+    FrameFiles,
+    draw_input,
+    frame_geometry,
+    input_modalities,
+)
+from vid2vid_dist.data.sampling import Window, clip_rng, epoch_order, frame_rng, pick, window
 from vid2vid_dist.errors import UserError
 
 
@@ -29,6 +37,8 @@ class Clip:
     name: str
     window: Window
     geometry: Geometry
+    draws: tuple[int, int] | None = None
+    """Epoch and number: the key of its frames' random numbers in training."""
 
     @property
     def n_frames(self) -> int:
@@ -47,7 +57,7 @@ class Clip:
 class Frames:
     """Decoded frames of a clip as stored (not yet normalised or encoded): F of the input, and their pictures.
 
-    labels: (F, 1, H, W) uint8 ids, or (F, 3, H, W) uint8 RGB when label_nc is 0;
+    labels: (F, 1, H, W) uint8 ids, or what is drawn for the task (`inputs.draw_input`) when label_nc is 0;
     images: (F, 3, H, W) uint8 RGB, or of other frames if those were asked for; None where the split has none;
     instances: (F, 1, H, W) int32 ids, None unless use_instance; names: of the input frames.
     """
@@ -56,6 +66,11 @@ class Frames:
     images: Tensor | None
     instances: Tensor | None
     names: list[str]
+
+    def part(self, frames: slice) -> Frames:
+        """Some of the frames."""
+        images, instances = (None if x is None else x[frames] for x in (self.images, self.instances))
+        return Frames(self.labels[frames], images, instances, self.names[frames])
 
 
 @dataclass(frozen=True)
@@ -78,6 +93,33 @@ def to_float(images: Tensor, dtype: torch.dtype) -> Tensor:
     return ((images.to(wide) / 255 - 0.5) / 0.5).to(dtype)
 
 
+def network_input(drawn: Tensor, data: DataConfig, dtype: torch.dtype) -> Tensor:
+    """(..., C, H, W) uint8 as drawn -> the generator's input in `dtype`.
+
+    RGB and bodies lie in [-1, 1], DensePose's part numbers spread over it; a face in [0, 1]. Only for label_nc 0.
+    """
+    if data.task == "face":
+        return (drawn.to(torch.promote_types(dtype, torch.float32)) / 255).to(dtype)
+    values = to_float(drawn, dtype)
+    if data.task == "pose" and not data.openpose_only:
+        parts = drawn[..., PART_CHANNEL, :, :].to(torch.promote_types(dtype, torch.float32))
+        values[..., PART_CHANNEL, :, :] = ((parts / N_PARTS - 0.5) / 0.5).to(dtype)
+    return values
+
+
+def viewable(inputs: Tensor, data: DataConfig) -> Tensor:
+    """The generator's input (..., C, H, W) as a picture (..., 1 | 3, H, W) in [-1, 1]: what pages show.
+
+    Of a face the edges; of bodies DensePose with OpenPose's lines on it.
+    """
+    if data.task == "face":
+        return inputs[..., :1, :, :] * 2 - 1
+    if data.task == "pose" and inputs.shape[-3] == 6:
+        dense, lines = inputs[..., :3, :, :], inputs[..., 3:, :, :]
+        return torch.where((lines > -1).any(dim=-3, keepdim=True), lines, dense)
+    return inputs[..., :3, :, :]
+
+
 class ClipSource:
     """The clips of one split. Stateless: every method is a function of its arguments.
 
@@ -90,20 +132,30 @@ class ClipSource:
         self._check()
 
     @property
-    def n_clips(self) -> int:
-        """Clips of an epoch: one of each video."""
+    def n_videos(self) -> int:
+        """Videos in use, the first ones of the shards."""
         n_videos = len(self.index.videos)
         return min(n_videos, self.data.max_videos or n_videos)
 
     @property
+    def n_clips(self) -> int:
+        """Clips of an epoch: one of each video; of bodies, one for every frame that a clip can begin to generate at."""
+        return sum(self._weights) if self.data.task == "pose" else self.n_videos
+
+    @property
     def longest(self) -> int:
         """Frames of the longest video."""
-        return max(len(video.frames) for video in self.index.videos[: self.n_clips])
+        return max(len(video.frames) for video in self.index.videos[: self.n_videos])
+
+    @property
+    def _weights(self) -> list[int]:
+        """Frames that each video can generate."""
+        return [max(0, len(video.frames) - self.n_frames_G + 1) for video in self.index.videos[: self.n_videos]]
 
     def require_chunk(self, chunk_frames: int) -> None:
         """Raise UserError if a video is too short for one chunk; call it before training starts."""
         needed = chunk_frames + self.n_frames_G - 1
-        shortest = min(self.index.videos[: self.n_clips], key=lambda video: len(video.frames))
+        shortest = min(self.index.videos[: self.n_videos], key=lambda video: len(video.frames))
         if len(shortest.frames) < needed:
             raise UserError(
                 f"video {shortest.name} in {self.index.folder} has {len(shortest.frames)} frames, but a "
@@ -117,10 +169,12 @@ class ClipSource:
 
     def clip(self, epoch: int, number: int, n_frames_total: int, chunk_frames: int) -> Clip:
         """Clip `number` of `epoch`; generates up to `n_frames_total` frames in chunks of `chunk_frames`."""
-        video = self.index.videos[number]
+        rng = clip_rng(self.seed, epoch, number)
+        by_length = self.data.task == "pose"
+        which = _proportional(rng.random(), self._weights) if by_length else number
+        video = self.index.videos[which]
         if len(video.frames) < chunk_frames + self.n_frames_G - 1:
             self.require_chunk(chunk_frames)
-        rng = clip_rng(self.seed, epoch, number)
         frames = window(
             len(video.frames),
             n_frames_total,
@@ -129,12 +183,15 @@ class ClipSource:
             self.data.max_t_step,
             rng.random(),
             rng.random(),
+            number if by_length else None,
         )
-        geometry = clip_geometry(video.size, self.data, draw(rng), may_flip=self.split == "train")
-        return Clip(number, video.name, frames, geometry)
+        training = self.split == "train"
+        files = FrameFiles(self.index, which, frames.start)
+        geometry = frame_geometry(files, self.data, draw(rng), may_flip=training)
+        return Clip(which, video.name, frames, geometry, (epoch, number) if training else None)
 
     def whole(self, number: int) -> Clip:
-        """Every frame of video `number` in order, not mirrored, crops and scales in mid-range."""
+        """Every frame of video `number` in order, not mirrored, crops and scales in mid-range, nothing left out."""
         video = self.index.videos[number]
         n_frames, chunk_frames = len(video.frames), len(video.frames) - self.n_frames_G + 1
         if chunk_frames < 1:
@@ -143,7 +200,8 @@ class ClipSource:
                 f"{self.n_frames_G} are needed for the first generated one"
             )
         frames = Window(start=0, t_step=1, n_frames=n_frames, chunk_frames=chunk_frames, n_chunks=1)
-        return Clip(number, video.name, frames, clip_geometry(video.size, self.data, MIDDLE, may_flip=False))
+        geometry = frame_geometry(FrameFiles(self.index, number, 0), self.data, MIDDLE, may_flip=False)
+        return Clip(number, video.name, frames, geometry)
 
     def size_of(self, clip: Clip) -> tuple[int, int]:
         """Width and height of the clip's frames as `load` returns them."""
@@ -151,15 +209,27 @@ class ClipSource:
 
     def load(self, request: Request) -> Frames:
         """Decode what is asked for, and nothing else."""
-        clip = request.clip
+        clip, data = request.clip, self.data
         assert all(0 <= i < clip.n_frames for i in (*request.labels, *request.images)), f"{request}"
-        inputs, pictures = ([clip.window.start + i * clip.window.t_step for i in numbers]
-                            for numbers in (request.labels, request.images))
-        channels = 1 if self.data.label_nc else self.data.input_nc
-        labels = self._stack(clip, "labels", inputs, channels).to(torch.uint8)
-        images = self._stack(clip, "images", pictures, 3) if self.index.has("images") else None
-        instances = self._stack(clip, "instances", inputs, 1).to(torch.int32) if self.data.use_instance else None
-        return Frames(labels, images, instances, [self.index.videos[clip.video].frames[i] for i in inputs])
+        files = {i: FrameFiles(self.index, clip.video, clip.window.start + i * clip.window.t_step)
+                 for i in {*request.labels, *request.images}}
+        width, height = self.size_of(clip)
+
+        def stack(arrays: list[np.ndarray], channels: int) -> Tensor:
+            return torch.from_numpy(np.stack(arrays)) if arrays else torch.empty(0, channels, height, width).byte()
+
+        labels = stack([draw_input(files[i], data, clip.geometry, self._frame_rng(clip, files[i].frame))
+                        for i in request.labels], 1 if data.label_nc else data.input_nc).to(torch.uint8)
+        images = instances = None
+        if self.index.has("images"):
+            images = stack([clip.geometry.apply(files[i].image) for i in request.images], 3)
+        if data.use_instance:
+            instances = stack([clip.geometry.apply(files[i].picture("instances")) for i in request.labels], 1).int()
+        names = self.index.videos[clip.video].frames
+        return Frames(labels, images, instances, [names[files[i].frame] for i in request.labels])
+
+    def _frame_rng(self, clip: Clip, frame: int) -> np.random.Generator | None:
+        return None if clip.draws is None else frame_rng(self.seed, *clip.draws, frame)
 
     def identity(self) -> dict[str, Any]:
         """What the sequence of clips depends on: a resumed run must find the same."""
@@ -172,23 +242,20 @@ class ClipSource:
             **options,
         }
 
-    def _stack(self, clip: Clip, modality: str, frames: list[int], channels: int) -> Tensor:
-        if not frames:
-            width, height = self.size_of(clip)
-            return torch.empty(0, channels, height, width, dtype=torch.uint8)
-        arrays = []
-        for frame in frames:
-            where = self.index.where(clip.video, modality, frame)
-            image = decode(self.index.read(clip.video, modality, frame), modality, where)
-            if image.size != self.index.videos[clip.video].size:
-                raise UserError(
-                    f"{where}: size {image.size} differs from the index: run `{MAKE_SHARDS}` again"
-                )
-            arrays.append(clip.geometry.apply(image))
-        return torch.from_numpy(np.stack(arrays))
-
     def _check(self) -> None:
         index, data = self.index, self.data
+        kinds = {"street": ("ids", "rgb"), "face": ("face",), "pose": ("pose",)}
+        if index.input_kind not in kinds[data.task]:
+            made_for = index.input_kind if index.input_kind in kinds else "street"
+            raise UserError(f"{index.folder} was packed for data.task={made_for}, not {data.task}: set it, or pack "
+                            f"other shards (`{MAKE_SHARDS} TASK={data.task}`)")
+        for modality in input_modalities(data):
+            if not index.has(modality):
+                folder = f"{self.split}_{LAYOUTS[data.task][modality]}"
+                raise UserError(f"{index.folder} has no {modality} ({folder}): pack it or go without "
+                                "(data.densepose_only, data.openpose_only)")
+        if data.task != "street":
+            return
         if data.label_nc and index.input_kind == "rgb":
             raise UserError(
                 f"{index.folder} holds RGB input but data.label_nc={data.label_nc}: set data.label_nc=0 "
@@ -211,6 +278,11 @@ class ClipSource:
                 f"{index.folder} has no instance maps ({self.split}_inst): set data.use_instance=false "
                 "or pack them"
             )
+
+
+def _proportional(u: float, weights: list[int]) -> int:
+    """The place that the uniform number `u` in [0, 1) falls on when each is as likely as its weight."""
+    return int(np.searchsorted(np.cumsum(weights), pick(u, sum(weights)), side="right"))
 
 
 def stream(source: ClipSource, requests: Iterable[Request], workers: int) -> Iterator[Frames]:

@@ -1,7 +1,7 @@
-"""The raw layout `{train,test}_{A,B,inst}/SEQ/*` (spec: data 1).
+"""The raw layout `{train,test}_{A,B,inst}/SEQ/*` and its like for faces and bodies (spec: data 1).
 
-Every directory at or below a modality's root that holds at least one image is a video; videos
-and frames are taken in sorted order and matched between modalities by position.
+Every directory at or below a modality's root that holds at least one file of its kind is a video;
+videos and frames are taken in sorted order and matched between modalities by position.
 """
 
 from __future__ import annotations
@@ -11,11 +11,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.untrusted import is_printable
 
 SPLITS = ("train", "test")
 MODALITIES = {"labels": "A", "images": "B", "instances": "inst", "flow": "flow"}
 """Modality -> ending of its folder. Only the rendered toy street has flow."""
+LAYOUTS = {
+    "street": MODALITIES,
+    "face": {"images": "img", "keypoints": "keypoints"},
+    "pose": {"images": "img", "densepose": "densepose", "openpose": "openpose"},
+}
+"""Task -> its modalities."""
+NEEDED = {"street": ("labels",), "face": ("keypoints", "images"), "pose": ("images",)}
+"""Task -> what a split cannot do without; training needs images in any case."""
 SUFFIXES = tuple(".jpg .JPG .jpeg .JPEG .pgm .PGM .png .PNG .ppm .PPM .bmp .BMP .tiff".split())
+TEXT_SUFFIXES = {"keypoints": (".txt",), "openpose": (".json",)}
 
 
 @dataclass(frozen=True)
@@ -26,43 +36,62 @@ class RawVideo:
     files: dict[str, list[Path]]
 
     @property
+    def first(self) -> list[Path]:
+        """The files of the modality that names the frames."""
+        return next(iter(self.files.values()))
+
+    @property
     def n_frames(self) -> int:
-        return len(self.files["labels"])
+        return len(self.first)
 
 
-def scan(root: Path, split: str) -> list[RawVideo]:
+def scan(root: Path, split: str, task: str = "street") -> list[RawVideo]:
     """The videos of one split, [] when the split has no folder at all.
 
     Raises UserError when a needed modality is missing or when the counts differ.
     """
+    layout = LAYOUTS[task]
     found = {
-        modality: _sequences(root / f"{split}_{ending}")
-        for modality, ending in MODALITIES.items()
+        modality: _sequences(root / f"{split}_{ending}", TEXT_SUFFIXES.get(modality, SUFFIXES))
+        for modality, ending in layout.items()
         if (root / f"{split}_{ending}").is_dir()
     }
     if not found:
         return []
-    needed = ("labels", "images") if split == "train" else ("labels",)
-    for modality in needed:
+    needed = {*NEEDED[task], "images"} if split == "train" else {*NEEDED[task]}
+    for modality in (m for m in layout if m in needed or m in found):
         if not found.get(modality):
+            suffixes = TEXT_SUFFIXES.get(modality, SUFFIXES[::2])
             raise UserError(
-                f"{root / f'{split}_{MODALITIES[modality]}'}: no {modality} found; put the frames of each "
-                f"video into a folder of their own below it ({', '.join(SUFFIXES[::2])})"
+                f"{root / f'{split}_{layout[modality]}'}: no {modality} found; put the frames of each "
+                f"video into a folder of their own below it ({', '.join(suffixes)})"
             )
-    names = [name for name, _ in found["labels"]]
-    for modality, sequences in found.items():
-        _check_counts(root, split, modality, found["labels"], sequences)
+    if len(found) == 1 and task == "pose":
+        raise UserError(f"{root}: neither {split}_densepose/ nor {split}_openpose/; bodies need at least one of them")
+    first = next(iter(found))
+    roots = {modality: root / f"{split}_{layout[modality]}" for modality in found}
+    for modality in found:
+        _check_counts(roots[first], found[first], roots[modality], found[modality])
     return [
         RawVideo(name, {modality: sequences[i][1] for modality, sequences in found.items()})
-        for i, name in enumerate(names)
+        for i, (name, _) in enumerate(found[first])
     ]
 
 
-def _sequences(root: Path) -> list[tuple[str, list[Path]]]:
-    """(name, files) of every directory with images at or below `root`, sorted."""
+def _sequences(root: Path, suffixes: tuple[str, ...]) -> list[tuple[str, list[Path]]]:
+    """(name, files) of every directory with files of these endings at or below `root`, sorted."""
     sequences = []
-    for directory, _, files in os.walk(root, followlinks=True):
-        images = sorted(name for name in files if name.endswith(SUFFIXES))
+    seen: set[tuple[int, int]] = set()
+    for directory, folders, files in os.walk(root, followlinks=True):
+        where = os.stat(directory)
+        if (where.st_dev, where.st_ino) in seen:  # links may lead in a circle
+            folders.clear()
+            continue
+        seen.add((where.st_dev, where.st_ino))
+        images = sorted(name for name in files if name.endswith(suffixes))
+        for name in (directory, *images):
+            if not is_printable(name):
+                raise UserError(f"{name!r} below {root}: control characters in a name; rename it")
         if images:
             path = Path(directory)
             name = path.relative_to(root).as_posix() if path != root else root.name
@@ -71,21 +100,19 @@ def _sequences(root: Path) -> list[tuple[str, list[Path]]]:
 
 
 def _check_counts(
-    root: Path,
-    split: str,
-    modality: str,
-    labels: list[tuple[str, list[Path]]],
+    first_root: Path,
+    first: list[tuple[str, list[Path]]],
+    other_root: Path,
     other: list[tuple[str, list[Path]]],
 ) -> None:
-    label_root, other_root = (root / f"{split}_{MODALITIES[m]}" for m in ("labels", modality))
-    if len(other) != len(labels):
+    if len(other) != len(first):
         raise UserError(
-            f"{other_root} has {len(other)} videos but {label_root} has {len(labels)}: "
+            f"{other_root} has {len(other)} videos but {first_root} has {len(first)}: "
             "videos are matched by position, so both need the same folders"
         )
-    for (label_name, label_files), (name, files) in zip(labels, other, strict=True):
-        if len(files) != len(label_files):
+    for (first_name, first_files), (name, files) in zip(first, other, strict=True):
+        if len(files) != len(first_files):
             raise UserError(
-                f"{other_root / name} has {len(files)} frames but {label_root / label_name} has "
-                f"{len(label_files)}: frames are matched by position, so both need the same number"
+                f"{other_root / name} has {len(files)} frames but {first_root / first_name} has "
+                f"{len(first_files)}: frames are matched by position, so both need the same number"
             )

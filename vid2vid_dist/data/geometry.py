@@ -5,7 +5,7 @@ Sizes are (width, height) in pixels. Rounding is Python's (half to even), as in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -13,8 +13,13 @@ from PIL import Image
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.images import to_array
 from vid2vid_dist.data.sampling import pick
+from vid2vid_dist.errors import UserError
 
 Size = tuple[int, int]
+Box = tuple[int, int, int, int]
+"""Left, top, right, bottom."""
+MAX_PIXELS = 2**28
+"""Of a scaled frame: `resize` at the largest loadSize."""
 
 
 @dataclass(frozen=True)
@@ -38,18 +43,19 @@ def draw(rng: np.random.Generator) -> Draws:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Resize to `new_size`, then cut the box (crop_pos, crop_size) clipped to the image, then mirror.
+    """Cut out `source`, resize to `new_size`, cut the box (crop_pos, crop_size) clipped to the image, mirror.
 
-    A crop_size of (0, 0) means no crop.
+    A crop_size of (0, 0) means no crop. What of `source` lies outside of the frame is black.
     """
 
     new_size: Size
     crop_size: Size
     crop_pos: Size
     flip: bool
+    source: Box | None = None
 
     @property
-    def box(self) -> tuple[int, int, int, int]:
+    def box(self) -> Box:
         """What is left of the resized image: left, top, right, bottom."""
         (width, height), (crop_w, crop_h), (x, y) = self.new_size, self.crop_size, self.crop_pos
         if not (crop_w and crop_h):
@@ -65,21 +71,59 @@ class Geometry:
     def apply(self, image: Image.Image) -> np.ndarray:
         """(3, H, W) uint8 of an RGB image (bicubic) or (1, H, W) ids of an id map (nearest)."""
         method = Image.Resampling.BICUBIC if image.mode == "RGB" else Image.Resampling.NEAREST
+        return self._cut(image, method)
+
+    def apply_nearest(self, image: Image.Image) -> np.ndarray:
+        """(3 | 1, H, W) uint8 of an image whose values are codes."""
+        return self._cut(image, Image.Resampling.NEAREST)
+
+    def apply_maps(self, maps: np.ndarray) -> np.ndarray:
+        """(C, h, w) uint8 maps of the whole frame -> (C, H, W), bilinear."""
+        return np.concatenate([self._cut(Image.fromarray(m), Image.Resampling.BILINEAR) for m in maps])
+
+    def _cut(self, image: Image.Image, method: Image.Resampling) -> np.ndarray:
+        if self.source is not None:
+            image = image.crop(self.source)
         array = to_array(image.resize(self.new_size, method))
         left, top, right, bottom = self.box
         array = array[:, top:bottom, left:right]
         return np.ascontiguousarray(array[:, :, ::-1] if self.flip else array)
 
 
-def clip_geometry(size: Size, data: DataConfig, draws: Draws, may_flip: bool = True) -> Geometry:
-    """The geometry of a clip whose frames have `size`. The mode is read by substring, as in the original."""
+def clip_geometry(size: Size, data: DataConfig, draws: Draws, may_flip: bool = True, source: Box | None = None
+                  ) -> Geometry:
+    """The geometry of a clip whose frames have `size`, or of which only the box `source` is used.
+
+    The mode is read by substring, as in the original. Raises `UserError` for frames so long and thin that
+    scaling them by the short side makes them gigantic.
+    """
+    if source is not None:
+        size = source[2] - source[0], source[3] - source[1]
     mode = data.resize_or_crop
     new_size = target_size(size, mode, data.loadSize, data.fineSize, draws.scale)
+    if new_size[0] * new_size[1] > MAX_PIXELS:
+        raise UserError(f"frames of {size[0]}x{size[1]} become {new_size[0]}x{new_size[1]} with data.resize_or_crop="
+                        f"{mode}, data.loadSize={data.loadSize}: scale by the other side, or cut the frames")
     flip = draws.flip > 0.5 and may_flip and not data.no_flip
     if "crop" not in mode and "scaledCrop" not in mode:
-        return Geometry(_rounded(new_size, 32), (0, 0), (0, 0), flip)
+        return Geometry(_rounded(new_size, 32), (0, 0), (0, 0), flip, source)
     crop_size = _rounded(_crop_size(size, mode, data.fineSize), 32)
-    return Geometry(new_size, crop_size, _crop_pos(new_size, crop_size, draws), flip)
+    return Geometry(new_size, crop_size, _crop_pos(new_size, crop_size, draws), flip, source)
+
+
+def central_half(geometry: Geometry) -> Geometry:
+    """The same without the outer quarters of the width; what is left is a multiple of 64 wide.
+
+    Raises UserError where nothing is left.
+    """
+    left, top, right, bottom = geometry.box
+    width = right - left
+    half = width // 4 // 32 * 32
+    if not half:
+        raise UserError(f"frames become {width} pixels wide, of which bodies need at least 128 (the middle half is "
+                        "used): raise data.loadSize or data.fineSize")
+    start = left + width // 2 - half
+    return replace(geometry, crop_pos=(start, top), crop_size=(2 * half, bottom - top))
 
 
 def target_size(size: Size, mode: str, load_size: int, fine_size: int, u_scale: float) -> Size:

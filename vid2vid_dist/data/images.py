@@ -3,44 +3,44 @@
 from __future__ import annotations
 
 import io
-import warnings
 
 import cv2
 import numpy as np
 from PIL import Image
 
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.untrusted import shown
 
 ID_MODES = ("L", "P", "I", "I;16", "I;16B", "I;16L")
 """Pillow modes of one channel that hold integer ids (P: the palette index is the id)."""
+FORMATS = ("PNG", "JPEG", "PPM", "BMP", "TIFF")
+"""What `folders.SUFFIXES` stands for. Pillow knows dozens more, and runs Ghostscript for one of them."""
+MAX_PIXELS = 2**26
+"""Of one frame: 8192 x 8192. More is not decoded: a file of some kilobytes can claim any size."""
 
 
-def decode(data: bytes, modality: str, where: str) -> Image.Image:
-    """Decode one frame of `labels`, `images` or `instances`; `where` names it in the error.
+def decode(data: bytes, modality: str, where: str, size: tuple[int, int] | None = None) -> Image.Image:
+    """Decode one frame of `labels`, `images`, `instances` or `densepose`; `where` names it in the error.
 
     Ids are one channel, 8 or 16 bit, and never JPEG; images are RGB. Label frames may be RGB
-    too: then they are an input image (label_nc 0). Raises UserError for anything else.
+    too: then they are an input image (label_nc 0). `size` (width, height), if given, is checked before pixels are
+    decoded. Raises UserError for anything else.
     """
+    image = _open(data, where)
+    if size is not None and image.size != size:
+        raise UserError(f"{where}: size {image.size} differs from the index, {size}: pack the shards again")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            image = Image.open(io.BytesIO(data))
-            image.load()
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        Image.DecompressionBombError,
-        Image.DecompressionBombWarning,
-    ) as error:
-        raise UserError(
-            f"{where}: unreadable image ({error}); replace the file or remove its video"
-        ) from None
+        image.load()
+    except Exception as error:
+        raise _unreadable(where, error) from None
+    if modality == "densepose" and image.format == "JPEG":
+        raise UserError(f"{where}: body parts in a JPEG are damaged by its compression; store them as PNG")
     if modality != "instances" and image.mode == "RGB":
         return image
-    if modality == "images" or image.mode not in ID_MODES:
+    if modality in ("images", "densepose") or image.mode not in ID_MODES:
         wanted = {
             "images": "RGB (3 channels)",
+            "densepose": "RGB (coordinates u, v and the part's number)",
             "instances": "one channel of ids (8 or 16 bit)",
             "labels": "one channel of label ids, or RGB",
         }[modality]
@@ -48,6 +48,23 @@ def decode(data: bytes, modality: str, where: str) -> Image.Image:
     if image.format == "JPEG":
         raise UserError(f"{where}: ids in a JPEG are damaged by its compression; store them as PNG")
     return image
+
+
+def _open(data: bytes, where: str) -> Image.Image:
+    """The image as its header describes it, refused when it is too large to be one of our frames."""
+    try:
+        image = Image.open(io.BytesIO(data), formats=FORMATS)
+    # Broken bytes make Pillow's readers raise whatever there is: struct.error, KeyError, ZeroDivisionError, …
+    except Exception as error:
+        raise _unreadable(where, error) from None
+    width, height = image.size
+    if not 0 < width * height <= MAX_PIXELS:
+        raise UserError(f"{where}: image of {width}x{height} pixels, at most {MAX_PIXELS} are read; scale it down")
+    return image
+
+
+def _unreadable(where: str, error: Exception) -> UserError:
+    return UserError(f"{where}: unreadable image ({shown(error)}); replace the file or remove its video")
 
 
 def to_array(image: Image.Image) -> np.ndarray:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.untrusted import is_file_name, is_printable, is_whole, parse_json, read_text, shown
 
 FORMAT = "vid2vid_dist shards"
 VERSION = 1
 MAKE_SHARDS = "make shards SRC=<raw folder> OUT=<shard folder>"
+KINDS = {"ids": {"labels"}, "rgb": {"labels"}, "face": {"keypoints", "images"}, "pose": {"images"}}
+"""What the input is -> the modalities that every video then has."""
+MAX_INDEX_BYTES = 2**30
+MAX_FRAME_BYTES = 2**28  # of one encoded frame
+MAX_SIDE = 2**16  # pixels
 
 
 class Entry(NamedTuple):
@@ -50,24 +55,18 @@ class ShardIndex:
         self.folder = folder
         raw = _load(folder)
         try:
-            self.shards = [(str(name), int(size)) for name, size in raw["shards"]]
-            self.input_kind: str = raw["input_kind"]
-            self.largest_label: int = raw["largest_label"]
-            self.largest_label_at: str = raw["largest_label_at"]
-            self.hash: str = raw["hash"]
-            self.videos = [
-                Video(
-                    v["name"],
-                    (v["size"][0], v["size"][1]),
-                    v["frames"],
-                    {m: [Entry(*e) for e in entries] for m, entries in v["entries"].items()},
-                )
-                for v in raw["videos"]
-            ]
+            self.shards = [_checked_shard(*shard) for shard in raw["shards"]]
+            self.input_kind: str = _checked(raw, "input_kind", raw["input_kind"] in KINDS)
+            self.largest_label: int = _checked(raw, "largest_label", is_whole(raw["largest_label"], -1))
+            self.largest_label_at: str = _checked(raw, "largest_label_at", is_printable(raw["largest_label_at"]))
+            self.hash: str = _checked(raw, "hash", is_printable(raw["hash"]))
+            self.videos = [_checked_video(video) for video in raw["videos"]]
             self.modalities = set.intersection(*(set(video.entries) for video in self.videos))
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+            if missing := KINDS[self.input_kind] - self.modalities:
+                raise ValueError(f"no {min(missing)}")
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"{folder}/index.json is damaged ({error!r}): run `{MAKE_SHARDS}` again"
+                f"{folder}/index.json is damaged ({error!r:.200}): run `{MAKE_SHARDS}` again"
             ) from None
         self._check_files()
 
@@ -100,7 +99,7 @@ class ShardIndex:
     def _check_files(self) -> None:
         for name, size in self.shards:
             path = self.folder / name
-            if Path(name).name != name or not path.is_file():
+            if not path.is_file():
                 raise UserError(f"shard {path} is missing: run `{MAKE_SHARDS}` again")
             if path.stat().st_size != size:
                 raise UserError(
@@ -116,10 +115,39 @@ class ShardIndex:
                     )
 
     def _is_inside(self, entry: Entry) -> bool:
-        """Whether the bytes lie in a shard that there is; so no read can be larger than its tar."""
-        if not 0 <= entry.shard < len(self.shards):
+        """Whether the bytes lie in a shard that there is, and are few enough to be a frame."""
+        if entry.shard >= len(self.shards) or entry.size > MAX_FRAME_BYTES:
             return False
-        return 0 <= entry.offset < entry.offset + entry.size <= self.shards[entry.shard][1]
+        return entry.offset + entry.size <= self.shards[entry.shard][1]
+
+
+def _checked(fields: dict[str, Any], name: str, is_right: bool) -> Any:
+    if not is_right:
+        raise ValueError(name)
+    return fields[name]
+
+
+def _checked_shard(name: Any, size: Any) -> tuple[str, int]:
+    if not (is_file_name(name) and is_whole(size)):
+        raise ValueError("shards")
+    return name, size
+
+
+def _checked_video(video: dict[str, Any]) -> Video:
+    """A video whose values are of the right types, and small enough to be handled."""
+    size, frames = video["size"], video["frames"]
+    if not (len(size) == 2 and all(is_whole(side, 1, MAX_SIDE) for side in size)):
+        raise ValueError("size")
+    if not (type(frames) is list and all(map(is_file_name, frames))):
+        raise ValueError("frames")
+    entries = {modality: [_checked_entry(*e) for e in entries] for modality, entries in video["entries"].items()}
+    return Video(_checked(video, "name", is_printable(video["name"])), (size[0], size[1]), frames, entries)
+
+
+def _checked_entry(shard: Any, offset: Any, size: Any, digest: Any) -> Entry:
+    if not (is_whole(shard) and is_whole(offset) and is_whole(size, 1) and isinstance(digest, str)):
+        raise ValueError("entries")
+    return Entry(shard, offset, size, digest)
 
 
 def _load(folder: Path) -> dict[str, Any]:
@@ -134,14 +162,14 @@ def _load(folder: Path) -> dict[str, Any]:
             "or set data.shards"
         )
     try:
-        raw = json.loads(path.read_bytes())
-    except ValueError:
-        raise UserError(f"{path} is damaged (not JSON): run `{MAKE_SHARDS}` again") from None
+        raw = parse_json(read_text(path, MAX_INDEX_BYTES))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged (not JSON: {error}): run `{MAKE_SHARDS}` again") from None
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
         raise UserError(f"{path} is another program's: run `{MAKE_SHARDS}`")
     if raw.get("version") != VERSION:
         raise UserError(
-            f"{path} has format version {raw.get('version')}, this program reads {VERSION}: "
+            f"{path} has format version {shown(raw.get('version'))}, this program reads {VERSION}: "
             f"run `{MAKE_SHARDS}` again"
         )
     return raw

@@ -10,12 +10,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_ORDER, _CLIP = 0, 1
+_ORDER, _CLIP, _FRAME = 0, 1, 2
 
 
 def clip_rng(seed: int, epoch: int, number: int) -> np.random.Generator:
     """The random numbers of clip `number` in `epoch`."""
     return _rng(seed, _CLIP, epoch, number)
+
+
+def frame_rng(seed: int, epoch: int, number: int, frame: int) -> np.random.Generator:
+    """The random numbers of one frame of clip `number` in `epoch`; `frame` counts in its video."""
+    return _rng(seed, _FRAME, epoch, number, frame)
 
 
 def epoch_order(seed: int, epoch: int, n: int) -> list[int]:
@@ -51,11 +56,13 @@ def window(
     max_t_step: int,
     u_step: float,
     u_start: float,
+    number: int | None = None,
 ) -> Window:
     """The window of a video of `length` frames (spec: training_schedule 2, "Clip length").
 
     The clip generates at most `n_frames_total` frames in whole chunks of at most `chunk_frames`, and
     reads n_frames_G - 1 frames more before the first. `u_step` and `u_start` are uniform in [0, 1).
+    With a `number`, the clip's, the start is not drawn: the clips of an epoch begin at one place after another.
     """
     generated = min(n_frames_total, length - n_frames_G + 1)
     assert generated > 0, f"a video of {length} frames is shorter than n_frames_G={n_frames_G}"
@@ -64,5 +71,6 @@ def window(
     n_frames = chunk_frames * n_chunks + n_frames_G - 1
     largest_step = min(max_t_step, (length - 1) // (n_frames - 1))
     t_step = 1 + pick(u_step, largest_step)
-    start = pick(u_start, max(1, length - (n_frames - 1) * t_step))
+    n_starts = max(1, length - (n_frames - 1) * t_step)
+    start = pick(u_start, n_starts) if number is None else number % n_starts
     return Window(start, t_step, n_frames, chunk_frames, n_chunks)

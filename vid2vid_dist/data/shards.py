@@ -25,11 +25,15 @@ from webdataset.writer import ShardWriter
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.atomic import locked, written_aside
 from vid2vid_dist.data.contact import contact_sheet
-from vid2vid_dist.data.folders import SPLITS, RawVideo, scan
+from vid2vid_dist.data.face import parse_landmarks
+from vid2vid_dist.data.folders import LAYOUTS, SPLITS, TEXT_SUFFIXES, RawVideo, scan
 from vid2vid_dist.data.geometry import MIDDLE, Geometry, Size, clip_geometry
 from vid2vid_dist.data.images import decode, encode_png, to_array
-from vid2vid_dist.data.index import FORMAT, VERSION, Entry, ShardIndex, content_hash
+from vid2vid_dist.data.index import FORMAT, MAX_FRAME_BYTES, VERSION, Entry, ShardIndex, content_hash
+from vid2vid_dist.data.inputs import N_PARTS, PART_CHANNEL
+from vid2vid_dist.data.openpose import parse_people
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.untrusted import read_bytes
 
 SHARD_BYTES = 256 * 2**20
 """A new tar begins when the last one is larger than this."""
@@ -39,10 +43,14 @@ BATCH_FRAMES = 64
 
 @dataclass(frozen=True)
 class PackOptions:
-    """width: resize to so many pixels, None = keep the bytes; label_nc > 0 refuses ids from there on."""
+    """width: resize to so many pixels, None = keep the bytes; label_nc > 0 refuses ids from there on.
+
+    task: street, face or pose. Landmarks and poses are pixels of the full frame, so they go without a width.
+    """
 
     width: int | None = None
     label_nc: int = 0
+    task: str = "street"
 
 
 def make_shards(source: Path, out: Path, options: PackOptions, force: bool = False) -> list[str]:
@@ -51,14 +59,17 @@ def make_shards(source: Path, out: Path, options: PackOptions, force: bool = Fal
     A split is written aside and renamed, so a folder that exists is complete; one that is up to date
     is left alone unless `force`. Raises UserError naming the first bad file.
     """
+    endings = list(LAYOUTS[options.task].values())
+    if options.width and options.task != "street":
+        raise UserError(f"SIZE={options.width} with TASK={options.task}: keypoints are pixels of the full frames, "
+                        "which are stored as they are; data.loadSize scales them in training")
     if not source.is_dir():
-        raise UserError(
-            f"{source} is not a folder; SRC needs train_A/ and train_B/, optionally train_inst/ and test_*/"
-        )
-    splits = {split: videos for split in SPLITS if (videos := scan(source, split))}
+        raise UserError(f"{source} is not a folder; SRC needs train_{endings[0]}/, train_{endings[1]}/, ...")
+    splits = {split: videos for split in SPLITS if (videos := scan(source, split, options.task))}
     if not splits:
         raise UserError(
-            f"{source} has no train_A/ or test_A/: below each belongs one folder of frames per video"
+            f"{source} has no train_{endings[0]}/ or test_{endings[0]}/: below each belongs one folder of frames per "
+            "video"
         )
     return [_make_split(videos, out / split, options, force) for split, videos in splits.items()]
 
@@ -124,7 +135,7 @@ class _Seen:
     sizes: list[Size] = field(default_factory=list)
 
     def add(self, frame: _Frame, video: int, path: Path) -> None:
-        """Refuse a frame that contradicts the earlier ones; `path` is its label file."""
+        """Refuse a frame that contradicts the earlier ones; `path` is the file that names it."""
         if video == len(self.sizes):
             self.raw_sizes.append(frame.raw_size)
             self.sizes.append(frame.size)
@@ -158,7 +169,7 @@ def _pack(videos: list[RawVideo], folder: Path, options: PackOptions) -> dict[st
             members.append({})
             safe_name = re.sub("[^A-Za-z0-9_-]", "_", video.name)[:60]
             for i, frame in enumerate(_frames(video, options, pool)):
-                seen.add(frame, number, video.files["labels"][i])
+                seen.add(frame, number, video.first[i])
                 key = f"{number:05d}-{safe_name}/{i:06d}"
                 sample = {m + suffix: data for m, (suffix, data) in frame.members.items()}
                 tars.write({"__key__": key, **sample})
@@ -172,7 +183,7 @@ def _pack(videos: list[RawVideo], folder: Path, options: PackOptions) -> dict[st
         {
             "name": video.name,
             "size": seen.sizes[i],
-            "frames": [path.stem for path in video.files["labels"]],
+            "frames": [path.stem for path in video.first],
             "entries": {m: [entries[name] for name in names] for m, names in members[i].items()},
         }
         for i, video in enumerate(videos)
@@ -207,19 +218,26 @@ def _pack_frame(video: RawVideo, i: int, options: PackOptions) -> _Frame:
     """Read and check all modalities of frame i."""
     members: dict[str, tuple[str, bytes]] = {}
     raw_size: Size = (0, 0)
-    geometry, kind, largest = None, "ids", -1
+    geometry, kind, largest = None, "ids" if options.task == "street" else options.task, -1
     for modality, files in video.files.items():
-        path, data = files[i], files[i].read_bytes()
+        path, data = files[i], _read(files[i])
         if modality == "flow":
             if not options.width:
                 members[modality] = path.suffix.lower(), data
+            continue
+        if modality in TEXT_SUFFIXES:
+            if modality == "keypoints":
+                parse_landmarks(data, str(path), raw_size)  # images, which have a size, come first
+            else:
+                parse_people(data, str(path))
+            members[modality] = path.suffix, data
             continue
         image = decode(data, modality, str(path))
         if geometry is None:
             raw_size, geometry = image.size, _geometry(image.size, options)
         if image.size != raw_size:
             raise UserError(
-                f"{path}: size {_by(image.size)} differs from {video.files['labels'][i]} "
+                f"{path}: size {_by(image.size)} differs from {video.first[i]} "
                 f"({_by(raw_size)}): all modalities of a frame need one size"
             )
         if modality == "labels":
@@ -230,12 +248,22 @@ def _pack_frame(video: RawVideo, i: int, options: PackOptions) -> _Frame:
                     f"{path}: label id {largest} is not below label_nc={options.label_nc}: "
                     "raise it or relabel the file"
                 )
+        if modality == "densepose" and (part := int(to_array(image)[PART_CHANNEL].max())) > N_PARTS:
+            raise UserError(f"{path}: body part {part} in the third channel, DensePose has {N_PARTS}: "
+                            "store u, v, part in this order, unscaled")
         if options.width:
             members[modality] = ".png", encode_png(geometry.apply(image))
         else:
             members[modality] = path.suffix.lower(), data
     assert geometry is not None
     return _Frame(members, raw_size, geometry.size, kind, largest)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_bytes(path, MAX_FRAME_BYTES)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: unreadable image ({error}); replace the file or remove its video") from None
 
 
 def _geometry(size: Size, options: PackOptions) -> Geometry:

@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from vid2vid_dist.data.atomic import locked, written_aside
 from vid2vid_dist.data.folders import MODALITIES, SPLITS
 from vid2vid_dist.data.images import encode_flow, encode_png
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.data.toy_layout import ROAD_ID, SIDEWALK_ID, SKY_ID, build_street
 from vid2vid_dist.data.toy_paint import ROAD, paint
 from vid2vid_dist.data.toy_scene import GROUND, SKY, Camera, Hits, cast
-from vid2vid_dist.errors import UserError
+from vid2vid_dist.data.toy_set import ToyOptions, render_set, write_file
 
 VERSION = 1
 """Of the pictures: counted up when the same options render something else."""
 TOY_RAW = Path("data/toy_street")
 TOY_SHARDS = Path("data/shards/toy_street")
-
-
-@dataclass(frozen=True)
-class ToyOptions:
-    """Sizes of the default set; videos and frames are counts, width and height pixels."""
-
-    n_train: int = 8
-    n_test: int = 2
-    n_frames: int = 30
-    width: int = 256
-    height: int = 128
-    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -144,26 +130,15 @@ class ToyStreet:
 
 
 def render_toy_street(out: Path, options: ToyOptions | None = None) -> str:
-    """Write the raw folders {train,test}_{A,B,inst,flow} below `out`; returns one line to print.
-
-    `out` is complete or absent; there is nothing to do when it is there already.
-    """
+    """Write the raw folders {train,test}_{A,B,inst,flow} below `out` (`toy_set.render_set`)."""
     options = options or ToyOptions()
-    about = json.dumps({"version": VERSION, **asdict(options)})
-    with locked(out):
-        if out.exists():
-            if (out / "about.json").is_file() and (out / "about.json").read_text() == about:
-                return f"{out}: up to date"
-            raise UserError(f"{out} exists and is not this toy street: remove it or choose another folder")
-        with written_aside(out) as aside:
-            for number in range(options.n_train + options.n_test):
-                test = number - options.n_train
-                split, name = ("train", f"street{number:04d}") if test < 0 else ("test", f"street{test:04d}")
-                street = ToyStreet(options.seed + number, options.n_frames, options.width, options.height)
-                for i, frame in enumerate(street.frames()):
-                    _write_frame(aside, split, f"{name}/frame{i:06d}.png", frame)
-            (aside / "about.json").write_text(about)
-    return f"{out}: rendered {options.n_train} + {options.n_test} videos of {options.n_frames} frames"
+
+    def write_video(root: Path, split: str, name: str, seed: int) -> None:
+        street = ToyStreet(seed, options.n_frames, options.width, options.height)
+        for i, frame in enumerate(street.frames()):
+            _write_frame(root, split, f"{name}/frame{i:06d}.png", frame)
+
+    return render_set(out, "street", VERSION, options, write_video)
 
 
 def ensure_toy_shards(out: Path = TOY_SHARDS, raw: Path = TOY_RAW) -> list[str]:
@@ -184,6 +159,4 @@ def _write_frame(root: Path, split: str, name: str, frame: ToyFrame) -> None:
         "flow": encode_flow(frame.flow, frame.valid),
     }
     for modality, data in contents.items():
-        path = root / f"{split}_{MODALITIES[modality]}" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+        write_file(root, f"{split}_{MODALITIES[modality]}", name, data)

@@ -20,6 +20,7 @@ from vid2vid_dist.engine.roles import (
 )
 from vid2vid_dist.engine.step import Roles
 from vid2vid_dist.models.discriminator import face_discriminator, image_discriminator, temporal_discriminator
+from vid2vid_dist.models.economy import chosen_economy
 from vid2vid_dist.models.flow import build_flow
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.perceptual import load_vgg19
@@ -132,6 +133,7 @@ def build_generator_role(
     """The generator with an optimiser over all scales, or over the finest only."""
     assert isinstance(module, Generator)
     module = module.to(grid.device, DTYPES[cfg.optim.precision])
+    module.economize(chosen_economy(cfg.optim, on_cpu=grid.device.type == "cpu"))
     module.requires_grad_(train_all_scales)
     module.network(module.n_scales - 1).requires_grad_(True)
     return GeneratorRole(cfg, build_engine(module, make_optimizer, cfg.optim, grid))

@@ -6,49 +6,30 @@ follow from a machine model, or from task times measured in an earlier run.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterable
+import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
-from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
 from vid2vid_dist import losses
 from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.counting import Work, measure, size_of
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models._torchvision import models
 from vid2vid_dist.models.composite import Features, Foreground
 from vid2vid_dist.models.discriminator import face_discriminator, image_discriminator, temporal_discriminator
+from vid2vid_dist.models.economy import chosen_economy
+from vid2vid_dist.models.flow import RaftFlow
 from vid2vid_dist.models.generator import Generator
+from vid2vid_dist.models.labels import EncodedLabels
 from vid2vid_dist.models.perceptual import VGG19Features
+from vid2vid_dist.untrusted import parse_json, read_text
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 DIS_SECONDS_PER_PIXEL = 1.3e-7  # OpenCV's dense inverse search on one CPU core, measured
 UPDATE_BYTES_PER_PARAMETER = 28  # Adam reads gradient, master weights, two moments; writes them and the weights
-
-
-@dataclass(frozen=True)
-class Work:
-    """One task. `flops`: convolutions and matrix products, a multiply-add counts as two. `moved`: bytes
-    that everything else reads and writes. `saved`: bytes that autograd keeps for the backward pass.
-    """
-
-    flops: float = 0.0
-    moved: float = 0.0
-    saved: float = 0.0
-
-    def __add__(self, other: Work) -> Work:
-        return Work(self.flops + other.flops, self.moved + other.moved, self.saved + other.saved)
-
-    def __mul__(self, factor: float) -> Work:
-        return Work(self.flops * factor, self.moved * factor, self.saved * factor)
-
-    __rmul__ = __mul__
 
 
 @dataclass(frozen=True)
@@ -60,6 +41,8 @@ class Machine:
     memory_bandwidth: float = 2.6e12  # bytes/s
     link_in_node: float = 450e9  # bytes/s and direction, between two ranks of a node
     link_between_nodes: float = 50e9
+    link_to_host: float = 25e9
+    host_bandwidth: float = 20e9  # bytes/s of a rank's share of the host's memory
     ranks_per_node: int = 8
 
     def all_reduce(self, n_bytes: float, n_ranks: int) -> float:
@@ -82,7 +65,8 @@ class Costs:
     """Costs of one clip's tasks by `KIND/SCALE`; the unit is a frame, of temporal tasks a group.
 
     `tensors`: bytes of what travels between tasks. `parameters` of the trained roles and of the frozen
-    networks (`perceptual`, `flow`). `measured`: seconds by the same keys, in place of the machine model.
+    networks (`perceptual`, `flow`). `measured`: seconds by the same keys, in place of the machine model. `offload`:
+    masters and moments lie in the host's memory.
     """
 
     work: dict[str, Work]
@@ -93,6 +77,7 @@ class Costs:
     flow_precision: str = "fp32"
     machine: Machine = field(default_factory=Machine)
     measured: dict[str, float] = field(default_factory=dict)
+    offload: bool = False
 
     def seconds(self, key: str) -> float:
         """Predicted time of one unit on one rank."""
@@ -116,8 +101,13 @@ class Costs:
     def update_seconds(self, role: str, n_ranks: int) -> float:
         """The optimiser on one rank's shard."""
         measured = self.measured.get(f"update/{role}")
-        n_bytes = self.parameters[role] * UPDATE_BYTES_PER_PARAMETER
-        return measured if measured is not None else n_bytes / n_ranks / self.machine.memory_bandwidth
+        if measured is not None:
+            return measured
+        shard, machine = self.parameters[role] / n_ranks, self.machine
+        if not self.offload:
+            return shard * UPDATE_BYTES_PER_PARAMETER / machine.memory_bandwidth
+        across = 2 * shard * self.element / machine.link_to_host  # gradients there, weights back
+        return across + shard * UPDATE_BYTES_PER_PARAMETER / machine.host_bandwidth
 
 
 def load_measured(costs: Costs, path: Path | None) -> Costs:
@@ -128,9 +118,11 @@ def load_measured(costs: Costs, path: Path | None) -> Costs:
     if path is None:
         return costs
     try:
-        table = json.loads(path.read_text())
+        table = parse_json(read_text(path, 2**20))
         measured = {str(key): float(value) for key, value in table.items()}
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+        if not all(0 <= seconds < math.inf for seconds in measured.values()):
+            raise ValueError("seconds below 0")
+    except (OSError, ValueError, ArithmeticError, AttributeError, TypeError) as error:
         raise UserError(f"{path} is no table of task times {{\"KIND/SCALE\": seconds}}: {error}") from None
     known = {*costs.work, *(f"{kind}/{role}" for kind in ("reduce", "update") for role in costs.parameters)}
     unknown = sorted(set(measured) - known)
@@ -150,6 +142,7 @@ def count_costs(cfg: Config, height: int, width: int, machine: Machine | None = 
     dtype, clips = DTYPES[cfg.optim.precision], cfg.parallel.batch_size
     with torch.device("meta"):
         generator = Generator(cfg).to(dtype)
+        generator.economize(chosen_economy(cfg.optim, on_cpu=machine is CPU_CORE))
         if height % generator.size_unit or width % generator.size_unit:
             raise UserError(f"frames of {width}x{height}: both sides must be multiples of {generator.size_unit}")
         judges: dict[str, nn.Module] = {"image": image_discriminator(cfg)}
@@ -173,6 +166,7 @@ def count_costs(cfg: Config, height: int, width: int, machine: Machine | None = 
         precision=cfg.optim.precision,
         machine=machine or Machine(),
         measured={key: on_cpu for key in work if "flow/" in key} if cfg.flow.network == "dis" else {},
+        offload=cfg.optim.offload,
     )
 
 
@@ -187,7 +181,7 @@ def _count_generator(cfg: Config, generator: Generator, height: int, width: int,
             return torch.empty(1, channels, *size, dtype=dtype)
 
         network = generator.network(scale)
-        labels = plane(gen.n_frames_G * cfg.label_channels)
+        labels = _labels(cfg, size, dtype, finest=halvings == 0)
         previous = plane(3 * (gen.n_frames_G - 1)).requires_grad_(cfg.schedule.max_frames_backpropagate > 1)
         work[f"label/{scale}"], label_features = measure(network, network.label_branch, labels)
         foreground = mask = None
@@ -197,17 +191,26 @@ def _count_generator(cfg: Config, generator: Generator, height: int, width: int,
             work[f"foreground_backward/{scale}"], _ = measure(network, _backward, [made.image, made.features])
             foreground = Foreground(made.image.detach(), made.features.detach())
             fg_features = made.features.detach().requires_grad_()
-            tensors[f"foreground/{scale}"] = _bytes(made.image)
-            tensors[f"fg_features/{scale}"] = tensors[f"grad_fg_features/{scale}"] = _bytes(made.features)
+            tensors[f"foreground/{scale}"] = size_of(made.image)
+            tensors[f"fg_features/{scale}"] = tensors[f"grad_fg_features/{scale}"] = size_of(made.features)
         work[f"synthesis/{scale}"], out = measure(
             network, network.synthesize, label_features, previous, coarse, foreground, mask)
         outputs = [x for x in (out.image, out.raw, out.flow, out.weight) if x is not None]
         work[f"backward/{scale}"], _ = measure(network, _backward, outputs)
         img, flow = out.features.img, out.features.flow
         coarse = Features(img.detach().requires_grad_(), None if flow is None else flow.detach().requires_grad_(), None)
-        tensors[f"image/{scale}"] = tensors[f"grad_image/{scale}"] = _bytes(out.image)
-        tensors[f"features/{scale}"] = _bytes(img) + (0 if flow is None else _bytes(flow))
+        tensors[f"image/{scale}"] = tensors[f"grad_image/{scale}"] = size_of(out.image)
+        tensors[f"features/{scale}"] = size_of(img) + (0 if flow is None else size_of(flow))
         tensors[f"grad_features/{scale}"] = tensors[f"features/{scale}"]
+
+
+def _labels(cfg: Config, size: tuple[int, int], dtype: torch.dtype, finest: bool) -> EncodedLabels:
+    """A window of label frames: class ids at the finest scale, averaged planes below."""
+    n_frames, classes = cfg.generator.n_frames_G, cfg.data.label_nc if finest else 0
+    planes = torch.empty(1, n_frames, cfg.label_channels - classes, *size, dtype=dtype)
+    if not classes:
+        return EncodedLabels(planes)
+    return EncodedLabels(planes, torch.empty(1, n_frames, 1, *size, dtype=torch.uint8), classes)
 
 
 def _count_judges(cfg: Config, judges: dict[str, nn.Module], height: int, width: int, dtype: torch.dtype,
@@ -226,7 +229,9 @@ def _count_judges(cfg: Config, judges: dict[str, nn.Module], height: int, width:
         to_weights, _ = measure(judge, _gradients, scores, list(judge.parameters()))
         fakes = n_fakes.get(name, 1)
         kind, _, scale = name.partition("_")
-        of_task = {"real": forward, "fake": fakes * (forward + to_frames), "backward": (1 + fakes) * to_weights}
+        of_fakes = replace(fakes * (forward + to_frames), passing=to_frames.passing)
+        of_weights = replace((1 + fakes) * to_weights, passing=to_weights.passing)
+        of_task = {"real": forward, "fake": of_fakes, "backward": of_weights}
         for part, amount in of_task.items():
             key = f"{'image' if kind == 'face' else kind}_{part}/{scale or 0}"
             work[key] = work.get(key, Work()) + amount  # the face discriminator judges along with the image's
@@ -237,10 +242,11 @@ def _count_frozen(cfg: Config, height: int, width: int, dtype: torch.dtype, work
     if not cfg.loss.no_vgg:
         vgg = VGG19Features(models.vgg.make_layers(models.vgg.cfgs["E"], batch_norm=False)).to(dtype)
         frame = torch.empty(1, 3, height, width, dtype=dtype)
-        real, of_real = measure(vgg, vgg, frame)
+        with torch.no_grad():
+            real, of_real = measure(vgg, vgg, frame)
         forward, features = measure(vgg, vgg, frame.clone().requires_grad_())
         backward, _ = measure(vgg, _backward, features)
-        work["perceptual_real/0"] = replace(real, saved=float(sum(map(_bytes, of_real))))
+        work["perceptual_real/0"] = replace(real, saved=float(sum(map(size_of, of_real))))
         work["perceptual_fake/0"] = (1 if cfg.generator.no_flow else 2) * (forward + backward)
         frozen["perceptual"] = _size(vgg)
     flow = Work()
@@ -249,11 +255,9 @@ def _count_frozen(cfg: Config, height: int, width: int, dtype: torch.dtype, work
         raft = build[cfg.flow.network](weights=None).eval().requires_grad_(False)
         size = (max(128, height // 8 * 8), max(128, width // 8 * 8))
         images = torch.empty(1, 3, *size), torch.empty(1, 3, *size)
-        flow, _ = measure(raft, raft, *images)
+        with torch.no_grad():
+            flow, _ = measure(raft, RaftFlow(raft), *images)
         frozen["flow"] = _size(raft)
-        # The volume of all pairs at an eighth of the size, with its pooled levels, is what RAFT needs room for.
-        pairs = (size[0] // 8 * size[1] // 8) ** 2
-        flow = replace(flow, saved=pairs * 4 * 4 / 3)
     work["flow/0"] = flow
     work |= {f"skipped_flow/{s}": flow for s in range(cfg.discriminator.n_scales_temporal)}
     return frozen
@@ -274,66 +278,12 @@ def _flow_loss(cfg: Config, height: int, width: int, dtype: torch.dtype) -> Work
     return replace(measure(nn.Module(), judge)[0], saved=0.0)
 
 
-def measure(network: nn.Module, run: Callable[..., Any], *args: Any) -> tuple[Work, Any]:
-    """Costs of `run(*args)` on meta tensors, and its result. Parameters of `network` do not count as saved."""
-    saved = _Saved(network.parameters())
-    traffic = _Traffic()
-    with FlopCounterMode(display=False) as flops, traffic, \
-            torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor):
-        result = run(*args)
-    return Work(flops.get_total_flops(), traffic.moved, saved.n_bytes), result
-
-
-class _Traffic(TorchDispatchMode):
-    """Sums the bytes that operations other than convolutions and products read and write."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.moved = 0.0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__
-        if not (func.is_view or func.overloadpacket in flop_registry or "empty" in name):
-            if name == "grid_sampler_2d":  # reads where it samples: RAFT looks up few points of a large volume
-                args = (out, *args[1:])
-            self.moved += sum(_bytes(x) for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor))
-            if name in ("native_batch_norm", "native_batch_norm_backward"):
-                # Statistics first, then the values: two passes over the inputs of full size.
-                again = args[:1] if name == "native_batch_norm" else args[:2]
-                self.moved += sum(map(_bytes, again))
-        return out
-
-
-class _Saved:
-    """Collects the distinct storages that autograd saves."""
-
-    def __init__(self, parameters: Iterable[Tensor]) -> None:
-        self._known = {p.untyped_storage()._cdata for p in parameters}
-        self._storages: list[torch.UntypedStorage] = []  # held, so that no address comes twice
-
-    def pack(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in self._known:
-            self._known.add(storage._cdata)
-            self._storages.append(storage)
-        return tensor
-
-    @property
-    def n_bytes(self) -> int:
-        return sum(storage.nbytes() for storage in self._storages)
-
-
 def _backward(outputs: list[Tensor]) -> None:
     torch.autograd.backward(outputs, [torch.empty_like(x) for x in outputs])
 
 
 def _gradients(outputs: list[Tensor], inputs: list[Tensor]) -> None:
     torch.autograd.grad(outputs, inputs, [torch.empty_like(x) for x in outputs], retain_graph=True)
-
-
-def _bytes(tensor: Tensor) -> int:
-    return tensor.numel() * tensor.element_size()
 
 
 def _size(module: nn.Module) -> int:

@@ -11,10 +11,12 @@ from dataclasses import astuple, dataclass, field
 import torch
 from torch import Tensor
 
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.in_flight import ClipState
 from vid2vid_dist.engine.lane import Chunk
 from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.tasks import Site
-from vid2vid_dist.models.labels import pyramid
+from vid2vid_dist.models.labels import EncodedLabels, join_frames, label_pyramid
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Reads:
 class Footage:
     """One lane's clip on this rank.
 
-    `labels` (B, Ca, h_s, w_s) per scale, coarsest first, and `real` (B, 3, H, W), by frame. `carried`: images and
+    `labels` per scale, coarsest first, and `real` (B, 3, H, W), by frame. `carried`: images and
     reference flow by (name, frame), at the site they wait at; flow between skipped frames by
     (name/running number, first frame of its chunk).
     """
@@ -49,28 +51,29 @@ class Footage:
     n_scales: int
     size: FrameSize
     n_seen: int = 0
-    labels: dict[int, list[Tensor]] = field(default_factory=dict)
+    labels: dict[int, list[EncodedLabels]] = field(default_factory=dict)
     real: dict[int, Tensor] = field(default_factory=dict)
     carried: dict[Site, dict[tuple[str, int], Tensor]] = field(default_factory=dict)
 
-    def add_labels(self, numbers: Iterable[int], encoded: Tensor) -> None:
-        """Take up input frames (B, F, Ca, H, W) of these numbers."""
-        for i, *scales in zip(numbers, *(x.unbind(1) for x in pyramid(encoded, self.n_scales)), strict=True):
-            self.labels[i] = scales
+    def add_labels(self, numbers: Iterable[int], encoded: EncodedLabels) -> None:
+        """Take up input frames of these numbers."""
+        scales = label_pyramid(encoded, self.n_scales)
+        for t, number in enumerate(numbers):
+            self.labels[number] = [labels.frames(slice(t, t + 1)) for labels in scales]
 
     def add_real(self, numbers: Iterable[int], pictures: Tensor) -> None:
         """Take up real frames (B, F, 3, H, W) in [-1, 1] of these numbers."""
         self.real |= dict(zip(numbers, pictures.unbind(1), strict=True))
 
-    def label_window(self, frame: int, n_frames: int, scale: int) -> Tensor:
-        """Labels of the last `n_frames` frames up to this one (B, n_frames * Ca, h, w), oldest first."""
-        return torch.cat([self.labels[i][scale] for i in range(frame - n_frames + 1, frame + 1)], dim=1)
+    def label_window(self, frame: int, n_frames: int, scale: int) -> EncodedLabels:
+        """Labels of the last `n_frames` frames up to this one, oldest first."""
+        return join_frames([self.labels[i][scale] for i in range(frame - n_frames + 1, frame + 1)])
 
     def chunk(self, n_frames: int) -> Chunk:
         """The next chunk at full size, without the frames before it."""
         numbers = range(self.n_seen, self.n_seen + n_frames)
         labels, real = [self.labels[i][-1] for i in numbers], [self.real[i] for i in numbers]
-        return Chunk(torch.stack(labels, dim=1), torch.stack(real, dim=1), n_past=0, is_first=self.n_seen == 0)
+        return Chunk(join_frames(labels), torch.stack(real, dim=1), n_past=0, is_first=self.n_seen == 0)
 
     def carry(self, site: Site, name: str, frame: int, tensor: Tensor) -> None:
         self.carried.setdefault(site, {})[name, frame] = tensor
@@ -104,3 +107,16 @@ class Footage:
             if key.startswith("carried|"):
                 _, role, lane, index, scale, part, name, frame = key.split("|")
                 self.carry(Site(role, int(lane), int(index), int(scale), part), name, int(frame), tensor)
+
+    def take_up(self, clip: ClipState, lane: int, cfg: Config) -> None:
+        """Take up a clip that was saved elsewhere, as lane `lane` of this pipeline. Whichever site comes to this rank
+        finds what it may look back at; what it does not look at goes with the next `advance`."""
+        self.n_seen = clip.n_seen
+        temporal = [Site(f"temporal_{s}", lane) for s in range(cfg.discriminator.n_scales_temporal)]
+        for (scale, frame), image in clip.images.items():
+            heirs = [Site("generator", lane, t, scale) for t in range(cfg.generator.n_frames_G - 1)]
+            for site in [*heirs, *(temporal if scale == self.n_scales - 1 else [])]:
+                self.carry(site, f"image/{scale}", frame, image)
+        for frame, flow in clip.reference.items():
+            for site in temporal:
+                self.carry(site, "reference", frame, flow)

@@ -19,7 +19,7 @@ from vid2vid_dist.engine.roles import GeneratorRole, Judgement, RealPair, judge_
 from vid2vid_dist.engine.tasks import Kind, Site, StepShape, Task
 from vid2vid_dist.models.composite import Features, Foreground, ScaleOutput
 from vid2vid_dist.models.flow import FlowReference
-from vid2vid_dist.models.labels import foreground_mask
+from vid2vid_dist.models.labels import EncodedLabels, foreground_mask
 
 
 @dataclass
@@ -197,7 +197,7 @@ class FrameTasks:
         labels = self.desk.lane(task.lane).footage.labels[self.desk.frame(task, task.frames[0])][task.scale]
         return foreground_mask(labels, self.cfg.generator.fg_labels)
 
-    def _labels(self, task: Task) -> Tensor:
+    def _labels(self, task: Task) -> EncodedLabels:
         footage = self.desk.lane(task.lane).footage
         return footage.label_window(self.desk.frame(task, task.frames[0]), self.n_past + 1, task.scale)
 

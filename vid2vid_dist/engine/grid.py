@@ -20,6 +20,7 @@ log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 PATIENCE = timedelta(minutes=10)
+THREADS_PATIENCE = timedelta(hours=2)  # a checkpoint may take long to write; a rank that dies is noticed at once
 
 # How gloo and NCCL say that a rank on the other end has left, or does not answer.
 _LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out", "timed out",
@@ -75,6 +76,13 @@ class Grid:
                 sorted(ranks.flatten().tolist()), timeout=self.timeout))
         return {role: groups[of_role] for role, of_role in slots.items() if self.slot in of_role}
 
+    def of_threads(self) -> Grid:
+        """The same ranks, to talk to each other from threads: the training's collectives go on beside."""
+        if self.world_size == 1:
+            return self
+        return replace(self, device=torch.device("cpu"),
+                       everyone=dist.new_group(backend="gloo", timeout=THREADS_PATIENCE))
+
     @contextmanager
     def meeting(self, step: int, what: str) -> Iterator[None]:
         """Around what all ranks do together: `LostRankError` says what it was if one of them does not come."""
@@ -110,6 +118,8 @@ class Grid:
 
     def gather(self, value: Any) -> list[Any]:
         """`value` of every rank, in rank order, on every rank. Values must be picklable and small."""
+        if self.world_size == 1:
+            return [value]
         gathered: list[Any] = [None] * self.world_size
         dist.all_gather_object(gathered, value, group=self.everyone)
         return gathered
@@ -129,6 +139,8 @@ class Grid:
 
     def from_first(self, value: Any) -> Any:
         """Rank 0's `value`, on every rank."""
+        if self.world_size == 1:
+            return value
         box = [value]
         dist.broadcast_object_list(box, src=0, group=self.everyone)
         return box[0]

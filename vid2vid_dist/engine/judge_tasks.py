@@ -21,6 +21,7 @@ from vid2vid_dist.engine.roles import (
     TemporalDiscriminatorRole,
 )
 from vid2vid_dist.engine.tasks import Kind, Site, Task
+from vid2vid_dist.models.labels import join_frames
 from vid2vid_dist.models.temporal import TemporalGroups, temporal_plan
 
 
@@ -35,7 +36,7 @@ class ImageTasks:
         lane, frames = self.desk.lane(task.lane), [self.desk.frame(task, t) for t in task.frames]
         weight = lane.share * len(frames) / lane.n_frames
         if task.kind == Kind.IMAGE_REAL:
-            labels = torch.stack([lane.footage.labels[i][-1] for i in frames], dim=1)
+            labels = join_frames([lane.footage.labels[i][-1] for i in frames]).dense()
             real = torch.stack([lane.footage.real[i] for i in frames], dim=1)
             self.desk.sites[_site(task)] = self.role.see_real(labels, real)
         elif task.kind == Kind.IMAGE_FAKE:

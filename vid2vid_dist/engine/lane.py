@@ -7,16 +7,18 @@ crosses clips.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config, ParallelConfig
-from vid2vid_dist.data.clips import Frames, to_float
+from vid2vid_dist.data.clips import Frames, network_input, to_float
+from vid2vid_dist.engine.in_flight import ClipState
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.generator import GeneratedChunk
-from vid2vid_dist.models.labels import encode_labels
+from vid2vid_dist.models.labels import EncodedLabels, encode_labels, pyramid
 from vid2vid_dist.models.temporal import TemporalPlan, temporal_plan
 
 
@@ -25,19 +27,31 @@ def count_lanes(parallel: ParallelConfig, n_ranks: int) -> int:
     return parallel.clips_per_step // parallel.batch_size or n_ranks
 
 
+def frames_kept(cfg: Config, n_seen: int) -> int:
+    """Frames of a clip, of `n_seen` generated ones, that its temporal groups look back at."""
+    disc = cfg.discriminator
+    return temporal_plan(n_seen, 0, n_frames_D=disc.n_frames_D, n_scales_temporal=disc.n_scales_temporal,
+                         sparse=disc.sparse_D).keep
+
+
+def look_back(cfg: Config, n_seen: int) -> int:
+    """Frames before a chunk that a resumed clip must have decoded: the generator's, and those of temporal groups."""
+    return max(cfg.generator.n_frames_G - 1, frames_kept(cfg, n_seen))
+
+
 @dataclass(frozen=True)
 class Chunk:
     """What the roles see of one chunk: B clips, T frames to generate, tG - 1 given frames before them."""
 
-    label_stack: Tensor  # (B, tG - 1 + T, Ca, H, W)
+    label_stack: EncodedLabels  # tG - 1 + T frames
     real_stack: Tensor  # (B, tG - 1 + T, 3, H, W) in [-1, 1]
     n_past: int  # tG - 1
     is_first: bool  # the clip starts with this chunk
 
     @property
-    def labels(self) -> Tensor:
-        """(B, T, Ca, H, W) of the frames to generate."""
-        return self.label_stack[:, self.n_past :]
+    def labels(self) -> EncodedLabels:
+        """Of the T frames to generate."""
+        return self.label_stack.frames(slice(self.n_past, None))
 
     @property
     def real(self) -> Tensor:
@@ -70,6 +84,7 @@ class Lane:
         self.n_seen = 0  # frames generated so far
         self.history: list[Tensor] = []  # per scale (B, tG - 1, 3, h, w), coarsest first; empty at a clip's start
         self._past: dict[str, Tensor] = {}  # "real", "fake", "flow": (B, P, ., H, W)
+        self._saved: ClipState | None = None  # to be taken up with the next frames
 
     def feed(self, frames: list[Frames]) -> Chunk:
         """The next chunk from newly decoded frames, one entry per clip.
@@ -79,12 +94,14 @@ class Lane:
         if self._given:
             frames = [_join(given, new) for given, new in zip(self._given, frames, strict=True)]
         self._given = [_last(f, self._n_past) for f in frames]
-        return Chunk(
+        chunk = Chunk(
             label_stack=encode_inputs(self._cfg, frames, self._device, self._dtype),
             real_stack=encode_pictures(frames, self._device, self._dtype),
             n_past=self._n_past,
             is_first=self.n_seen == 0,
         )
+        saved, self._saved = self._saved, None
+        return chunk if saved is None else self._take_up(saved, chunk)
 
     def temporal_row(self, chunk: Chunk, flow: Tensor) -> TemporalRow:
         """The row that this chunk's temporal groups are taken from; `flow` (B, T, 2, H, W) is its reference flow."""
@@ -119,20 +136,45 @@ class Lane:
         self._past = {name: t[:, t.shape[1] - n :].clone() for name, t in tail.items()}
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold of a clip in flight; the given frames are decoded again."""
-        tensors = {f"history.{s}": t for s, t in enumerate(self.history)}
-        tensors |= {f"past.{name}": t for name, t in self._past.items()}
-        return tensors | {"n_seen": torch.tensor(self.n_seen)}
+        """What a checkpoint must hold of a clip in flight (`ClipState.state`)."""
+        clip = ClipState(self.n_seen)
+        finest = len(self.history) - 1
+        for scale, stack in (*enumerate(self.history), *([(finest, self._past["fake"])] if self._past else [])):
+            # Frames before the first generated one are given: they are decoded again.
+            clip.images |= {(scale, i): x for i, x in self._numbered(stack) if i >= 0}
+        clip.reference = dict(self._numbered(self._past["flow"])) if self._past else {}
+        return clip.state()
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Take up what `state` gave; the frames fed next must begin with the given ones."""
-        self.n_seen = int(state["n_seen"])
-        self.history = [state[f"history.{s}"].to(self._device) for s in range(sum("history." in k for k in state))]
-        self._past = {k.removeprefix("past."): t.to(self._device) for k, t in state.items() if k.startswith("past.")}
+    def _numbered(self, stack: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """The last frames of the clip so far (B, F, ., h, w), one by one, with their numbers."""
+        return enumerate(stack.unbind(1), self.n_seen - stack.shape[1])
+
+    def restore(self, clip: ClipState) -> None:
+        """Take up a clip in flight. The frames fed next must begin with those that it looks back at (`look_back`)."""
+        self.n_seen, self._saved = clip.n_seen, clip
+
+    def _take_up(self, clip: ClipState, chunk: Chunk) -> Chunk:
+        """History and past of the first chunk after `restore`; the chunk without the frames further back."""
+        gen, kept = self._cfg.generator, frames_kept(self._cfg, clip.n_seen)
+        n_back = look_back(self._cfg, clip.n_seen)
+        given = chunk.real_stack[:, n_back - self._n_past : n_back]
+        start = pyramid(torch.zeros_like(given) if gen.no_first_img else given, gen.n_scales_spatial)
+        first = clip.n_seen - self._n_past
+        self.history = [
+            torch.stack([clip.images.get((scale, first + i), x) for i, x in enumerate(stack.unbind(1))], dim=1)
+            for scale, stack in enumerate(start)]
+        if kept:
+            numbers = range(clip.n_seen - kept, clip.n_seen)
+            self._past = {"real": chunk.real_stack[:, n_back - kept : n_back],
+                          "fake": torch.stack([clip.images[gen.n_scales_spatial - 1, i] for i in numbers], dim=1),
+                          "flow": torch.stack([clip.reference[i][:, :2] for i in numbers], dim=1)}
+        further = n_back - self._n_past
+        return replace(chunk, label_stack=chunk.label_stack.frames(slice(further, None)),
+                       real_stack=chunk.real_stack[:, further:])
 
 
-def encode_inputs(cfg: Config, frames: list[Frames], device: torch.device, dtype: torch.dtype) -> Tensor:
-    """Network input (B, F, Ca, H, W) of decoded frames, one entry per clip.
+def encode_inputs(cfg: Config, frames: Sequence[Frames], device: torch.device, dtype: torch.dtype) -> EncodedLabels:
+    """Network input of decoded frames, one entry per clip.
 
     Raises `UserError` for clips of different size.
     """
@@ -140,7 +182,7 @@ def encode_inputs(cfg: Config, frames: list[Frames], device: torch.device, dtype
     edged = cfg.data.use_instance
     instances = _stack([f.instances for f in frames if f.instances is not None], device) if edged else None
     if not cfg.data.label_nc:
-        labels = to_float(labels, dtype)
+        labels = network_input(labels, cfg.data, dtype)
     return encode_labels(labels, instances, cfg.data.label_nc, dtype)
 
 

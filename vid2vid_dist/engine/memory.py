@@ -28,7 +28,7 @@ def plan_memory(plan: Plan, timeline: list[Run]) -> list[RankMemory]:
     """Peak memory by slot, for the runs of one step in the order of their starts.
 
     What autograd saves stays from its task to the last task of the site. What a task needs only while it
-    runs, RAFT's volume or the gradients of feature maps, is workspace.
+    runs, RAFT's volume, gradients of feature maps or activations computed again, is workspace.
     """
     return [_of_slot(plan, slot, [run for run in timeline if run.slot == slot]) for slot in range(plan.layout.n_slots)]
 
@@ -48,8 +48,9 @@ def _of_slot(plan: Plan, slot: int, runs: list[Run]) -> RankMemory:
     roles = [role for role in costs.parameters if slot in plan.layout.holders(role)]
     weights = sum(2 * costs.element * costs.parameters[role] for role in roles)
     weights += sum(costs.element * n for role, n in costs.frozen.items() if slot in plan.layout.holders(role))
-    shards = sum(SHARD_BYTES * costs.parameters[role] / len(plan.layout.holders(role)) / plan.n_pipelines
-                 for role in roles)
+    shards = 0.0 if costs.offload else sum(
+        SHARD_BYTES * costs.parameters[role] / len(plan.layout.holders(role)) / plan.n_pipelines
+        for role in roles)
     fixed = {"weights, gradients": float(weights), "optimiser shard": shards, "context": CONTEXT_BYTES}
 
     last: dict[Site, float] = {}  # when a site is done
@@ -79,11 +80,10 @@ def _of_slot(plan: Plan, slot: int, runs: list[Run]) -> RankMemory:
 def _passing(plan: Plan, run: Run) -> float:
     """Bytes that a task needs only while it runs."""
     task = run.task
-    if task.role == "flow":
-        return plan.costs.work[task.cost_key].saved
+    passing = plan.costs.work[task.cost_key].passing * task.units
     if task.kind == Kind.BACKWARD:
-        return plan.costs.tensors[f"grad_features/{task.scale}"]
-    return 0.0
+        passing += plan.costs.tensors[f"grad_features/{task.scale}"]
+    return passing
 
 
 def _peak(events: list[tuple[float, int, str, float, tuple[int, int] | None]], fixed: dict[str, float]) -> RankMemory:

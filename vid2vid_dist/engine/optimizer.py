@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
 from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.optimizer_state import Owned, SavedPieces, pieces
 
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
@@ -54,11 +54,12 @@ class RoleEngine(Protocol):
 
     def set_lr(self, lr: float) -> None: ...
 
-    def save(self, folder: Path) -> None:
-        """Write weights and optimiser state; called by all ranks together."""
+    def state(self) -> dict[str, Tensor]:
+        """What this rank owns of master weights and moments (`optimizer_state.pieces`), not copied."""
 
-    def load(self, folder: Path) -> None:
-        """Read what `save` wrote on as many ranks."""
+    def restore(self, saved: SavedPieces) -> None:
+        """Take up masters and moments from what all ranks of a run saved. Weights are loaded before; learning rate
+        and Adam's decays stay those of the configuration."""
 
     def close(self) -> None:
         """Give the memory back; neither engine nor module is used again."""
@@ -129,18 +130,20 @@ class PlainEngine:
         for group in self._optimizer.param_groups:
             group["lr"] = lr
 
-    def save(self, folder: Path) -> None:
-        if self._grid.is_first:
-            folder.mkdir(parents=True, exist_ok=True)
-            torch.save(
-                {"module": self.module.state_dict(), "optimizer": self._optimizer.state_dict()},
-                folder / "plain.pt",
-            )
+    def state(self) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = {}
+        for name, p in self._named() if self._grid.is_first else ():
+            found |= pieces([Owned(name, 0, p.numel(), 0)], p, self._optimizer.state[p])
+        return found
 
-    def load(self, folder: Path) -> None:
-        state = torch.load(folder / "plain.pt", map_location=self._grid.device, weights_only=True)
-        self.module.load_state_dict(state["module"])
-        self._optimizer.load_state_dict(state["optimizer"])
+    def restore(self, saved: SavedPieces) -> None:
+        for name, p in self._named():
+            flat: dict[str, Tensor] = {}
+            saved.restore([Owned(name, 0, p.numel(), 0)], p.detach().view(-1), flat)
+            self._optimizer.state[p] = {key: x.view_as(p) if x.ndim else x for key, x in flat.items()}
+
+    def _named(self) -> list[tuple[str, nn.Parameter]]:
+        return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
 
     def close(self) -> None:
         self._optimizer.state.clear()

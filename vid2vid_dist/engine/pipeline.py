@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
+from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
@@ -19,6 +20,7 @@ from vid2vid_dist.engine.executor import Executor, HeldRoles, Outcome
 from vid2vid_dist.engine.footage import Footage, Reads
 from vid2vid_dist.engine.graph import step_tasks
 from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.in_flight import ClipState, clip_files
 from vid2vid_dist.engine.lane import count_lanes, encode_inputs, encode_pictures
 from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.placement import Layout, grid_table
@@ -59,9 +61,7 @@ def choose_placement(cfg: Config, n_ranks: int, size: tuple[int, int], n_frames:
     parallel = cfg.parallel
     if parallel.placement == "data_parallel" or (parallel.placement == "auto" and n_ranks == 1):
         return None
-    costs = count_costs(cfg, size[1], size[0])
-    if not on_gpus:
-        costs = replace(costs, machine=CPU_CORE)
+    costs = count_costs(cfg, size[1], size[0], None if on_gpus else CPU_CORE)
     wish = Wish(n_ranks, count_lanes(parallel, n_ranks), n_frames, parallel.placement, parallel.pipelines,
                 n_frames_bp=n_frames_bp)
     choice = choose(cfg, costs, wish)
@@ -146,33 +146,37 @@ class Pipeline:
         self._last = plan, shape
         return self._executor.step(plan, shape, parts, active, show, consent)
 
-    def save(self, folder: Path) -> None:
-        """Write what lies on this rank of the clips in flight."""
+    def snapshot(self) -> dict[str, dict[str, Tensor] | str]:
+        """Files of a checkpoint, by name: what lies on this rank of the clips in flight, copied out."""
         assert self._last is not None
-        folder.mkdir(parents=True, exist_ok=True)
-        for number, footage in self.footage.items():
-            save_file(footage.state(), self._file(folder, number))
         plan, shape = self._last
         left = InFlight([[*astuple(site), slot] for site, slot in left_at(plan).items()], bool(shape.ahead))
-        self._in_flight_file(folder).write_text(json.dumps(asdict(left)))
+        return {**{self._file(number): footage.state() for number, footage in self.footage.items()},
+                self._in_flight_file(): json.dumps(asdict(left))}
 
     def load(self, folder: Path) -> bool:
-        """Take up where the clips in flight lie, as `save` left them; whether their next reference flow is there."""
-        left = InFlight(**json.loads(self._in_flight_file(folder).read_text()))
+        """Take up where the clips in flight lay on the same grid; whether their next reference flow is there."""
+        left = InFlight(**json.loads((folder / self._in_flight_file()).read_text()))
         self.planner.where = {Site(*site): slot for *site, slot in left.sites}
         return left.flow_ready
 
-    def load_footage(self, folder: Path, number: int, size: FrameSize) -> Footage:
-        """A clip in flight, as `save` left it, without the frames that are decoded again."""
+    def load_footage(self, folder: Path, number: int, size: FrameSize, moved: bool) -> Footage:
+        """A clip in flight as `snapshot` left it, without the frames that are decoded again. `moved`: on another
+        grid, or on one rank; then everything that any task may want of it is here."""
         footage = Footage(self.cfg.generator.n_scales_spatial, size)
-        footage.restore(load_file(self._file(folder, number), device=str(self.grid.device)))
+        device = self.grid.device
+        if moved:
+            lane = range(self.grid.pipeline, number + 1, self.grid.ranks.shape[0]).index(number)
+            footage.take_up(ClipState.read(clip_files(folder, number), device), lane, self.cfg)
+        else:
+            footage.restore(load_file(folder / self._file(number), device=str(device)))
         return footage
 
-    def _file(self, folder: Path, number: int) -> Path:
-        return folder / f"lane_{number:04d}.slot_{self.grid.slot:03d}.safetensors"
+    def _file(self, number: int) -> str:
+        return f"lane_{number:04d}.slot_{self.grid.slot:03d}.safetensors"
 
-    def _in_flight_file(self, folder: Path) -> Path:
-        return folder / f"in_flight.rank_{self.grid.rank:05d}.json"
+    def _in_flight_file(self) -> str:
+        return f"in_flight.rank_{self.grid.rank:05d}.json"
 
 
 @dataclass

@@ -99,7 +99,7 @@ def explicit(cfg: Config, text: str, n_slots: int) -> Layout:
 def _slots(text: str, entry: str) -> tuple[int, ...]:
     found: set[int] = set()
     for part in text.split("+"):
-        match = re.fullmatch(r"(\d+)(?:-(\d+))?", part)
+        match = re.fullmatch(r"([0-9]{1,6})(?:-([0-9]{1,6}))?", part)
         if match is None:
             raise UserError(f"placement {entry}: write ROLE=SLOTS with slots like 0-3 or 4+5")
         found |= set(range(int(match[1]), int(match[2] or match[1]) + 1))

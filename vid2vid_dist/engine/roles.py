@@ -123,7 +123,7 @@ class ImageDiscriminatorRole:
         return verdict
 
     def _judge_pass(self, chunk: Chunk, generated: GeneratedChunk, these: slice, share: float) -> Judgement:
-        judged = self.see_real(chunk.labels[:, these], chunk.real[:, these])
+        judged = self.see_real(chunk.labels.frames(these).dense(), chunk.real[:, these])
         same = generated.raw is generated.fake  # without flow both are one tensor
         verdict = self.see_fake(judged, generated.fake[:, these], None if same else generated.raw[:, these])
         self.backward(judged, share)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -168,12 +169,12 @@ def _of_pipeline(cfg: Config, costs: Costs, placement: str, n_slots: int) -> Ite
 
 
 def _given_split(cfg: Config, numbers: str, n_slots: int) -> Layout:
-    n_generator, _, n_discriminator = numbers.partition("+")
-    if not (n_generator.isdigit() and n_discriminator.isdigit()):
+    counts = re.fullmatch(r"([0-9]{1,6})\+([0-9]{1,6})", numbers)
+    if counts is None:
         raise UserError(f"placement split:{numbers}: write the generator and discriminator ranks like split:6+2")
-    layout = split(cfg, int(n_generator), int(n_discriminator))
+    layout = split(cfg, int(counts[1]), int(counts[2]))
     if layout.n_slots != n_slots:
-        near = min(max(1, int(n_generator)), n_slots - 1)
+        near = min(max(1, int(counts[1])), n_slots - 1)
         raise UserError(f"placement split:{numbers} needs {layout.n_slots} ranks per pipeline, there are {n_slots}; "
                         + (f"the nearest is split:{near}+{n_slots - near}" if n_slots > 1 else "use colocated"))
     return layout

@@ -1,4 +1,4 @@
-"""One DeepSpeed ZeRO engine per role. This file and `training/checkpoint.py` are all that know DeepSpeed.
+"""One DeepSpeed ZeRO engine per role. This file is all that knows DeepSpeed.
 
 What the settings buy, and the traps that they avoid:
 * `coalesce_grad_reduction`: backward passes only accumulate, one reduction per step. Ranks may run different
@@ -6,6 +6,8 @@ What the settings buy, and the traps that they avoid:
 * `gradient_allreduce_op: sum`: unequal numbers of clips per rank stay exact.
 * a client `torch.optim.Adam`: the configuration's "Adam" means AdamW.
 * forwards go through `engine.module`: the engine's own forward installs hooks that allow one backward only.
+* checkpoints are ours (`optimizer_state`): DeepSpeed's writes `latest` before all ranks have finished, under barriers
+  of the whole world, pickled, and for one number of ranks only.
 """
 
 from __future__ import annotations
@@ -15,7 +17,6 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +25,7 @@ from torch import nn
 from vid2vid_dist.config.schema import OptimConfig
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.optimizer import MakeOptimizer, Statistics, fill_missing_gradients, trained_parameters
+from vid2vid_dist.engine.optimizer_state import Owned, SavedPieces, pieces
 
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise DeepSpeed probes for other accelerators, loudly
@@ -37,8 +39,6 @@ deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 # DeepSpeed calls collectives by names that torch has meanwhile renamed; every step would say so.
 warnings.filterwarnings("ignore", r"`torch\.distributed\.\w+` is deprecated", FutureWarning)
-
-_TAG = "zero"
 
 
 class _DataParallelRanks:
@@ -85,7 +85,6 @@ def _settings(optim: OptimConfig) -> dict[str, Any]:
         "gradient_clipping": 0.0,  # off: the default is a norm of 1, which changes the training
         "steps_per_print": 10**9,
         "zero_allow_untested_optimizer": True,
-        "checkpoint": {"tag_validation": "Ignore"},  # it would be a collective over all ranks
         "bf16": {"enabled": optim.precision == "bf16"},
         "zero_optimization": {
             "stage": optim.zero_stage,
@@ -94,26 +93,16 @@ def _settings(optim: OptimConfig) -> dict[str, Any]:
             "reduce_scatter": True,
             "reduce_bucket_size": 50_000_000,  # elements
             "allgather_bucket_size": 50_000_000,
+            **({"offload_optimizer": {"device": "cpu"}} if optim.offload else {}),
         },
+        "zero_force_ds_cpu_optimizer": False,  # torch's Adam steps on the host too; DeepSpeed's would be compiled first
     }
-
-
-@contextmanager
-def _barriers_within(grid: Grid) -> Iterator[None]:
-    """DeepSpeed saves between barriers of all ranks of the run, but the others may hold more roles, or fewer."""
-    everywhere = deepspeed.comm.barrier
-    deepspeed.comm.barrier = lambda *_, **__: grid.barrier()
-    try:
-        yield
-    finally:
-        deepspeed.comm.barrier = everywhere
 
 
 class ZeroEngine:
     """A DeepSpeed engine over all ranks that hold the role; fp32 master weights and Adam moments are sharded."""
 
     def __init__(self, module: nn.Module, make_optimizer: MakeOptimizer, optim: OptimConfig, grid: Grid) -> None:
-        self._grid = grid
         self._parameters = trained_parameters(module)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -156,14 +145,29 @@ class ZeroEngine:
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
 
-    def save(self, folder: Path) -> None:
-        # `latest` is ours: DeepSpeed writes its own before all ranks have finished, and only on global rank 0.
-        with _barriers_within(self._grid):
-            self._engine.save_checkpoint(str(folder), tag=_TAG, save_latest=False)
+    def state(self) -> dict[str, torch.Tensor]:
+        master, adam = self._shard()
+        return pieces(self._owned(), master, adam)
 
-    def load(self, folder: Path) -> None:
-        loaded, _ = self._engine.load_checkpoint(str(folder), tag=_TAG)
-        assert loaded is not None, f"no DeepSpeed checkpoint in {folder}"
+    def restore(self, saved: SavedPieces) -> None:
+        master, adam = self._shard()
+        saved.restore(self._owned(), master, adam)
+
+    def _shard(self) -> tuple[torch.Tensor, dict[str, Any]]:
+        """This rank's part of the fp32 master weights, one flat tensor, and Adam's state of it."""
+        optimizer = self._engine.optimizer
+        (master,) = optimizer.single_partition_of_fp32_groups
+        return master, optimizer.optimizer.state[master]
+
+    def _owned(self) -> list[Owned]:
+        """What of each parameter lies in the shard, by the map that DeepSpeed keeps for its Universal Checkpoint."""
+        found = []
+        for name, p in self.module.named_parameters():
+            mapping = getattr(p, "_hp_mapping", None)  # None: this parameter lies in other ranks' shards
+            if mapping is not None:
+                part, place = mapping.lp_fragment_address, mapping.hp_fragment_address
+                found.append(Owned(name, part.start, part.numel, place.start))
+        return found
 
     def close(self) -> None:
         # Its hooks lie on autograd nodes, where no garbage collector finds the cycle: it would live for ever.

@@ -1,25 +1,31 @@
-"""From a trained generator and a split of shards to videos on the disk."""
+"""From a trained generator and an input to videos on the disk."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import resource
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import astuple, dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.clips import Clip, ClipSource, Frames, Request, stream, to_float
+from vid2vid_dist.config.schema import DataConfig, FlowConfig
+from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.inference.edits import NO_EDIT, LabelEdit
+from vid2vid_dist.inference.inputs import Input, Span, Video, open_input
 from vid2vid_dist.inference.load import LoadedGenerator
-from vid2vid_dist.inference.results import Results
+from vid2vid_dist.inference.opening import Opening, choose_opening
+from vid2vid_dist.inference.panels import FrameView, Look
+from vid2vid_dist.inference.results import Results, VideoResult, folder_names
+from vid2vid_dist.inference.runtime import choose_device, choose_dtype, peak_memory
 from vid2vid_dist.inference.video import VideoGenerator
+from vid2vid_dist.inference.warp_error import WarpErrorMeter
+from vid2vid_dist.models.flow import ReferenceFlow, build_flow
 from vid2vid_dist.monitor.curves import number
-from vid2vid_dist.monitor.pictures import colorize_labels, image_pictures
 
 log = logging.getLogger(__name__)
 
@@ -28,118 +34,171 @@ log = logging.getLogger(__name__)
 class Wish:
     """What is to be generated."""
 
+    input: Path | None = None  # shards, folder or mp4; None = the shards that were trained on
     split: str = "test"
     videos: tuple[str, ...] = ()  # names; empty = all
     start_frame: int = 0  # of each video
     how_many: int = 0  # generated frames per video; 0 = to its end
-    first: str = "auto"  # real or none: what a video starts from; auto = as in training
+    first: str = "auto"  # what a video starts from: see `opening.choose_opening`
+    edit: LabelEdit = NO_EDIT  # gives each video a second output
     fps: int = 15
     device: str = "auto"  # auto, cpu or cuda
+    precision: str = "auto"  # auto, fp32 or bf16: see `runtime.choose_dtype`
+    batch: int = 1  # videos side by side
+    compiled: bool = False
+    again: bool = False  # also what is complete
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it."""
+    """What came of it, all ranks together."""
 
     page: Path
-    frames: int
-    seconds: float  # in the generator, copies to and from the device included
-    peak_memory: float  # GiB: of the GPU, or of this process on a CPU
+    frames: int  # generated now
+    kept: int  # videos that were complete and are not made again
+    seconds: float  # in the generators, copies to and from the device included
+    peak_memory: float  # GiB: of the fullest GPU, or of the largest process on CPUs
 
 
-def generate(loaded: LoadedGenerator, wish: Wish, out: Path) -> Outcome:
-    """Generate the videos of a split, one after the other, and the page that shows them.
+@dataclass
+class Job:
+    """One video to be made: what to read of video `number`, first the frames that it starts from."""
 
-    Each video gives its frames from the n_frames_G-th on; the ones before are what it starts from.
+    number: int
+    spans: list[Span]
+    result: VideoResult
+
+    @property
+    def n_frames(self) -> int:
+        """Frames to generate."""
+        return len(self.spans) - 1
+
+
+def generate(loaded: LoadedGenerator, wish: Wish, out: Path, grid: Grid | None = None) -> Outcome:
+    """Generate the videos of an input, `wish.batch` at a time and dealt over the ranks, and the page that shows them.
+
+    Each video gives its frames from the n_frames_G-th on; the ones before are what it starts from. A video that is
+    complete and was made from the same is kept.
     Raises `UserError` for a video that does not exist or is too short, missing real frames or a missing GPU.
     """
     cfg = loaded.config
-    device = _device(wish.device)
-    dtype = torch.bfloat16 if cfg.optim.precision == "bf16" and device.type == "cuda" else torch.float32
-    source = ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed, wish.split)
-    from_real = _starts_from_real(cfg, source, wish.first)
-    plans = [_plan(clip, cfg.generator.n_frames_G - 1, wish) for clip in _choose(source, wish.videos)]
-    frames = stream(source, [request for plan in plans for request in plan], cfg.data.workers)
-    generator = VideoGenerator(loaded.generator, cfg, device, dtype)
-    results = Results(out, f"{cfg.run.name}: {wish.split} videos", wish.fps)
-    seconds = 0.0
-    for given_request, *requests in plans:
-        given = next(frames)
-        real = to_float(given.images, dtype) if from_real and given.images is not None else None
-        generator.start(given, real)
-        with results.video(given_request.clip.name, len(requests)) as video:
-            for _ in requests:
-                frame = next(frames)
+    wish.edit.check(cfg.data)
+    device = choose_device(wish.device) if grid is None else grid.device
+    dtype = choose_dtype(wish.precision, cfg, device)
+    source = open_input(wish.input, cfg, wish.split, out / ".input")
+    opening = choose_opening(wish.first, cfg, source.has_images, source.where, device)
+    looks = [Look(), *([Look("edited", wish.edit)] if wish.edit else [])]
+    made_from = _fingerprint(loaded, wish, source, opening, dtype)
+    jobs = plan_jobs(source, wish, cfg.generator.n_frames_G - 1, looks, made_from)
+    mine = jobs[grid.rank :: grid.world_size] if grid is not None else jobs
+    results = Results(out, f"{cfg.run.name}: {source.where}", wish.fps)
+    todo = [job for job in mine if wish.again or not _take_up(results, job)]
+    generator = VideoGenerator(loaded.generator, cfg, device, dtype, compiled=wish.compiled)
+    maker = Maker(source, opening, looks, generator, results, cfg.data)
+    for batch in _batches(todo, source.videos, wish.batch):
+        maker.make(batch)
+    n_frames = sum(job.result.frames for job in todo)
+    part = (mine, Outcome(out / "index.html", n_frames, len(mine) - len(todo), maker.seconds, peak_memory(device)))
+    parts = [part] if grid is None or grid.world_size == 1 else grid.gather(part)
+    outcome = _together([outcome for _, outcome in parts])
+    if grid is None or grid.is_first:
+        videos = sorted((job for jobs, _ in parts for job in jobs), key=lambda job: job.number)
+        results.write_page([job.result for job in videos], {
+            "checkpoint": loaded.checkpoint.name + (", averaged weights" if loaded.averaged else ""),
+            "frames": str(sum(job.result.frames for job in videos)),
+            **({"frames/s": number(outcome.frames / outcome.seconds)} if outcome.frames else {}),
+            "GiB at most": f"{outcome.peak_memory:.2f}",
+            "first frames": opening.description,
+            **({"edit": str(wish.edit)} if wish.edit else {}),
+        })
+    return outcome
+
+
+class Maker:
+    """Makes videos side by side."""
+
+    def __init__(self, source: Input, opening: Opening, looks: Sequence[Look], generator: VideoGenerator,
+                 results: Results, data: DataConfig) -> None:
+        self._source, self._opening, self._looks = source, opening, looks
+        self._generator, self._results, self._data = generator, results, data
+        self._flow: ReferenceFlow = build_flow(FlowConfig())
+        self.seconds = 0.0  # in the generator
+
+    def make(self, batch: Sequence[Job]) -> None:
+        """Make some videos of one size; a video that ends leaves the batch."""
+        looks, readers = self._looks, [self._source.read(job.number, job.spans) for job in batch]
+        given = [look.edit.apply(frames) for frames in map(next, readers) for look in looks]
+        images = self._opening.images
+        self._generator.start(given, None if images is None else torch.stack([images(frames) for frames in given]))
+        views = [FrameView(looks, self._data, WarpErrorMeter(self._flow)) for _ in batch]
+        running = list(range(len(batch)))
+        with ExitStack() as unfinished:
+            stacks = [unfinished.enter_context(ExitStack()) for _ in batch]
+            folders = [stack.enter_context(self._results.video(job.result, job.n_frames))
+                       for stack, job in zip(stacks, batch, strict=True)]
+            while running:
+                frames = [next(readers[i]) for i in running]
                 started = time.perf_counter()
-                fake = generator.step(frame).fake[0].float().cpu()
-                seconds += time.perf_counter() - started
-                video.add(frame.names[0], _panels(frame, fake, cfg.data.label_nc), _l1(frame, fake))
-        log.info("%s: %d frames", given_request.clip.name, len(requests))
-    n_frames = sum(video.frames for video in results.videos)
-    peak = _peak_memory(device)
-    page = results.write_page({
-        "checkpoint": loaded.checkpoint.name + (", averaged weights" if loaded.averaged else ""),
-        "frames": str(n_frames),
-        "frames/s": number(n_frames / seconds),
-        "GiB at most": f"{peak:.2f}",
-        "first frames": "real" if from_real else "from nothing",
-    })
-    return Outcome(page, n_frames, seconds, peak)
+                chunk = self._generator.step([look.edit.apply(frame) for frame in frames for look in looks])
+                fakes = chunk.fake[:, 0].float().cpu().split(len(looks))
+                self.seconds += time.perf_counter() - started
+                for i, frame, fake in zip(running, frames, fakes, strict=True):
+                    folders[i].add(frame.names[0], *views[i].panels(frame, fake))
+                still = [i for i in running if batch[i].result.frames < batch[i].n_frames]
+                for i in set(running) - set(still):
+                    stacks[i].close()
+                    log.info("%s: %d frames", batch[i].result.name, batch[i].n_frames)
+                if still and len(still) < len(running):
+                    self._generator.keep([running.index(i) * len(looks) + j for i in still for j in range(len(looks))])
+                running = still
 
 
-def _device(wish: str) -> torch.device:
-    if wish == "cuda" and not torch.cuda.is_available():
-        raise UserError("--device cuda: PyTorch sees no GPU here; use --device cpu")
-    return torch.device("cuda" if wish != "cpu" and torch.cuda.is_available() else "cpu")
-
-
-def _starts_from_real(cfg: Config, source: ClipSource, first: str) -> bool:
-    if first == "none" or (first == "auto" and cfg.generator.no_first_img):
-        if not cfg.generator.no_first_img:
-            log.warning("trained with real first frames but started from nothing: "
-                        "the first frames may look worse than the later ones")
-        return False
-    if not source.index.has("images"):
-        raise UserError(f"{source.index.folder} has no real frames to start from: use --first none")
-    return True
-
-
-def _choose(source: ClipSource, names: tuple[str, ...]) -> list[Clip]:
-    """The wanted videos, whole."""
-    numbers = {source.index.videos[i].name: i for i in range(source.n_clips)}
-    unknown = [name for name in names if name not in numbers]
+def plan_jobs(source: Input, wish: Wish, n_past: int, looks: Sequence[Look], made_from: str) -> list[Job]:
+    """What to make of the wanted videos, in the order of the input."""
+    numbers = {video.name: number for number, video in enumerate(source.videos)}
+    unknown = [name for name in wish.videos if name not in numbers]
     if unknown:
-        raise UserError(f"no video {', '.join(unknown)} in {source.index.folder}: it has "
-                        f"{', '.join(numbers)}")
-    return [source.whole(numbers[name]) for name in names or numbers]
+        raise UserError(f"no video {', '.join(unknown)} in {source.where}: it has {', '.join(numbers)}")
+    wanted = [number for name, number in numbers.items() if not wish.videos or name in wish.videos]
+    folders = folder_names([source.videos[number].name for number in wanted])
+    jobs = []
+    for index, folder in zip(wanted, folders, strict=True):
+        video, first = source.videos[index], wish.start_frame + n_past
+        end = min(video.n_frames, first + wish.how_many) if wish.how_many else video.n_frames
+        if first >= end:
+            raise UserError(f"video {video.name} has {video.n_frames} frames: with {n_past} to start from, "
+                            f"--start-frame can be at most {video.n_frames - n_past - 1}")
+        spans = [Span(wish.start_frame, n_past), *(Span(i, 1) for i in range(first, end))]
+        jobs.append(Job(index, spans, VideoResult(video.name, folder, made_from, [look.name for look in looks])))
+    return jobs
 
 
-def _plan(clip: Clip, n_past: int, wish: Wish) -> list[Request]:
-    """What to read of a video: the frames that it starts from, then one frame at a time."""
-    first = wish.start_frame + n_past
-    end = min(clip.n_frames, first + wish.how_many) if wish.how_many else clip.n_frames
-    if first >= end:
-        raise UserError(f"video {clip.name} has {clip.n_frames} frames: with {n_past} to start from, "
-                        f"--start-frame can be at most {clip.n_frames - n_past - 1}")
-    return [Request.span(clip, wish.start_frame, n_past), *(Request.span(clip, i, 1) for i in range(first, end))]
+def _fingerprint(loaded: LoadedGenerator, wish: Wish, source: Input, opening: Opening, dtype: torch.dtype) -> str:
+    """Changes when a frame might; how the work is spread over batches and ranks plays no part."""
+    cfg, status = loaded.config, loaded.weights.stat()
+    wanted = wish.start_frame, wish.how_many, wish.fps, wish.edit
+    network = astuple(cfg.generator), astuple(replace(cfg.data, workers=0, shards=""))
+    told = (loaded.weights.resolve(), status.st_size, status.st_mtime_ns, network, wanted, source.identity,
+            opening.identity, dtype)
+    return hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()
 
 
-def _panels(frame: Frames, fake: Tensor, label_nc: int) -> dict[str, np.ndarray]:
-    """The pictures of one frame by caption; `fake` (1, 3, H, W) in [-1, 1]."""
-    labels = frame.labels
-    given = colorize_labels(labels, label_nc)[0] if label_nc else labels[0].permute(1, 2, 0).numpy()
-    panels = {"input": given, "output": image_pictures(fake)[0]}
-    if frame.images is not None:
-        panels["real"] = frame.images[0].permute(1, 2, 0).numpy()
-    return panels
+def _take_up(results: Results, job: Job) -> bool:
+    """Whether the video is complete; then the job's result is what was found."""
+    kept = results.done(job.result)
+    job.result = kept or job.result
+    return kept is not None
 
 
-def _l1(frame: Frames, fake: Tensor) -> float | None:
-    """Mean absolute difference to the real frame, both in [-1, 1]."""
-    return None if frame.images is None else float((fake - to_float(frame.images, fake.dtype)).abs().mean())
+def _batches(jobs: Sequence[Job], videos: Sequence[Video], size: int) -> Iterator[list[Job]]:
+    """At most `size` jobs of one frame size at a time, the longest first: few leave a batch early."""
+    by_size: dict[tuple[int, int], list[Job]] = {}
+    for job in sorted(jobs, key=lambda job: -job.n_frames):
+        by_size.setdefault(videos[job.number].size, []).append(job)
+    for same in by_size.values():
+        yield from (same[i : i + size] for i in range(0, len(same), size))
 
 
-def _peak_memory(device: torch.device) -> float:
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 2**30
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+def _together(parts: Sequence[Outcome]) -> Outcome:
+    return Outcome(parts[0].page, sum(p.frames for p in parts), sum(p.kept for p in parts),
+                   sum(p.seconds for p in parts), max(p.peak_memory for p in parts))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
@@ -15,6 +16,8 @@ from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.generator import Generator
+from vid2vid_dist.models.single_image import GlobalGenerator, LocalEnhancer, network_of
+from vid2vid_dist.untrusted import read_pointer, shown
 
 
 @dataclass(frozen=True)
@@ -25,6 +28,11 @@ class LoadedGenerator:
     config: Config
     checkpoint: Path
     averaged: bool  # whether these are the averaged weights (optim.ema_decay)
+
+    @property
+    def weights(self) -> Path:
+        """The file of weights."""
+        return self.checkpoint / ("generator_ema.safetensors" if self.averaged else "generator.safetensors")
 
     @property
     def run_dir(self) -> Path:
@@ -52,17 +60,35 @@ def load_generator(path: Path, overrides: Sequence[str] = (), *,
     try:
         weights = load_file(file)
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{file} cannot be read ({error}): choose another checkpoint") from None
+        raise UserError(f"{file} cannot be read ({shown(error)}): choose another checkpoint") from None
     with torch.device("meta"):  # no time is spent on initial values
         generator = Generator(config)
-    differences = _differences(generator.state_dict(), weights)
-    if differences:
-        shown = "; ".join(differences[:4])
-        rest = f"; and {len(differences) - 4} more" if len(differences) > 4 else ""
+    wrong = differences(generator.state_dict(), weights)
+    if wrong:
+        first = "; ".join(wrong[:4])
+        rest = f"; and {len(wrong) - 4} more" if len(wrong) > 4 else ""
         raise UserError(f"{file} is of another architecture than its config.yaml with the given overrides: "
-                        f"{shown}{rest}")
+                        f"{first}{rest}")
     generator.load_state_dict(weights, assign=True)
     return LoadedGenerator(generator, config, folder, averaged)
+
+
+def load_single_image(path: Path) -> GlobalGenerator | LocalEnhancer:
+    """The single-image generator in a file of weights: safetensors, or a .pth of the original.
+
+    Raises `UserError` for a file that cannot be read, and for weights of another network.
+    """
+    fix = "name a file of a global or local single-image generator"
+    try:
+        weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        network = network_of(weights)
+    except (OSError, EOFError, RuntimeError, ValueError, TypeError, SafetensorError, UnpicklingError) as error:
+        raise UserError(f"{path}: {error}: {fix}") from None
+    wrong = differences(network.state_dict(), weights)
+    if wrong:
+        raise UserError(f"{path}: {'; '.join(wrong[:4])}: {fix}")
+    network.load_state_dict(weights, assign=True)
+    return network
 
 
 def find_checkpoint(path: Path) -> Path:
@@ -74,21 +100,23 @@ def find_checkpoint(path: Path) -> Path:
         pointer = path / "checkpoints" / "latest"
         if not pointer.is_file():
             raise UserError(f"{path} has no checkpoint yet: {pointer} does not exist (training writes it)")
-        folder = pointer.parent / pointer.read_text().strip()
+        folder = pointer.parent / read_pointer(pointer)
     for name in ("config.yaml", "generator.safetensors"):
         if not (folder / name).is_file():
             raise UserError(f"checkpoint {folder} is incomplete: {name} is missing; name another one")
     return folder
 
 
-def _differences(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
+def differences(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
     """What keeps `found` from being loaded as `wanted`, one text per tensor."""
     texts = []
     for name in [*wanted, *(found.keys() - wanted.keys())]:
         if name not in found:
             texts.append(f"{name} is missing in the file")
         elif name not in wanted:
-            texts.append(f"{name} is not part of the network")
+            texts.append(f"{shown(name)} is not part of the network")
         elif wanted[name].shape != found[name].shape:
             texts.append(f"{name} has shape {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}")
+        elif wanted[name].is_floating_point() != found[name].is_floating_point():
+            texts.append(f"{name} has the number format {found[name].dtype}")
     return texts

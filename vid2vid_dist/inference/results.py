@@ -1,20 +1,22 @@
 """What generation leaves behind: PNG frames, videos and a page to look at them.
 
     OUT/index.html
-    OUT/VIDEO/frames/NAME.png   the generated frames
-    OUT/VIDEO/output.mp4        the same as a video
-    OUT/VIDEO/compare.mp4       input, output and real frames side by side
+    OUT/VIDEO/frames/NAME.png   the generated frames; of a further output, such as "edited", in frames_edited
+    OUT/VIDEO/output.mp4        the same as a video; of a further output edited.mp4
+    OUT/VIDEO/compare.mp4       input, output, real frames and errors side by side
     OUT/VIDEO/poster.png        one frame of it
+    OUT/VIDEO/video.json        what it was made from and what came of it
 """
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
 from urllib.parse import quote
@@ -28,45 +30,55 @@ from vid2vid_dist.monitor.html import facts, mosaic, write_page
 from vid2vid_dist.monitor.pictures import reduced, tile
 from vid2vid_dist.monitor.video import VideoWriter
 
-COMPARE_PANEL_WIDTH = 1024  # pixels; wider panels of compare.mp4 are reduced, output.mp4 never
+COMPARE_PANEL_WIDTH = 1024  # pixels; wider panels of compare.mp4 are reduced, the outputs never
+MAX_NAME_BYTES = 200  # file systems take 255, endings included
 AUTOPLAY = 4  # so many videos play as soon as the page is open
 
 
 @dataclass
 class VideoResult:
-    """One generated video as the page tells it; `l1` by frame."""
+    """One generated video as the page tells it; `figures` by name and frame, their means are shown.
+
+    `made_from` says what it depends on: a video that is there with the same need not be made again.
+    """
 
     name: str
     folder: str
+    made_from: str
+    outputs: list[str]
     captions: list[str] = field(default_factory=list)
     frames: int = 0
-    l1: list[float] = field(default_factory=list)
+    figures: dict[str, list[float]] = field(default_factory=dict)
 
 
 class VideoFolder:
     """Writes the files of one video."""
 
-    def __init__(self, folder: Path, result: VideoResult, output: VideoWriter, compare: VideoWriter,
-                 poster_frame: int) -> None:
-        self._folder, self.result = folder, result
-        self._output, self._compare, self._poster_frame = output, compare, poster_frame
+    def __init__(self, folder: Path, result: VideoResult, poster_frame: int, fps: int, stack: ExitStack) -> None:
+        self._folder, self.result, self._poster_frame = folder, result, poster_frame
 
-    def add(self, name: str, panels: dict[str, np.ndarray], l1: float | None) -> None:
-        """Add a frame: pictures `(H, W, 3)` uint8 by caption, in their order; "output" is the generated one.
+        def writer(name: str) -> VideoWriter:
+            return stack.enter_context(VideoWriter(folder / f"{name}.mp4", fps))
 
-        `l1` is its mean absolute difference to the real frame, if there is one.
-        """
-        Image.fromarray(panels["output"]).save(self._folder / "frames" / f"{safe_name(name)}.png")
-        self._output.write(panels["output"])
+        for output in result.outputs:
+            (folder / frames_folder(output)).mkdir()
+        self._outputs = {output: writer(safe_name(output)) for output in result.outputs}
+        self._compare = writer("compare")
+
+    def add(self, name: str, panels: dict[str, np.ndarray], figures: dict[str, float]) -> None:
+        """Add a frame: pictures `(H, W, 3)` uint8 by caption, in their order, every output among them."""
+        for output, video in self._outputs.items():
+            Image.fromarray(panels[output]).save(self._folder / frames_folder(output) / f"{safe_name(name)}.png")
+            video.write(panels[output])
         wide = tile([picture[None] for picture in panels.values()])
-        tiled = reduced(wide, panels["output"].shape[1], COMPARE_PANEL_WIDTH)[0]
+        tiled = reduced(wide, next(iter(panels.values())).shape[1], COMPARE_PANEL_WIDTH)[0]
         self._compare.write(tiled)
         if self.result.frames == self._poster_frame:
             Image.fromarray(tiled).save(self._folder / "poster.png")
         self.result.captions = list(panels)
         self.result.frames += 1
-        if l1 is not None:
-            self.result.l1.append(l1)
+        for figure, value in figures.items():
+            self.result.figures.setdefault(figure, []).append(value)
 
 
 class Results:
@@ -74,55 +86,76 @@ class Results:
 
     def __init__(self, out: Path, title: str, fps: int) -> None:
         self._out, self._title, self._fps = out, title, fps
-        self.videos: list[VideoResult] = []
         out.mkdir(parents=True, exist_ok=True)
 
-    @contextmanager
-    def video(self, name: str, n_frames: int) -> Iterator[VideoFolder]:
-        """The folder of a video of n_frames. It appears when it is complete, in place of an older one.
+    def done(self, wanted: VideoResult) -> VideoResult | None:
+        """The wanted video, if it is there, complete, and made from the same.
 
         Raises `UserError` when a folder of that name holds something else.
         """
-        taken = {video.folder for video in self.videos}
-        folder_name = safe_name(name)
-        while folder_name in taken:
-            folder_name += "_"
-        final, aside = self._out / folder_name, self._out / f".{folder_name}.part"
-        if final.exists() and not (final / "compare.mp4").is_file():
+        final = self._out / wanted.folder
+        if not final.exists():
+            return None
+        if not (final / "compare.mp4").is_file():
             raise UserError(f"{final} exists and was not made by generation: choose another --out")
-        shutil.rmtree(aside, ignore_errors=True)
-        (aside / "frames").mkdir(parents=True)
-        result = VideoResult(name, folder_name)
         try:
-            with VideoWriter(aside / "output.mp4", self._fps) as output, \
-                    VideoWriter(aside / "compare.mp4", self._fps) as compare:
-                yield VideoFolder(aside, result, output, compare, poster_frame=n_frames // 2)
+            found = VideoResult(**json.loads((final / "video.json").read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+        return found if found.made_from == wanted.made_from else None
+
+    @contextmanager
+    def video(self, result: VideoResult, n_frames: int) -> Iterator[VideoFolder]:
+        """The folder of a video of n_frames. It appears when it is complete, in place of an older one."""
+        final, aside = self._out / result.folder, self._out / f".{result.folder}.part"
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+        try:
+            with ExitStack() as stack:
+                yield VideoFolder(aside, result, n_frames // 2, self._fps, stack)
+            (aside / "video.json").write_text(json.dumps(asdict(result)))
             shutil.rmtree(final, ignore_errors=True)
             os.replace(aside, final)
         finally:
             shutil.rmtree(aside, ignore_errors=True)
-        self.videos.append(result)
 
-    def write_page(self, figures: dict[str, str]) -> Path:
+    def write_page(self, videos: Sequence[VideoResult], figures: dict[str, str]) -> Path:
         """Write `index.html` with some figures on top; gives its path."""
         parts = [f"<header><h1>{escape(self._title)}</h1></header>", facts(figures)]
-        parts += [_section(video, autoplay=i < AUTOPLAY) for i, video in enumerate(self.videos)]
+        parts += [_section(video, autoplay=i < AUTOPLAY) for i, video in enumerate(videos)]
         page = self._out / "index.html"
         write_page(page, self._title, "\n".join(parts))
         return page
 
 
+def folder_names(names: Sequence[str]) -> list[str]:
+    """A folder name for each video, no two alike."""
+    folders: list[str] = []
+    for name in names:
+        folder = safe_name(name)
+        while folder in folders:
+            folder += "_"
+        folders.append(folder)
+    return folders
+
+
+def frames_folder(output: str) -> str:
+    return "frames" if output == "output" else f"frames_{safe_name(output)}"
+
+
 def safe_name(name: str) -> str:
-    """A file name for any name: nothing that leaves the folder or hides the file."""
-    return re.sub(r"[^\w.+-]", "_", name).lstrip(".") or "_"
+    """A file name for any name: nothing that leaves the folder or hides the file, and not too long."""
+    plain = re.sub(r"[^\w.+-]", "_", name).lstrip(".") or "_"
+    return plain.encode()[:MAX_NAME_BYTES].decode(errors="ignore")
 
 
 def _section(video: VideoResult, *, autoplay: bool) -> str:
     files = quote(video.folder)
     figures = {"frames": str(video.frames)}
-    if video.l1:
-        figures["L1 to real"] = number(float(np.mean(video.l1)))
+    figures |= {name: number(float(np.mean(values))) for name, values in video.figures.items()}
     tiles = mosaic(f"{video.folder}/poster.png", f"{video.folder}/compare.mp4", video.captions,
                    autoplay=autoplay, controls=True)
-    links = f'<p><a href="{files}/output.mp4">output.mp4</a> · <a href="{files}/frames/">frames</a></p>'
-    return f"<h2>{escape(video.name)}</h2>{facts(figures)}{tiles}{links}"
+    links = " · ".join(
+        f'<a href="{files}/{quote(safe_name(output))}.mp4">{escape(output)}</a> '
+        f'(<a href="{files}/{quote(frames_folder(output))}/">frames</a>)' for output in video.outputs)
+    return f"<h2>{escape(video.name)}</h2>{facts(figures)}{tiles}<p>{links}</p>"

@@ -1,55 +1,65 @@
-"""A video of any length, frame by frame, at constant memory (spec: inference 1 and 2)."""
+"""Videos of any length, frame by frame, at constant memory (spec: inference 1 and 2)."""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.clips import Frames, to_float
+from vid2vid_dist.data.clips import Frames
+from vid2vid_dist.engine.lane import encode_inputs
+from vid2vid_dist.models.blocks import per_frame_norms
 from vid2vid_dist.models.generator import GeneratedChunk, Generator
-from vid2vid_dist.models.labels import encode_labels
+from vid2vid_dist.models.labels import join_frames
 
 
 class VideoGenerator:
-    """Generates one video after the other; between two frames it keeps n_frames_G - 1 label and image frames.
+    """Generates B videos side by side; between two frames it keeps n_frames_G - 1 label and image frames of each.
 
-    The networks stay in training mode: they normalise by the statistics of the frame at hand, as in training.
+    Every frame is normalised by its own statistics, as the original does at test time: what stands beside it in the
+    batch changes nothing. With `compiled`, torch.compile makes one program of a frame; the first ones take longer.
     """
 
-    def __init__(self, generator: Generator, cfg: Config, device: torch.device, dtype: torch.dtype) -> None:
-        self._generator = generator.to(device, dtype).train().requires_grad_(False)
-        self._data = cfg.data
+    def __init__(self, generator: Generator, cfg: Config, device: torch.device, dtype: torch.dtype, *,
+                 compiled: bool = False) -> None:
+        self._generator = per_frame_norms(generator).to(device, dtype).train().requires_grad_(False)
+        self._generate = torch.compile(self._generator.generate) if compiled else self._generator.generate
+        self._cfg = cfg
         self._n_past = cfg.generator.n_frames_G - 1
+        self._fg_labels = torch.tensor(cfg.generator.fg_labels if cfg.generator.fg else [], dtype=torch.uint8)
         self._device, self._dtype = device, dtype
 
-    def start(self, given: Frames, first_images: Tensor | None) -> None:
-        """Begin a video with its first n_frames_G - 1 label frames.
+    def start(self, given: Sequence[Frames], first_images: Tensor | None) -> None:
+        """Begin B videos with the first n_frames_G - 1 label frames of each.
 
-        `first_images` (n_frames_G - 1, 3, H, W) in [-1, 1] are the pictures of these frames. None begins from
+        `first_images` (B, n_frames_G - 1, 3, H, W) in [-1, 1] are the pictures of these frames. None begins from
         nothing: the past is grey and the first generated frame takes nothing from it by warping.
         """
-        assert len(given.labels) == self._n_past
-        self._labels = self._encode(given)
+        assert all(len(frames.labels) == self._n_past for frames in given)
+        self._labels = encode_inputs(self._cfg, given, self._device, self._dtype)
         self._from_nothing = first_images is None
         if first_images is None:
-            height, width = given.labels.shape[-2:]
-            first_images = torch.zeros(self._n_past, 3, height, width)
-        self._history = self._generator.start_history(first_images[None].to(self._device, self._dtype))
+            height, width = given[0].labels.shape[-2:]
+            first_images = torch.zeros(len(given), self._n_past, 3, height, width)
+        self._history = self._generator.start_history(first_images.to(self._device, self._dtype))
 
     @torch.no_grad()
-    def step(self, frame: Frames) -> GeneratedChunk:
-        """Generate the picture of the next label frame: a chunk of B = 1, T = 1."""
-        labels = torch.cat([self._labels, self._encode(frame)], dim=1)
-        generated = self._generator.generate(labels, self._history, raw_only=self._from_nothing)
-        self._labels, self._history = labels[:, 1:], generated.history
+    def step(self, frames: Sequence[Frames]) -> GeneratedChunk:
+        """Generate the pictures of the next label frame of each video: a chunk of T = 1.
+
+        A foreground that no video shows is not made: nothing of it would be seen.
+        """
+        new = encode_inputs(self._cfg, frames, self._device, self._dtype)
+        labels = join_frames([self._labels, new])
+        shown = any(bool(torch.isin(frame.labels, self._fg_labels).any()) for frame in frames)
+        generated = self._generate(labels, self._history, raw_only=self._from_nothing, with_foreground=shown)
+        self._labels, self._history = labels.frames(slice(1, None)), generated.history
         self._from_nothing = False
         return generated
 
-    def _encode(self, frames: Frames) -> Tensor:
-        """(1, F, Ca, H, W) network input of decoded frames."""
-        labels = frames.labels[None].to(self._device)
-        instances = None if frames.instances is None else frames.instances[None].to(self._device)
-        if not self._data.label_nc:
-            labels = to_float(labels, self._dtype)
-        return encode_labels(labels, instances, self._data.label_nc, self._dtype)
+    def keep(self, videos: Sequence[int]) -> None:
+        """Go on with some of the videos only, by their place in the batch."""
+        rows = torch.tensor(videos, device=self._device)
+        self._labels, self._history = self._labels.clips(rows), [scale[rows] for scale in self._history]

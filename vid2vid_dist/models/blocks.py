@@ -7,8 +7,11 @@ published weights: every pad, norm and activation counts.
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import TypeVar
 
 from torch import Tensor, nn
+
+N = TypeVar("N", bound=nn.Module)
 
 
 def norm_layer(norm: str, channels: int) -> nn.Module:
@@ -21,6 +24,32 @@ def norm_layer(norm: str, channels: int) -> nn.Module:
         return nn.BatchNorm2d(channels)
     assert norm == "instance", norm
     return nn.InstanceNorm2d(channels, affine=False, track_running_stats=True)
+
+
+class FrameNorm(nn.Module):
+    """Normalises every frame of a batch by itself: what `norm_layer` does to a batch of one."""
+
+    weight: Tensor | None
+    bias: Tensor | None
+
+    def __init__(self, weight: Tensor | None, bias: Tensor | None, eps: float) -> None:
+        super().__init__()
+        self.register_buffer("weight", weight)
+        self.register_buffer("bias", bias)
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        return nn.functional.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
+
+
+def per_frame_norms(network: N) -> N:
+    """Put a `FrameNorm` in the place of every norm layer of `network`, which is changed: for generation only."""
+    for module in list(network.modules()):
+        for name, child in module.named_children():
+            if isinstance(child, nn.BatchNorm2d | nn.InstanceNorm2d):
+                weight, bias = (None if x is None else x.detach() for x in (child.weight, child.bias))
+                setattr(module, name, FrameNorm(weight, bias, child.eps))
+    return network
 
 
 def conv7(in_channels: int, out_channels: int) -> list[nn.Module]:

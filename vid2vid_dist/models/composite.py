@@ -16,6 +16,9 @@ from torch.nn import functional as F
 
 from vid2vid_dist.config.schema import GeneratorConfig
 from vid2vid_dist.models.blocks import conv7, decoder, down, encoder, init_weights, resnet_blocks, stem, up
+from vid2vid_dist.models.economy import Economy, laid_out, recomputed
+from vid2vid_dist.models.label_conv import label_convolution
+from vid2vid_dist.models.labels import EncodedLabels
 from vid2vid_dist.models.warp import warp
 
 
@@ -58,11 +61,11 @@ class ScaleGenerator(nn.Module):
 
     # Made by the subclasses, in the order and under the names of published weights; `indv_*` only with a
     # foreground branch, `*_flow` and `*_w` only with flow.
-    indv_down: nn.Module
+    indv_down: nn.Sequential
     indv_res: nn.Module
     indv_up: nn.Module
     indv_final: nn.Module
-    model_down_seg: nn.Module
+    model_down_seg: nn.Sequential
     model_down_img: nn.Module
     model_res_img: nn.Module
     model_up_img: nn.Module
@@ -74,20 +77,35 @@ class ScaleGenerator(nn.Module):
 
     def __init__(self, cfg: GeneratorConfig, scale: int) -> None:
         super().__init__()
-        self.fg = cfg.fg
         self.no_flow = cfg.no_flow
         self.flow_unit = 20.0 * 2**scale  # pixels of this scale per unit of the flow head
         self.ngf = cfg.ngf // 2**scale
         self.fg_ngf = self.ngf // 2 if cfg.n_downsample_G > 2 else self.ngf
+        self.economy = Economy()
 
-    def label_branch(self, labels: Tensor) -> Tensor:
-        """Features of the label frames (B, n_frames_G * Ca, h, w), oldest first."""
-        return self.model_down_seg(labels)
+    def label_branch(self, labels: EncodedLabels) -> Tensor:
+        """Features of n_frames_G label frames, oldest first."""
+        return self._encode(self.model_down_seg, labels)
 
-    def foreground_branch(self, labels: Tensor, fg_features: Tensor | None = None) -> Foreground:
+    def foreground_branch(self, labels: EncodedLabels, fg_features: Tensor | None = None) -> Foreground:
         """Foreground image from the label frames; `fg_features` are those of the next coarser scale."""
-        features = self.indv_up(self.indv_res(_add(self.indv_down(labels), fg_features)))
-        return Foreground(self.indv_final(features), features)
+        features = self._stage(_add(self._encode(self.indv_down, labels), fg_features), self.indv_res, self.indv_up)
+        return Foreground(self._stage(features, self.indv_final), features)
+
+    def _encode(self, stack: nn.Sequential, labels: EncodedLabels) -> Tensor:
+        """A stack that begins with a pad and a 7x7 convolution, from labels."""
+        _, conv, *rest = stack
+        x = label_convolution(labels, cast(nn.Conv2d, conv), self.economy.gather_labels)
+        return self._stage(laid_out(x, self.economy), *rest)
+
+    def _stage(self, x: Tensor, *stacks: nn.Module) -> Tensor:
+        """Layers one after the other, whose activations are kept for the backward pass or computed again in it."""
+        def run(x: Tensor) -> Tensor:
+            for stack in stacks:
+                x = stack(x)
+            return x
+
+        return recomputed(run, x, *stacks) if self.economy.checkpoint and torch.is_grad_enabled() else run(x)
 
     def synthesize(self, label_features: Tensor, previous: Tensor, coarse: Features | None = None,
                    foreground: Foreground | None = None, mask: Tensor | None = None,
@@ -99,12 +117,12 @@ class ScaleGenerator(nn.Module):
         `raw_only` leaves the warped previous frame out of the image; flow and weight are still made.
         """
         coarse_img, coarse_flow = (coarse.img, coarse.flow) if coarse is not None else (None, None)
-        trunk = label_features + self.model_down_img(previous)
-        img_features = self.model_up_img(self.model_res_img(_add(trunk, coarse_img)))
-        image = raw = self.model_final_img(img_features)
+        trunk = label_features + self._stage(laid_out(previous, self.economy), self.model_down_img)
+        img_features = self._stage(_add(trunk, coarse_img), self.model_res_img, self.model_up_img)
+        image = raw = self._stage(img_features, self.model_final_img)
         flow = weight = flow_features = None
         if not self.no_flow:
-            flow_features = self.model_up_flow(self.model_res_flow(_add(trunk, coarse_flow)))
+            flow_features = self._stage(_add(trunk, coarse_flow), self.model_res_flow, self.model_up_flow)
             flow, weight = self._flow_and_weight(flow_features)
             if not raw_only:
                 image = raw * weight + warp(previous[:, -3:], flow) * (1 - weight)
@@ -116,11 +134,11 @@ class ScaleGenerator(nn.Module):
         fg_features = foreground.features if foreground is not None else None
         return ScaleOutput(image, raw, flow, weight, Features(img_features, flow_features, fg_features))
 
-    def forward(self, labels: Tensor, previous: Tensor, mask: Tensor | None = None,
+    def forward(self, labels: EncodedLabels, previous: Tensor, mask: Tensor | None = None,
                 coarse: Features | None = None, raw_only: bool = False) -> ScaleOutput:
-        """All branches one after the other; see them for shapes."""
+        """All branches one after the other; see them for shapes. Without a mask there is no foreground to make."""
         foreground = None
-        if self.fg:
+        if mask is not None:
             foreground = self.foreground_branch(labels, coarse.fg if coarse is not None else None)
         return self.synthesize(self.label_branch(labels), previous, coarse, foreground, mask, raw_only)
 

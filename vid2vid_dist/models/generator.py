@@ -19,7 +19,8 @@ from vid2vid_dist.models.composite import (
     Features,
     ScaleGenerator,
 )
-from vid2vid_dist.models.labels import foreground_mask, pyramid
+from vid2vid_dist.models.economy import Economy
+from vid2vid_dist.models.labels import EncodedLabels, foreground_mask, label_pyramid, pyramid
 
 
 @dataclass
@@ -72,49 +73,56 @@ class Generator(nn.Module):
         assert isinstance(network, ScaleGenerator)
         return network
 
+    def economize(self, economy: Economy) -> None:
+        """Choose how all scales compute; results stay what they are."""
+        for scale in range(self.n_scales):
+            self.network(scale).economy = economy
+
     def start_history(self, first_frames: Tensor) -> list[Tensor]:
         """History per scale from the first n_frames_G - 1 frames of a clip (B, n_frames_G - 1, 3, H, W)."""
         return pyramid(first_frames, self.n_scales)
 
-    def frame(self, labels: list[Tensor], history: list[Tensor], raw_only: bool = False,
-              detach_coarse: bool = False) -> GeneratedFrame:
+    def frame(self, labels: list[EncodedLabels], history: list[Tensor], raw_only: bool = False,
+              detach_coarse: bool = False, with_foreground: bool = True) -> GeneratedFrame:
         """One time step through all scales.
 
-        `labels` per scale (B, n_frames_G, Ca, h_s, w_s), the current frame last; `history` per scale
+        `labels` per scale, n_frames_G frames of (h_s, w_s), the current one last; `history` per scale
         (B, n_frames_G - 1, 3, h_s, w_s). `detach_coarse`: only the finest scale receives gradients.
+        `with_foreground` may be False where no pixel of the current frames is foreground: nothing changes.
         """
         images: list[Tensor] = []
         coarse: Features | None = None
         for scale in range(self.n_scales):
             finest = scale == self.n_scales - 1
-            inputs, previous = labels[scale].flatten(1, 2), history[scale].flatten(1, 2)
-            mask = None if self.fg_labels is None else foreground_mask(labels[scale][:, -1], self.fg_labels)
+            mask = None
+            if self.fg_labels is not None and with_foreground:
+                mask = foreground_mask(labels[scale], self.fg_labels)
             with torch.set_grad_enabled(torch.is_grad_enabled() and (finest or not detach_coarse)):
-                out = self.network(scale)(inputs, previous, mask, coarse, raw_only)
+                out = self.network(scale)(labels[scale], history[scale].flatten(1, 2), mask, coarse, raw_only)
             images.append(out.image)
             coarse = out.features
         return GeneratedFrame(images, out.raw, out.flow, out.weight)
 
-    def generate(self, labels: Tensor, history: list[Tensor], *, n_frames_bp: int = 1, raw_only: bool = False,
-                 detach_coarse: bool = False) -> GeneratedChunk:
+    def generate(self, labels: EncodedLabels, history: list[Tensor], *, n_frames_bp: int = 1, raw_only: bool = False,
+                 detach_coarse: bool = False, with_foreground: bool = True) -> GeneratedChunk:
         """Make T frames, each from the ones before it.
 
-        `labels` (B, n_frames_G - 1 + T, Ca, H, W) encoded; `history` as `start_history` or the last chunk
+        `labels` of n_frames_G - 1 + T frames; `history` as `start_history` or the last chunk
         left it. At every n_frames_bp-th frame all previous frames are detached; in between a frame stays
         attached to n_frames_G - 1 others, so gradients reach past the span (spec: losses 6).
         Raises `UserError` for sizes that the networks cannot halve often enough.
         """
-        self.check_size(labels.shape[-1], labels.shape[-2])
+        self.check_size(*labels.size)
         n_past = self.n_frames_G - 1
-        scaled_labels = pyramid(labels, self.n_scales)
+        scaled_labels = label_pyramid(labels, self.n_scales)
         made = [list(frames.unbind(1)) for frames in history]
         frames: list[GeneratedFrame] = []
-        for t in range(labels.shape[1] - n_past):
+        for t in range(labels.n_frames - n_past):
             previous = [torch.stack(scale[-n_past:], dim=1) for scale in made]
             if t % n_frames_bp == 0:
                 previous = [p.detach() for p in previous]
-            window = [scale[:, t:t + self.n_frames_G] for scale in scaled_labels]
-            frame = self.frame(window, previous, raw_only, detach_coarse)
+            window = [scale.frames(slice(t, t + self.n_frames_G)) for scale in scaled_labels]
+            frame = self.frame(window, previous, raw_only, detach_coarse, with_foreground)
             for scale, image in zip(made, frame.images, strict=True):
                 scale.append(image)
             frames.append(frame)

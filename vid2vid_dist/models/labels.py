@@ -1,8 +1,9 @@
-"""From label maps to network input: one-hot, instance edges, pyramid, mask (spec: networks 0 and 4)."""
+"""From label maps to network input: classes, instance edges, pyramid, mask (spec: networks 0 and 4)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -11,22 +12,68 @@ from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.blocks import halve
 
 
+@dataclass(frozen=True)
+class EncodedLabels:
+    """What the networks are told of frames: the class of each pixel, then the planes that are not classes.
+
+    `planes` (B, T, C, H, W): instance edges (C may be 0), or with `ids` None everything: an image, or one-hot
+    classes averaged for a coarse scale. `ids` (B, T, 1, H, W): integer classes below `n_classes`; as one-hot
+    planes they would take 35 times the memory, so they are made so by whom needs it, when he does.
+    """
+
+    planes: Tensor
+    ids: Tensor | None = None
+    n_classes: int = 0
+
+    def dense(self) -> Tensor:
+        """(B, T, n_classes + C, H, W): one-hot classes first."""
+        if self.ids is None:
+            return self.planes
+        batch, time, _, height, width = self.ids.shape
+        classes = self.planes.new_zeros(batch, time, self.n_classes, height, width)
+        classes.scatter_(2, self.ids.long(), 1.0)
+        return torch.cat([classes, self.planes], dim=2) if self.planes.shape[2] else classes
+
+    def frames(self, these: slice) -> EncodedLabels:
+        """Some of the T frames; no copy."""
+        return self._each(lambda x: x[:, these])
+
+    def clips(self, rows: Tensor) -> EncodedLabels:
+        """Some of the B clips, by their numbers (integers)."""
+        return self._each(lambda x: x[rows])
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> EncodedLabels:
+        return replace(self, planes=change(self.planes), ids=None if self.ids is None else change(self.ids))
+
+    @property
+    def n_frames(self) -> int:
+        return self.planes.shape[1]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.planes.shape[-1], self.planes.shape[-2]
+
+
+def join_frames(parts: Sequence[EncodedLabels]) -> EncodedLabels:
+    """Frames of one clip one after the other."""
+    ids = [x.ids for x in parts if x.ids is not None]
+    return replace(parts[0], planes=torch.cat([x.planes for x in parts], dim=1),
+                   ids=torch.cat(ids, dim=1) if ids else None)
+
+
 def encode_labels(labels: Tensor, instances: Tensor | None, label_nc: int,
-                  dtype: torch.dtype = torch.float32) -> Tensor:
-    """Input channels of every frame (B, T, Ca, H, W): classes or image first, the instance edges last.
+                  dtype: torch.dtype = torch.float32) -> EncodedLabels:
+    """Classes or image, and the instance edges as a last plane.
 
     `labels` (B, T, 1, H, W) of integer ids below `label_nc` (checked when shards are made), or, with
     `label_nc` 0, an image (B, T, C, H, W) in [-1, 1]. `instances` (B, T, 1, H, W) of integer ids, or None.
     """
-    if label_nc:
-        batch, time, _, height, width = labels.shape
-        planes = torch.zeros(batch, time, label_nc, height, width, dtype=dtype, device=labels.device)
-        planes.scatter_(2, labels.long(), 1.0)
-    else:
-        planes = labels.to(dtype)
-    if instances is None:
-        return planes
-    return torch.cat([planes, instance_edges(instances).to(dtype)], dim=2)
+    edges = [] if instances is None else [instance_edges(instances).to(dtype)]
+    if not label_nc:
+        return EncodedLabels(torch.cat([labels.to(dtype), *edges], dim=2))
+    planes = edges[0] if edges else torch.empty_like(labels[:, :, :0], dtype=dtype)
+    return EncodedLabels(planes, labels, label_nc)
 
 
 def instance_edges(instances: Tensor) -> Tensor:
@@ -61,6 +108,20 @@ def pyramid(x: Tensor, n_scales: int) -> list[Tensor]:
     return levels
 
 
-def foreground_mask(labels: Tensor, fg_labels: Sequence[int]) -> Tensor:
-    """Encoded labels of one frame (B, Ca, H, W) to the foreground classes' share (B, 1, H, W) in [0, 1]."""
-    return labels[:, list(fg_labels)].sum(dim=1, keepdim=True).clamp(0, 1)
+def label_pyramid(labels: EncodedLabels, n_scales: int) -> list[EncodedLabels]:
+    """Labels at every scale, coarsest first: dense where they are averaged, as they are at the finest scale.
+
+    One frame at a time: one-hot planes of all frames at full size would be the largest tensor of a step.
+    """
+    if n_scales == 1:
+        return [labels]
+    frames = [pyramid(labels.frames(slice(t, t + 1)).dense(), n_scales)[:-1] for t in range(labels.n_frames)]
+    return [*(EncodedLabels(torch.cat(scale, dim=1)) for scale in zip(*frames, strict=True)), labels]
+
+
+def foreground_mask(labels: EncodedLabels, fg_labels: Sequence[int]) -> Tensor:
+    """The newest frame's share of the foreground classes (B, 1, H, W) in [0, 1]."""
+    if labels.ids is None:
+        return labels.planes[:, -1, list(fg_labels)].sum(dim=1, keepdim=True).clamp(0, 1)
+    wanted = torch.tensor(list(fg_labels), device=labels.ids.device)
+    return torch.isin(labels.ids[:, -1], wanted).to(labels.planes.dtype)

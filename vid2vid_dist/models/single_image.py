@@ -5,6 +5,9 @@ They read the encoded labels of one frame and know no past. All use instance nor
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -37,6 +40,7 @@ class GlobalGenerator(nn.Module):
 
     def __init__(self, in_channels: int, ngf: int = 64, n_downsample: int = 3, n_blocks: int = 9) -> None:
         super().__init__()
+        self.in_channels = in_channels
         body = _body(in_channels, ngf, n_downsample, n_blocks)
         self.model = nn.Sequential(*body, *conv7(ngf, 3), nn.Tanh())
         init_weights(self)
@@ -52,6 +56,7 @@ class LocalEnhancer(nn.Module):
     def __init__(self, in_channels: int, ngf: int = 32, n_downsample: int = 4, n_blocks: int = 9,
                  n_local_enhancers: int = 1, n_blocks_local: int = 3) -> None:
         super().__init__()
+        self.in_channels = in_channels
         self.n_local_enhancers = n_local_enhancers
         self.model = nn.Sequential(*_body(in_channels, ngf * 2**n_local_enhancers, n_downsample, n_blocks))
         for level in range(1, n_local_enhancers + 1):
@@ -76,6 +81,29 @@ class LocalEnhancer(nn.Module):
         return out
 
 
+def network_of(weights: Mapping[str, Tensor]) -> GlobalGenerator | LocalEnhancer:
+    """The network without data (device meta) that these weights belong to: names and shapes tell all of it.
+
+    Raises `ValueError` for weights of anything else.
+    """
+    def count(prefix: str, pattern: str) -> int:
+        return len({match[1] for name in weights if (match := re.fullmatch(rf"{prefix}(\d+){pattern}", name))})
+
+    if "model.1.weight" not in weights:
+        raise ValueError("no single-image generator: model.1.weight is missing")
+    n_blocks = count(r"model\.", r"\.conv_block\.1\.weight")
+    # Convolutions beside the blocks: the stem, n_downsample each way, and, with local enhancers cut off, the last.
+    n_levels = count("model", r"_1\.1\.weight")
+    n_downsample = (count(r"model\.", r"\.weight") - (1 if n_levels else 2)) // 2
+    with torch.device("meta"):
+        if not n_levels:
+            ngf, in_channels = weights["model.1.weight"].shape[:2]
+            return GlobalGenerator(in_channels, ngf, n_downsample, n_blocks)
+        ngf, in_channels = weights[f"model{n_levels}_1.1.weight"].shape[:2]
+        n_blocks_local = count(r"model1_2\.", r"\.conv_block\.1\.weight")
+        return LocalEnhancer(in_channels, ngf, n_downsample, n_blocks, n_levels, n_blocks_local)
+
+
 class GlobalWithFeatures(nn.Module):
     """A global generator that is also given a feature map, which says how the parts of the image look.
 
@@ -85,6 +113,7 @@ class GlobalWithFeatures(nn.Module):
     def __init__(self, in_channels: int, n_features: int, ngf: int = 64, n_downsample: int = 3,
                  n_blocks: int = 9) -> None:
         super().__init__()
+        self.in_channels = in_channels
         self.n_downsample = n_downsample
         width = channel_widths(ngf, n_downsample, MAX_CHANNELS)[-1]
         self.model_downsample = nn.Sequential(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
 from PIL import Image
 from torch import Tensor
@@ -31,6 +32,12 @@ def image_pictures(images: Tensor) -> np.ndarray:
 def unit_pictures(maps: Tensor) -> np.ndarray:
     """Maps `(T, 1, H, W)` in [0, 1], such as weights and confidences, as grey."""
     return _rgb(np.clip(_channels_last(maps) * 255.0, 0, 255).astype(np.uint8))
+
+
+def heat_pictures(maps: Tensor, scale: float) -> np.ndarray:
+    """Maps `(T, 1, H, W)` of errors from 0, black, over violet and orange to `scale` and above, pale yellow."""
+    levels = np.clip(_channels_last(maps)[..., 0] / scale * 255.0, 0, 255).astype(np.uint8)
+    return np.stack([cv2.applyColorMap(level, cv2.COLORMAP_INFERNO)[..., ::-1] for level in levels])
 
 
 def flow_scale(*flows: Tensor | None) -> float:

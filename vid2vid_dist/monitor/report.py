@@ -45,7 +45,7 @@ class StepReport:
 class Sample:
     """The T generated frames of one clip, float tensors on the CPU. Images and labels lie in [-1, 1]."""
 
-    labels: Tensor  # (T, 1, H, W) class ids, or (T, C, H, W) image when data.label_nc is 0
+    labels: Tensor  # (T, 1, H, W) class ids, or (T, C, H, W) picture in [-1, 1] when data.label_nc is 0
     fake: Tensor  # (T, 3, H, W)
     raw: Tensor  # (T, 3, H, W)
     real: Tensor  # (T, 3, H, W)

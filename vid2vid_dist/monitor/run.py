@@ -107,6 +107,18 @@ class RunMonitor:
             log.info("%s", message)
             self._metrics.write({"event": message})
 
+    def saved(self, step: int, folder: str, seconds: float, stall: float, fault: str | None) -> None:
+        """How a checkpoint went. `seconds`: until it was in force; `stall`: in which training stood still."""
+        if not self._active:
+            return
+        text = f"saved {folder} in {seconds:.1f} s, training stood still {1000 * stall:.0f} ms" if fault is None else (
+            f"step {step} could not be saved ({fault}): training goes on, the checkpoint before stays in force, and "
+            "the next save tries again")
+        log.log(logging.ERROR if fault else logging.INFO, "%s", text)
+        self._metrics.write({"event": text, "step": step, "seconds": seconds, "stall": stall, "fault": fault})
+        if self._tensorboard and fault is None:
+            self._tensorboard.scalars(step, {"checkpoint/seconds": seconds, "checkpoint/stall": stall})
+
     def close(self, outcome: str = "finished") -> None:
         """Write the page a last time with the outcome on it; from then on it no longer reloads itself."""
         if not self._active:

@@ -1,34 +1,50 @@
-"""Checkpoints: complete or absent.
+"""Checkpoints: complete or absent, and readable on any number of ranks.
 
     runs/NAME/checkpoints/step_00000100/
-        manifest.json             every file with its size and SHA-256; written last
-        state.json                position in the run, shape of the grid, data contract
-        config.yaml               the resolved configuration
-        generator.safetensors     weights of every role, for generation and as a starting point
-        generator_ema.safetensors the averaged generator, when there is one
-        engines/ROLE/…            DeepSpeed ZeRO state: trusted input, it is pickled
-        lanes/lane_0000.safetensors  clips in flight
-    runs/NAME/checkpoints/latest  the name of the newest complete checkpoint
+        manifest.json                 every file with its size and SHA-256
+        state.json                    position in the run, what it must agree with, versions
+        config.yaml                   the resolved configuration
+        generator.safetensors         weights of every role, for generation and as a starting point
+        generator_ema.safetensors     the averaged generator, when there is one
+        optimizer/ROLE/rank_00000.safetensors  fp32 master weights and Adam moments that one rank owned
+        lanes/…                       clips in flight
+    runs/NAME/checkpoints/latest      the name of the newest complete checkpoint
 
-All ranks write into one folder aside; rank 0 then writes the manifest, forces everything to disk, renames the
-folder and moves `latest`. A run that dies in between leaves a folder whose name starts with a dot.
+All ranks write into one folder aside; rank 0 then writes the manifest, renames the folder and moves `latest`
+(`saver.py`). A run that dies in between leaves a folder whose name starts with a dot.
+
+No state of a random generator is in it, because training has none: what is random is a function of seed, epoch and
+clip number (`data/sampling.py`), and initial weights of the seed. Nothing is pickled.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
-from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.untrusted import is_path_within, is_whole, parse_json, read_pointer, read_text, shown
+
+MAX_JSON_BYTES = 2**26  # of manifest.json and state.json
+
+log = logging.getLogger(__name__)
+
+Files = dict[str, dict[str, Tensor] | str]
+"""What a rank has to write: tensors or text, by path within the checkpoint."""
+
+Entries = dict[str, dict[str, Any]]
+"""Size and hash of files, as the manifest holds them, by path within the checkpoint."""
 
 
 @dataclass
@@ -47,29 +63,46 @@ class SavedState:
 
     position: Position
     trains_all_scales: bool  # what the generator's optimiser covers
-    grid: dict[str, Any]  # ranks, lanes, optimiser backend: the shape of the engine files
+    clips_per_step: int  # which clips share a step: kept on any number of ranks
+    layout: dict[str, Any]  # ranks and placement, which clips in flight remember
     data: dict[str, Any]  # what the sequence of clips depends on
-    networks: dict[str, Any]  # what the shapes of the weights depend on
+    networks: dict[str, Any]  # what weights and moments depend on
+    versions: dict[str, str]  # of the packages that made it
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
 
     @classmethod
     def read(cls, folder: Path) -> SavedState:
-        fields = json.loads((folder / "state.json").read_text())
-        return cls(**{**fields, "position": Position(**fields["position"])})
+        """Raises `UserError` when the file is not what `to_json` writes, or of another version of this program."""
+        path = folder / "state.json"
+        try:
+            fields = parse_json(read_text(path, MAX_JSON_BYTES))
+            saved = cls(**{**fields, "position": Position(**fields["position"])})
+        except (KeyError, TypeError):
+            raise UserError(f"checkpoint {folder} was made by another version of this program, or {path} is damaged: "
+                            "choose another run.name, and start from its weights with run.load_pretrain") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} is damaged ({shown(error)}): name an older checkpoint in "
+                            f"{folder.parent / 'latest'}") from None
+        parts = (saved.layout, saved.data, saved.networks, saved.versions)
+        if not (all(map(is_whole, (*asdict(saved.position).values(), saved.clips_per_step)))
+                and type(saved.trains_all_scales) is bool and all(isinstance(part, dict) for part in parts)):
+            raise UserError(f"{path} is damaged (values of the wrong kind): name an older checkpoint in "
+                            f"{folder.parent / 'latest'}")
+        return saved
 
     def require(self, part: str, wanted: dict[str, Any], folder: Path, fix: str) -> None:
         """Raise `UserError` with the differing entries if `part` of the checkpoint is not as wanted."""
-        saved = getattr(self, part)
-        wanted = json.loads(json.dumps(wanted))  # tuples become lists, as in the file
-        differing = [
-            f"{k}: saved {saved.get(k)!r}, now {wanted.get(k)!r}"
-            for k in sorted(saved.keys() | wanted.keys())
-            if saved.get(k) != wanted.get(k)
-        ]
+        differing = differences(getattr(self, part), json.loads(json.dumps(wanted)))  # tuples become lists
         if differing:
             raise UserError(f"checkpoint {folder} was made with other {part} ({'; '.join(differing)}): {fix}")
+
+
+def differences(saved: dict[str, Any], now: dict[str, Any]) -> list[str]:
+    """The entries that differ, as text."""
+    return [f"{shown(k)}: saved {shown(repr(saved.get(k)))}, now {shown(repr(now.get(k)))}"
+            for k in sorted(saved.keys() | now.keys()) if saved.get(k) != now.get(k)]
 
 
 def weights_file(folder: Path, role: str) -> Path:
@@ -83,61 +116,114 @@ def checkpoint_name(step: int) -> str:
 def newest_checkpoint(run_dir: Path) -> Path | None:
     """The checkpoint that `latest` names, verified against its manifest; None when the run has none.
 
-    Raises `UserError` when it is incomplete or damaged.
+    One that is damaged is named in the log, and the one before it is taken. Raises `UserError` when none is whole.
     """
-    pointer = run_dir / "checkpoints" / "latest"
-    if not pointer.is_file():
-        return None
-    folder = pointer.parent / pointer.read_text().strip()
-    fault = find_fault(folder)
-    if fault:
-        raise UserError(f"checkpoint {folder} is damaged ({fault}): write the name of an older one into {pointer}")
-    return folder
+    faults: list[str] = []
+    for folder in _candidates(run_dir / "checkpoints"):
+        fault = find_fault(folder)
+        if fault is None:
+            for line in faults:
+                log.warning("checkpoint %s: going on from %s", line, folder)
+            return folder
+        faults.append(f"{folder} is damaged ({fault})")
+    if faults:
+        raise UserError(f"checkpoint {'; '.join(faults)}, and there is no whole one before: put it back, or remove "
+                        f"{run_dir / 'checkpoints'}")
+    return None
+
+
+def _candidates(root: Path) -> Iterator[Path]:
+    """The checkpoint that `latest` names and those of fewer steps, newest first.
+
+    One beyond `latest` is of a life of the run that was given up, or was not announced before the run died.
+    """
+    if not (root / "latest").is_file():
+        return
+    named = read_pointer(root / "latest")
+    yield root / named
+    yield from sorted((p for p in root.glob("step_*") if p.name < named), reverse=True)
+
+
+def require_fresh(run_dir: Path) -> None:
+    """Raise `UserError` if the run has a checkpoint that it would go on from."""
+    found = sorted((run_dir / "checkpoints").glob("step_*"))
+    if found:
+        raise UserError(f"--fresh: {run_dir} holds {found[-1].name}; choose another run.name or remove it")
 
 
 def find_fault(folder: Path) -> str | None:
     """What is wrong with a checkpoint, or None: every file of the manifest must be there, whole and unchanged."""
     try:
-        files = json.loads((folder / "manifest.json").read_text())["files"]
-    except (OSError, ValueError, KeyError):
+        files = parse_json(read_text(folder / "manifest.json", MAX_JSON_BYTES))["files"]
+        expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "no readable manifest.json"
-    for name, entry in files.items():
+    for name, (n_bytes, sha256) in expected.items():
+        if not is_path_within(name):
+            return f"manifest.json names {shown(name)}, which is not inside"
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != entry["bytes"]:
-            return f"{name} has {path.stat().st_size} bytes instead of {entry['bytes']}"
-        if _sha256(path) != entry["sha256"]:
+        if path.stat().st_size != n_bytes:
+            return f"{name} has {path.stat().st_size} bytes instead of {shown(n_bytes)}"
+        if _sha256(path) != sha256:
             return f"{name} was changed"
     return None
 
 
-def commit(run_dir: Path, step: int, grid: Grid, write: Callable[[Path], None]) -> Path:
-    """Make the checkpoint of a step: all ranks `write` into a folder aside, then it appears as a whole."""
-    root = run_dir / "checkpoints"
-    final, aside = root / checkpoint_name(step), root / f".{checkpoint_name(step)}"
-    if grid.is_first:
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-    grid.barrier()
-    write(aside)
-    grid.barrier()
-    if grid.is_first:
-        _write_manifest(aside)
-        shutil.rmtree(final, ignore_errors=True)  # of an earlier life of this run, beyond its resume point
-        os.replace(aside, final)
-        _sync(root)
-        write_atomically(root / "latest", final.name + "\n")
-    grid.barrier()
+def count_bytes(files: Files) -> int:
+    """What the files of a rank take on disk, their headers aside."""
+    return sum(len(content) if isinstance(content, str) else sum(x.nbytes for x in content.values())
+               for content in files.values())
+
+
+def prepare(run_dir: Path, step: int, n_bytes: int) -> Path:
+    """Make the folder aside for `n_bytes` of all ranks. Raises `OSError` when it cannot be made, or has no room."""
+    aside = run_dir / "checkpoints" / f".{checkpoint_name(step)}"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    free = shutil.disk_usage(aside).free
+    if free < n_bytes * 1.01 + 2**20:  # headers, manifest
+        aside.rmdir()
+        raise OSError(f"it needs {n_bytes:,} bytes, {free:,} are free in {aside.parent}")
+    return aside
+
+
+def write_files(folder: Path, files: Files) -> Entries:
+    """Write one rank's files and force them to disk."""
+    entries = {}
+    for name, content in files.items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if isinstance(content, str):
+            path.write_text(content)
+        else:
+            save_file(content, path)
+        _sync(path)
+        entries[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+    return entries
+
+
+def commit(aside: Path, entries: Entries) -> Path:
+    """Make a checkpoint of a folder that all ranks have written; it appears as a whole."""
+    final = aside.with_name(aside.name.removeprefix("."))
+    write_atomically(aside / "manifest.json", json.dumps({"files": entries}, indent=1))
+    for path in (aside, *(p for p in aside.rglob("*") if p.is_dir())):
+        _sync(path)
+    shutil.rmtree(final, ignore_errors=True)  # of an earlier life of this run, beyond its resume point
+    os.replace(aside, final)
+    _sync(final.parent)
+    write_atomically(final.parent / "latest", final.name + "\n")
     return final
 
 
-def prune(run_dir: Path, keep_last: int, keep_every_steps: int) -> None:
-    """Remove old checkpoints: the newest `keep_last` stay, and those at multiples of `keep_every_steps`."""
-    found = sorted((run_dir / "checkpoints").glob("step_*"))
+def prune(run_dir: Path, step: int, keep_last: int, keep_every_steps: int) -> None:
+    """Remove old checkpoints up to the one of `step`: the newest `keep_last` stay, and those at multiples of
+    `keep_every_steps`. Later ones are of an earlier life of the run, and are replaced when it comes there."""
+    found = sorted(p for p in (run_dir / "checkpoints").glob("step_*") if p.name <= checkpoint_name(step))
     for folder in found[:-keep_last]:
-        step = int(folder.name.removeprefix("step_"))
-        if not keep_every_steps or step % keep_every_steps:
+        old = int(folder.name.removeprefix("step_"))
+        if not keep_every_steps or old % keep_every_steps:
             shutil.rmtree(folder)
 
 
@@ -150,15 +236,6 @@ def write_atomically(path: Path, text: str) -> None:
         os.fsync(file.fileno())
     os.replace(aside, path)
     _sync(path.parent)
-
-
-def _write_manifest(folder: Path) -> None:
-    files = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        files[str(path.relative_to(folder))] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-        _sync(path)
-    write_atomically(folder / "manifest.json", json.dumps({"files": files}, indent=1))
-    _sync(folder)
 
 
 def _sha256(path: Path) -> str:
@@ -175,6 +252,7 @@ def _sync(path: Path) -> None:
         os.close(handle)
 
 
-def contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """As safetensors wants them: contiguous, on the CPU, and none sharing memory with another."""
-    return {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """As safetensors wants them: contiguous, on the CPU, and none sharing memory with another or with the run."""
+    return {name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+            for name, tensor in tensors.items()}

@@ -55,16 +55,17 @@ class Epoch:
             for chunk in range(start[1] if r == start[0] else 0, self.rounds[r].n_chunks):
                 yield r, chunk
 
-    def requests(self, my_lanes: range, start: tuple[int, int] = (0, 0)) -> list[Request]:
+    def requests(self, my_lanes: range, start: tuple[int, int] = (0, 0), n_back: int = 0) -> list[Request]:
         """The frames that this rank decodes, in the order in which it needs them.
 
-        A clip's first chunk needs the given frames as well, and so does the chunk that a resumed run starts with.
+        A clip's first chunk needs the given frames as well. `n_back`: frames that the chunk that a resumed run starts
+        with looks back at (`lane.look_back`), if it is in the middle of clips.
         """
         found = []
         for r, chunk in self.steps(start):
-            opening = chunk == 0 or (r, chunk) == start
-            first = chunk * self.chunk_frames + (0 if opening else self.n_past)
-            count = self.chunk_frames + (self.n_past if opening else 0)
+            before = self.n_past if chunk == 0 else n_back if (r, chunk) == start else 0
+            first = chunk * self.chunk_frames + self.n_past - before
+            count = before + self.chunk_frames
             for lane in my_lanes:
                 if self.rounds[r].is_active(lane, chunk):
                     found += [Request.span(clip, first, count) for clip in self.rounds[r].lanes[lane]]

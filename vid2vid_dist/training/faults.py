@@ -18,7 +18,7 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Clip, Frames
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.training.checkpoint import Position, checkpoint_name, contiguous, weights_file
+from vid2vid_dist.training.checkpoint import Position, checkpoint_name, copied, weights_file
 from vid2vid_dist.training.preemption import Ask, Asked
 
 T = TypeVar("T")
@@ -121,10 +121,10 @@ class Referee:
             for i, frames in enumerate(lane.frames):
                 planes = {"labels": frames.labels, "images": frames.images, "instances": frames.instances}
                 tensors |= {f"lane_{number}/clip_{i}/{name}": x for name, x in planes.items() if x is not None}
-        save_file(contiguous(tensors), folder / f"rank_{self._grid.rank:05d}.safetensors")
+        save_file(copied(tensors), folder / f"rank_{self._grid.rank:05d}.safetensors")
         told = {"after": asdict(given.after), "lost": lost, "lanes": clips}
         (folder / f"rank_{self._grid.rank:05d}.json").write_text(json.dumps(told, indent=1))
         if with_weights:
             for role, module in given.modules.items():
-                save_file(contiguous(module.state_dict()), weights_file(folder, role))
+                save_file(copied(module.state_dict()), weights_file(folder, role))
         return folder

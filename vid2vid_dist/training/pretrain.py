@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.training.checkpoint import newest_checkpoint, weights_file
+from vid2vid_dist.untrusted import shown
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,10 @@ def load_pretrained(folder: Path, role: str, module: nn.Module) -> PretrainRepor
     """
     own = module.state_dict()
     file = weights_file(folder, role)
-    saved = load_file(file) if file.is_file() else {}
+    try:
+        saved = load_file(file) if file.is_file() else {}
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"run.load_pretrain: {file} cannot be read ({shown(error)}): name another checkpoint") from None
     loaded = [name for name, tensor in own.items() if name in saved and saved[name].shape == tensor.shape]
     for name in loaded:
         own[name].copy_(saved[name])

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.clips import Frames
+from vid2vid_dist.data.clips import Frames, viewable
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.step import Made, StepResult
 from vid2vid_dist.engine.timing import WAIT, Timer
@@ -137,9 +137,8 @@ def make_sample(cfg: Config, made: Made) -> Sample:
     def cpu(x: Tensor | None) -> Tensor | None:
         return None if x is None else x[0].float().cpu()
 
-    labels = chunk.labels[0]
-    n_classes = cfg.data.label_nc
-    labels = labels[:, :n_classes].argmax(1, keepdim=True) if n_classes else labels[:, : cfg.data.input_nc]
+    ids, planes = chunk.labels.ids, chunk.labels.planes
+    labels = viewable(planes[0], cfg.data) if ids is None else ids[0]
     return Sample(
         labels=labels.float().cpu(),
         fake=generated.fake[0].float().cpu(),

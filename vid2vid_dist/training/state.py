@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+import platform
+from dataclasses import asdict, replace
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+import yaml
+from safetensors.torch import load_file
 from torch import nn
 
-from vid2vid_dist.config.load import save_config
+from vid2vid_dist.config.load import flatten, to_yaml
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.build import (
     DTYPES,
@@ -23,16 +26,37 @@ from vid2vid_dist.engine.build import (
 from vid2vid_dist.engine.executor import HeldRoles
 from vid2vid_dist.engine.footage import Footage
 from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.in_flight import ClipState, clip_files
 from vid2vid_dist.engine.lane import Lane, count_lanes
 from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.optimizer import AdamSettings
+from vid2vid_dist.engine.optimizer_state import SavedPieces
 from vid2vid_dist.engine.pipeline import Pipeline, Placed
 from vid2vid_dist.engine.step import Roles
 from vid2vid_dist.models.generator import Generator
-from vid2vid_dist.training.checkpoint import Position, SavedState, contiguous, weights_file
+from vid2vid_dist.training.checkpoint import Files, Position, SavedState, copied, differences, weights_file
 from vid2vid_dist.training.curriculum import BETA2, Phase, n_epochs, phase
 from vid2vid_dist.training.ema import Ema
 from vid2vid_dist.training.pretrain import PretrainReport, find_weights, load_pretrained
+
+PACKAGES = ("torch", "torchvision", "deepspeed", "webdataset", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages that numbers depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def settle_clips(cfg: Config, n_ranks: int, resume: Path | None) -> Config:
+    """The configuration with the number of clips per step that it leaves to the ranks: those that a run began with.
+
+    So the clips that share a step, and all that is drawn for them, stay the same on any number of ranks.
+    """
+    if cfg.parallel.clips_per_step:
+        return cfg
+    clips = SavedState.read(resume).clips_per_step if resume else count_lanes(cfg.parallel, n_ranks) * (
+        cfg.parallel.batch_size)
+    return replace(cfg, parallel=replace(cfg.parallel, clips_per_step=clips))
 
 
 class TrainingState:
@@ -45,8 +69,12 @@ class TrainingState:
                  placed: Placed | None = None) -> None:
         self.cfg, self.grid, self._clips, self._longest, self._placed = cfg, grid, clips, longest, placed
         self.position, self.trains_all_scales = Position(), self.phase(1).train_all_scales
+        self._moved = False  # to another grid than the one that saved
+        self.changes: list[str] = []  # what the configuration says otherwise than the one that was saved
         if resume:
             saved = self._read(resume)
+            self._moved = saved.layout != self._layout()
+            self.changes = differences(_flat(yaml.safe_load((resume / "config.yaml").read_text())), flatten(cfg))
             self.position, self.trains_all_scales = saved.position, saved.trains_all_scales
         frozen = build_frozen(cfg)  # first: a missing weights file is found before anything expensive
         modules = build_modules(cfg)
@@ -100,7 +128,7 @@ class TrainingState:
         if chunk == 0 or number not in self._lanes:
             self._lanes[number] = Lane(self.cfg, self.grid.device, DTYPES[self.cfg.optim.precision])
             if chunk:
-                self._lanes[number].restore(load_file(_lane_file(self._saved_lanes, number)))
+                self._lanes[number].restore(ClipState.read(clip_files(self._saved_lanes, number), self.grid.device))
         return self._lanes[number]
 
     def footage(self, number: int, chunk: int, size: FrameSize) -> Footage:
@@ -109,7 +137,8 @@ class TrainingState:
         if chunk == 0:
             self.pipeline.footage[number] = Footage(self.cfg.generator.n_scales_spatial, size)
         elif number not in self.pipeline.footage:
-            self.pipeline.footage[number] = self.pipeline.load_footage(self._saved_lanes, number, size)
+            self.pipeline.footage[number] = self.pipeline.load_footage(
+                self._saved_lanes, number, size, self._moved)
         return self.pipeline.footage[number]
 
     def enter(self, epoch: int) -> Phase:
@@ -145,31 +174,33 @@ class TrainingState:
         )
         self.trains_all_scales = True
 
-    def write(self, folder: Path) -> None:
-        """This rank's part of a checkpoint; all ranks call it together."""
+    def snapshot(self) -> Files:
+        """This rank's part of a checkpoint, copied out: training may go on while it is written."""
+        files: Files = {}
         for name, engine in self.roles.engines().items():
-            engine.save(folder / "engines" / name)
+            files[f"optimizer/{name}/rank_{self.grid.rank:05d}.safetensors"] = copied(engine.state())
             if self._is_first(name):
-                save_file(contiguous(engine.module.state_dict()), weights_file(folder, name))
+                files[f"{name}.safetensors"] = copied(engine.module.state_dict())
         if self.ema:
-            save_file(contiguous(self.ema.average), weights_file(folder, "generator_ema"))
+            files["generator_ema.safetensors"] = copied(self.ema.average)
         if self.position.chunk:  # in the middle of a clip
-            (folder / "lanes").mkdir(exist_ok=True)
             if self.pipeline is not None:
-                self.pipeline.save(folder / "lanes")
+                files |= {f"lanes/{name}": content for name, content in self.pipeline.snapshot().items()}
             for number, lane in self._lanes.items() if self.pipeline is None else ():
-                save_file(contiguous(lane.state()), _lane_file(folder / "lanes", number))
+                files[f"lanes/lane_{number:04d}.safetensors"] = copied(lane.state())
         if self.grid.is_first:
-            save_config(self.cfg, folder / "config.yaml")
-            data = self._clips_at(self.position)
-            state = SavedState(self.position, self.trains_all_scales, self._grid_shape(), data, self._networks())
-            (folder / "state.json").write_text(state.to_json())
+            files["config.yaml"] = to_yaml(self.cfg)
+            state = SavedState(self.position, self.trains_all_scales, self.cfg.parallel.clips_per_step, self._layout(),
+                               self._clips_at(self.position), self._networks(), versions())
+            files["state.json"] = state.to_json()
+        return files
 
     def _load(self, folder: Path) -> None:
         for name, engine in self.roles.engines().items():
-            engine.load(folder / "engines" / name)
+            engine.module.load_state_dict(load_file(weights_file(folder, name)))
+            engine.restore(SavedPieces(folder / "optimizer" / name))
         self._saved_lanes = folder / "lanes"
-        if self.pipeline is not None and self.position.chunk:
+        if self.pipeline is not None and self.position.chunk and not self._moved:
             self.flow_ready = self.pipeline.load(self._saved_lanes)
 
     def _start_average(self, resume: Path | None) -> Ema:
@@ -186,7 +217,6 @@ class TrainingState:
         other_run = f"choose another run.name, or remove {folder.parent.parent}"
         saved.require("networks", self._networks(), folder, f"set them back, or {other_run}")
         saved.require("data", self._clips_at(saved.position), folder, f"set them back, or {other_run}")
-        saved.require("grid", self._grid_shape(), folder, "resume on the same grid (resharding is not built yet)")
         return saved
 
     def _clips_at(self, position: Position) -> dict[str, Any]:
@@ -194,20 +224,16 @@ class TrainingState:
         a position counts chunks."""
         if (position.round, position.chunk) == (0, 0):
             return self._clips
-        now = self.phase(position.epoch)
-        return {**self._clips, "n_frames_total": now.n_frames_total, "chunk_frames": now.chunk_frames}
+        now, parallel = self.phase(position.epoch), self.cfg.parallel
+        return {**self._clips, "n_frames_total": now.n_frames_total, "chunk_frames": now.chunk_frames,
+                "clips_per_step": parallel.clips_per_step, "batch_size": parallel.batch_size}
 
-    def _grid_shape(self) -> dict[str, Any]:
-        optim, parallel = self.cfg.optim, self.cfg.parallel
-        return {
-            "ranks": self.grid.world_size,
-            "lanes": self.n_lanes,
-            **({"placement": str(self._placed.layout), "pipelines": self._placed.n_pipelines} if self._placed else {}),
-            "batch_size": parallel.batch_size,
-            "backend": optim.backend,
-            "zero_stage": optim.zero_stage,
-            "precision": optim.precision,
-        }
+    def _layout(self) -> dict[str, Any]:
+        """Where clips in flight lie."""
+        layout: dict[str, Any] = {"ranks": self.grid.world_size}
+        if self._placed is not None:
+            layout |= {"placement": str(self._placed.layout), "pipelines": self._placed.n_pipelines}
+        return layout
 
     def _networks(self) -> dict[str, Any]:
         cfg = self.cfg
@@ -221,6 +247,7 @@ class TrainingState:
             **disc,
             "no_ganFeat": cfg.loss.no_ganFeat,
             "label_channels": cfg.label_channels,
+            "precision": cfg.optim.precision,
         }
 
 
@@ -233,5 +260,6 @@ def optimizers(cfg: Config, now: Phase) -> Optimizers:
     )
 
 
-def _lane_file(folder: Path, number: int) -> Path:
-    return folder / f"lane_{number:04d}.safetensors"
+def _flat(sections: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    """A configuration file's values by dotted key."""
+    return {f"{section}.{key}": value for section, values in sections.items() for key, value in values.items()}

@@ -8,7 +8,6 @@ import os
 import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from importlib.metadata import version
 from itertools import tee
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from vid2vid_dist.data.clips import Clip, ClipSource, Frames, Request, stream
 from vid2vid_dist.engine.desk import LanePart
 from vid2vid_dist.engine.footage import Reads
 from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.lane import count_lanes
+from vid2vid_dist.engine.lane import count_lanes, look_back
 from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.pipeline import Pipeline, Placed, choose_placement
 from vid2vid_dist.engine.step import LaneWork, Roles, StepResult, active_names, train_step, unpack_shown
@@ -32,7 +31,8 @@ from vid2vid_dist.training.faults import LaneInput, Referee, StepInput
 from vid2vid_dist.training.itinerary import Itinerary, PlacedStep
 from vid2vid_dist.training.preemption import Ask, Asked
 from vid2vid_dist.training.reporter import Reporter
-from vid2vid_dist.training.state import TrainingState
+from vid2vid_dist.training.saver import Saved, Saver
+from vid2vid_dist.training.state import TrainingState, settle_clips, versions
 from vid2vid_dist.training.status import Status
 from vid2vid_dist.training.tracing import Tracer
 from vid2vid_dist.training.watchdog import Watchdog
@@ -50,18 +50,17 @@ class Trainer:
         self.cfg, self.grid = cfg, grid
         self.run_dir = Path(cfg.run.root) / cfg.run.name
         self.source = ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed)
-        self._check_data()
         # Verifying reads every byte of the checkpoint: once is enough.
         resume = grid.on_first(lambda: checkpoint.newest_checkpoint(self.run_dir))
+        self.cfg = cfg = settle_clips(cfg, grid.world_size, resume)
+        self._check_data()
         placed = self._place()
         if placed is not None:
             self.grid = grid = grid.in_pipelines(placed.layout.n_slots)
         self.state = TrainingState(cfg, grid, self.source.identity(), self.source.longest, resume, placed)
         self._check_sizes()
         self.status = Status(self.run_dir, grid.rank)
-        if grid.is_first:
-            self._open_run_folder()
-        grid.barrier()  # from here on every rank may write its failure there
+        grid.on_first(self._open_run_folder)  # from here on every rank may write its failure there
         self.monitor = RunMonitor(self.run_dir, cfg, grid.rank, grid.world_size)
         self.reporter = Reporter(cfg, grid, self.monitor)
         self.asked = Asked(cfg.run, looks=grid.is_first)
@@ -69,6 +68,7 @@ class Trainer:
         self.watchdog = Watchdog(self.run_dir, grid.rank, grid.world_size, grid.timeout.total_seconds() / 2,
                                  self.state.pipeline.timer if self.state.pipeline is not None else None)
         self.tracer = Tracer(cfg, grid, self.run_dir)
+        self.saver = Saver(self.run_dir, grid, cfg.run.keep_last, cfg.run.keep_every_steps)
         self._n_steps = self._count_steps()
         self._saved_step, self._last_save = self.state.position.step, time.monotonic()
         if placed is None and cfg.parallel.placement not in ("data_parallel", "auto"):
@@ -82,6 +82,8 @@ class Trainer:
             self.monitor.event(
                 f"resumed from {resume}: step {self.state.position.step}, epoch {self.state.position.epoch}"
             )
+        for line in self.state.changes:
+            self.monitor.event(f"changed since then: {line}")
 
     def run(self) -> None:
         """Train to the end, or until asked to stop; leaves a checkpoint, and the outcome in status.json."""
@@ -93,6 +95,9 @@ class Trainer:
                     self._run_epoch(self.state.position.epoch)
                 if self._saved_step != self.state.position.step:
                     self._save()
+                self._note(self.saver.finish())
+                if self.saver.last is not None:
+                    self.saver.last.require()
         except BaseException as error:
             self.status.write_failure(error, self.state.position, self.watchdog.finding)
             self.monitor.close("failed")
@@ -116,7 +121,8 @@ class Trainer:
         plan = self._plan(number, now)
         start = (self.state.position.round, self.state.position.chunk)
         if self.state.pipeline is None:
-            requests: Iterable[Request] = plan.requests(self.state.my_lanes, start)
+            n_back = look_back(self.cfg, start[1] * plan.chunk_frames)
+            requests: Iterable[Request] = plan.requests(self.state.my_lanes, start, n_back)
         else:
             # Looked at twice, by the threads that decode ahead and by the steps: each plan is made once.
             self._itinerary, ahead = tee(self._itinerary_of(self.state.pipeline, plan, now, start))
@@ -139,6 +145,7 @@ class Trainer:
             self.state.position = _after(plan, Position(step, number, round_number, chunk))
             with self.grid.meeting(step, "losses of all ranks"):
                 interval_ends = self.reporter.after_step(step, number, now, self._n_steps - step)
+            self._note(self.saver.poll())
             if self._ends():
                 return
             if self._save_is_due(interval_ends) or self.referee.ask == Ask.SAVE_FILE:
@@ -258,14 +265,19 @@ class Trainer:
         return self.grid.from_first(time.monotonic() - self._last_save > 60 * run.save_every_minutes)
 
     def _save(self) -> None:
-        started = time.monotonic()
-        with self.grid.meeting(self.state.position.step, "saving together"):
-            folder = checkpoint.commit(self.run_dir, self.state.position.step, self.grid, self.state.write)
-        if self.grid.is_first:
-            checkpoint.prune(self.run_dir, self.cfg.run.keep_last, self.cfg.run.keep_every_steps)
-            self.status.write("running", self.state.position)
-        self._saved_step, self._last_save = self.state.position.step, time.monotonic()
-        self.monitor.event(f"saved {folder} in {self._last_save - started:.1f} s")
+        step, started = self.state.position.step, time.monotonic()
+        self._note(self.saver.finish())  # where the interval is shorter than a save takes
+        with self.grid.meeting(step, "saving together"):
+            self.saver.begin(step, self.state.snapshot(), started)
+        self._saved_step, self._last_save = step, time.monotonic()
+
+    def _note(self, saved: Saved | None) -> None:
+        """Report a save that has come to its end."""
+        if saved is None:
+            return
+        self.monitor.saved(saved.step, str(saved.folder), saved.seconds, saved.stall, saved.fault)
+        if self.grid.is_first and saved.fault is None:
+            self.status.write("running", Position(saved.step, self.state.position.epoch))
 
     def _check_data(self) -> None:
         """What the clips must allow: the longest chunk of the schedule, and work for every rank."""
@@ -288,18 +300,20 @@ class Trainer:
             self.state.roles.generator.module.check_size(*size)
 
     def _open_run_folder(self) -> None:
-        self.run_dir.mkdir(parents=True, exist_ok=True)
-        save_config(self.cfg, self.run_dir / "config.yaml")
-        packages = ("torch", "torchvision", "deepspeed", "webdataset", "numpy")
         environment = {
-            "python": platform.python_version(),
             "host": platform.node(),
             "ranks": self.grid.world_size,
             "device": str(self.grid.device.type),
-            **{name: version(name) for name in packages},
+            **versions(),
         }
-        write_atomically(self.run_dir / "environment.json", json.dumps(environment, indent=1))
-        self.status.write("running", self.state.position)
+        try:
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            save_config(self.cfg, self.run_dir / "config.yaml")
+            write_atomically(self.run_dir / "environment.json", json.dumps(environment, indent=1))
+            self.status.write("running", self.state.position)
+        except OSError as error:
+            raise UserError(f"cannot write into the run's folder {self.run_dir} ({error.strerror}): mend its rights, "
+                            "make room, or set run.root to a folder elsewhere") from None
 
 
 def _after(plan: Epoch, done: Position, whole_round: bool = False) -> Position:

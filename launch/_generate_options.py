@@ -1,0 +1,83 @@
+"""Options that say what to generate, of `launch/generate.py` and `launch/evaluate.py`."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vid2vid_dist.inference.edits import LabelEdit, Pairs, parse_pairs
+from vid2vid_dist.inference.generate import Wish
+
+
+def add_choice(parser: argparse.ArgumentParser) -> None:
+    """The model, and the frames that it reads."""
+    parser.add_argument("run", type=Path, help="run folder, for its newest checkpoint, or checkpoint folder")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings on top of the run's")
+    parser.add_argument("--raw-weights", action="store_true", help="the trained weights, not their average")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: below the run)")
+    what = parser.add_argument_group("what to generate from")
+    what.add_argument("--input", type=Path, metavar="PATH",
+                      help="shards, a folder of frames, or an mp4 for models that read RGB\n"
+                           "(default: the shards that were trained on)")
+    what.add_argument("--split", default="test", help="part of the shards (default: test)")
+    what.add_argument("--videos", default="", metavar="NAME,…", help="only these videos (default: all)")
+    what.add_argument("--start-frame", type=_count, default=0, metavar="N", help="of each video")
+    what.add_argument("--how-many", type=_count, default=0, metavar="N", help="frames per video (default: to its end)")
+    what.add_argument("--first", default="auto", metavar="real|none|single:FILE_OR_RUN|image:FILE",
+                      help="start from real frames, from nothing, from frames of a single-image generator, or from\n"
+                           "a picture (default: as in training)")
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """How the frames are computed."""
+    how = parser.add_argument_group("how")
+    how.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    how.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto",
+                     help="auto = as in training on a GPU, fp32 on a CPU")
+    how.add_argument("--compile", action="store_true", help="torch.compile: pays for long videos")
+
+
+def add_output(parser: argparse.ArgumentParser) -> None:
+    """What generation alone knows: edits, batches, videos on the disk."""
+    edit = parser.add_argument_group("edits of the labels; the page shows the original beside them")
+    edit.add_argument("--remap", type=_pairs, default=(), metavar="OLD=NEW,…", help="label ids that become others")
+    edit.add_argument("--relabel-instance", type=_pairs, default=(), metavar="ID=LABEL,…",
+                      help="instances that get another label")
+    output = parser.add_argument_group("output")
+    output.add_argument("--fps", type=int, choices=range(1, 121), default=15, metavar="N",
+                        help="frame rate of the videos (default: 15)")
+    output.add_argument("--batch", type=_positive, default=1, metavar="N", help="videos side by side (default: 1)")
+    output.add_argument("--again", action="store_true", help="make complete videos anew")
+
+
+def wish_of(args: argparse.Namespace) -> Wish:
+    """What `add_choice` and `add_engine` have read."""
+    return Wish(
+        input=args.input, split=args.split, videos=tuple(filter(None, args.videos.split(","))),
+        start_frame=args.start_frame, how_many=args.how_many, first=args.first, device=args.device,
+        precision=args.precision, compiled=args.compile)
+
+
+def edit_of(args: argparse.Namespace) -> LabelEdit:
+    return LabelEdit(args.remap, args.relabel_instance)
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def _pairs(text: str) -> Pairs:
+    try:
+        return parse_pairs(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -1,0 +1,113 @@
+"""Faces: bad landmark files, the crop near and past the border, generation as another face, shards."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vid2vid_dist.config.schema import DataConfig
+from vid2vid_dist.data import face
+from vid2vid_dist.data.clips import ClipSource, Request, network_input
+from vid2vid_dist.data.geometry import MIDDLE, clip_geometry
+from vid2vid_dist.data.inputs import FrameFiles
+from vid2vid_dist.data.shards import PackOptions, make_shards
+from vid2vid_dist.data.toy_face import Expression, head_points, render_toy_face
+from vid2vid_dist.data.toy_set import ToyOptions
+from vid2vid_dist.errors import UserError
+
+SIZE = (96, 72)
+POINTS = np.rint(head_points(Expression(0.5, 1.0, 0.0))[:, :2] * 24 + (48, 32))
+LINES = [f"{x:.0f},{y:.0f}" for x, y in POINTS]
+
+
+@pytest.fixture(scope="module")
+def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy face of 2 + 1 videos of 5 frames, 96x72."""
+    here = tmp_path_factory.mktemp("face")
+    render_toy_face(here / "raw", ToyOptions(n_train=2, n_test=1, n_frames=5, width=96, height=72))
+    make_shards(here / "raw", here / "shards", PackOptions(task="face"))
+    return here / "shards"
+
+
+def config(shards: Path, **options: Any) -> DataConfig:
+    return replace(DataConfig(shards=str(shards), task="face", label_nc=0, input_nc=15, loadSize=64), **options)
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (LINES[:-1], "67 lines, expected 68"),
+        ([*LINES[:-1], "3"], "68 lines, expected 68 lines x,y"),
+        ([*LINES[:9], "nan,4", *LINES[10:]], "frame.txt:10: a landmark is not a finite number"),
+        ([*LINES[:9], "400,4", *LINES[10:]], "frame.txt:10: a landmark lies further"),
+        (["5,5"] * 68, "the face has no width"),
+    ],
+    ids=["missing row", "missing number", "nan", "far outside", "no width"],
+)
+def test_bad_landmarks_are_refused(lines: list[str], words: str) -> None:
+    with pytest.raises(UserError, match=words):
+        face.parse_landmarks("\n".join(lines).encode(), "frame.txt", SIZE)
+
+
+def test_bad_landmarks_stop_the_packing(tmp_path: Path) -> None:
+    render_toy_face(tmp_path / "raw", ToyOptions(n_train=1, n_test=1, n_frames=3, width=96, height=72))
+    file = tmp_path / "raw/train_keypoints/face0000/frame000001.txt"
+    file.write_text("\n".join(LINES[:-1]))
+    with pytest.raises(UserError, match=r"frame000001\.txt: 67 lines"):
+        make_shards(tmp_path / "raw", tmp_path / "shards", PackOptions(task="face"))
+    file.unlink()
+    with pytest.raises(UserError, match=r"train_keypoints/face0000 has 2 frames but .*train_img/face0000 has 3"):
+        make_shards(tmp_path / "raw", tmp_path / "shards", PackOptions(task="face"))
+
+
+def test_landmarks_outside_are_drawn_on_the_border() -> None:
+    points = POINTS - (40, 0)
+    assert face.parse_landmarks("\n".join(f"{x},{y}" for x, y in points).encode(), "", SIZE).min() < 0
+    drawn = face.draw_edges(face.completed(points), SIZE, distances=False)[0]
+    assert drawn[:, 0].any()
+    assert not drawn[:, 60:].any()
+
+
+def test_a_crop_larger_than_the_frame_is_padded() -> None:
+    """The square sticks out: edges and image alike are black there, and nothing is wrapped around."""
+    left, top, right, bottom = box = face.crop_box(POINTS * 1.5, SIZE)
+    assert (right - left, bottom - top) == (90, 90)
+    assert top < 0
+    geometry = clip_geometry(SIZE, DataConfig(loadSize=96), MIDDLE, source=box)
+    white = geometry.apply_maps(np.full((1, SIZE[1], SIZE[0]), 255, np.uint8))
+    image = geometry.apply(Image.new("RGB", SIZE, "white"))
+    for pixels in (white, image):
+        assert pixels.shape[1:] == (96, 96)
+        assert not pixels[:, : -top - 1].any()
+        assert pixels[:, 96 // 2, 96 // 2].all()
+
+
+def test_all_frames_of_a_clip_share_the_first_ones_square(shards: Path) -> None:
+    source = ClipSource(config(shards), 3, 0)
+    clip = source.clip(1, 0, 3, 1)
+    landmarks = FrameFiles(source.index, clip.video, clip.window.start).landmarks
+    assert clip.geometry.source == face.crop_box(landmarks, SIZE)
+    assert source.load(Request.span(clip, 0, 3)).labels.shape == (3, 15, 64, 64)
+
+
+def test_input_lies_in_0_to_1_and_generation_can_change_the_face(shards: Path) -> None:
+    plain, other = (ClipSource(config(shards, random_scale_points=on), 3, 0, "test") for on in (False, True))
+    drawn = [source.load(Request.span(source.whole(0), 0, 1)).labels for source in (plain, other)]
+    assert (drawn[0] != drawn[1]).any()
+    values = network_input(drawn[0], plain.data, torch.float32)
+    assert values.min() == 0
+    assert 0.9 < values.max() <= 1
+    training = [ClipSource(config(shards, random_scale_points=on), 3, 0) for on in (False, True)]
+    same = [source.load(Request.span(source.clip(1, 0, 3, 1), 0, 1)).labels for source in training]
+    assert (same[0] == same[1]).all()
+
+
+def test_shards_of_another_task_are_refused(shards: Path) -> None:
+    with pytest.raises(UserError, match=r"packed for data\.task=face, not street"):
+        ClipSource(DataConfig(shards=str(shards)), 3, 0)

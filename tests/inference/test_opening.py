@@ -1,0 +1,89 @@
+"""What a video starts from: real frames, nothing, a picture, or the single-image generator."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.data.clips import ClipSource, Frames, Request, to_float
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.inference.opening import Opening, choose_opening
+from vid2vid_dist.models.labels import encode_labels
+from vid2vid_dist.models.single_image import GlobalGenerator, LocalEnhancer
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def given(cfg: Config) -> Frames:
+    source = ClipSource(cfg.data, cfg.generator.n_frames_G, seed=0, split="test")
+    return source.load(Request.span(source.whole(1), 0, 2))
+
+
+def opening(wish: str, cfg: Config, has_images: bool = True) -> Opening:
+    return choose_opening(wish, cfg, has_images, "the input", CPU)
+
+
+def images(wish: str, cfg: Config, given: Frames) -> torch.Tensor:
+    found = opening(wish, cfg).images
+    assert found is not None
+    return found(given)
+
+
+def test_as_in_training(cfg: Config, given: Frames) -> None:
+    assert given.images is not None
+    assert torch.equal(images("auto", cfg, given), to_float(given.images, torch.float32))
+    cfg.generator.no_first_img = True
+    assert opening("auto", cfg).images is None
+    assert opening("real", cfg).images is not None
+
+
+def test_a_picture(cfg: Config, given: Frames, tmp_path: Path) -> None:
+    Image.fromarray(np.full((10, 20, 3), 255, np.uint8)).save(tmp_path / "white.png")
+    assert torch.equal(images(f"image:{tmp_path / 'white.png'}", cfg, given), torch.ones(2, 3, 32, 64))
+
+
+@pytest.mark.parametrize("with_edges", [True, False])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_single_image_generators(cfg: Config, given: Frames, tmp_path: Path, with_edges: bool, suffix: str) -> None:
+    """The network is known by its weights, whether it was trained with instance edges or without."""
+    in_channels = cfg.label_channels if with_edges else cfg.data.label_nc
+    networks = GlobalGenerator(in_channels, 4, 2, 3), LocalEnhancer(in_channels, 4, 2, 2, 2, 1)
+    for number, network in enumerate(networks):
+        file = tmp_path / f"network{number}{suffix}"
+        if suffix == ".pth":
+            torch.save(network.state_dict(), file)
+        else:
+            save_file(network.state_dict(), file)
+        assert given.instances is not None
+        labels = encode_labels(given.labels[None], given.instances[None], cfg.data.label_nc)[0, :, :in_channels]
+        with torch.no_grad():
+            expected = torch.cat([network(frame[None]) for frame in labels])
+        assert torch.allclose(images(f"single:{file}", cfg, given), expected, atol=1e-6)
+
+
+def test_openings_that_cannot_be_had(cfg: Config, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the input has no real frames to start from"):
+        opening("real", cfg, has_images=False)
+    for wish in ("sketch", "single:", "image"):
+        with pytest.raises(UserError, match="write real, none, single:FILE_OR_RUN or image:FILE"):
+            opening(wish, cfg)
+    for wish in ("single", "image"):
+        with pytest.raises(UserError, match=r"nowhere\.pth: no such file"):
+            opening(f"{wish}:{tmp_path / 'nowhere.pth'}", cfg)
+    torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
+    with pytest.raises(UserError, match=r"model\.1\.weight is missing"):
+        opening(f"single:{tmp_path / 'other.pth'}", cfg)
+    state = GlobalGenerator(7, 4, 2, 3).state_dict()
+    torch.save({**state, "model.99.weight": torch.zeros(3)}, tmp_path / "more.pth")
+    with pytest.raises(UserError, match=r"model\.99\.weight is not part of the network"):
+        opening(f"single:{tmp_path / 'more.pth'}", cfg)
+    torch.save(GlobalGenerator(36, 4, 2, 3).state_dict(), tmp_path / "wide.pth")
+    with pytest.raises(UserError, match="reads 36 input channels, the video generator only 7"):
+        opening(f"single:{tmp_path / 'wide.pth'}", cfg)

@@ -1,0 +1,193 @@
+"""Figures on inputs with known answers: equal frames, noise, a shift by a known flow, Gaussians."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.inference.conftest import write_run
+from vid2vid_dist.config.schema import Config, FlowConfig
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.inference._torchmetrics import LPIPS, FrechetInceptionDistance
+from vid2vid_dist.inference.evaluate import Evaluation, Judge, evaluate, lines
+from vid2vid_dist.inference.generate import Wish
+from vid2vid_dist.inference.load import load_generator
+from vid2vid_dist.inference.quality import HIGHEST_PSNR, FrameQuality, SetQuality, VideoFeatures, WeightFiles
+from vid2vid_dist.inference.warp_error import warp_error
+from vid2vid_dist.models._torchvision import models
+from vid2vid_dist.models.flow import FlowReference, build_flow
+
+NONE = WeightFiles()
+HEIGHT, WIDTH, SHIFT = 64, 96, 3
+
+
+def noise(*shape: int, seed: int = 0) -> Tensor:
+    """Uniform in [-1, 1]."""
+    return torch.rand(shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def texture() -> Tensor:
+    """A smooth picture (1, 3, H, 2 W), wide enough for a camera to move over."""
+    return nn.functional.interpolate(noise(1, 3, 8, 24), size=(HEIGHT, 2 * WIDTH), mode="bicubic").clamp(-1, 1)
+
+
+def moving(n_frames: int) -> list[Tensor]:
+    """The picture seen by a camera that moves SHIFT pixels to the right in every frame."""
+    return [texture()[..., t * SHIFT : t * SHIFT + WIDTH] for t in range(n_frames)]
+
+
+def judged(fakes: list[Tensor], reals: list[Tensor] | None) -> Evaluation:
+    judge = Judge(NONE, build_flow(FlowConfig()))
+    judge.begin_video("street")
+    for t, fake in enumerate(fakes):
+        judge.add(fake, None if reals is None else reals[t])
+    return judge.finish()
+
+
+def test_equal_videos() -> None:
+    found = judged(moving(5), moving(5))
+    assert (found.mean("L1"), found.mean("PSNR"), found.mean("SSIM")) == (0.0, HIGHEST_PSNR, pytest.approx(1.0))
+    assert found.mean("warp error") == found.mean("warp error of the real") < 0.01
+    assert found.drift("PSNR") == pytest.approx(0, abs=1e-9)
+    assert math.isnan(found.by_frame("warp error")[0])  # nothing comes before the first frame
+
+
+def test_noise_on_top() -> None:
+    """A difference of standard deviation s has an L1 of s sqrt(2/pi) and a PSNR of 20 log10(2 / s)."""
+    real = torch.zeros(1, 3, 256, 256)
+    fake = 0.1 * torch.randn(real.shape, generator=torch.Generator().manual_seed(0))
+    figures = FrameQuality(NONE)(fake, real)
+    assert figures["L1"] == pytest.approx(0.1 * math.sqrt(2 / math.pi), rel=0.01)
+    assert figures["PSNR"] == pytest.approx(20 * math.log10(2 / 0.1), abs=0.05)
+    assert figures["SSIM"] < 0.5
+
+
+def test_a_shift_by_a_known_flow_costs_nothing() -> None:
+    before, now = moving(2)
+    flow = torch.zeros(1, 2, HEIGHT, WIDTH)
+    flow[:, 0] = SHIFT  # the point at x was at x + SHIFT one frame earlier
+    seen = torch.ones(1, 1, HEIGHT, WIDTH)
+    seen[..., -SHIFT:] = 0  # came into the picture
+    assert float(warp_error(now, before, FlowReference(flow, seen)).mean) < 1e-6
+    still = warp_error(now, before, FlowReference(0 * flow, seen))
+    assert float(still.mean) == pytest.approx(float(((now - before).abs().mean(1, keepdim=True) / 2 * seen).sum()
+                                                    / seen.sum()), rel=1e-5)
+    assert float(still.mean) > 0.01
+    assert (still.map[..., -SHIFT:] == 0).all()
+
+
+def test_independent_frames_flicker() -> None:
+    """Two independent uniform colours of a range of 1 are 1/3 apart; the real video says that nothing moves."""
+    reals = [torch.zeros(1, 3, HEIGHT, WIDTH)] * 4
+    found = judged([noise(1, 3, HEIGHT, WIDTH, seed=t) for t in range(4)], reals)
+    assert found.mean("warp error") == pytest.approx(1 / 3, rel=0.02)
+    assert found.mean("warp error of the real") == 0
+
+
+def test_drift_is_the_slope_over_frames() -> None:
+    """A video that leaves the real one by 0.002 a frame."""
+    reals = [torch.zeros(1, 3, HEIGHT, WIDTH)] * 20
+    found = judged([real + 0.002 * t for t, real in enumerate(reals)], reals)
+    assert found.drift("L1") == pytest.approx(0.2, rel=1e-4)
+    assert found.by_frame("L1") == pytest.approx(0.002 * np.arange(20), abs=1e-6)
+
+
+def test_videos_of_different_length() -> None:
+    found = Evaluation({"long": {"L1": [1.0, 1.0, 4.0]}, "short": {"L1": [3.0]}})
+    assert found.by_frame("L1").tolist() == [2.0, 1.0, 4.0]
+    assert found.mean("L1") == 2.25
+
+
+def test_without_real_frames() -> None:
+    found = judged(moving(4), None)
+    assert found.names == ["warp error"]
+    assert found.mean("warp error") < 0.01
+
+
+class Coordinates(nn.Module):
+    """Stands for a network whose features are known: they are the input."""
+
+    num_features = 4
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def test_frechet_distance_of_gaussians() -> None:
+    """Between N(0, I) and N(m, 4 I) in d dimensions: |m|^2 + d (2 - 1)^2."""
+    metric, draws = FrechetInceptionDistance(Coordinates()), torch.Generator().manual_seed(0)
+    metric.update(torch.randn(200_000, 4, generator=draws), real=True)
+    metric.update(2 * torch.randn(200_000, 4, generator=draws) + 3, real=False)
+    assert float(metric.compute()) == pytest.approx(4 * 9 + 4, rel=0.01)
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> WeightFiles:
+    """Files of the right shape: networks with random weights still tell equal from different."""
+    root = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    torch.save(models.alexnet(weights=None).state_dict(), root / "alexnet.pth")
+    torch.save(models.video.r3d_18(weights=None).state_dict(), root / "r3d_18.pth")
+    return WeightFiles(lpips=str(root / "alexnet.pth"), video_fid=str(root / "r3d_18.pth"))
+
+
+def test_weights_are_those_of_the_file(weights: WeightFiles) -> None:
+    quality = FrameQuality(weights)
+    fake, real = noise(1, 3, 64, 64, seed=1), noise(1, 3, 64, 64, seed=2)
+    assert quality(real, real)["LPIPS"] == 0
+    expected = LPIPS(net="alex", pnet_rand=True)
+    features = torch.load(weights.lpips, weights_only=True)
+    for name, parameter in expected.net.named_parameters():
+        parameter.data.copy_(features[f"features.{name.split('.', 1)[1]}"])
+    assert quality(fake, real)["LPIPS"] == pytest.approx(float(expected(fake, real)), rel=1e-5)
+    assert quality(fake, real)["LPIPS"] > 0
+
+
+def test_video_distance_sees_what_windows_see(weights: WeightFiles) -> None:
+    def distance(fakes: list[Tensor], reals: list[Tensor]) -> float:
+        judge = SetQuality(weights)
+        judge.begin_video()
+        for fake, real in zip(fakes, reals, strict=True):
+            judge.add(fake, real)
+        return judge.figures()["video FID"]
+
+    reals = moving(24)  # two windows
+    assert distance(reals, reals) == pytest.approx(0, abs=1e-3)
+    assert distance(list(map(torch.neg, reals)), reals) > 0.01
+    assert VideoFeatures()(torch.stack(reals[:16], dim=1)).shape == (1, 512)
+
+
+def test_weights_that_are_not_there_or_another_networks(weights: WeightFiles, tmp_path: Path) -> None:
+    for files in (WeightFiles(lpips="gone"), WeightFiles(fid="gone"), WeightFiles(video_fid="gone")):
+        with pytest.raises(UserError, match=r"no weights file at 'gone': .*`make weights` fetches it"):
+            Judge(files, build_flow(FlowConfig()))
+    for files in (WeightFiles(lpips=weights.video_fid), WeightFiles(fid=weights.lpips),
+                  WeightFiles(video_fid=weights.lpips)):
+        with pytest.raises(UserError, match="holds the weights of another network"):
+            Judge(files, build_flow(FlowConfig()))
+    torch.save({"run me": Path("a pickled object")}, tmp_path / "evil.pth")
+    with pytest.raises(UserError, match=r"evil\.pth is not a readable weights file"):
+        SetQuality(WeightFiles(fid=str(tmp_path / "evil.pth")))
+
+
+def test_from_a_run_to_table_page_and_events(cfg: Config, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    found = evaluate(load_generator(write_run(tmp_path, cfg)), Wish(device="cpu"), NONE, out)
+    assert [len(figures["L1"]) for figures in found.frames.values()] == [3, 5]
+    stored = json.loads((out / "evaluation.json").read_text())
+    assert stored["figures"]["PSNR"]["mean"] == pytest.approx(found.mean("PSNR"))
+    assert stored["videos"]["park"]["warp error"][0] is None
+    assert len(stored["figures"]["L1"]["by_frame"]) == 5
+    table = list(lines(found))
+    assert [line.split("  ")[0] for line in table] == ["figure", "L1", "PSNR", "SSIM", "warp error",
+                                                       "warp error of the real"]
+    page = (out / "index.html").read_text()
+    for name in found.names:
+        assert f"{name} over frames" in page
+    assert list((out / "tensorboard").glob("events.*"))

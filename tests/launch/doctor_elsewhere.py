@@ -1,0 +1,15 @@
+"""launch/doctor.py where rank 1 has a working directory of its own: `doctor_elsewhere.py DIR …`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from launch._cli import run_main
+from launch.doctor import main
+
+if __name__ == "__main__":
+    folder = sys.argv.pop(1)
+    if os.environ["RANK"] == "1":
+        os.chdir(folder)
+    run_main(main)

@@ -1,0 +1,86 @@
+"""What a rank of a pipeline decodes: what its tasks read, once, from wherever a run goes on."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.engine.spread_clips import SMALL
+from tests.training.test_epoch import N_PAST, Videos
+from vid2vid_dist.config.load import load_config
+from vid2vid_dist.engine.costs import count_costs
+from vid2vid_dist.engine.pipeline import Placed, Planner
+from vid2vid_dist.engine.placement import Layout, explicit, split
+from vid2vid_dist.engine.plan import Strategy
+from vid2vid_dist.training.curriculum import Phase
+from vid2vid_dist.training.epoch import plan_epoch
+from vid2vid_dist.training.itinerary import Itinerary, PlacedStep
+
+CFG = load_config(None, [*SMALL, "discriminator.n_scales_temporal=2"])
+CHUNK, LENGTHS = 4, [20, 14, 20, 7, 9]
+NOW = Phase(30, CHUNK, 1, True, 1e-4, 1e-4, 1e-4, (0.5, 0.999), (0.5, 0.999))
+EPOCH = plan_epoch(Videos(LENGTHS), 1, NOW, 2, 1, N_PAST)  # type: ignore[arg-type]
+COSTS = count_costs(CFG, 32, 64)
+
+
+def planner(layout: Layout) -> Planner:
+    return Planner(CFG, Placed(layout, 1, 0, COSTS, Strategy(), ""))
+
+
+# Shared by the tests: planning takes longer than anything else here.
+TABLE = planner(explicit(CFG, "generator=0-1,image=2,temporal_0=3,temporal_1=3,flow=4", 5))
+PAIR = planner(split(CFG, 1, 1))
+
+
+def steps(planned: Planner, slot: int, start: tuple[int, int] = (0, 0), pictured: bool = False) -> list[PlacedStep]:
+    walk = Itinerary(EPOCH, NOW, planned, slot, range(2), lambda step: pictured and step == 2)
+    return list(walk.steps(start, 1, flow_ready=False))
+
+
+def decoded(found: list[PlacedStep], modality: str) -> list[tuple[int, int]]:
+    return [(request.clip.video, i) for step in found for request in step.requests for i in getattr(request, modality)]
+
+
+@pytest.mark.parametrize("slot", range(5))
+def test_no_frame_is_decoded_twice(slot: int) -> None:
+    found = steps(TABLE, slot)
+    for modality in ("labels", "images"):
+        frames = decoded(found, modality)
+        assert len(frames) == len(set(frames))
+
+
+def test_a_rank_decodes_for_its_roles_only() -> None:
+    labels, images = ([set(decoded(steps(TABLE, slot), modality)) for slot in range(5)]
+                      for modality in ("labels", "images"))
+    everything = {(clip.video, i) for r in EPOCH.rounds for lane, clips in enumerate(r.lanes) for clip in clips
+                  for i in range(r.lane_chunks(lane) * CHUNK + N_PAST)}
+    assert labels[3] == labels[4] == set(), "temporal discriminators and flow see no labels"
+    assert labels[2] == {(video, i) for video, i in everything if i >= N_PAST}, "what is generated is judged"
+    assert labels[0] | labels[1] == everything
+    for frames in (images[0], images[1]):  # each generator rank makes every second frame: its own and the one before
+        assert frames < everything
+    assert images[4] == {(video, i) for video, i in everything if i >= N_PAST - 1}, "flow begins at the last given one"
+
+
+def test_flow_is_computed_a_step_ahead_within_a_clip() -> None:
+    for step in steps(TABLE, 4):
+        n_chunks = EPOCH.rounds[step.round].n_chunks
+        assert step.shape.flow_ready == (step.chunk > 0)
+        assert bool(step.shape.ahead) == (step.chunk + 1 < n_chunks)
+
+
+@pytest.mark.parametrize("start", [(0, 2), (1, 1)])
+def test_a_run_that_goes_on_decodes_again_what_it_looks_back_at(start: tuple[int, int]) -> None:
+    whole = steps(PAIR, 1)
+    rest = steps(PAIR, 1, start)
+    whole = whole[len(whole) - len(rest):]
+    assert [step.requests for step in rest[1:]] == [step.requests for step in whole[1:]]
+    opening = set(decoded(rest[:1], "images"))
+    assert opening > set(decoded(whole[:1], "images"))
+    assert min(i for _, i in opening) >= 0
+
+
+def test_pictures_need_whole_chunks_on_the_first_slot() -> None:
+    """Slot 0 makes every second frame and reads the one before each: for pictures it decodes the last one, too."""
+    plain, pictured = (steps(TABLE, 0, pictured=wanted)[1] for wanted in (False, True))
+    assert (plain.shown, pictured.shown) == (None, 1)
+    assert (pictured.reads[1] - plain.reads[1]).real == {2 * CHUNK - 1}

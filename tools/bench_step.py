@@ -1,0 +1,201 @@
+"""Measure a training step at 512, 1024 and 2048 on this device: time, use of it by role, memory against the plan.
+
+    python -m tools.bench_step [key=value …] [--sizes 512 2048] [--frames T] [--json FILE]
+
+The street recipes' networks on one rank, one clip. On a GPU at full width; on a CPU with fewer channels (--width), as
+the table says. Frames come from data.shards, by default the toy street brought to the size. Each size runs in a
+process of its own; times are medians. Memory is what the step adds to the process before the networks are built.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from launch._cli import run_main
+from vid2vid_dist.config.load import load_config
+from vid2vid_dist.config.schema import Config, DataConfig
+from vid2vid_dist.data.clips import ClipSource, Frames, Request, stream
+from vid2vid_dist.data.toy_street import ensure_toy_shards
+from vid2vid_dist.engine.build import DTYPES, build_frozen, build_held_roles, build_modules
+from vid2vid_dist.engine.costs import CPU_CORE, Costs, count_costs
+from vid2vid_dist.engine.desk import LanePart
+from vid2vid_dist.engine.executor import Executor
+from vid2vid_dist.engine.footage import Footage
+from vid2vid_dist.engine.graph import step_tasks
+from vid2vid_dist.engine.grid import Grid, open_grid
+from vid2vid_dist.engine.lane import encode_inputs, encode_pictures
+from vid2vid_dist.engine.memory import plan_memory
+from vid2vid_dist.engine.messages import FrameSize
+from vid2vid_dist.engine.placement import colocated
+from vid2vid_dist.engine.plan import make_plan
+from vid2vid_dist.engine.simulate import simulate
+from vid2vid_dist.engine.step import active_names
+from vid2vid_dist.engine.tasks import LaneChunk, StepShape
+from vid2vid_dist.engine.timing import Span
+from vid2vid_dist.engine.transport import Transport
+from vid2vid_dist.training.curriculum import phase
+from vid2vid_dist.training.state import optimizers
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+SIZES = (512, 1024, 2048)
+# Weights that are not shipped; they can be named again on the command line.
+FREE = ["loss.no_vgg=true", "loss.vgg_weights=", "flow.network=dis", "flow.weights=", "optim.backend=plain"]
+GENERATOR = ("label", "foreground", "synthesis", "backward", "foreground_backward")
+# A block that is freed goes back to the system at once, so that the process is as large as its tensors.
+TIGHT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+
+
+def measure_size(cfg: Config, n_frames: int, n_steps: int) -> dict[str, Any]:
+    """The figures of one size; see `table` for their meaning."""
+    grid = open_grid(cfg.run.device).in_pipelines(1)
+    on_gpu = grid.device.type == "cuda"
+    source = ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed)
+    clip = source.clip(1, 0, n_frames, n_frames)
+    width, height = source.size_of(clip)
+    n = n_frames + cfg.generator.n_frames_G - 1
+    request = Request(clip, range(n), range(n))
+    started = time.perf_counter()
+    frames = source.load(request)
+    decode = n / (time.perf_counter() - started)
+
+    costs = count_costs(cfg, height, width, None if on_gpu else CPU_CORE)
+    shape = StepShape((LaneChunk(0, n_frames),))
+    plan = make_plan(step_tasks(cfg, shape), colocated(cfg, 1), costs)
+    (planned,) = plan_memory(plan, simulate(plan).timeline)
+    memory = Memory(grid)
+    roles = build_held_roles(cfg, grid.holders(plan.layout.slots), build_modules(cfg), build_frozen(cfg),
+                             optimizers(cfg, phase(cfg, 1, n)), train_all_scales=True)
+    executor = Executor(cfg, roles, 0, Transport(grid), DTYPES[cfg.optim.precision])
+    executor.timer.on_device = on_gpu
+    loader = stream(source, [request] * (n_steps + 1), cfg.data.workers)
+    steps, waits, spans = [], [], []
+    for number in range(n_steps + 1):
+        started = time.perf_counter()
+        frames = next(loader)
+        waited = time.perf_counter() - started
+        executor.step(plan, shape, [lane_part(cfg, grid, frames, n_frames)], active_names(cfg, 0, n_frames))
+        taken = executor.timer.take()
+        if number:  # the first one warms up
+            steps.append(time.perf_counter() - started)
+            waits.append(waited)
+            spans += taken
+    return {
+        "size": f"{width}x{height}", "device": torch.cuda.get_device_name() if on_gpu else
+        f"CPU, {torch.get_num_threads()} thread(s)", "precision": cfg.optim.precision, "ngf": cfg.generator.ngf,
+        "ndf": cfg.discriminator.ndf, "frames": n_frames, "seconds_per_step": statistics.median(steps),
+        "frames_per_second": n_frames / statistics.median(steps), "loader_wait": sum(waits) / sum(steps),
+        "decoded_frames_per_second_and_core": decode, "memory_gb": memory.peak() / 1e9,
+        "planned_gb": (planned.total - planned.by_cause["context"]) / 1e9,
+        "roles": of_roles(spans, costs, n_steps),
+    }
+
+
+def lane_part(cfg: Config, grid: Grid, frames: Frames, n_frames: int) -> LanePart:
+    """A clip that begins."""
+    footage = Footage(cfg.generator.n_scales_spatial, FrameSize(1, *frames.labels.shape[-2:]))
+    numbers, dtype = range(1 - cfg.generator.n_frames_G, n_frames), DTYPES[cfg.optim.precision]
+    footage.add_labels(numbers, encode_inputs(cfg, [frames], grid.device, dtype))
+    footage.add_real(numbers, encode_pictures([frames], grid.device, dtype))
+    return LanePart(footage, n_frames, 1.0)
+
+
+def of_roles(spans: list[Span], costs: Costs, n_steps: int) -> dict[str, dict[str, float]]:
+    """Seconds of a step by role, and how much of the device's arithmetic they use: FLOP/s."""
+    seconds: dict[str, float] = defaultdict(float)
+    flops: dict[str, float] = defaultdict(float)
+    for span in spans:
+        kind = span.kind.split("/")[0]
+        if span.kind not in costs.work:
+            role = kind  # reduce, update, wait
+        else:
+            role = "generator" if kind in GENERATOR else kind.split("_")[0]
+            flops[role] += costs.work[span.kind].flops * span.units
+        seconds[role] += span.seconds
+    return {role: {"seconds": seconds[role] / n_steps, "flops": flops[role] / seconds[role]} for role in seconds}
+
+
+class Memory:
+    """What the rank's memory has grown by since this was made, at the fullest moment, in bytes."""
+
+    def __init__(self, grid: Grid) -> None:
+        self._on_gpu = grid.device.type == "cuda"
+        if self._on_gpu:
+            torch.cuda.reset_peak_memory_stats()
+            self._before = torch.cuda.memory_allocated()
+        else:
+            Path("/proc/self/clear_refs").write_text("5")  # the high-water mark falls to what is there now
+            self._before = _status("VmRSS")
+
+    def peak(self) -> int:
+        return (torch.cuda.max_memory_allocated() if self._on_gpu else _status("VmHWM")) - self._before
+
+
+def _status(name: str) -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+
+
+def table(found: list[dict[str, Any]]) -> Iterator[str]:
+    """One line per size, and one per role."""
+    for row in found:
+        yield (f"{row['size']}, {row['device']}, {row['precision']}, ngf {row['ngf']}, ndf {row['ndf']}, "
+               f"{row['frames']} frame(s): {row['seconds_per_step']:.2f} s/step, {row['frames_per_second']:.2f} "
+               f"frames/s; waiting for data {row['loader_wait']:.1%}, decoding "
+               f"{row['decoded_frames_per_second_and_core']:.1f} frames/s on a core; memory {row['memory_gb']:.2f} GB, "
+               f"planned {row['planned_gb']:.2f} GB ({row['memory_gb'] / row['planned_gb'] - 1:+.0%})")
+        for role, of_role in row["roles"].items():
+            yield f"    {role:12} {of_role['seconds']:8.3f} s/step {of_role['flops'] / 1e9:10.1f} GFLOP/s"
+
+
+def configured(size: int, width: int, overrides: list[str]) -> Config:
+    """A street recipe on one rank; `width` replaces ngf, half of it ndf, or with 0 they stay."""
+    narrow = [f"generator.ngf={width}", f"discriminator.ndf={width // 2}"] if width else []
+    shards = f"data.shards={DataConfig().shards}"
+    return load_config(CONFIGS / f"street/{size}.yaml", [shards, *FREE, *narrow, *overrides])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    add = parser.add_argument
+    add("overrides", nargs="*", metavar="key=value")
+    add("--sizes", type=int, nargs="+", choices=SIZES, default=SIZES)
+    add("--width", type=int, default=0 if torch.cuda.is_available() else 16, help="ngf; 0 = the recipe's")
+    add("--frames", type=int, default=1, help="generated frames of the step (1)")
+    add("--steps", type=int, default=3, help="that are measured (3)")
+    add("--json", type=Path, metavar="FILE", help="write the figures")
+    add("--alone", type=Path, help=argparse.SUPPRESS)
+    args = parser.parse_intermixed_args()
+    if args.alone:
+        cfg = configured(args.sizes[0], args.width, args.overrides)
+        args.alone.write_text(json.dumps(measure_size(cfg, args.frames, args.steps)))
+        return
+    if not any(override.startswith("data.shards=") for override in args.overrides):
+        ensure_toy_shards(Path(DataConfig().shards))
+    found = []
+    for size in args.sizes:
+        with tempfile.NamedTemporaryFile() as out:
+            mine = ["--sizes", str(size), "--width", str(args.width), "--frames", str(args.frames), "--steps",
+                    str(args.steps), "--alone", out.name]
+            subprocess.run([sys.executable, "-m", "tools.bench_step", *mine, *args.overrides], check=True,
+                           env={**os.environ, **TIGHT})
+            found.append(json.loads(Path(out.name).read_text()))
+        print(*table(found[-1:]), sep="\n", flush=True)
+    if args.json:
+        args.json.write_text(json.dumps({"date": time.strftime("%Y-%m-%d"), "sizes": found}, indent=1))
+
+
+if __name__ == "__main__":
+    run_main(main)

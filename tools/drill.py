@@ -1,0 +1,296 @@
+"""Kill a training run again and again, and see that nothing is lost.
+
+    python -m tools.drill [--kills 30] [--in-save 6] [--ranks 4] [--seed 0]
+
+Trains a tiny network twice from the same start, its roles on separate ranks: once undisturbed, once with SIGKILL for
+a random rank at random moments: while the ranks start, in the middle of steps, while a checkpoint is being written.
+torchrun starts the ranks anew; when it has done so four times it gives up, and the same command is given again. At
+the end both runs must be the same, bit by bit, and every start must have gone on from a whole checkpoint. Prints a
+table; exit status 1 if anything was lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from launch._cli import run_main
+from vid2vid_dist.data.shards import PackOptions, make_shards
+from vid2vid_dist.data.toy_set import ToyOptions
+from vid2vid_dist.data.toy_street import render_toy_street
+from vid2vid_dist.training.checkpoint import find_fault
+
+ROOT = Path(__file__).resolve().parent.parent
+TINY = [
+    "data.loadSize=64", "data.workers=0", "generator.ngf=4", "generator.n_blocks=2", "generator.n_downsample_G=2",
+    "generator.fg=false", "generator.n_scales_spatial=2", "discriminator.ndf=4", "discriminator.n_scales_temporal=1",
+    "loss.no_vgg=true", "optim.ema_decay=0.9", "schedule.n_frames_total=6", "schedule.n_generator_slots=2",
+    "schedule.niter=1000", "schedule.niter_decay=0", "run.device=cpu", "run.save_every_steps=2",
+    "monitor.log_every=1", "monitor.pictures_every=0", "monitor.tensorboard=false", "parallel.timeout=1",
+]
+RESTARTS = 4  # by one torchrun
+STEPS_PER_KILL = 8  # more than a life makes, so that the run does not end before the last kill
+STARTING = 0.25  # part of the kills that hit ranks which are starting
+LOOK = 0.002  # seconds between two looks at the run; a save takes some tens of milliseconds
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds until a run makes its first step, and of a step."""
+
+    start: float
+    step: float
+
+
+@dataclass
+class Kill:
+    """What was done to the run, and what came of it."""
+
+    rank: int
+    moment: str
+    in_save: bool
+    named: str  # the checkpoint that `latest` named when all ranks were dead
+    started_by: str = ""
+    seconds: float = 0.0  # until all ranks were there again
+
+
+class Run:
+    """A training run in processes of its own."""
+
+    def __init__(self, folder: Path, n_ranks: int, n_steps: int) -> None:
+        self.folder, self.n_ranks = folder, n_ranks
+        n_judges = n_ranks // 2
+        placement = f"split:{n_ranks - n_judges}+{n_judges}"
+        self._command = [
+            sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n_ranks}",
+            f"--max-restarts={RESTARTS}", str(ROOT / "launch/train.py"), *TINY, f"run.max_steps={n_steps}",
+            f"data.shards={folder.parent / 'shards'}", f"run.root={folder.parent}", f"run.name={folder.name}",
+            f"parallel.placement={placement}", "parallel.clips_per_step=2", "parallel.pipelines=1"]
+        self._job: subprocess.Popen[bytes] | None = None
+        self.starts = 0
+
+    def start(self) -> None:
+        self.starts += 1
+        # Without the variable a restart now and then meets the store of the ranks that are gone (pytorch #135712).
+        known = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+        with (self.folder.parent / f"{self.folder.name}.log").open("ab") as output:
+            self._job = subprocess.Popen(self._command, env={**os.environ, **known}, stdout=output, stderr=output)
+
+    def is_over(self) -> bool:
+        return self._job is None or self._job.poll() is not None
+
+    def finish(self) -> None:
+        """Let it come to its end, started again as often as it takes."""
+        while True:
+            assert self._job is not None
+            if self._job.wait() == 0:
+                return
+            assert self.starts < 100, f"the run does not come to its end: {self.folder}.log"
+            self.start()
+
+    def stop(self) -> None:
+        if self._job is not None and self._job.poll() is None:
+            self._job.terminate()  # torchrun takes its ranks with it
+            self._job.wait()
+
+    def ranks(self) -> dict[int, int]:
+        """Processes of the ranks that are alive."""
+        assert self._job is not None
+        found = {}
+        for child in _read(Path(f"/proc/{self._job.pid}/task/{self._job.pid}/children")).split():
+            for entry in _read(Path(f"/proc/{child}/environ")).split("\0"):
+                if entry.startswith("RANK="):
+                    found[int(entry.removeprefix("RANK="))] = int(child)
+        return found
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Look again and again until something has happened; two minutes at most."""
+        end = time.monotonic() + 120
+        while not condition():
+            assert time.monotonic() < end, "what was waited for does not happen"
+            assert not self.is_over(), "the run ended by itself"
+            time.sleep(LOOK)
+
+    def wait_for_save(self) -> None:
+        """Until a checkpoint is being written by this life of the run."""
+        left = set(self.being_saved())
+        self.wait_until(lambda: bool(set(self.being_saved()) - left))
+
+    def wait_for_step(self) -> None:
+        n_reports = self.n_reports()
+        self.wait_until(lambda: self.n_reports() > n_reports)
+
+    def log(self) -> str:
+        return _read(self.folder.parent / f"{self.folder.name}.log")
+
+    def n_reports(self) -> int:
+        """Steps that were reported, in all lives."""
+        return _read(self.folder / "metrics.jsonl").count('"losses"')
+
+    def journal(self) -> list[dict[str, Any]]:
+        """All whole lines of metrics.jsonl."""
+        lines = _read(self.folder / "metrics.jsonl").splitlines()
+        return [json.loads(line) for line in lines if line.endswith("}")]
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    def newest(self) -> str:
+        return _read(self.checkpoints / "latest").strip()
+
+    def being_saved(self) -> list[str]:
+        """Checkpoints that are being written, or were when the run died."""
+        return [path.name.lstrip(".") for path in self.checkpoints.glob(".step_*")]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError):  # it is not there yet, or no more
+        return ""
+
+
+def drill(root: Path, n_kills: int, n_in_save: int, n_ranks: int, seed: int) -> list[Kill]:
+    """Both runs, in `root`. Raises `AssertionError` that says what was lost."""
+    render_toy_street(root / "raw", ToyOptions(n_train=3, n_test=1, n_frames=8, width=64, height=32))
+    make_shards(root / "raw", root / "shards", PackOptions(label_nc=35))
+    n_steps = STEPS_PER_KILL * n_kills + 2
+    whole, killed = (Run(root / name, n_ranks, n_steps) for name in ("whole", "killed"))
+    started = time.time()
+    whole.start()
+    whole.finish()
+    times = [record["time"] for record in whole.journal() if "losses" in record]
+    pace = Pace(times[0] - started, (times[-1] - times[0]) / n_steps)
+    kills: list[Kill] = []
+    try:
+        for kill in _kills(killed, pace, random.Random(seed), n_kills, n_in_save):
+            kills.append(kill)
+            print(_row(len(kills), kill), flush=True)
+        killed.finish()
+    except AssertionError:
+        print(*killed.log().splitlines()[-30:], sep="\n", file=sys.stderr)
+        raise
+    finally:
+        killed.stop()
+    _compare(whole, killed)
+    _check_resumes(killed, kills)
+    return kills
+
+
+def _kills(run: Run, pace: Pace, draw: random.Random, n_kills: int, n_in_save: int) -> Iterator[Kill]:
+    """Kill until it is enough; each kill comes with the run alive again, or started again."""
+    last: dict[int, int] = {}
+    n_saves = 0
+    run.start()
+    for number in range(n_kills):
+        victim, starting = draw.randrange(run.n_ranks), draw.random() < STARTING
+        pids = _wait_for_ranks(run, last)
+        # Kills inside a save are spread over the drill; one that comes too late for its save is tried again.
+        wants_save = n_saves < n_in_save and (number + 1) * n_in_save >= (n_saves + 1) * n_kills - n_in_save
+        if wants_save:
+            moment = "just after a save"
+            run.wait_for_save()
+        elif starting:
+            moment = "ranks starting"
+            time.sleep(draw.uniform(0, pace.start))
+        else:
+            moment = "steps"
+            run.wait_for_step()
+            time.sleep(draw.uniform(0, STEPS_PER_KILL / 2 * pace.step))
+        assert not run.is_over(), "the run ended by itself"
+        os.kill(pids[victim], signal.SIGKILL)
+        died = time.monotonic()
+        while any(Path(f"/proc/{pid}").exists() for pid in pids.values()):
+            time.sleep(LOOK)
+        last = pids
+        saving, named = run.being_saved(), run.newest()
+        fault = find_fault(run.checkpoints / named) if named else None
+        assert fault is None, f"{named} was announced, but is not whole: {fault}"
+        in_save = bool(saving) and not starting
+        n_saves += in_save
+        kill = Kill(victim, f"inside the save of {saving[0]}" if in_save else moment, in_save, named)
+        if run.is_over():
+            run.start()
+            kill.started_by = "next start"
+        _wait_for_ranks(run, last)
+        kill.started_by = kill.started_by or "torchrun"
+        kill.seconds = time.monotonic() - died
+        yield kill
+
+
+def _wait_for_ranks(run: Run, last: dict[int, int]) -> dict[int, int]:
+    """Processes of all ranks, none of which is of the life before."""
+    end = time.monotonic() + 120
+    while True:
+        found = run.ranks()
+        if len(found) == run.n_ranks and not set(found.values()) & set(last.values()):
+            return found
+        if run.is_over():  # torchrun has given up
+            run.start()
+        assert time.monotonic() < end, f"the ranks do not come back: {run.folder}.log"
+        time.sleep(LOOK)
+
+
+def _compare(whole: Run, killed: Run) -> None:
+    """Every tensor of the last checkpoints: weights, masters, moments, average, clips in flight."""
+    assert whole.newest() == killed.newest(), (whole.newest(), killed.newest())
+    a, b = (_tensors(run.checkpoints / run.newest()) for run in (whole, killed))
+    assert a.keys() == b.keys()
+    differing = [name for name, x in a.items() if not torch.equal(x, b[name])]
+    assert not differing, f"not the same after {whole.newest()}: {differing}"
+    print(f"{len(a)} tensors of {whole.newest()} are the same bit by bit as those of the run that nobody disturbed")
+
+
+def _tensors(folder: Path) -> dict[str, torch.Tensor]:
+    return {f"{path.relative_to(folder)}:{name}": x for path in sorted(folder.rglob("*.safetensors"))
+            for name, x in load_file(path).items()}
+
+
+def _check_resumes(run: Run, kills: list[Kill]) -> None:
+    """Every start went on from a checkpoint that had been whole, and none was found damaged."""
+    assert "is damaged" not in run.log(), "a torn checkpoint was found"
+    events = [record.get("event", "") for record in run.journal()]
+    resumed = [event.split(": step")[0].rsplit("/", 1)[1] for event in events if event.startswith("resumed from")]
+    unknown = set(resumed) - {kill.named for kill in kills}
+    assert not unknown, f"went on from {unknown}, which no kill had left as the newest"
+    print(f"{len(resumed)} times gone on from a checkpoint, each whole and the newest")
+
+
+def _row(number: int, kill: Kill) -> str:
+    return (f"{number:4d}  rank {kill.rank}  {kill.moment:<38}  {kill.named or 'none':<14}  {kill.started_by:<10}  "
+            f"{kill.seconds:5.1f} s")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("--kills", type=int, default=30, metavar="N")
+    parser.add_argument("--in-save", type=int, default=6, metavar="N", help="of these while a checkpoint is written")
+    parser.add_argument("--ranks", type=int, default=4, metavar="N")
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    print("kill  rank    moment                                  newest then     started by  back after")
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="drill.") as folder:
+        kills = drill(Path(folder), args.kills, args.in_save, args.ranks, args.seed)
+    n_in_save = sum(kill.in_save for kill in kills)
+    print(f"{len(kills)} kills, {n_in_save} inside a save, in {time.monotonic() - started:.0f} s")
+    return 0 if n_in_save >= args.in_save else 1
+
+
+if __name__ == "__main__":
+    run_main(main)

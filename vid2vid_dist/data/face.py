@@ -1,0 +1,161 @@
+"""68 landmarks of a face -> edge map, distance maps and part labels (spec: data 6).
+
+Everything is drawn on the full frame and cut afterwards: distances and Canny edges depend on what lies outside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from skimage.feature import canny
+
+from vid2vid_dist.data.curves import curve_through, pieces, stroke
+from vid2vid_dist.data.geometry import Box, Size
+from vid2vid_dist.errors import UserError
+
+N_LANDMARKS = 68
+CROP_WIDTHS = 2.5
+"""Side of the crop in widths of the face."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of the face: its label and the lists of points that outline it; together they are a polygon."""
+
+    label: int
+    edges: list[list[int]]
+
+    @property
+    def outline(self) -> list[int]:
+        """All edges one after the other; points where they meet come twice."""
+        return [number for edge in self.edges for number in edge]
+
+
+def _run(first: int, last: int, *more: int) -> list[int]:
+    return [*range(first, last + 1), *more]
+
+
+PARTS = (
+    Part(1, [[*_run(0, 16), *_run(68, 82), 0]]),  # the face, its upper outline mirrored from the lower one
+    Part(2, [_run(17, 21)]),
+    Part(2, [_run(22, 26)]),
+    Part(3, [[28, 31], _run(31, 35), [35, 28]]),
+    Part(4, [_run(36, 39), _run(39, 41, 36)]),
+    Part(4, [_run(42, 45), _run(45, 47, 42)]),
+    Part(5, [_run(48, 54), _run(54, 59, 48)]),
+    Part(6, [_run(60, 64), _run(64, 67, 60)]),
+)
+"""In the order in which they are filled: later ones lie on top. 14 edges in all."""
+
+SCALES = {1: (0.9, 1.0), 3: (0.9, 1.0), 4: (1.0, 1.1), 5: (0.9, 0.9), 6: (0.9, 0.9)}
+"""Label -> factors in x and y of `rescaled`."""
+TOGETHER = 0.9
+"""How much nearer in x `rescaled` brings the two brows, and the two eyes."""
+
+
+def parse_landmarks(data: bytes, where: str, size: Size) -> np.ndarray:
+    """(68, 2) x, y in pixels of a file of 68 lines "x,y" (dlib's order); `where` names it in the error.
+
+    Points may lie outside of the frame of `size` by as much as it is wide or high: they are drawn on its border.
+    Raises UserError for anything else.
+    """
+    rows = data.decode(errors="replace").split()
+    try:
+        points = np.array([[float(value) for value in row.split(",")] for row in rows])
+    except ValueError:
+        points = np.empty(0)
+    if len(rows) != N_LANDMARKS or points.shape != (N_LANDMARKS, 2):
+        raise UserError(
+            f"{where}: {len(rows)} lines, expected {N_LANDMARKS} lines x,y (one per landmark): "
+            "detect the face again or remove its video"
+        )
+    bad = np.flatnonzero(~np.isfinite(points).all(axis=1))
+    if len(bad):
+        raise UserError(f"{where}:{bad[0] + 1}: a landmark is not a finite number; detect the face again")
+    far = np.flatnonzero((points < np.negative(size)).any(axis=1) | (points > 2 * np.array(size)).any(axis=1))
+    if len(far):
+        raise UserError(
+            f"{where}:{far[0] + 1}: a landmark lies further from the frame of {size[0]}x{size[1]} than that is large; "
+            "landmarks are pixels of the uncut frame: detect the face again"
+        )
+    if points[:, 0].min() >= points[:, 0].max():
+        raise UserError(f"{where}: the face has no width: all landmarks have one x; detect it again")
+    return points
+
+
+def crop_box(points: np.ndarray, size: Size) -> Box:
+    """The square of 2.5 face widths around a face: left, top, right, bottom in pixels of a frame of `size`.
+
+    A square that is larger than the frame sticks out of it: what lies there counts as black.
+    """
+    (x_min, y_min), (x_max, y_max) = points.min(axis=0), points.max(axis=0)
+    side = CROP_WIDTHS * (x_max - x_min)
+    half = side // 2
+    ends = []
+    for centre, length in (((x_min + x_max) // 2, size[0]), ((3 * y_min + y_max) // 4, size[1])):
+        centre = min(max(0, centre - half) + side, length) - half
+        ends.append((int(centre - half), int(centre + half)))
+    (left, right), (top, bottom) = ends
+    return left, top, right, bottom
+
+
+def completed(points: np.ndarray) -> np.ndarray:
+    """(83, 2): the landmarks and the upper outline of the face, which is the lower one mirrored and flattened."""
+    baseline = (points[0, 1] + points[16, 1]) / 2
+    upper = points[15:0:-1].copy()
+    upper[:, 1] = np.trunc(baseline + (baseline - upper[:, 1]) * 2 // 3)
+    return np.concatenate([points, upper])
+
+
+def rescaled(points: np.ndarray) -> np.ndarray:
+    """(83, 2) of another face with the same expression: the original's fixed factors (random_scale_points)."""
+    points = points.astype(float)
+    for label in (2, 4):
+        parts = [part for part in PARTS if part.label == label]
+        edges = [edge for part in parts for edge in part.edges]
+        common = points[[number for part in parts for number in part.outline]].mean(axis=0)[0]
+        # Corners of an eye belong to two edges and move twice; that is the original's.
+        shifts = [(points[edge].mean(axis=0)[0] - common) * (TOGETHER - 1) for edge in edges]
+        for edge, shift in zip(edges, shifts, strict=True):
+            points[edge, 0] += shift
+    for part in PARTS:
+        numbers = part.outline
+        centre = points[numbers].mean(axis=0)
+        points[numbers] = centre + (points[numbers] - centre) * SCALES.get(part.label, (1.0, 1.0))
+    return points
+
+
+def part_labels(points: np.ndarray, size: Size) -> np.ndarray:
+    """(H, W) uint8 of completed landmarks: 0 background, then the labels of `PARTS`."""
+    labels = np.zeros(size[::-1], np.uint8)
+    for part in PARTS:
+        outline = points[part.outline].astype(np.int32)
+        cv2.fillPoly(labels, [outline], part.label)
+    return labels
+
+
+def draw_edges(points: np.ndarray, size: Size, distances: bool) -> np.ndarray:
+    """(1, H, W) uint8 edge map of completed landmarks, with `distances` (15, H, W): a map of each edge too.
+
+    A distance is a third of the pixels to the nearest pixel of the edge, along the axes, at most 255.
+    """
+    edge_map = np.zeros(size[::-1], np.uint8)
+    maps = [edge_map]
+    for edge in (edge for part in PARTS for edge in part.edges):
+        alone = np.zeros_like(edge_map)
+        for numbers in pieces(edge):
+            curve = curve_through(points[numbers])
+            if curve is not None:
+                stroke(alone, curve)
+        np.maximum(edge_map, alone, out=edge_map)
+        if distances:
+            away = cv2.distanceTransform(255 - alone, cv2.DIST_L1, 3)
+            maps.append(np.clip(away / 3, 0, 255).astype(np.uint8))
+    return np.stack(maps)
+
+
+def background_edges(grey: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """(H, W) uint8 Canny edges of a grey frame (H, W) where its part labels are 0: 255 on an edge."""
+    return (canny(grey, sigma=1.0) & (labels == 0)).astype(np.uint8) * 255

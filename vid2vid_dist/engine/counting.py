@@ -1,0 +1,117 @@
+"""What running some layers costs, counted on meta tensors."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode, flop_registry
+
+
+@dataclass(frozen=True)
+class Work:
+    """One task. `flops`: convolutions and matrix products, a multiply-add counts as two. `moved`: bytes
+    that everything else reads and writes. `saved`: bytes that autograd keeps for the backward pass.
+    `passing`: bytes beyond those that stay, at the fullest moment while it runs.
+    """
+
+    flops: float = 0.0
+    moved: float = 0.0
+    saved: float = 0.0
+    passing: float = 0.0
+
+    def __add__(self, other: Work) -> Work:
+        """One after the other."""
+        return Work(self.flops + other.flops, self.moved + other.moved, self.saved + other.saved,
+                    max(self.passing, other.passing))
+
+    def __mul__(self, factor: float) -> Work:
+        return Work(self.flops * factor, self.moved * factor, self.saved * factor, self.passing * factor)
+
+    __rmul__ = __mul__
+
+
+def measure(network: nn.Module, run: Callable[..., Any], *args: Any) -> tuple[Work, Any]:
+    """Costs of `run(*args)` on meta tensors, and its result. Parameters of `network` do not count as saved, nor
+    their gradients as passing."""
+    saved = _Saved(network.parameters())
+    traffic = _Traffic()
+    hooks = [p.register_post_accumulate_grad_hook(_drop) for p in network.parameters() if p.requires_grad]
+    with FlopCounterMode(display=False) as flops, traffic, \
+            torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor):
+        result = run(*args)
+    for hook in hooks:
+        hook.remove()
+    return Work(flops.get_total_flops(), traffic.moved, saved.n_bytes, traffic.peak - traffic.live), result
+
+
+def _drop(parameter: Tensor) -> None:
+    parameter.grad = None
+
+
+class _Traffic(TorchDispatchMode):
+    """Sums the bytes that operations other than convolutions and products read and write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.moved = 0.0
+        self.live = self.peak = 0  # bytes of what has been made and is still there, now and at most
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        given = {x.untyped_storage()._cdata for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)}
+        for x in tree_leaves(out):
+            if isinstance(x, Tensor) and x.untyped_storage()._cdata not in self._known | given:
+                self._add(x.untyped_storage())
+        name = func.overloadpacket.__name__
+        if not (func.is_view or func.overloadpacket in flop_registry or "empty" in name):
+            if name == "grid_sampler_2d":  # reads where it samples: RAFT looks up few points of a large volume
+                args = (out, *args[1:])
+            self.moved += sum(size_of(x) for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor))
+            if name in ("native_batch_norm", "native_batch_norm_backward"):
+                # Statistics first, then the values: two passes over the inputs of full size.
+                again = args[:1] if name == "native_batch_norm" else args[:2]
+                self.moved += sum(map(size_of, again))
+        return out
+
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        self._known.add(storage._cdata)
+        self.live += storage.nbytes()
+        self.peak = max(self.peak, self.live)
+        weakref.finalize(storage, self._remove, storage._cdata, storage.nbytes())
+
+    def _remove(self, number: int, n_bytes: int) -> None:
+        self._known.discard(number)
+        self.live -= n_bytes
+
+
+class _Saved:
+    """Collects the distinct storages that autograd saves."""
+
+    def __init__(self, parameters: Iterable[Tensor]) -> None:
+        self._known = {p.untyped_storage()._cdata for p in parameters}
+        self._storages: list[torch.UntypedStorage] = []  # held, so that no address comes twice
+
+    def pack(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in self._known:
+            self._known.add(storage._cdata)
+            self._storages.append(storage)
+        return tensor
+
+    @property
+    def n_bytes(self) -> int:
+        return sum(storage.nbytes() for storage in self._storages)
+
+
+def size_of(tensor: Tensor) -> int:
+    """Bytes of a tensor's elements."""
+    return tensor.numel() * tensor.element_size()

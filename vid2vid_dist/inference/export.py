@@ -1,0 +1,65 @@
+"""A generator to pass on: weights and configuration, nothing pickled, nothing of the training.
+
+    OUT/generator.safetensors   float32 weights, the averaged ones if there are some
+    OUT/config.yaml             the configuration
+    OUT/export.json             where they come from
+
+`launch/generate.py OUT --shards DIR` and `run.load_pretrain=OUT` take it like a checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from vid2vid_dist.config.load import save_config
+from vid2vid_dist.data.atomic import locked, written_aside
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.inference.load import LoadedGenerator
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What was written. `rounded`: the checkpoint held the weights in less than float32."""
+
+    folder: Path
+    parameters: int
+    n_bytes: int
+    rounded: bool
+
+
+def export(loaded: LoadedGenerator, out: Path) -> Exported:
+    """Write the generator to `out`, which appears as a whole, in place of an earlier export.
+
+    Raises `UserError` when `out` holds something else, or cannot be written.
+    """
+    if out.exists() and not (out / "export.json").is_file():
+        raise UserError(f"{out} exists and is no export: choose another OUT")
+    weights, rounded = _float32(loaded.generator.state_dict())
+    source = {
+        "checkpoint": loaded.checkpoint.name,
+        "run": loaded.config.run.name,
+        "weights": "averaged" if loaded.averaged else "trained",
+        "number_format": "bfloat16, stored as float32" if rounded else "float32",
+    }
+    try:
+        with locked(out), written_aside(out) as aside:
+            save_file(weights, aside / "generator.safetensors", metadata=source)
+            save_config(loaded.config, aside / "config.yaml")
+            (aside / "export.json").write_text(json.dumps(source, indent=1) + "\n")
+    except OSError as error:
+        raise UserError(f"cannot write {out}: {error.strerror or error}") from None
+    count = sum(parameter.numel() for parameter in loaded.generator.parameters())
+    return Exported(out, count, (out / "generator.safetensors").stat().st_size, rounded)
+
+
+def _float32(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool]:
+    """The weights in float32, contiguous, and whether some were narrower."""
+    wide = {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+    rounded = any(tensor.dtype in (torch.bfloat16, torch.float16) for tensor in weights.values())
+    return {name: tensor.contiguous() for name, tensor in wide.items()}, rounded

@@ -1,0 +1,101 @@
+"""What a video starts from: real frames, a picture, frames of a single-image generator, or nothing."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.data.clips import Frames, to_float
+from vid2vid_dist.data.images import decode, to_array
+from vid2vid_dist.engine.lane import encode_inputs
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.inference.load import load_single_image
+from vid2vid_dist.models.blocks import per_frame_norms
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Opening:
+    """`images` gives (F, 3, H, W) in [-1, 1] for the F label frames that a video begins with; None = nothing.
+
+    `identity` changes with what it gives.
+    """
+
+    description: str
+    images: Callable[[Frames], Tensor] | None
+    identity: str
+
+
+def choose_opening(wish: str, cfg: Config, has_images: bool, where: str, device: torch.device) -> Opening:
+    """The opening that `wish` names: auto (as in training), real, none, single:FILE_OR_RUN, image:FILE.
+
+    Raises `UserError` when it cannot be had.
+    """
+    kind, _, path = wish.partition(":")
+    if path and not Path(path).exists():
+        raise UserError(f"--first {wish}: no such file or folder")
+    if kind == "auto":
+        kind = "none" if cfg.generator.no_first_img else "real"
+    if kind == "none":
+        if not cfg.generator.no_first_img:
+            log.warning("trained with real first frames but started from nothing: "
+                        "the first frames may look worse than the later ones")
+        return Opening("from nothing", None, "nothing")
+    if kind == "single" and path:
+        return Opening(f"by {Path(path).name}", _single_image(Path(path), cfg, device), _identity(Path(path)))
+    if kind == "image" and path:
+        return Opening(f"from {Path(path).name}", _picture(Path(path)), _identity(Path(path)))
+    if kind != "real":
+        raise UserError(f"--first {wish}: write real, none, single:FILE_OR_RUN or image:FILE")
+    if not has_images:
+        raise UserError(f"{where} has no real frames to start from: use --first single:FILE_OR_RUN, image:FILE "
+                        "or none")
+    return Opening("real", _real, "real")
+
+
+def _identity(path: Path) -> str:
+    status = path.stat()
+    return f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
+
+
+def _real(given: Frames) -> Tensor:
+    assert given.images is not None
+    return to_float(given.images, torch.float32)
+
+
+def _picture(file: Path) -> Callable[[Frames], Tensor]:
+    """The same picture for every frame, brought to the frames' size."""
+    picture = decode(file.read_bytes(), "images", str(file))
+
+    def images(given: Frames) -> Tensor:
+        height, width = given.labels.shape[-2:]
+        pixels = to_array(picture.resize((width, height), Image.Resampling.BICUBIC))
+        return to_float(torch.from_numpy(pixels.copy()), torch.float32).repeat(len(given.labels), 1, 1, 1)
+
+    return images
+
+
+def _single_image(path: Path, cfg: Config, device: torch.device) -> Callable[[Frames], Tensor]:
+    """Each frame from its own labels. The network reads as many of our input channels as it was trained with:
+    published ones leave the instance edges out, which come last.
+    """
+    network = per_frame_norms(load_single_image(path)).to(device, torch.float32).requires_grad_(False)
+    n_channels = network.in_channels
+    if n_channels > cfg.label_channels:
+        raise UserError(f"--first single:{path} reads {n_channels} input channels, the video generator only "
+                        f"{cfg.label_channels}: it was trained on other labels")
+
+    @torch.no_grad()
+    def images(given: Frames) -> Tensor:
+        labels = encode_inputs(cfg, [given], device, torch.float32).dense()[0, :, :n_channels]
+        return torch.cat([network(frame[None]) for frame in labels]).cpu()
+
+    return images

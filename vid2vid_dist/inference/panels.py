@@ -1,0 +1,62 @@
+"""The pictures of one generated frame by caption, and its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vid2vid_dist.config.schema import DataConfig
+from vid2vid_dist.data.clips import Frames, network_input, to_float, viewable
+from vid2vid_dist.inference.edits import NO_EDIT, LabelEdit
+from vid2vid_dist.inference.warp_error import WarpErrorMeter
+from vid2vid_dist.monitor.pictures import colorize_labels, heat_pictures, image_pictures
+
+HEAT_SCALE = 0.25  # error, of a colour range of 1, that the heat map shows as its brightest
+
+
+@dataclass(frozen=True)
+class Look:
+    """One output of every video: its name and how its labels differ from those read."""
+
+    name: str = "output"
+    edit: LabelEdit = NO_EDIT
+
+    @property
+    def input_name(self) -> str:
+        return f"input {self.name}" if self.edit else "input"
+
+
+class FrameView:
+    """Turns the frames of one video into panels, the error of the first output against the frame before included."""
+
+    def __init__(self, looks: Sequence[Look], data: DataConfig, meter: WarpErrorMeter) -> None:
+        self._looks, self._data, self._meter = looks, data, meter
+
+    def panels(self, frame: Frames, fakes: Tensor) -> tuple[dict[str, np.ndarray], dict[str, float]]:
+        """Pictures `(H, W, 3)` uint8 by caption, and figures by name.
+
+        `frame` holds one frame, as read; `fakes` (looks, 3, H, W) in [-1, 1].
+        """
+        pictures = {look.input_name: self._input(look.edit.apply(frame)) for look in self._looks}
+        outputs = image_pictures(fakes)
+        pictures |= {look.name: output for look, output in zip(self._looks, outputs, strict=True)}
+        real = None if frame.images is None else to_float(frame.images, fakes.dtype)
+        figures = {}
+        if real is not None:
+            pictures["real"] = image_pictures(real)[0]
+            figures["L1 to real"] = float((fakes[:1] - real).abs().mean())
+        error = self._meter.step(fakes[:1], real)
+        heat = fakes.new_zeros(1, 1, *fakes.shape[-2:]) if error is None else error.map
+        pictures["warp error"] = heat_pictures(heat, HEAT_SCALE)[0]
+        if error is not None and error.mean.isfinite():
+            figures["warp error"] = float(error.mean)
+        return pictures, figures
+
+    def _input(self, frame: Frames) -> np.ndarray:
+        if self._data.label_nc:
+            return colorize_labels(frame.labels, self._data.label_nc)[0]
+        return image_pictures(viewable(network_input(frame.labels, self._data, torch.float32), self._data))[0]

@@ -1,0 +1,55 @@
+"""Other ways to compute the same: less memory, or less time, for equal results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from vid2vid_dist.config.schema import OptimConfig
+
+
+@dataclass(frozen=True)
+class Economy:
+    """What a generator saves on."""
+
+    gather_labels: bool = True  # look label ids up instead of multiplying one-hot planes
+    checkpoint: bool = False  # compute a stage's activations again in the backward pass instead of keeping them
+    channels_last: bool = False  # lay activations out with the channels of a pixel side by side
+
+
+def chosen_economy(optim: OptimConfig, on_cpu: bool) -> Economy:
+    """What the configuration asks for. Looking up beats multiplying on CPUs; on GPUs that is yet to be measured."""
+    gather = optim.label_conv == "gather" or (optim.label_conv == "auto" and on_cpu)
+    return Economy(gather, optim.checkpoint_activations, optim.channels_last)
+
+
+def recomputed(run: Callable[[Tensor], Tensor], x: Tensor, *stacks: nn.Module) -> Tensor:
+    """`run(x)` of which only x is kept for the backward pass; `stacks` are the layers that take part."""
+    result: Tensor = checkpoint(run, x, use_reentrant=False, preserve_rng_state=False,
+                                context_fn=lambda: (nullcontext(), _statistics_left_alone(stacks)))
+    return result
+
+
+@contextmanager
+def _statistics_left_alone(stacks: tuple[nn.Module, ...]) -> Iterator[None]:
+    """Norm layers have noted the statistics of this forward the first time."""
+    norms = [module for stack in stacks for module in stack.modules()
+             if isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d) and module.track_running_stats]
+    kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    for norm in norms:
+        norm.momentum, norm.num_batches_tracked = 0.0, None
+    try:
+        yield
+    finally:
+        for norm, momentum, count in kept:
+            norm.momentum, norm.num_batches_tracked = momentum, count
+
+
+def laid_out(x: Tensor, economy: Economy) -> Tensor:
+    """`x` (N, C, H, W) in the memory layout that convolutions are to run in; those that follow keep it."""
+    return x.contiguous(memory_format=torch.channels_last) if economy.channels_last else x

@@ -1,0 +1,161 @@
+"""Before a long run: whether every rank has what the configuration needs, and all have the same.
+
+Every rank looks at its own machine, all gather what they saw, measure together, and conclude (`verdicts`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import shutil
+import socket
+import tempfile
+from dataclasses import asdict, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import vid2vid_dist
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.data.geometry import MIDDLE, clip_geometry
+from vid2vid_dist.data.images import decode
+from vid2vid_dist.data.index import ShardIndex
+from vid2vid_dist.engine import probe
+from vid2vid_dist.engine.costs import CPU_CORE, count_costs
+from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.lane import count_lanes
+from vid2vid_dist.engine.memory import SHARD_BYTES
+from vid2vid_dist.engine.plan import Transfer
+from vid2vid_dist.engine.search import Choice, Wish, choose
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.monitor.checks import Check, to_json
+from vid2vid_dist.training.curriculum import LONGEST_CLIP, n_epochs, phase
+from vid2vid_dist.training.verdicts import Needs, Seen, check_clocks, check_links, check_speed, conclude
+
+PACKAGES = ("torch", "torchvision", "numpy", "deepspeed", "safetensors", "pillow", "opencv-python-headless")
+PROBE_BYTES = 2**22  # written to the disk and removed
+
+
+def examine(cfg: Config, grid: Grid) -> tuple[list[Check], dict[str, Any]]:
+    """All checks, on every rank; and the same with the figures behind them, for JSON."""
+    seen: list[Seen] = grid.gather(look(cfg, grid.device))
+    sizes = [one.frame_size for one in seen if one.frame_size]
+    needs = grid.on_first(lambda: _needs_or_problem(cfg, grid, sizes[0]) if sizes else "")
+    edges = needs.edges if isinstance(needs, Needs) else neighbours(grid.world_size)
+    offsets, links = probe.clock_offsets(grid), probe.measure_links(grid, edges)
+    seconds = probe.convolution_seconds(grid)
+    checks = [*conclude(seen, needs), check_clocks(offsets), check_links(seen, links), check_speed(seen, seconds)]
+    return checks, to_json(checks, {
+        "ranks": [asdict(one) for one in seen],
+        "clock_offset_s": offsets,
+        "links": [asdict(link) for link in links],
+        "convolution_s": seconds,
+    })
+
+
+def look(cfg: Config, device: torch.device) -> Seen:
+    """This rank's machine."""
+    on_gpu = device.type == "cuda"
+    folder = _existing(Path(cfg.run.root) / cfg.run.name)
+    shards_problem, frame_size = _try_shards(Path(cfg.data.shards) / "train")
+    return Seen(
+        host=socket.gethostname(),
+        versions=_versions(),
+        device=torch.cuda.get_device_name(device) if on_gpu else f"CPU {platform.machine()}",
+        device_id=str(torch.cuda.get_device_properties(device).uuid) if on_gpu else "",
+        memory_free=torch.cuda.mem_get_info(device)[0] if on_gpu else _available_memory(),
+        shm_free=shutil.disk_usage("/dev/shm").free if Path("/dev/shm").is_dir() else 0,
+        disk_free=shutil.disk_usage(folder).free,
+        disk_problem=_try_disk(folder),
+        shards_problem=shards_problem,
+        frame_size=frame_size,
+    )
+
+
+def neighbours(n_ranks: int) -> list[tuple[int, int]]:
+    """The ring that reductions go round."""
+    return [(rank, (rank + 1) % n_ranks) for rank in range(n_ranks)] if n_ranks > 1 else []
+
+
+def _needs_or_problem(cfg: Config, grid: Grid, frame_size: tuple[int, int]) -> Needs | str:
+    try:
+        return _plan(cfg, grid, frame_size)
+    except UserError as error:
+        return str(error)
+
+
+def _plan(cfg: Config, grid: Grid, frame_size: tuple[int, int]) -> Needs:
+    """What the placement of the configuration needs at the end of the schedule, when chunks are longest."""
+    on_gpu, n_ranks, parallel = grid.device.type == "cuda", grid.world_size, cfg.parallel
+    width, height = clip_geometry(frame_size, cfg.data, MIDDLE).size
+    costs = count_costs(cfg, height, width)
+    last = phase(cfg, n_epochs(cfg), LONGEST_CLIP)
+    wish = Wish(n_ranks, count_lanes(parallel, n_ranks), last.chunk_frames, parallel.placement, parallel.pipelines,
+                n_frames_bp=last.n_frames_bp)
+    choice = choose(cfg, costs if on_gpu else replace(costs, machine=CPU_CORE), wish)
+    of_slots = [one.total if on_gpu else one.total - one.by_cause["context"] for one in choice.memory]
+    n_bytes = (4 + SHARD_BYTES) * sum(costs.parameters.values())
+    layout = choice.plan.layout
+    return Needs(of_slots * choice.n_pipelines, n_bytes * (cfg.run.keep_last + 1), _edges(choice, n_ranks),
+                 f"{layout.name}: {choice.n_pipelines} × {layout.n_slots} ranks, frames of {width}x{height}")
+
+
+def _edges(choice: Choice, n_ranks: int) -> list[tuple[int, int]]:
+    """The ways of the plan's messages in every pipeline; where nothing but gradients travels, the ring."""
+    ways = sorted({(t.source, t.destination) for t in choice.plan.sequence if isinstance(t, Transfer)})
+    n_slots = choice.plan.layout.n_slots
+    return [(first + a, first + b) for first in range(0, n_ranks, n_slots) for a, b in ways] or neighbours(n_ranks)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version(), "CUDA": str(torch.version.cuda), "code": _code_hash()}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = "missing"
+    return found
+
+
+def _code_hash() -> str:
+    """Of this package's sources: nodes may hold different copies of a checkout."""
+    root = Path(vid2vid_dist.__file__).parent
+    digest = hashlib.blake2b(digest_size=6)
+    for path in sorted(root.rglob("*.py")):
+        digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    return digest.hexdigest()
+
+
+def _available_memory() -> int:
+    """Bytes that programs of this host can still take."""
+    lines = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    return int(lines["MemAvailable"].split()[0]) * 1024
+
+
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that exists."""
+    return next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
+
+
+def _try_disk(folder: Path) -> str:
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(PROBE_BYTES))
+            file.flush()
+    except OSError as error:
+        return f"cannot write to {folder}: {error.strerror}"
+    return ""
+
+
+def _try_shards(folder: Path) -> tuple[str, tuple[int, int] | None]:
+    """What is wrong with a split, "" for nothing; and the size of its frames."""
+    try:
+        index = ShardIndex(folder)
+        ends = (0, 0), (len(index.videos) - 1, len(index.videos[-1].frames) - 1)
+        for video, frame in ends:
+            decode(index.read(video, "labels", frame), "labels", index.where(video, "labels", frame))
+    except UserError as error:
+        return str(error), None
+    return "", index.videos[0].size

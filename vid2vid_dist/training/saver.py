@@ -1,0 +1,124 @@
+"""Writes checkpoints while training goes on.
+
+A step boundary only copies the state out; a thread of every rank writes its files, forces them to disk and hashes
+them. The threads then tell each other over a process group of their own, which no collective of the training ever
+waits for, whether all have succeeded: rank 0 commits the checkpoint, or all know why there is none. What was written
+before stays in force until `latest` moves, so a save that fails, or a run that dies in it, loses nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Thread
+
+from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.training import checkpoint
+from vid2vid_dist.training.checkpoint import Entries, Files
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Saved:
+    """How a save went, the same on all ranks but for the times.
+
+    `fault`: why there is no checkpoint, None when there is one. `seconds`: from the step boundary until it was in
+    force. `stall`: seconds of these in which training stood still.
+    """
+
+    step: int
+    folder: Path
+    fault: str | None = None
+    seconds: float = 0.0
+    stall: float = 0.0
+
+    def require(self) -> None:
+        """Raise `UserError` if there is no checkpoint."""
+        if self.fault is not None:
+            raise UserError(f"step {self.step} could not be saved: {self.fault}. Mend it, and the same command goes "
+                            "on from the checkpoint before")
+
+
+class Saver:
+    """One save at a time; all ranks make the same calls, but for `poll`."""
+
+    def __init__(self, run_dir: Path, grid: Grid, keep_last: int, keep_every_steps: int) -> None:
+        self._run_dir, self._grid = run_dir, grid
+        self._keep_last, self._keep_every_steps = keep_last, keep_every_steps
+        self._threads = grid.of_threads()
+        self._thread: Thread | None = None
+        self._current: Saved | None = None  # what the thread works on, or has done
+        self.last: Saved | None = None  # the last one that came to its end
+
+    def begin(self, step: int, files: Files, started: float) -> None:
+        """Save this rank's files of a step. `started`: `time.monotonic()` when the training stopped for it.
+
+        The save before must have been taken by `finish`.
+        """
+        assert self._current is None
+        n_bytes = sum(self._grid.gather(checkpoint.count_bytes(files)))
+        aside = self._grid.on_first(lambda: self._prepare(step, n_bytes))
+        self._current = saved = Saved(step, self._run_dir / "checkpoints" / checkpoint.checkpoint_name(step))
+        if isinstance(aside, str):
+            saved.fault = aside
+        else:
+            self._thread = Thread(target=self._write, args=(saved, aside, files, started), name="saver", daemon=True)
+            self._thread.start()
+        saved.stall = time.monotonic() - started
+
+    def poll(self) -> Saved | None:
+        """The save that has come to its end on this rank since it was last asked for; never waits."""
+        return None if self._thread is not None and self._thread.is_alive() else self._take()
+
+    def finish(self) -> Saved | None:
+        """Wait for the save that goes on, if any; how it went, unless `poll` has said so."""
+        if self._thread is not None:
+            self._thread.join()
+        return self._take()
+
+    def _take(self) -> Saved | None:
+        ended, self._current, self._thread = self._current, None, None
+        self.last = ended or self.last
+        return ended
+
+    def _prepare(self, step: int, n_bytes: int) -> Path | str:
+        try:
+            return checkpoint.prepare(self._run_dir, step, n_bytes)
+        except OSError as error:
+            return str(error)
+
+    def _write(self, saved: Saved, aside: Path, files: Files, started: float) -> None:
+        entries: Entries = {}
+        fault = None
+        try:
+            entries = checkpoint.write_files(aside, files)
+        except Exception as error:  # whatever it is, the other ranks must not be left waiting
+            fault = f"rank {self._grid.rank}: {error}"
+        try:
+            parts = self._threads.gather((entries, fault))
+            faults = [fault for _, fault in parts if fault]
+            if self._grid.is_first:
+                fault = faults[0] if faults else self._commit(aside, saved.step, [entries for entries, _ in parts])
+            saved.fault = self._threads.from_first(fault)
+        except RuntimeError as error:
+            saved.fault = f"another rank has left: {error}"
+        if saved.fault and self._grid.is_first:
+            shutil.rmtree(aside, ignore_errors=True)  # give back the room that it has taken
+        saved.seconds = time.monotonic() - started
+
+    def _commit(self, aside: Path, step: int, parts: list[Entries]) -> str | None:
+        """Put the checkpoint in force and make room; or, if that fails, leave nothing of it, and say why."""
+        try:
+            checkpoint.commit(aside, {name: entry for part in parts for name, entry in part.items()})
+        except OSError as error:
+            return str(error)
+        try:
+            checkpoint.prune(self._run_dir, step, self._keep_last, self._keep_every_steps)
+        except OSError as error:
+            log.warning("old checkpoints stay: %s", error)
+        return None
