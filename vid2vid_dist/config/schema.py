@@ -119,11 +119,11 @@ class OptimConfig:
     precision: str = opt("fp32", "number format of weights and activations; fp64 needs backend plain", choices=("fp32", "bf16", "fp64"))
     backend: str = opt("zero", "zero = DeepSpeed ZeRO; plain = torch.optim, for verification", choices=("zero", "plain"))
     zero_stage: int = opt(1, "what ZeRO shards: 1 = optimiser state, 2 = gradients too", low=1, high=3)
-    max_nonfinite: int = opt(0, "steps left out because a loss or gradient is not finite, before the run stops; 0 = stop at the first", unit="steps", low=0)
     offload: bool = opt(False, "keep optimiser state and master weights in the host's memory; needs backend zero")
     checkpoint_activations: bool = opt(False, "generator: compute activations again in the backward pass instead of keeping them; a third more arithmetic")
     channels_last: bool = opt(False, "generator: activations with the channels of a pixel side by side, as tensor cores want them")
     label_conv: str = opt("auto", "first convolution over label maps: gather = look ids up, dense = multiply one-hot planes; auto = gather on CPUs", choices=("auto", "gather", "dense"))
+    max_nonfinite: int = opt(0, "steps left out because a loss or gradient is not finite, before the run stops; 0 = stop at the first", unit="steps", low=0)
     ema_decay: float = opt(0.0, "decay per step of the averaged generator that samples are made with; 0 = none", low=0, high=0.99999)
 
 

@@ -8,6 +8,7 @@ import os
 import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from itertools import tee
 from pathlib import Path
 
@@ -273,11 +274,10 @@ class Trainer:
 
     def _note(self, saved: Saved | None) -> None:
         """Report a save that has come to its end."""
-        if saved is None:
-            return
-        self.monitor.saved(saved.step, str(saved.folder), saved.seconds, saved.stall, saved.fault)
-        if self.grid.is_first and saved.fault is None:
-            self.status.write("running", Position(saved.step, self.state.position.epoch))
+        if saved is not None:
+            self.monitor.saved(saved.step, str(saved.folder), saved.seconds, saved.stall, saved.fault)
+            if self.grid.is_first and saved.fault is None:
+                self.status.write("running", replace(self.state.position, step=saved.step))
 
     def _check_data(self) -> None:
         """What the clips must allow: the longest chunk of the schedule, and work for every rank."""
