@@ -16,8 +16,7 @@ THREADS := $(shell echo $$(( $(CORES) > 1 ? $(CORES) / 2 : 1 )))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo toy shards weights test lint type parity test-slurm test-full drill chain bench bench-plan \
-	bench-engine bench-step bench-generate clean
+.PHONY: help setup demo toy shards weights test lint type parity test-slurm test-full drill chain bench bench-plan bench-engine bench-step bench-generate clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)

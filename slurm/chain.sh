@@ -17,10 +17,13 @@ if [[ ${1:-} == *.yaml ]]; then
     chain=$1
     shift
 fi
-stages=$(on_host python -c 'import sys, yaml; print(*yaml.safe_load(open(sys.argv[1]))["stages"], sep="\n")' "$chain")
+if [[ -n ${RUNS_DIR:-} ]]; then set -- "run.root=$RUNS_DIR" "$@"; fi
+stages=$(on_host python -m tools.chain "$chain" --list "$@")
 after=()
-for stage in $stages; do
-    job=$(sbatch --parsable "${after[@]}" "slurm/train_$(basename "$stage" .yaml).sbatch" "$@")
-    echo "$stage: job $job${after[0]:+, ${after[0]#--}}"
+while read -r stage; do
+    mapfile -t arguments < <(xargs -n 1 <<< "$stage") # quoted as for a shell
+    script=slurm/train_$(basename "${arguments[0]}" .yaml).sbatch
+    job=$(sbatch --parsable "${after[@]}" "$script" "${arguments[@]:1}")
+    echo "${arguments[0]}: job $job${after[0]:+, ${after[0]#--}}"
     after=("--dependency=afterok:$job" --kill-on-invalid-dep=yes)
-done
+done <<< "$stages"

@@ -28,6 +28,7 @@ from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.data.toy_street import ensure_toy_shards
 from vid2vid_dist.errors import UserError
 
+UNFINISHED = 3  # the status of a chain whose stage was asked to stop, or preempted
 TRAIN = Path(__file__).resolve().parent.parent / "launch/train.py"
 
 
@@ -47,12 +48,18 @@ class Stage:
     def arguments(self) -> list[str]:
         return [str(self.config), *self.overrides]
 
+    def status(self) -> str:
+        """How its run stands, as `status.json` says; "" when there is none."""
+        try:
+            return json.loads((self.run_dir / "status.json").read_text())["status"]
+        except (OSError, ValueError, KeyError):
+            return ""
+
     def is_finished(self) -> bool:
         """Whether its run came to its end with this very configuration."""
         try:
-            status = json.loads((self.run_dir / "status.json").read_text())["status"]
-            return status == "finished" and (self.run_dir / "config.yaml").read_text() == to_yaml(self.cfg)
-        except (OSError, ValueError, KeyError):
+            return self.status() == "finished" and (self.run_dir / "config.yaml").read_text() == to_yaml(self.cfg)
+        except OSError:
             return False
 
 
@@ -102,6 +109,8 @@ def run_chain(stages: list[Stage], n_ranks: int) -> int:
             ensure_toy_shards(Path(stage.cfg.data.shards))
         launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n_ranks)]
         status = subprocess.run([sys.executable, *launcher, str(TRAIN), *stage.arguments]).returncode
+        if not status and stage.status() in ("preempted", "stopped"):
+            status = UNFINISHED
         if status:
             print(f"chain: {title} ended with status {status}; the same command goes on from there", file=sys.stderr)
             return status

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,13 +16,15 @@ from tests.damage import spoil_picture
 from tests.slurm.cluster import LocalSlurm, missing
 from tests.torchrun import ROOT
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_street import ToyOptions, render_toy_street
+from vid2vid_dist.data.toy_set import ToyOptions
+from vid2vid_dist.data.toy_street import render_toy_street
 
 SHRUNK = [
     "data.loadSize=64", "data.use_instance=false", "generator.ngf=8", "generator.n_blocks=2",
     "generator.n_blocks_local=1", "generator.n_downsample_G=2", "generator.fg=false", "discriminator.ndf=4",
     "discriminator.num_D=1", "discriminator.n_scales_temporal=1", "loss.no_vgg=true", "flow.network=dis",
-    "flow.weights=", "schedule.n_frames_total=4", "schedule.n_generator_slots=2", "monitor.tensorboard=false",
+    "flow.weights=", "schedule.n_frames_total=4", "schedule.n_generator_slots=2", "schedule.niter=1000",
+    "monitor.tensorboard=false",
     "monitor.pictures_every=0", "monitor.log_every=1", "run.device=cpu", "run.time_margin=0",
 ]
 SCRIPTS = sorted((ROOT / "slurm").glob("train_*.sbatch"))
@@ -71,6 +74,23 @@ def test_scripts_are_clean() -> None:
 def test_scripts_are_accepted(slurm: LocalSlurm, script: Path, nodes: int) -> None:
     for gpus in (4, 8):
         slurm.run("sbatch", "--test-only", f"--nodes={nodes}", f"--gpus-per-node={gpus}", str(script), "run.name=try")
+
+
+def test_chain_waits_for_the_stage_before(slurm: LocalSlurm, tmp_path: Path) -> None:
+    """Submitted with nowhere to run: only what the jobs ask for is looked at."""
+    given = {"VENV": sys.prefix, "RUNS_DIR": str(tmp_path / "my runs"), "SBATCH_HOLD": "1"}
+    said = slurm.run("slurm/chain.sh", "schedule.niter=1", SBATCH_OUTPUT="/dev/null", **given)
+    jobs = [line.split("job ")[1].split(",")[0] for line in said.splitlines()]
+    assert len(jobs) == 3
+    try:
+        for job, before, name in zip(jobs, [None, *jobs], ("512", "1024", "2048"), strict=False):
+            state = slurm.state(job)
+            assert state["JobName"] == f"street_{name}"
+            assert state["Dependency"] == (f"afterok:{before}(unfulfilled)" if before else "(null)")
+        last = slurm.run("scontrol", "write", "batch_script", jobs[-1], "-")
+        assert "configs/street/2048.yaml" in last
+    finally:
+        slurm.run("scancel", *jobs)
 
 
 def test_preempted_by_signal_then_finished(slurm: LocalSlurm, shards: Path, tmp_path: Path) -> None:
@@ -123,7 +143,7 @@ def test_a_job_that_cannot_go_on_ends(slurm: LocalSlurm, shards: Path, tmp_path:
     shutil.copytree(shards, tmp_path / "shards")
     spoil_picture(tmp_path / "shards")
     job = slurm.submit("slurm/train_512.sbatch", *SHRUNK, f"data.shards={tmp_path / 'shards'}", "run.name=error",
-                       "data.shuffle=false", RANKS_PER_NODE="1", RUNS_DIR=str(tmp_path))
+                       "data.shuffle=false", RANKS_PER_NODE="2", RUNS_DIR=str(tmp_path))
     state = slurm.wait_for_end(job, 120)
     said = (slurm.folder / f"{job}.out").read_text()
     assert (state["JobState"], state["ExitCode"], state["Restarts"]) == ("FAILED", "1:0", "0"), said
