@@ -60,17 +60,6 @@ class RecordedLane(Lane):
         return fake.roll(1, dims=1).detach()
 
 
-class PoseLane(RecordedLane):
-    """Body pose comes as the loader's bytes: its DensePose part index 0..24 spans [-1, 1] (spec: data 7.2)."""
-
-    def feed(self, frames: list[Frames]) -> LaneChunk:
-        chunk = super().feed(frames)
-        if self._cfg.discriminator.face_marker == "densepose":
-            part = chunk.label_stack.planes[:, :, 2]
-            part.copy_(((part * 0.5 + 0.5) * 255 / 24 - 0.5) / 0.5)
-        return chunk
-
-
 @dataclass
 class Chunk:
     """One optimiser step of ours: losses, totals included, and the frames it made."""
@@ -178,8 +167,7 @@ def run(
             epoch += 1
             now = _next_phase(cfg, roles, epoch, event)
         else:
-            kind = PoseLane if meta["options"].get("dataset_mode") == "pose" else RecordedLane
-            lane = kind(cfg, torch.device("cpu"), torch.float64)
+            lane = RecordedLane(cfg, torch.device("cpu"), torch.float64)
             chunks += _run_clip(cfg, lane, roles, now, _frames(cfg, tensors, event["iter"]), step)
     return chunks
 
