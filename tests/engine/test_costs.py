@@ -104,9 +104,10 @@ def test_activations_computed_again_are_not_kept() -> None:
 
     assert saved(again) < 0.25 * saved(costs)
     for s in scales:
-        forward = again.work[f"label/{s}"].flops + again.work[f"synthesis/{s}"].flops
+        label, synthesis = (again.work[f"{kind}/{s}"].flops for kind in ("label", "synthesis"))
         more = again.work[f"backward/{s}"].flops - costs.work[f"backward/{s}"].flops
-        assert 0.8 * forward < more <= forward  # a stage's last convolution need not be repeated
+        # Not repeated: the first convolution over labels, which is most of their branch, and a stage's last one.
+        assert 0.9 * synthesis < more <= label + synthesis
 
 
 def test_labels_that_are_looked_up_cost_no_products() -> None:

@@ -164,6 +164,7 @@ def test_a_lost_step_is_undone_by_every_zero_stage(grid: Grid) -> None:
             engine.step() if engine.gradient_norm.isfinite() else engine.discard()
         return {name: x.clone() for name, x in module.state_dict().items()}
 
-    for optim in (OptimConfig(backend="plain"), OptimConfig(zero_stage=1), OptimConfig(zero_stage=2)):
+    for optim in (OptimConfig(backend="plain"), OptimConfig(zero_stage=1), OptimConfig(zero_stage=2),
+                  OptimConfig(offload=True)):
         good, lost = train(optim, [1.0, 2.0]), train(optim, [1.0, NAN, 2.0])
         assert all(good[name].equal(lost[name]) for name in good), optim
