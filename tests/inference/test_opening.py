@@ -62,7 +62,7 @@ def test_single_image_generators(cfg: Config, given: Frames, tmp_path: Path, wit
         else:
             save_file(network.state_dict(), file)
         assert given.instances is not None
-        labels = encode_labels(given.labels[None], given.instances[None], cfg.data.label_nc)[0, :, :in_channels]
+        labels = encode_labels(given.labels[None], given.instances[None], cfg.data.label_nc).dense()[0, :, :in_channels]
         with torch.no_grad():
             expected = torch.cat([network(frame[None]) for frame in labels])
         assert torch.allclose(images(f"single:{file}", cfg, given), expected, atol=1e-6)

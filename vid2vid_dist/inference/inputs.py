@@ -19,7 +19,6 @@ from vid2vid_dist.data.atomic import locked
 from vid2vid_dist.data.clips import ClipSource, Frames, Request, stream
 from vid2vid_dist.data.folders import SUFFIXES
 from vid2vid_dist.data.geometry import MIDDLE, Size, clip_geometry
-from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.errors import UserError
 
 
@@ -121,6 +120,8 @@ def open_input(path: Path | None, cfg: Config, split: str, work: Path) -> Input:
     if (path / "index.json").is_file():
         shards, split = path.parent, path.name
     elif not (path / split / "index.json").is_file():
+        from vid2vid_dist.data.shards import PackOptions, make_shards  # needs webdataset, which generation does not
+
         shards = work
         with locked(work):  # of several ranks, one packs
             options = PackOptions(label_nc=cfg.data.label_nc, task=cfg.data.task)
