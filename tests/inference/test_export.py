@@ -26,8 +26,8 @@ from vid2vid_dist.training.pretrain import find_weights, load_pretrained
 MakeRun = Callable[..., Path]
 
 # What a machine that only generates need not have: training, its launcher, its data format, its monitor.
-ABSENT = ("deepspeed", "torch.distributed.run", "torch.distributed.elastic", "webdataset", "tensorboard", "torchvision",
-          "rich", "pynvml", "vid2vid_dist.training")
+ABSENT = ("deepspeed", "torch.distributed.run", "torch.distributed.elastic", "webdataset", "tensorboard", "rich",
+          "pynvml", "vid2vid_dist.training")
 WITHOUT = f"""
 import sys
 
