@@ -2,11 +2,11 @@
 
     python -m tools.drill [--kills 30] [--in-save 6] [--ranks 4] [--seed 0]
 
-Trains a tiny network twice from the same start, its roles on separate ranks: once undisturbed, once with SIGKILL for
-a random rank at random moments: while the ranks start, in the middle of steps, while a checkpoint is being written.
-torchrun starts the ranks anew; when it has done so four times it gives up, and the same command is given again. At
-the end both runs must be the same, bit by bit, and every start must have gone on from a whole checkpoint. Prints a
-table; exit status 1 if anything was lost.
+Trains a tiny network, its roles on separate ranks, with SIGKILL for a random rank at random moments: while the ranks
+start, in the middle of steps, while a checkpoint is being written. torchrun starts the ranks anew; when it has done so
+four times it gives up, and the same command is given again. After the last kill the run is asked to stop; a second one
+then makes as many steps undisturbed. Both must be the same, bit by bit, and every start must have gone on from a whole
+checkpoint. Prints a table; exit status 1 if anything was lost.
 """
 
 from __future__ import annotations
@@ -43,17 +43,20 @@ TINY = [
     "monitor.log_every=1", "monitor.pictures_every=0", "monitor.tensorboard=false", "parallel.timeout=1",
 ]
 RESTARTS = 4  # by one torchrun
-STEPS_PER_KILL = 8  # more than a life makes, so that the run does not end before the last kill
 STARTING = 0.25  # part of the kills that hit ranks which are starting
-LOOK = 0.002  # seconds between two looks at the run; a save takes some tens of milliseconds
+LONGEST_LIFE = 8  # steps, if a life ends in the middle of one: some saves
+SAVES_OF_A_LIFE = 3  # at most, if it ends in the last of them
+LOOK = 0.002  # seconds between two looks at a save, which takes a tenth of a second
+LOOK_AT_JOURNAL = 0.02  # it grows to some hundred kilobytes
 
 
 @dataclass(frozen=True)
 class Pace:
-    """Seconds until a run makes its first step, and of a step."""
+    """Seconds from when the ranks are there until they have made a step, of a step, and of a save."""
 
     start: float
     step: float
+    save: float
 
 
 @dataclass
@@ -71,7 +74,7 @@ class Kill:
 class Run:
     """A training run in processes of its own."""
 
-    def __init__(self, folder: Path, n_ranks: int, n_steps: int) -> None:
+    def __init__(self, folder: Path, n_ranks: int, n_steps: int = 0) -> None:
         self.folder, self.n_ranks = folder, n_ranks
         n_judges = n_ranks // 2
         placement = f"split:{n_ranks - n_judges}+{n_judges}"
@@ -117,22 +120,28 @@ class Run:
                     found[int(entry.removeprefix("RANK="))] = int(child)
         return found
 
-    def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Look again and again until something has happened; two minutes at most."""
-        end = time.monotonic() + 120
-        while not condition():
-            assert time.monotonic() < end, "what was waited for does not happen"
+    def wait_until(self, condition: Callable[[], bool], look: float = LOOK_AT_JOURNAL, seconds: float = 120) -> bool:
+        """Look again and again until something has happened, or the time is over; whether it has happened."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            if condition():
+                return True
             assert not self.is_over(), "the run ended by itself"
-            time.sleep(LOOK)
+            time.sleep(look)
+        return False
 
-    def wait_for_save(self) -> None:
-        """Until a checkpoint is being written by this life of the run."""
-        left = set(self.being_saved())
-        self.wait_until(lambda: bool(set(self.being_saved()) - left))
+    def wait_for_saves(self, born: float, n_saves: int) -> None:
+        """Until the ranks that were started at `born` write their checkpoint number `n_saves`."""
+        for number in range(n_saves):
+            begun = self.wait_until(lambda: bool(self.being_saved(born)), LOOK)
+            assert begun, "no checkpoint is written"
+            if number < n_saves - 1:
+                self.wait_until(lambda: not self.being_saved(born), LOOK)
 
-    def wait_for_step(self) -> None:
+    def wait_for_steps(self, n_steps: int, seconds: float = 120) -> bool:
+        """Until so many steps more are reported, or the time is over; whether they are."""
         n_reports = self.n_reports()
-        self.wait_until(lambda: self.n_reports() > n_reports)
+        return self.wait_until(lambda: self.n_reports() >= n_reports + n_steps, seconds=seconds)
 
     def log(self) -> str:
         return _read(self.folder.parent / f"{self.folder.name}.log")
@@ -153,9 +162,16 @@ class Run:
     def newest(self) -> str:
         return _read(self.checkpoints / "latest").strip()
 
-    def being_saved(self) -> list[str]:
-        """Checkpoints that are being written, or were when the run died."""
-        return [path.name.lstrip(".") for path in self.checkpoints.glob(".step_*")]
+    def being_saved(self, born: float) -> list[str]:
+        """Checkpoints that the ranks started at `born` (seconds since 1970) write, or wrote when they died."""
+        found = []
+        for path in self.checkpoints.glob(".step_*"):
+            try:
+                if path.stat().st_mtime >= born:
+                    found.append(path.name.lstrip("."))
+            except FileNotFoundError:  # it has become a checkpoint
+                continue
+        return found
 
 
 def _read(path: Path) -> str:
@@ -169,68 +185,85 @@ def drill(root: Path, n_kills: int, n_in_save: int, n_ranks: int, seed: int) -> 
     """Both runs, in `root`. Raises `AssertionError` that says what was lost."""
     render_toy_street(root / "raw", ToyOptions(n_train=3, n_test=1, n_frames=8, width=64, height=32))
     make_shards(root / "raw", root / "shards", PackOptions(label_nc=35))
-    n_steps = STEPS_PER_KILL * n_kills + 2
-    whole, killed = (Run(root / name, n_ranks, n_steps) for name in ("whole", "killed"))
-    started = time.time()
-    whole.start()
-    whole.finish()
-    times = [record["time"] for record in whole.journal() if "losses" in record]
-    pace = Pace(times[0] - started, (times[-1] - times[0]) / n_steps)
+    killed = Run(root / "killed", n_ranks)
     kills: list[Kill] = []
     try:
-        for kill in _kills(killed, pace, random.Random(seed), n_kills, n_in_save):
+        for kill in _kills(killed, random.Random(seed), n_kills, n_in_save):
             kills.append(kill)
             print(_row(len(kills), kill), flush=True)
+        assert killed.wait_for_steps(1), "no step is made"
+        (killed.folder / "stop").touch()
         killed.finish()
     except AssertionError:
         print(*killed.log().splitlines()[-30:], sep="\n", file=sys.stderr)
         raise
     finally:
         killed.stop()
+    whole = Run(root / "whole", n_ranks, int(killed.newest().removeprefix("step_")))
+    whole.start()
+    whole.finish()
     _compare(whole, killed)
     _check_resumes(killed, kills)
     return kills
 
 
-def _kills(run: Run, pace: Pace, draw: random.Random, n_kills: int, n_in_save: int) -> Iterator[Kill]:
+def _kills(run: Run, draw: random.Random, n_kills: int, n_in_save: int) -> Iterator[Kill]:
     """Kill until it is enough; each kill comes with the run alive again, or started again."""
-    last: dict[int, int] = {}
-    n_saves = 0
+    born = time.time()
     run.start()
+    pids = _wait_for_ranks(run, {})
+    pace = _measure(run)
+    n_saves = 0
     for number in range(n_kills):
-        victim, starting = draw.randrange(run.n_ranks), draw.random() < STARTING
-        pids = _wait_for_ranks(run, last)
+        victim, starting = draw.randrange(run.n_ranks), number > 0 and draw.random() < STARTING
         # Kills inside a save are spread over the drill; one that comes too late for its save is tried again.
         wants_save = n_saves < n_in_save and (number + 1) * n_in_save >= (n_saves + 1) * n_kills - n_in_save
         if wants_save:
             moment = "just after a save"
-            run.wait_for_save()
+            run.wait_for_saves(born, draw.randint(1, SAVES_OF_A_LIFE))
+            time.sleep(draw.uniform(0, pace.save / 2))
         elif starting:
-            moment = "ranks starting"
-            time.sleep(draw.uniform(0, pace.start))
+            moment = "first step" if run.wait_for_steps(1, draw.uniform(0, pace.start)) else "ranks starting"
         else:
             moment = "steps"
-            run.wait_for_step()
-            time.sleep(draw.uniform(0, STEPS_PER_KILL / 2 * pace.step))
-        assert not run.is_over(), "the run ended by itself"
+            assert run.wait_for_steps(draw.randint(1, LONGEST_LIFE)), "no step is made"
+            time.sleep(draw.uniform(0, pace.step))
         os.kill(pids[victim], signal.SIGKILL)
-        died = time.monotonic()
+        died, n_starts = time.monotonic(), run.starts
+        while _lives(pids[victim]):
+            time.sleep(LOOK / 10)
+        # What still lies aside now was not in force when the victim died.
+        saving = run.being_saved(born)
         while any(Path(f"/proc/{pid}").exists() for pid in pids.values()):
             time.sleep(LOOK)
-        last = pids
-        saving, named = run.being_saved(), run.newest()
+        named = run.newest()
         fault = find_fault(run.checkpoints / named) if named else None
         assert fault is None, f"{named} was announced, but is not whole: {fault}"
-        in_save = bool(saving) and not starting
-        n_saves += in_save
-        kill = Kill(victim, f"inside the save of {saving[0]}" if in_save else moment, in_save, named)
-        if run.is_over():
-            run.start()
-            kill.started_by = "next start"
-        _wait_for_ranks(run, last)
-        kill.started_by = kill.started_by or "torchrun"
+        n_saves += bool(saving)
+        kill = Kill(victim, f"inside the save of {saving[0]}" if saving else moment, bool(saving), named)
+        born = time.time()
+        pids = _wait_for_ranks(run, pids)
+        kill.started_by = "torchrun" if run.starts == n_starts else "next start"
         kill.seconds = time.monotonic() - died
         yield kill
+
+
+def _measure(run: Run) -> Pace:
+    """Of the run's first life, until it has saved twice."""
+    there = time.time()
+
+    def saves() -> list[float]:
+        return [record["seconds"] for record in run.journal() if record.get("event", "").startswith("saved ")]
+
+    assert run.wait_until(lambda: len(saves()) >= 2), "no checkpoint is written"
+    times = [record["time"] for record in run.journal() if "losses" in record]
+    return Pace(times[0] - there, (times[-1] - times[0]) / (len(times) - 1), sum(saves()) / len(saves()))
+
+
+def _lives(pid: int) -> bool:
+    """Whether a process runs: it is neither gone nor waits to be taken note of."""
+    state = _read(Path(f"/proc/{pid}/stat")).rpartition(")")[2].split()
+    return bool(state) and state[0] not in ("Z", "X")
 
 
 def _wait_for_ranks(run: Run, last: dict[int, int]) -> dict[int, int]:
@@ -243,7 +276,7 @@ def _wait_for_ranks(run: Run, last: dict[int, int]) -> dict[int, int]:
         if run.is_over():  # torchrun has given up
             run.start()
         assert time.monotonic() < end, f"the ranks do not come back: {run.folder}.log"
-        time.sleep(LOOK)
+        time.sleep(LOOK_AT_JOURNAL)
 
 
 def _compare(whole: Run, killed: Run) -> None:

@@ -6,12 +6,9 @@ import os
 import subprocess
 import sys
 
-import pytest
-
 from tests.conftest import ROOT
 
 
-@pytest.mark.full  # its kills come before the first save on idle cores: to be mended
 def test_killed_run_is_the_run_that_nobody_disturbed() -> None:
     command = [sys.executable, "-m", "tools.drill", "--kills", "2", "--in-save", "1", "--ranks", "2"]
     result = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True,
