@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+log = logging.getLogger(__name__)
 
 
 def setup_logging(rank: int) -> None:
@@ -17,3 +21,12 @@ def setup_logging(rank: int) -> None:
     )
     if rank == 0:
         logging.getLogger("vid2vid_dist").setLevel(logging.INFO)
+
+
+@contextmanager
+def spared(what: str) -> Iterator[None]:
+    """Around what is written to be looked at: a full disk, or one that has become read-only, costs it, not the run."""
+    try:
+        yield
+    except OSError as error:
+        log.error("%s cannot be written (%s), which does not stop the run: make room, or mend the disk", what, error)

@@ -15,6 +15,7 @@ Record = dict[str, Any]
 class MetricsLog:
     """Appends records to `metrics.jsonl`; each is on its way to the disk before `write` returns.
 
+    Where the disk is full a record is kept, and written before the next one: no line is lost or torn by it.
     JSON has no NaN: a number that is not finite becomes "nan", "inf" or "-inf", which `float()` reads.
     """
 
@@ -22,18 +23,25 @@ class MetricsLog:
         run_dir.mkdir(parents=True, exist_ok=True)
         path = run_dir / "metrics.jsonl"
         torn = path.exists() and path.stat().st_size > 0 and not _ends_with_newline(path)
-        self._file = path.open("a", encoding="utf-8")
-        if torn:  # the last run died in the middle of a line: keep the next record off it
-            self._file.write("\n")
+        self._file = path.open("ab", buffering=0)
+        self._pending = b"\n" if torn else b""  # the last run died in the middle of a line: keep the next one off it
 
     def write(self, record: Record) -> None:
-        """Append one record, with the time (seconds since 1970) in front."""
+        """Append one record, with the time (seconds since 1970) in front. Raises `OSError` if there is no room yet."""
         line = json.dumps(_finite({"time": round(time.time(), 3), **record}), allow_nan=False)
-        self._file.write(line + "\n")
-        self._file.flush()
+        self._pending += f"{line}\n".encode()
+        self._flush()
 
     def close(self) -> None:
-        self._file.close()
+        """Raises `OSError` if records are lost, as there is still no room."""
+        try:
+            self._flush()
+        finally:
+            self._file.close()
+
+    def _flush(self) -> None:
+        while self._pending:
+            self._pending = self._pending[self._file.write(self._pending):]
 
 
 @dataclass

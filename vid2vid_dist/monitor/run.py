@@ -14,7 +14,8 @@ from PIL import Image
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.monitor.console import StepConsole
 from vid2vid_dist.monitor.gpu import GpuReading
-from vid2vid_dist.monitor.metrics import MetricsLog, read_journal
+from vid2vid_dist.monitor.logs import spared
+from vid2vid_dist.monitor.metrics import MetricsLog, Record, read_journal
 from vid2vid_dist.monitor.page import write_training_page
 from vid2vid_dist.monitor.pictures import (
     colorize_labels,
@@ -38,7 +39,7 @@ PANEL_WIDTH = 512  # pixels on the page; wider panels are reduced
 class RunMonitor:
     """Console, metrics.jsonl, TensorBoard and web page of one run. Only rank 0 prints and writes.
 
-    A run that is resumed goes on in the same files.
+    A run that is resumed goes on in the same files. A disk that is full costs what was to be written, not the run.
     """
 
     def __init__(self, run_dir: Path, cfg: Config, rank: int, world_size: int) -> None:
@@ -51,7 +52,6 @@ class RunMonitor:
         self._console = StepConsole()
         self._metrics = MetricsLog(run_dir)
         self._tensorboard = TensorBoardLog(run_dir) if cfg.monitor.tensorboard else None
-        self._web_dir.mkdir(parents=True, exist_ok=True)
         self._write_page("running")
         log.info("%d %s; page: %s", world_size, "ranks" if world_size > 1 else "rank",
                  (self._web_dir / "index.html").absolute().as_uri())
@@ -66,7 +66,7 @@ class RunMonitor:
             "seconds_per_step": report.seconds_per_step,
             "loader_share": report.loader_share,
         }
-        self._metrics.write(asdict(report) | speed | {"gpus": [gpu and asdict(gpu) for gpu in gpus]})
+        self._keep(asdict(report) | speed | {"gpus": [gpu and asdict(gpu) for gpu in gpus]})
         if self._tensorboard:
             scalars = {f"loss/{name}": value for name, value in report.losses.items()}
             scalars |= {f"lr/{name}": value for name, value in report.lr.items()}
@@ -78,7 +78,8 @@ class RunMonitor:
             for rank, gpu in enumerate(gpus):
                 figures = asdict(gpu) if gpu else {}
                 scalars |= {f"gpu{rank}/{k}": v for k, v in figures.items() if isinstance(v, (int, float))}
-            self._tensorboard.scalars(report.step, scalars)
+            with spared("TensorBoard's scalars"):
+                self._tensorboard.scalars(report.step, scalars)
 
     def sample(self, step: int, sample: Sample) -> None:
         """Pictures and a video of one clip, on the run's page and in TensorBoard."""
@@ -87,25 +88,25 @@ class RunMonitor:
         panels = sample_panels(sample, self._cfg.data.label_nc)
         frames = reduced(tile(list(panels.values())), sample.fake.shape[-1], PANEL_WIDTH)
         folder = f"media/step_{step:08d}"
-        (self._web_dir / folder).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(frames[0]).save(self._web_dir / folder / "first.png")
-        if len(frames) > 1:
-            write_video(self._web_dir / folder / "clip.mp4", frames, CLIP_FPS)
         l1 = float((sample.fake - sample.real).abs().mean())
-        self._metrics.write(
-            {"step": step, "sample": folder, "panels": list(panels), "frames": len(frames), "l1": l1}
-        )
+        with spared(f"the sample of step {step}"):
+            (self._web_dir / folder).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(frames[0]).save(self._web_dir / folder / "first.png")
+            if len(frames) > 1:
+                write_video(self._web_dir / folder / "clip.mp4", frames, CLIP_FPS)
+            self._keep({"step": step, "sample": folder, "panels": list(panels), "frames": len(frames), "l1": l1})
         self._write_page("running")
         if self._tensorboard:
-            for name, pictures in panels.items():
-                self._tensorboard.image(step, f"sample/{name}", pictures[-1])
-            self._tensorboard.clip(step, "clip/fake", panels["fake"], CLIP_FPS)
+            with spared("TensorBoard's pictures"):
+                for name, pictures in panels.items():
+                    self._tensorboard.image(step, f"sample/{name}", pictures[-1])
+                self._tensorboard.clip(step, "clip/fake", panels["fake"], CLIP_FPS)
 
     def event(self, message: str) -> None:
         """A line that is worth keeping: on the console and in metrics.jsonl."""
         if self._active:
             log.info("%s", message)
-            self._metrics.write({"event": message})
+            self._keep({"event": message})
 
     def saved(self, step: int, folder: str, seconds: float, stall: float, fault: str | None) -> None:
         """How a checkpoint went. `seconds`: until it was in force; `stall`: in which training stood still."""
@@ -115,21 +116,30 @@ class RunMonitor:
             f"step {step} could not be saved ({fault}): training goes on, the checkpoint before stays in force, and "
             "the next save tries again")
         log.log(logging.ERROR if fault else logging.INFO, "%s", text)
-        self._metrics.write({"event": text, "step": step, "seconds": seconds, "stall": stall, "fault": fault})
+        self._keep({"event": text, "step": step, "seconds": seconds, "stall": stall, "fault": fault})
         if self._tensorboard and fault is None:
-            self._tensorboard.scalars(step, {"checkpoint/seconds": seconds, "checkpoint/stall": stall})
+            with spared("TensorBoard's scalars"):
+                self._tensorboard.scalars(step, {"checkpoint/seconds": seconds, "checkpoint/stall": stall})
 
     def close(self, outcome: str = "finished") -> None:
         """Write the page a last time with the outcome on it; from then on it no longer reloads itself."""
         if not self._active:
             return
-        self._metrics.close()
+        with spared("the end of metrics.jsonl"):
+            self._metrics.close()
         self._write_page(outcome)
         if self._tensorboard:
-            self._tensorboard.close()
+            with spared("the end of TensorBoard's events"):
+                self._tensorboard.close()
+
+    def _keep(self, record: Record) -> None:
+        with spared("metrics.jsonl"):
+            self._metrics.write(record)
 
     def _write_page(self, state: str) -> None:
-        write_training_page(self._web_dir, self._cfg, read_journal(self._run_dir), state)
+        with spared("the run's page"):
+            self._web_dir.mkdir(parents=True, exist_ok=True)
+            write_training_page(self._web_dir, self._cfg, read_journal(self._run_dir), state)
 
 
 def sample_panels(sample: Sample, label_nc: int) -> dict[str, np.ndarray]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
@@ -13,26 +14,38 @@ from torch.utils.tensorboard import SummaryWriter
 
 
 class TensorBoardLog:
-    """Writes event files under `run_dir/tensorboard`."""
+    """Writes event files under `run_dir/tensorboard`.
+
+    Raises `OSError` when the disk does not take events: they are lost, those after them go into a new file.
+    """
 
     def __init__(self, run_dir: Path) -> None:
         self._dir = run_dir / "tensorboard"
         self._writer: SummaryWriter | None = None
 
-    def _at(self, step: int) -> SummaryWriter:
-        if self._writer is None:  # the first step is only known now; older runs' events from it on are void
-            self._writer = SummaryWriter(str(self._dir), purge_step=step)
-        return self._writer
+    @contextmanager
+    def _at(self, step: int) -> Iterator[SummaryWriter]:
+        try:
+            if self._writer is None:  # the first step is only known now; older runs' events from it on are void
+                self._writer = SummaryWriter(str(self._dir), purge_step=step)
+            yield self._writer
+        except OSError:  # the thread that writes the file has ended with it
+            with suppress(OSError):
+                self.close()
+            self._writer = None
+            raise
 
     def scalars(self, step: int, values: Mapping[str, float]) -> None:
         """Scalars by tag, such as `loss/G_GAN`."""
-        for tag, value in values.items():
-            self._at(step).add_scalar(tag, value, step)
-        self._at(step).flush()
+        with self._at(step) as writer:
+            for tag, value in values.items():
+                writer.add_scalar(tag, value, step)
+            writer.flush()
 
     def image(self, step: int, tag: str, picture: np.ndarray) -> None:
         """A picture `(H, W, 3)` uint8."""
-        self._at(step).add_image(tag, picture, step, dataformats="HWC")
+        with self._at(step) as writer:
+            writer.add_image(tag, picture, step, dataformats="HWC")
 
     def clip(self, step: int, tag: str, frames: np.ndarray, fps: int) -> None:
         """A clip `(T, H, W, 3)` uint8. TensorBoard has no video player, but it shows animated GIFs."""
@@ -42,7 +55,8 @@ class TensorBoardLog:
         height, width = frames.shape[1:3]
         gif = Summary.Image(height=height, width=width, colorspace=3, encoded_image_string=data.getvalue())
         summary = Summary(value=[Summary.Value(tag=tag, image=gif)])
-        self._at(step)._get_file_writer().add_summary(summary, step)
+        with self._at(step) as writer:
+            writer._get_file_writer().add_summary(summary, step)
 
     def close(self) -> None:
         if self._writer is not None:

@@ -19,6 +19,7 @@ clip number (`data/sampling.py`), and initial weights of the seed. Nothing is pi
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -228,13 +229,18 @@ def prune(run_dir: Path, step: int, keep_last: int, keep_every_steps: int) -> No
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Readers see the old text or the new one, also after a power cut."""
+    """Readers see the old text or the new one, also after a power cut or where the disk is full (`OSError`)."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(aside, path)
+    try:
+        with aside.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        raise
     _sync(path.parent)
 
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -69,17 +70,17 @@ class Referee:
             return True
         self._n_lost += 1
         goes_on = self._n_lost <= self._cfg.optim.max_nonfinite
-        folder = self._write(lost, with_weights=not goes_on)
+        kept = self._keep(lost, with_weights=not goes_on)
         by_rank = [f"rank {rank}: {', '.join(names)}" for rank, names in enumerate(self._grid.gather(lost)) if names]
         found = f"step {self.step_input.after.step + 1}: not finite: {'; '.join(by_rank)}"
         if not goes_on:
             raise UserError(
-                f"{found}. No weight was changed; what the step worked on is in {folder}. Lower optim.lr or set "
+                f"{found}. No weight was changed; what the step worked on {kept}. Lower optim.lr or set "
                 "optim.precision=fp32, or leave out some such steps with optim.max_nonfinite; the same command goes on "
                 "from the last checkpoint"
             )
         self._event(f"{found}: left out with the rest of its clips ({self._n_lost} of optim.max_nonfinite="
-                    f"{self._cfg.optim.max_nonfinite}); what it worked on is in {folder}")
+                    f"{self._cfg.optim.max_nonfinite}); what it worked on {kept}")
         return False
 
     def read(self, decode: Callable[[], T]) -> T | None:
@@ -106,10 +107,17 @@ class Referee:
                     f"({self._n_unreadable} of data.max_faults={limit}): {faults}")
         return None
 
-    def _write(self, lost: list[str], with_weights: bool) -> Path:
-        """Leave what this rank's step started from in the run's folder."""
+    def _keep(self, lost: list[str], with_weights: bool) -> str:
+        """Leave what this rank's step started from in the run's folder; says where it is, or why it is nowhere."""
+        folder = self._folder / checkpoint_name(self.step_input.after.step + 1)
+        try:
+            self._write(folder, lost, with_weights)
+        except (OSError, SafetensorError) as error:  # the other ranks wait for this one's word
+            return f"could not be kept ({error})"
+        return f"is in {folder}"
+
+    def _write(self, folder: Path, lost: list[str], with_weights: bool) -> None:
         given = self.step_input
-        folder = self._folder / checkpoint_name(given.after.step + 1)
         folder.mkdir(parents=True, exist_ok=True)
         tensors: dict[str, Tensor] = {}
         clips = {}
@@ -127,4 +135,3 @@ class Referee:
         if with_weights:
             for role, module in given.modules.items():
                 save_file(copied(module.state_dict()), weights_file(folder, role))
-        return folder

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from vid2vid_dist.config.schema import RunConfig
+from vid2vid_dist.monitor.logs import spared
 
 LOOK_EVERY = 1.0  # seconds between two looks for files: run folders lie on shared file systems
 
@@ -91,4 +92,5 @@ class Asked:
         self._seen = Ask.NOTHING
         for name, of_file in FILES.items():
             if self._looks and (ask.outcome or of_file == ask):
-                (self._folder / name).unlink(missing_ok=True)
+                with spared(f"the end of the request {self._folder / name}"):
+                    (self._folder / name).unlink(missing_ok=True)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from vid2vid_dist.errors import LostRankError
+from vid2vid_dist.errors import LostRankError, UserError
+from vid2vid_dist.monitor.logs import spared
 from vid2vid_dist.training.checkpoint import Position, write_atomically
 
 
@@ -26,8 +27,21 @@ class Status:
         except (OSError, ValueError):
             return {}
 
+    def write_running(self, at: Position) -> None:
+        """The newest checkpoint is that of `at`."""
+        with spared("status.json"):
+            self.write("running", at)
+
+    def write_end(self, status: str, at: Position, **more: str) -> None:
+        """How the run has ended. Raises `UserError` if it cannot be said: who reads the file takes it for running."""
+        try:
+            self.write(status, at, **more)
+        except OSError as error:
+            raise UserError(f"the run is {status} and saved at step {at.step}, but {self._path} cannot say so "
+                            f"({error}): make room, and the same command ends it again") from None
+
     def write(self, status: str, at: Position, **more: str) -> None:
-        """Replace the file."""
+        """Replace the file. Raises `OSError`."""
         known = {"status": status, "step": at.step, "epoch": at.epoch, "restarts": self._restarts, **more}
         write_atomically(self._path, json.dumps(known, indent=1))
 
@@ -40,4 +54,5 @@ class Status:
         if known.get("status") != "failed" or (known["cause"], cause) == ("lost rank", "error"):
             rank = "" if cause == "lost rank" else f"rank {self._rank}: "  # which says it itself
             why = f"{rank}{str(error) or type(error).__name__}"
-            self.write("failed", at, cause=cause, why=f"{finding}; {why}" if finding and not rank else why)
+            with spared("status.json"):
+                self.write("failed", at, cause=cause, why=f"{finding}; {why}" if finding and not rank else why)

@@ -113,7 +113,7 @@ class Trainer:
             self.monitor.event(f"{outcome} after step {self.state.position.step}: {words}")
         self.asked.served(Ask.STOP_FILE)  # whatever is asked for, this is the end
         if self.grid.is_first:
-            self.status.write(outcome, self.state.position, **why)
+            self.status.write_end(outcome, self.state.position, **why)
         self.monitor.close(outcome)
 
     def _run_epoch(self, number: int) -> None:
@@ -277,7 +277,7 @@ class Trainer:
         if saved is not None:
             self.monitor.saved(saved.step, str(saved.folder), saved.seconds, saved.stall, saved.fault)
             if self.grid.is_first and saved.fault is None:
-                self.status.write("running", replace(self.state.position, step=saved.step))
+                self.status.write_running(replace(self.state.position, step=saved.step))
 
     def _check_data(self) -> None:
         """What the clips must allow: the longest chunk of the schedule, and work for every rank."""

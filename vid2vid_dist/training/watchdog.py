@@ -21,6 +21,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 from vid2vid_dist.engine.timing import Timer
+from vid2vid_dist.monitor.logs import spared
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,8 @@ class Watchdog:
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
     def __enter__(self) -> Watchdog:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        with spared(f"{self._folder}"):
+            self._folder.mkdir(parents=True, exist_ok=True)
         self._thread.start()
         return self
 
@@ -94,16 +96,14 @@ class Watchdog:
         frame = sys._current_frames().get(self._main)
         n_tasks, task = (self._timer.n_begun, self._timer.current) if self._timer is not None else (0, "")
         sign = Sign(self._rank, self._count, self.step, self.step + n_tasks, task, _place(frame), _waits(frame))
-        try:
+        with spared("the watchdog's sign of life"):
             aside = self._file(self._rank).with_suffix(".new")
             aside.write_text(json.dumps(asdict(sign)))
             os.replace(aside, self._file(self._rank))
-        except OSError as error:  # a full disk must not end the watch
-            log.warning("the watchdog cannot write: %s", error)
         return sign
 
     def _report(self, mine: Sign) -> None:
-        with self._file(self._rank).with_suffix(".stacks.txt").open("w") as file:
+        with spared("stacks"), self._file(self._rank).with_suffix(".stacks.txt").open("w") as file:
             faulthandler.dump_traceback(file, all_threads=True)
         before = self._signs()
         if self._over.wait(3 * self._interval):
