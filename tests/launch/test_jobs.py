@@ -82,6 +82,17 @@ def test_broken_task_ends_the_job_and_is_named(arguments: list[str], tmp_path: P
     assert re.match(r"rank 2: step 3, .*: the judge is ill", outcome["why"]), outcome
 
 
+def test_task_without_memory_is_told_with_the_planners_numbers(arguments: list[str], tmp_path: Path) -> None:
+    result = torchrun(2, "tests/launch/exhausted_task.py", "configs/base.yaml", *arguments, "monitor.log_every=1",
+                      "parallel.placement=split:1+1", "schedule.n_generator_slots=2", timeout=END + 60)
+    assert result.returncode
+    assert re.search(r"\[rank 1\] error: out of memory: step 3, image_\w+ lane \d.*allocate 4503599627370496 bytes.*"
+                     r"The planner expects 2\.0\d GB on this rank \(weights, gradients .* context 2\.00\); most of it "
+                     r"is judges: try discriminator\.frames_per_pass=1", result.stdout), result.stdout
+    assert 'trainer.py", line' not in result.stdout
+    assert status(tmp_path)["why"].startswith("rank 1: out of memory")
+
+
 def test_silent_rank_is_named_by_those_who_wait(arguments: list[str], tmp_path: Path) -> None:
     job = start_torchrun(4, "launch/train.py", "configs/base.yaml", *arguments, *PLACED, "parallel.timeout=0.1")
     wait_until(lambda: steps_done(tmp_path) >= 2)

@@ -8,13 +8,16 @@ from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
+import torch
 import yaml
 
 from vid2vid_dist.config.load import to_yaml
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.search import Choice
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.training.checkpoint import Position
+from vid2vid_dist.training.shortage import explain_shortage
 from vid2vid_dist.training.trainer import Trainer
 
 Configure = Callable[..., Config]
@@ -90,6 +93,32 @@ def test_run_that_breaks_says_so(configure: Configure, grid: Grid) -> None:
     assert status(cfg) == {"status": "failed", "step": 2, "epoch": 1, "restarts": 0, "cause": "error",
                            "why": "rank 0: nothing to divide"}
     assert not (folder_of(cfg) / "checkpoints").exists()
+
+
+def test_step_without_memory_names_the_knob(configure: Configure, grid: Grid) -> None:
+    """A real allocation that fails, where every rank runs all roles."""
+    cfg = configure(*TWO_EPOCHS)
+    trainer = Trainer(cfg, grid)
+    trainer.state.roles.generator.generate = lambda *_: torch.empty(2**50)
+    words = (r"^out of memory: .*allocate 4503599627370496 bytes.* planner expects 2\.\d+ GB on this rank "
+             r".*live frames 0\.\d+.*try .*=.*launch/plan\.py --ranks 1")
+    with pytest.raises(UserError, match=words):
+        trainer.run()
+    assert "out of memory" in status(cfg)["why"]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+                                   MemoryError()])
+def test_shortage_is_told_without_a_plan_too(grid: Grid, error: Exception) -> None:
+    def expect() -> Choice:
+        raise MemoryError
+
+    wrapped = RuntimeError("step 3, a task: it failed")
+    wrapped.__cause__ = error
+    told = explain_shortage(wrapped, grid, expect)
+    assert "out of memory: step 3, a task" in str(told)
+    assert "launch/plan.py" in str(told)
+    assert explain_shortage(RuntimeError("another"), grid, expect) is None
 
 
 def test_the_first_failure_is_the_reason(configure: Configure, grid: Grid) -> None:

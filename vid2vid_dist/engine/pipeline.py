@@ -25,7 +25,7 @@ from vid2vid_dist.engine.lane import count_lanes, encode_inputs, encode_pictures
 from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.placement import Layout, grid_table
 from vid2vid_dist.engine.plan import Plan, Run, Strategy, make_plan
-from vid2vid_dist.engine.search import Wish, best_strategy, choose
+from vid2vid_dist.engine.search import Choice, Wish, best_strategy, choose
 from vid2vid_dist.engine.simulate import simulate
 from vid2vid_dist.engine.tasks import FAR, LaneChunk, Site, StepShape, steady_shape
 from vid2vid_dist.engine.timing import Timer
@@ -61,17 +61,23 @@ def choose_placement(cfg: Config, n_ranks: int, size: tuple[int, int], n_frames:
     parallel = cfg.parallel
     if parallel.placement == "data_parallel" or (parallel.placement == "auto" and n_ranks == 1):
         return None
-    costs = count_costs(cfg, size[1], size[0], None if on_gpus else CPU_CORE)
-    wish = Wish(n_ranks, count_lanes(parallel, n_ranks), n_frames, parallel.placement, parallel.pipelines,
-                n_frames_bp=n_frames_bp)
-    choice = choose(cfg, costs, wish)
-    layout = choice.plan.layout
+    choice = expected_step(cfg, n_ranks, size, n_frames, n_frames_bp, on_gpus)
+    layout, costs = choice.plan.layout, choice.plan.costs
     if layout.lane_bound or layout.n_slots == 1:
         return None
     in_flight = 0 if choice.in_flight >= choice.lanes else choice.in_flight
     shape = steady_shape(choice.lanes, n_frames, n_frames_bp, in_flight)
     strategy = best_strategy(cfg, shape, layout, costs, choice.n_pipelines)
     return Placed(layout, choice.n_pipelines, in_flight, costs, strategy, choice.reason)
+
+
+def expected_step(cfg: Config, n_ranks: int, size: tuple[int, int], n_frames: int, n_frames_bp: int,
+                  on_gpus: bool = True) -> Choice:
+    """A step as `parallel.placement` asks for it: its plan, time and memory. Arguments and errors as above."""
+    costs = count_costs(cfg, size[1], size[0], None if on_gpus else CPU_CORE)
+    parallel = cfg.parallel
+    return choose(cfg, costs, Wish(n_ranks, count_lanes(parallel, n_ranks), n_frames, parallel.placement,
+                                   parallel.pipelines, n_frames_bp=n_frames_bp))
 
 
 class Planner:

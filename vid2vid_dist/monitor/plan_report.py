@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vid2vid_dist.engine.memory import CAUSES
+from vid2vid_dist.engine.memory import CAUSES, RankMemory
 from vid2vid_dist.engine.placement import grid_table
 from vid2vid_dist.engine.search import Choice, Wish
 
@@ -57,13 +57,18 @@ def verdict(choice: Choice, wish: Wish) -> str:
     if choice.fits(wish.memory):
         return f"yes: fits into {wish.memory / GB:.0f} GB, needs {need}"
     fullest = max(choice.memory, key=lambda rank: rank.total)
-    cause = max((c for c in CAUSES if c != "context"), key=lambda c: fullest.by_cause[c])
+    return f"no: {need} do not fit into {wish.memory / GB:.0f} GB; {remedy(fullest)}"
+
+
+def remedy(memory: RankMemory) -> str:
+    """What fills a rank most, and what to change."""
+    cause = max((c for c in CAUSES if c != "context"), key=lambda c: memory.by_cause[c])
     change = {
         "weights, gradients": "a smaller generator.ngf, or optim.precision=bf16",
-        "optimiser shard": "more ranks (the shards get smaller), or a smaller generator.ngf",
-        "live frames": "fewer lanes, a shorter chunk (schedule.max_frames_per_rank), or more ranks per pipeline "
-                       "(--pipelines, --ranks)",
+        "optimiser shard": "optim.offload=true, more ranks (the shards get smaller), or a smaller generator.ngf",
+        "live frames": "optim.checkpoint_activations=true, fewer clips at a time (parallel.clips_per_step), a shorter "
+                       "chunk (schedule.max_frames_per_rank), or more ranks per pipeline (parallel.pipelines)",
         "judges": "discriminator.frames_per_pass=1, or more discriminator ranks",
         "workspace": "flow.network=raft_small or dis, or smaller frames (data.loadSize)",
     }[cause]
-    return f"no: {need} do not fit into {wish.memory / GB:.0f} GB; most of it is {cause}: try {change}"
+    return f"most of it is {cause}: try {change}"

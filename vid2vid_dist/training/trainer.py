@@ -20,7 +20,8 @@ from vid2vid_dist.engine.footage import Reads
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.lane import count_lanes, look_back
 from vid2vid_dist.engine.messages import FrameSize
-from vid2vid_dist.engine.pipeline import Pipeline, Placed, choose_placement
+from vid2vid_dist.engine.pipeline import Pipeline, Placed, choose_placement, expected_step
+from vid2vid_dist.engine.search import Choice
 from vid2vid_dist.engine.step import LaneWork, Roles, StepResult, active_names, train_step, unpack_shown
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.run import RunMonitor
@@ -33,6 +34,7 @@ from vid2vid_dist.training.itinerary import Itinerary, PlacedStep
 from vid2vid_dist.training.preemption import Ask, Asked
 from vid2vid_dist.training.reporter import Reporter
 from vid2vid_dist.training.saver import Saved, Saver
+from vid2vid_dist.training.shortage import explain_shortage
 from vid2vid_dist.training.state import TrainingState, settle_clips, versions
 from vid2vid_dist.training.status import Status
 from vid2vid_dist.training.tracing import Tracer
@@ -100,8 +102,11 @@ class Trainer:
                 if self.saver.last is not None:
                     self.saver.last.require()
         except BaseException as error:
-            self.status.write_failure(error, self.state.position, self.watchdog.finding)
+            shortage = explain_shortage(error, self.grid, self._expected_step)
+            self.status.write_failure(shortage or error, self.state.position, self.watchdog.finding)
             self.monitor.close("failed")
+            if shortage is not None:
+                raise shortage from error
             raise
         self._close()
 
@@ -226,11 +231,18 @@ class Trainer:
 
     def _place(self) -> Placed | None:
         """Where the roles go, decided by rank 0 for all."""
+        return self.grid.on_first(lambda: choose_placement(self.cfg, *self._longest_step()))
+
+    def _expected_step(self) -> Choice:
+        """The planner's view of a step of the last epoch, also where every rank runs all roles."""
+        return expected_step(self.cfg, *self._longest_step())
+
+    def _longest_step(self) -> tuple[int, tuple[int, int], int, int, bool]:
+        """Ranks, width and height, frames of a chunk, frames that gradients run back through, whether on GPUs."""
         last = phase(self.cfg, n_epochs(self.cfg), self.source.longest)
         clip = self.source.clip(1, 0, last.n_frames_total, last.chunk_frames)
-        return self.grid.on_first(lambda: choose_placement(
-            self.cfg, self.grid.world_size, self.source.size_of(clip), last.chunk_frames, last.n_frames_bp,
-            on_gpus=self.grid.device.type == "cuda"))
+        return (self.grid.world_size, self.source.size_of(clip), last.chunk_frames, last.n_frames_bp,
+                self.grid.device.type == "cuda")
 
     def _plan(self, number: int, now: Phase) -> Epoch:
         return plan_epoch(

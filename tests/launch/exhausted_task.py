@@ -1,0 +1,27 @@
+"""Under torchrun: launch/train.py with a judge that asks for more memory than there is, on the last rank in step 3."""
+
+from __future__ import annotations
+
+import os
+
+import torch
+
+from launch import train
+from launch._cli import run_main
+from vid2vid_dist.engine.desk import Made
+from vid2vid_dist.engine.judge_tasks import ImageTasks
+from vid2vid_dist.engine.tasks import Task
+
+run = ImageTasks.run
+
+
+def ask_for_too_much(self: ImageTasks, task: Task) -> Made:
+    if int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1 and self.desk.lane(task.lane).footage.n_seen >= 4:
+        torch.empty(2**50)
+    return run(self, task)
+
+
+ImageTasks.run = ask_for_too_much  # type: ignore[method-assign]
+
+if __name__ == "__main__":
+    run_main(train.main)
