@@ -1,16 +1,20 @@
-"""Measure this machine: the training step against the original's order of work, generation, decoding.
+"""Measure this machine: the training step against the original's order of work, generation, decoding, safety.
 
     python -m tools.bench [CONFIG] [key=value …]      default: configs/toy/cpu.yaml, one rank, random frames
 
 The original runs each discriminator three times per kind of frame (real, fake without and with gradient) and the
 real frames once per kind of fake; ours runs each pass once and takes two gradients from the fake one. Both steps
 use the same networks, optimisers and frames, in turn, in one process: the ratio of their medians is what counts.
+
+Checkpoints and the watchdog are measured in a short run of the same configuration. Their share is an upper bound: it
+takes a checkpoint's whole time, though most of it passes beside the training.
 """
 
 from __future__ import annotations
 
 import statistics
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,15 +26,17 @@ from torch import Tensor
 from launch._cli import run_main
 from vid2vid_dist import losses
 from vid2vid_dist.config.load import load_config, split_arguments
-from vid2vid_dist.config.schema import Config
+from vid2vid_dist.config.schema import Config, RunConfig
 from vid2vid_dist.data.clips import ClipSource, Frames, Request
 from vid2vid_dist.data.toy_street import ensure_toy_shards
 from vid2vid_dist.engine.build import build_frozen, build_modules, build_roles
-from vid2vid_dist.engine.grid import solo_grid
+from vid2vid_dist.engine.grid import open_grid, solo_grid
 from vid2vid_dist.engine.lane import Lane
 from vid2vid_dist.engine.step import LaneWork, Roles, active_roles, train_step
+from vid2vid_dist.monitor.metrics import read_journal
 from vid2vid_dist.training.curriculum import Phase, phase
 from vid2vid_dist.training.state import optimizers
+from vid2vid_dist.training.trainer import Trainer
 
 ROUNDS = 7
 
@@ -57,6 +63,26 @@ def main() -> None:
     print(f"generating         {making / now.chunk_frames:8.3f} s a frame")
     (decoding,) = timed(lambda: source.load(Request.span(clip, 0, n_frames)))
     print(f"decoding           {n_frames / decoding:8.0f} frames/s on one core (labels, image, instances)")
+    with tempfile.TemporaryDirectory(prefix="bench.") as root:
+        run = [f"run.root={root}", "run.device=cpu", "run.max_steps=12", "run.save_every_steps=4",
+               "monitor.log_every=4", "monitor.pictures_every=0"]
+        print(safety(load_config(file or "configs/toy/cpu.yaml", [*overrides, *run]), Config().run))
+
+
+def safety(cfg: Config, default: RunConfig) -> str:
+    """Train `cfg` and say what its checkpoints and its watchdog would take at the intervals of `default`."""
+    trainer = Trainer(cfg, open_grid("cpu"))
+    trainer.run()
+    journal = read_journal(trainer.run_dir)
+    step = statistics.median(report["seconds_per_step"] for report in journal.reports)
+    saves = [event for event in journal.events if event["event"].startswith("saved ")]
+    stall, save = (statistics.median(event[key] for event in saves) for key in ("stall", "seconds"))
+    (sign,) = timed(trainer.watchdog.show)
+    between = min(default.save_every_steps * step, 60 * default.save_every_minutes)
+    return (f"checkpoint         {1000 * stall:8.0f} ms of standstill, {save:.2f} s until it is in force: at most "
+            f"{save / between:.3%} of the time at one in {between / 60:.0f} minutes\n"
+            f"watchdog           {1000 * sign:8.2f} ms a sign of life: {sign / trainer.watchdog.interval:.4%} of the "
+            f"time at one in {trainer.watchdog.interval:.0f} s")
 
 
 def timed(*calls: Callable[[], object]) -> list[float]:

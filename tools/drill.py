@@ -195,7 +195,7 @@ def drill(root: Path, n_kills: int, n_in_save: int, n_ranks: int, seed: int) -> 
         (killed.folder / "stop").touch()
         killed.finish()
     except AssertionError:
-        print(*killed.log().splitlines()[-300:], sep="\n", file=sys.stderr)
+        print(*killed.log().splitlines()[-100:], sep="\n", file=sys.stderr)
         raise
     finally:
         killed.stop()

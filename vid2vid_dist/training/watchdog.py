@@ -56,14 +56,14 @@ class Watchdog:
     """A thread of this rank, alive inside `with`. The trainer sets `step`; tasks are those of `timer`, if there is one.
 
     `patience`: seconds without progress after which it speaks, at most once until something goes on again. `finding`:
-    what it said last, "" before.
+    what it said last, "" before. `interval`: seconds between two signs of life.
     """
 
     def __init__(self, run_dir: Path, rank: int, world_size: int, patience: float, timer: Timer | None) -> None:
         self.step, self.finding = 0, ""
         self._folder, self._rank, self._world_size = run_dir / "watch", rank, world_size
         self._patience, self._timer = patience, timer
-        self._interval = min(SLOWEST_SIGN, patience / SIGNS_PER_LIMIT)
+        self.interval = min(SLOWEST_SIGN, patience / SIGNS_PER_LIMIT)
         self._main = threading.get_ident()
         self._count = 0
         self._over = threading.Event()
@@ -82,15 +82,15 @@ class Watchdog:
 
     def _run(self) -> None:
         progress, since, told = -1, time.monotonic(), False
-        while not self._over.wait(self._interval):
-            sign = self._show()
+        while not self._over.wait(self.interval):
+            sign = self.show()
             if sign.progress != progress:
                 progress, since, told = sign.progress, time.monotonic(), False
             elif not told and time.monotonic() - since > self._patience:
                 told = True
                 self._report(sign)
 
-    def _show(self) -> Sign:
+    def show(self) -> Sign:
         """Look at the main thread and publish what it does."""
         self._count += 1
         frame = sys._current_frames().get(self._main)
@@ -106,9 +106,9 @@ class Watchdog:
         with spared("stacks"), self._file(self._rank).with_suffix(".stacks.txt").open("w") as file:
             faulthandler.dump_traceback(file, all_threads=True)
         before = self._signs()
-        if self._over.wait(3 * self._interval):
+        if self._over.wait(3 * self.interval):
             return
-        now = self._signs() | {mine.rank: self._show()}
+        now = self._signs() | {mine.rank: self.show()}
         others = set(range(self._world_size)) - {self._rank}
         silent = sorted(rank for rank in others if rank not in now or now[rank] == before.get(rank))
         self.finding = name_laggard(now, silent)
