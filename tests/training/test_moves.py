@@ -39,7 +39,8 @@ class Stay:
 SHORT = [Stay(2, "data_parallel"), Stay(3, "split:2+1", 2), Stay(1, "data_parallel")]
 LONG = [Stay(4, "data_parallel"), Stay(2, "split:1+1", 2), Stay(3, "colocated"), Stay(8, "split:2+2", 2, pipelines=2),
         Stay(1, "data_parallel"), Stay(4, "colocated", pipelines=2), Stay(3, "data_parallel", 2), Stay(3, "split:1+2")]
-BF16 = [Stay(2, "data_parallel", more=("optim.precision=bf16",)), Stay(3, "split:2+1", 2, ("optim.precision=bf16",))]
+BF16 = [Stay(2, "data_parallel", more=("optim.precision=bf16",)),
+        Stay(3, "split:2+1", 2, more=("optim.precision=bf16",))]
 PLAIN = [Stay(2, "split:1+1", more=("optim.backend=plain",)), Stay(1, "data_parallel", more=("optim.backend=plain",)),
          Stay(2, "data_parallel")]
 
