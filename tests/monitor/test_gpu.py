@@ -38,6 +38,8 @@ def fake_nvml(fail: str = "") -> ModuleType:
     answer("nvmlDeviceGetUtilizationRates", SimpleNamespace(gpu=0, memory=40))
     answer("nvmlDeviceGetMemoryInfo", SimpleNamespace(used=3 * 2**30, total=80 * 2**30))
     answer("nvmlDeviceGetPowerUsage", 612500)
+    joules = iter([5_000_000, 5_000_000 + 9_000_000])  # in thousands: since the driver was loaded, at each question
+    answer("nvmlDeviceGetTotalEnergyConsumption", lambda handle: next(joules))
     answer("nvmlDeviceGetTemperature", lambda handle, sensor: 61)
     answer("nvmlDeviceGetClockInfo", lambda handle, clock: {1: 1980, 2: 2619}[clock])
     return module
@@ -58,6 +60,7 @@ def test_a_reading(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (reading.name, reading.utilisation, reading.temperature) == ("Test GPU", 0, 61)
     assert (reading.memory_used, reading.memory_total, reading.power) == (3.0, 80.0, 612.5)
     assert (reading.sm_clock, reading.memory_clock) == (1980, 2619)
+    assert reading.energy == 2.5  # of 9 kJ
 
 
 @pytest.mark.usefixtures("second_gpu")

@@ -8,16 +8,11 @@ import torch
 from torch import nn
 
 from vid2vid_dist.config.schema import Config, OptimConfig
+from vid2vid_dist.engine.discriminator_roles import ImageDiscriminatorRole, TemporalDiscriminatorRole
 from vid2vid_dist.engine.executor import HeldRoles
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.optimizer import MakeOptimizer, PlainEngine, RoleEngine
-from vid2vid_dist.engine.roles import (
-    FlowRole,
-    GeneratorRole,
-    ImageDiscriminatorRole,
-    PerceptualRole,
-    TemporalDiscriminatorRole,
-)
+from vid2vid_dist.engine.roles import FlowRole, GeneratorRole, PerceptualRole
 from vid2vid_dist.engine.step import Roles
 from vid2vid_dist.models.discriminator import face_discriminator, image_discriminator, temporal_discriminator
 from vid2vid_dist.models.economy import chosen_economy

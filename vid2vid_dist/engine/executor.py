@@ -14,17 +14,12 @@ from torch import Tensor
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.consent import Consent, always
 from vid2vid_dist.engine.desk import Desk, LanePart
+from vid2vid_dist.engine.discriminator_roles import ImageDiscriminatorRole, TemporalDiscriminatorRole
 from vid2vid_dist.engine.frame_tasks import FrameTasks
 from vid2vid_dist.engine.judge_tasks import FlowTasks, ImageTasks, PerceptualTasks, TemporalTasks
 from vid2vid_dist.engine.optimizer import RoleEngine
 from vid2vid_dist.engine.plan import Plan, Receive, Run, Send
-from vid2vid_dist.engine.roles import (
-    FlowRole,
-    GeneratorRole,
-    ImageDiscriminatorRole,
-    PerceptualRole,
-    TemporalDiscriminatorRole,
-)
+from vid2vid_dist.engine.roles import FlowRole, GeneratorRole, PerceptualRole
 from vid2vid_dist.engine.tasks import COLLECTIVE, Site, StepShape, Task
 from vid2vid_dist.engine.timing import Timer
 from vid2vid_dist.engine.transport import Transport

@@ -12,14 +12,9 @@ from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.desk import Desk, Made
+from vid2vid_dist.engine.discriminator_roles import ImageDiscriminatorRole, TemporalDiscriminatorRole
 from vid2vid_dist.engine.messages import Part
-from vid2vid_dist.engine.roles import (
-    FlowRole,
-    ImageDiscriminatorRole,
-    Judgement,
-    PerceptualRole,
-    TemporalDiscriminatorRole,
-)
+from vid2vid_dist.engine.roles import FlowRole, Judgement, PerceptualRole
 from vid2vid_dist.engine.tasks import Kind, Site, Task
 from vid2vid_dist.models.labels import join_frames
 from vid2vid_dist.models.temporal import TemporalGroups, temporal_plan

@@ -7,6 +7,7 @@ the step.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -39,6 +40,9 @@ class RoleEngine(Protocol):
     module: nn.Module
     gradient_norm: torch.Tensor
     """Of what this rank has accumulated in the step, before the reduction: not finite if any of it is not."""
+
+    update_norm: float | torch.Tensor
+    """Of the gradients that the last update went by, summed over the ranks; NaN before the first."""
 
     def accumulate(self) -> AbstractContextManager[None]:
         """All backward passes of one step happen inside; the reduction over ranks happens on leaving."""
@@ -104,6 +108,7 @@ class PlainEngine:
         self._optimizer = make_optimizer(self._parameters)
         self._statistics = Statistics(module)
         self._grid = grid
+        self.update_norm: float | Tensor = math.nan
         grid.share_first(module)
 
     @contextmanager
@@ -119,6 +124,7 @@ class PlainEngine:
         loss.backward()
 
     def step(self) -> None:
+        self.update_norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
         self._optimizer.step()
         self._optimizer.zero_grad()
 

@@ -14,16 +14,10 @@ from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.consent import Consent, always, find_lost
+from vid2vid_dist.engine.discriminator_roles import ImageDiscriminatorRole, TemporalDiscriminatorRole
 from vid2vid_dist.engine.lane import Chunk, Lane
 from vid2vid_dist.engine.optimizer import RoleEngine
-from vid2vid_dist.engine.roles import (
-    FlowRole,
-    GeneratorRole,
-    ImageDiscriminatorRole,
-    Judgement,
-    PerceptualRole,
-    TemporalDiscriminatorRole,
-)
+from vid2vid_dist.engine.roles import FlowRole, GeneratorRole, Judgement, PerceptualRole
 from vid2vid_dist.models.flow import FlowReference
 from vid2vid_dist.models.generator import GeneratedChunk
 from vid2vid_dist.models.temporal import temporal_plan
@@ -58,11 +52,15 @@ class LaneWork:
 
 @dataclass(frozen=True)
 class Made:
-    """What one lane saw and made in a step, without gradients, for pictures."""
+    """What one lane saw and made in a step, without gradients, for pictures.
+
+    `averaged`: (B, T, 3, H, W), the same frames by the averaged generator, if they were made.
+    """
 
     chunk: Chunk
     generated: GeneratedChunk
     reference: FlowReference
+    averaged: Tensor | None = None
 
 
 def unpack_shown(chunk: Chunk, frames: list[Tensor]) -> Made:

@@ -13,6 +13,7 @@ What the settings buy, and the traps that they avoid:
 from __future__ import annotations
 
 import logging
+import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -114,6 +115,7 @@ class ZeroEngine:
                 dist_init_required=False,
             )
         self.module, self._statistics = module, Statistics(module)
+        self.update_norm: float | torch.Tensor = math.nan
 
     @contextmanager
     def accumulate(self) -> Iterator[None]:
@@ -131,6 +133,7 @@ class ZeroEngine:
 
     def step(self) -> None:
         self._engine.step()
+        self.update_norm = self._engine.get_global_grad_norm()
 
     def discard(self) -> None:
         # As DeepSpeed does where it finds an overflow of its own: what it has reduced would be added to the next step.

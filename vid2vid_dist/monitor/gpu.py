@@ -11,6 +11,8 @@ import torch
 
 log = logging.getLogger(__name__)
 
+MILLIJOULES = 3.6e6  # in a watt-hour
+
 
 @dataclass(frozen=True)
 class GpuReading:
@@ -27,6 +29,7 @@ class GpuReading:
     temperature: int | None  # degrees Celsius
     sm_clock: int | None  # MHz
     memory_clock: int | None  # MHz
+    energy: float | None = None  # watt-hours since this process began to train; all processes of the GPU
 
 
 class GpuMeter:
@@ -44,6 +47,7 @@ class GpuMeter:
             # By UUID: CUDA_VISIBLE_DEVICES renumbers CUDA's devices, but not NVML's.
             uuid = torch.cuda.get_device_properties(device).uuid
             self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
+            self._energy_before = self._ask(pynvml.nvmlDeviceGetTotalEnergyConsumption)
         except Exception as error:
             log.info("no GPU telemetry: %s", error)
 
@@ -53,18 +57,13 @@ class GpuMeter:
             return None
         import pynvml
 
-        handle = self._handle
-
-        def ask(query: Callable[..., Any], *args: int) -> Any:
-            try:
-                return query(handle, *args)
-            except pynvml.NVMLError:
-                return None
-
+        ask = self._ask
         name = ask(pynvml.nvmlDeviceGetName)
         rates = ask(pynvml.nvmlDeviceGetUtilizationRates)
         memory = ask(pynvml.nvmlDeviceGetMemoryInfo)
         milliwatts = ask(pynvml.nvmlDeviceGetPowerUsage)
+        energy = ask(pynvml.nvmlDeviceGetTotalEnergyConsumption)
+        known = None not in (energy, self._energy_before)
         return GpuReading(
             name=name or "GPU",
             utilisation=rates.gpu if rates else None,
@@ -74,4 +73,14 @@ class GpuMeter:
             temperature=ask(pynvml.nvmlDeviceGetTemperature, pynvml.NVML_TEMPERATURE_GPU),
             sm_clock=ask(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_SM),
             memory_clock=ask(pynvml.nvmlDeviceGetClockInfo, pynvml.NVML_CLOCK_MEM),
+            energy=(energy - self._energy_before) / MILLIJOULES if known else None,
         )
+
+    def _ask(self, query: Callable[..., Any], *args: int) -> Any:
+        """What NVML answers, None where this GPU does not offer it."""
+        import pynvml
+
+        try:
+            return query(self._handle, *args)
+        except pynvml.NVMLError:
+            return None

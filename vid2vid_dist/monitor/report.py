@@ -26,6 +26,11 @@ class StepReport:
     # GPUs it says little, there `monitor.trace_steps` measures.
     busy: list[float] = field(default_factory=list)
     waiting: list[float] = field(default_factory=list)
+    # By discriminator and side, such as "image/fake": fractions of the patch scores at or above the edges
+    # (`engine.scores`), and of those on the right side of the middle.
+    spreads: dict[str, list[float]] = field(default_factory=dict)
+    accuracy: dict[str, float] = field(default_factory=dict)
+    gradient_norms: dict[str, float] = field(default_factory=dict)  # by role, of its last update, over all ranks
 
     @property
     def frames_per_second(self) -> float:
@@ -34,6 +39,13 @@ class StepReport:
     @property
     def seconds_per_step(self) -> float:
         return self.seconds / self.steps
+
+    @property
+    def loss_shares(self) -> dict[str, float]:
+        """The parts that the terms have in the generator's loss, by size; they add up to 1."""
+        terms = {name: abs(x) for name, x in self.losses.items() if name != "L1" and not name.startswith("D_")}
+        total = sum(terms.values())
+        return {name: x / total for name, x in terms.items()} if total else {}
 
     @property
     def loader_share(self) -> float:
@@ -53,3 +65,4 @@ class Sample:
     weight: Tensor | None = None  # (T, 1, H, W) in [0, 1]
     flow_ref: Tensor | None = None  # (T, 2, H, W) pixels
     conf_ref: Tensor | None = None  # (T, 1, H, W) in [0, 1]
+    averaged: Tensor | None = None  # (T, 3, H, W), of the averaged generator

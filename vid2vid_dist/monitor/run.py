@@ -12,6 +12,8 @@ import numpy as np
 from PIL import Image
 
 from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.scores import edges
+from vid2vid_dist.monitor.alarms import Alarms
 from vid2vid_dist.monitor.console import StepConsole
 from vid2vid_dist.monitor.gpu import GpuReading
 from vid2vid_dist.monitor.logs import spared
@@ -49,7 +51,7 @@ class RunMonitor:
         self._active = rank == 0
         if not self._active:
             return
-        self._console = StepConsole()
+        self._console, self._alarms = StepConsole(), Alarms()
         self._metrics = MetricsLog(run_dir)
         self._tensorboard = TensorBoardLog(run_dir) if cfg.monitor.tensorboard else None
         self._write_page("running")
@@ -66,11 +68,15 @@ class RunMonitor:
             "seconds_per_step": report.seconds_per_step,
             "loader_share": report.loader_share,
         }
+        self._sound(self._alarms.of_report(report))
         self._keep(asdict(report) | speed | {"gpus": [gpu and asdict(gpu) for gpu in gpus]})
         if self._tensorboard:
             scalars = {f"loss/{name}": value for name, value in report.losses.items()}
             scalars |= {f"lr/{name}": value for name, value in report.lr.items()}
             scalars |= {f"speed/{name}": value for name, value in speed.items()}
+            scalars |= {f"accuracy/{name}": value for name, value in report.accuracy.items()}
+            scalars |= {f"gradient_norm/{role}": value for role, value in report.gradient_norms.items()}
+            scalars |= {f"loss_share/{name}": value for name, value in report.loss_shares.items()}
             scalars |= {"curriculum/n_frames_total": report.n_frames_total,
                         "curriculum/chunk_frames": report.chunk_frames, "curriculum/epoch": report.epoch}
             for rank, (busy, waiting) in enumerate(zip(report.busy, report.waiting, strict=True)):
@@ -80,6 +86,8 @@ class RunMonitor:
                 scalars |= {f"gpu{rank}/{k}": v for k, v in figures.items() if isinstance(v, (int, float))}
             with spared("TensorBoard's scalars"):
                 self._tensorboard.scalars(report.step, scalars)
+                for name, above in report.spreads.items():
+                    self._tensorboard.spread(report.step, f"scores/{name}", edges(self._cfg.loss.gan_mode), above)
 
     def sample(self, step: int, sample: Sample) -> None:
         """Pictures and a video of one clip, on the run's page and in TensorBoard."""
@@ -88,16 +96,19 @@ class RunMonitor:
         panels = sample_panels(sample, self._cfg.data.label_nc)
         frames = reduced(tile(list(panels.values())), sample.fake.shape[-1], PANEL_WIDTH)
         folder = f"media/step_{step:08d}"
-        l1 = float((sample.fake - sample.real).abs().mean())
+        alarms, figures = self._alarms.of_sample(sample)
+        l1 = figures["L1"] = float((sample.fake - sample.real).abs().mean())
         with spared(f"the sample of step {step}"):
             (self._web_dir / folder).mkdir(parents=True, exist_ok=True)
             Image.fromarray(frames[0]).save(self._web_dir / folder / "first.png")
             if len(frames) > 1:
                 write_video(self._web_dir / folder / "clip.mp4", frames, CLIP_FPS)
             self._keep({"step": step, "sample": folder, "panels": list(panels), "frames": len(frames), "l1": l1})
+        self._sound(alarms)
         self._write_page("running")
         if self._tensorboard:
             with spared("TensorBoard's pictures"):
+                self._tensorboard.scalars(step, {f"sample/{name}": value for name, value in figures.items()})
                 for name, pictures in panels.items():
                     self._tensorboard.image(step, f"sample/{name}", pictures[-1])
                 self._tensorboard.clip(step, "clip/fake", panels["fake"], CLIP_FPS)
@@ -107,6 +118,11 @@ class RunMonitor:
         if self._active:
             log.info("%s", message)
             self._keep({"event": message})
+
+    def _sound(self, alarms: list[str]) -> None:
+        for alarm in alarms:
+            log.warning("alarm: %s", alarm)
+            self._keep({"event": f"alarm: {alarm}"})
 
     def saved(self, step: int, folder: str, seconds: float, stall: float, fault: str | None) -> None:
         """How a checkpoint went. `seconds`: until it was in force; `stall`: in which training stood still."""
@@ -148,6 +164,8 @@ def sample_panels(sample: Sample, label_nc: int) -> dict[str, np.ndarray]:
     panels = {"label": labels, "fake": image_pictures(sample.fake), "real": image_pictures(sample.real),
               "raw": image_pictures(sample.raw)}
     scale = flow_scale(sample.flow, sample.flow_ref)
+    if sample.averaged is not None:
+        panels["averaged"] = image_pictures(sample.averaged)
     if sample.flow is not None:
         panels["flow"] = flow_pictures(sample.flow, scale)
     if sample.weight is not None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[import-untyped]
 from torch.utils.tensorboard import SummaryWriter
+
+from vid2vid_dist.monitor.dashboard import LAYOUT
 
 
 class TensorBoardLog:
@@ -28,6 +31,7 @@ class TensorBoardLog:
         try:
             if self._writer is None:  # the first step is only known now; older runs' events from it on are void
                 self._writer = SummaryWriter(str(self._dir), purge_step=step)
+                self._writer.add_custom_scalars(LAYOUT)
             yield self._writer
         except OSError:  # the thread that writes the file has ended with it
             with suppress(OSError):
@@ -41,6 +45,17 @@ class TensorBoardLog:
             for tag, value in values.items():
                 writer.add_scalar(tag, value, step)
             writer.flush()
+
+    def spread(self, step: int, tag: str, edges: Sequence[float], above: Sequence[float]) -> None:
+        """A histogram from the fractions of values at or above each edge; the outer bins reach a step further."""
+        step_of = edges[1] - edges[0]
+        limits = [*edges, edges[-1] + step_of]
+        counts = [a - b for a, b in pairwise([1.0, *above, 0.0])]
+        centres = [limit - step_of / 2 for limit in limits]
+        with self._at(step) as writer:
+            writer.add_histogram_raw(
+                tag, limits[0] - step_of, limits[-1], 1, sum(c * x for c, x in zip(counts, centres, strict=True)),
+                sum(c * x * x for c, x in zip(counts, centres, strict=True)), limits, counts, step)
 
     def image(self, step: int, tag: str, picture: np.ndarray) -> None:
         """A picture `(H, W, 3)` uint8."""

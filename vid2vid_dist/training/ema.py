@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
@@ -24,6 +27,16 @@ class Ema:
                 mean.lerp_(tensor.to(mean.dtype), 1 - self.decay)
             else:
                 mean.copy_(tensor)
+
+    @contextmanager
+    def in_place_of(self, module: nn.Module) -> Iterator[None]:
+        """Within, the module has the averaged weights; afterwards its own again, bit by bit."""
+        own = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+        try:
+            module.load_state_dict(self.average)
+            yield
+        finally:
+            module.load_state_dict(own)
 
 
 def _wide(tensor: Tensor) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from vid2vid_dist.monitor.gpu import GpuMeter
 from vid2vid_dist.monitor.report import Sample, StepReport
 from vid2vid_dist.monitor.run import RunMonitor
 from vid2vid_dist.training.curriculum import Phase
+from vid2vid_dist.training.health import Figures, accuracy_of, figure_shapes, spreads_of
 
 
 def loss_names(cfg: Config) -> list[str]:
@@ -34,10 +36,12 @@ def loss_names(cfg: Config) -> list[str]:
 class Reporter:
     """Collects what the monitor reports; talks to other ranks only when an interval ends."""
 
-    def __init__(self, cfg: Config, grid: Grid, monitor: RunMonitor) -> None:
-        self._cfg, self._grid, self._monitor = cfg, grid, monitor
+    def __init__(self, cfg: Config, grid: Grid, monitor: RunMonitor, figures: Callable[[], Figures] = dict) -> None:
+        """`figures`: gives those of this rank since it was last asked (`health`)."""
+        self._cfg, self._grid, self._monitor, self._figures = cfg, grid, monitor, figures
         self._meter = GpuMeter(grid.device)
         self._names = loss_names(cfg)
+        self._shapes = {**dict.fromkeys(self._names, ()), **figure_shapes(cfg)}
         self._last: Made | None = None  # of the step just done
         self._sample_is_due = False
         self._begin_interval()
@@ -98,7 +102,9 @@ class Reporter:
         self._last = None  # a chunk of one-hot labels is large: not beside the next one
         if step % monitor.log_every:
             return False
-        seconds, losses = time.monotonic() - self._started, self._mean_losses()
+        seconds, totals = time.monotonic() - self._started, self._totals()
+        spreads = spreads_of(totals)
+        norms = {role.removeprefix("norm/"): float(x) for role, x in totals.items() if role.startswith("norm/")}
         readings = self._grid.gather((self._meter.read(), self._busy / seconds, self._waiting / seconds))
         gpus, busy, waiting = map(list, zip(*readings, strict=True))
         self._monitor.report(
@@ -109,25 +115,30 @@ class Reporter:
                 seconds=seconds,
                 loader_wait=self._loader_wait,
                 frames=self._frames,
-                losses=losses,
+                losses={name: float(totals[name]) / n for name, n in self._counts.items() if n},
                 lr={"G": now.lr_generator, "D": now.lr_discriminator, "D_T": now.lr_temporal},
                 eta=steps_left * seconds / self._steps,
                 n_frames_total=now.n_frames_total,
                 chunk_frames=now.chunk_frames,
                 busy=busy if any(busy) else [],
                 waiting=waiting if any(busy) else [],
+                spreads=spreads,
+                accuracy=accuracy_of(spreads),
+                gradient_norms={role: norm for role, norm in norms.items() if math.isfinite(norm)},
             ),
             gpus,
         )
         self._begin_interval()
         return True
 
-    def _mean_losses(self) -> dict[str, float]:
-        """Means over the steps in which a term was computed and over the clips of all ranks."""
-        zero = torch.zeros((), device=self._grid.device)
-        total = self._grid.sum(torch.stack([self._sums.get(name, zero).double() for name in self._names]))
-        pairs = zip(self._names, total.tolist(), strict=True)  # the one place where the host waits for the GPU
-        return {name: value / self._counts[name] for name, value in pairs if self._counts[name]}
+    def _totals(self) -> dict[str, Tensor]:
+        """Sums over the interval and over all ranks, losses and figures in one message."""
+        mine = {**self._sums, **self._figures()}
+        parts = [mine.get(name, torch.zeros(shape)).to(self._grid.device, torch.float64).flatten()
+                 for name, shape in self._shapes.items()]
+        summed = self._grid.sum(torch.cat(parts)).cpu()  # the one place where the host waits for the GPU
+        split = summed.split([part.numel() for part in parts])
+        return {name: x.view(shape) for (name, shape), x in zip(self._shapes.items(), split, strict=True)}
 
 
 def make_sample(cfg: Config, made: Made) -> Sample:
@@ -148,4 +159,5 @@ def make_sample(cfg: Config, made: Made) -> Sample:
         weight=cpu(generated.weight),
         flow_ref=cpu(reference.flow),
         conf_ref=cpu(reference.confidence),
+        averaged=cpu(made.averaged),
     )

@@ -8,9 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from vid2vid_dist.config.load import flatten, to_yaml
 from vid2vid_dist.config.schema import Config
@@ -27,7 +28,7 @@ from vid2vid_dist.engine.executor import HeldRoles
 from vid2vid_dist.engine.footage import Footage
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.in_flight import ClipState, clip_files
-from vid2vid_dist.engine.lane import Lane, count_lanes
+from vid2vid_dist.engine.lane import Chunk, Lane, count_lanes
 from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.optimizer import AdamSettings
 from vid2vid_dist.engine.optimizer_state import SavedPieces
@@ -37,6 +38,7 @@ from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.training.checkpoint import Files, Position, SavedState, copied, differences, weights_file
 from vid2vid_dist.training.curriculum import BETA2, Phase, n_epochs, phase
 from vid2vid_dist.training.ema import Ema
+from vid2vid_dist.training.health import Figures, take_figures
 from vid2vid_dist.training.pretrain import PretrainReport, find_weights, load_pretrained
 
 PACKAGES = ("torch", "torchvision", "deepspeed", "webdataset", "numpy")
@@ -156,6 +158,17 @@ class TrainingState:
         if self.ema:
             assert self.roles.generator is not None
             self.ema.update(self.roles.generator.module)
+
+    def figures(self) -> Figures:
+        """What this rank's roles know about their health since the last call (`health`)."""
+        return take_figures(self.roles, self._is_first)
+
+    def averaged_frames(self, chunk: Chunk, history: list[Tensor], n_frames_bp: int) -> Tensor | None:
+        """(B, T, 3, H, W) of a lane's chunk, by the averaged generator; None without one on this rank."""
+        if self.ema is None or self.roles.generator is None:
+            return None
+        with torch.no_grad(), self.ema.in_place_of(self.roles.generator.module):
+            return self.roles.generator.generate(chunk, history, n_frames_bp, detach_coarse=False).fake
 
     def _train_all_scales(self, now: Phase) -> None:
         """From the finest scale to all of them: a new optimiser over all weights, with fresh moments.

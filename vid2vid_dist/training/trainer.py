@@ -65,7 +65,7 @@ class Trainer:
         self.status = Status(self.run_dir, grid.rank)
         grid.on_first(self._open_run_folder)  # from here on every rank may write its failure there
         self.monitor = RunMonitor(self.run_dir, cfg, grid.rank, grid.world_size)
-        self.reporter = Reporter(cfg, grid, self.monitor)
+        self.reporter = Reporter(cfg, grid, self.monitor, self.state.figures)
         self.asked = Asked(cfg.run, looks=grid.is_first)
         self.referee = Referee(cfg, grid, self.asked, self.monitor.event)
         self.watchdog = Watchdog(self.run_dir, grid.rank, grid.world_size, grid.timeout.total_seconds() / 2,
@@ -178,10 +178,15 @@ class Trainer:
             work.append(LaneWork(lane, lane.feed(frames_of), len(frames_of) / n_clips))
         active = active_names(self.cfg, chunk * plan.chunk_frames, plan.chunk_frames)
         assert isinstance(self.state.roles, Roles)
+        before = work[-1].lane.history if work else []
         result = train_step(self.state.roles, work, active, now.n_frames_bp, detach_coarse=not now.train_all_scales,
                             consent=self.referee.consent)
         if result.updated:
             self.state.after_update()
+            is_shown = self.grid.is_first and self.reporter.sample_is_due(self.state.position.step + 1)
+            if is_shown and result.last is not None:
+                averaged = self.state.averaged_frames(result.last.chunk, before, now.n_frames_bp)
+                result.last = replace(result.last, averaged=averaged)
             self.reporter.add(result, active, n_clips * plan.chunk_frames)
         return result.updated
 
