@@ -17,7 +17,7 @@ FLOW_LIMIT = 0.25
 average, is not in the frame before it: the warp shows anything."""
 FROZEN, SAMPLES, STILL = 0.1, 3, 0.01
 """Change from frame to frame against that of the real frames, in so many samples on end; real frames (in [-1, 1])
-that change less than STILL say nothing. Samples of 400 steps of the toy street had 0.4 to 1.04, blurred as they were at first."""
+that change less than STILL say nothing. Samples of 400 steps of the toy street had 0.4 to 1.04."""
 
 
 @dataclass
@@ -66,8 +66,8 @@ class Alarms:
             if self._flow.goes_off(not figures["flow"] < FLOW_LIMIT * width):
                 found.append(
                     f"flow explodes: {figures['flow']:.3g} pixels on average, in frames {width} wide. Take the run "
-                    "back to a checkpoint before with a lower optim.lr or a higher loss.lambda_F; if it comes back, look "
-                    "at the reference flow panel: where that is wrong, flow.network=raft_large")
+                    "back to a checkpoint before with a lower optim.lr or a higher loss.lambda_F; if it comes back, "
+                    "look at the reference flow panel: where that is wrong, flow.network=raft_large")
         motion = self._motion(sample)
         if motion is not None:
             figures["motion"] = motion
