@@ -166,6 +166,7 @@ class RunConfig:
     save_every_minutes: float = opt(30.0, "checkpoint interval; 0 = off", unit="minutes", low=0)
     time_limit: float = opt(0.0, "save and end, to be taken up again, after so long; 0 = none", unit="minutes", low=0)
     time_margin: float = opt(2.0, "the same so long before a Slurm job's end", unit="minutes", low=0)
+    probe_step: str = opt("auto", "when training starts, run the largest step to come without its update, to see whether it fits; auto = on GPUs", choices=("auto", "on", "off"))
     keep_last: int = opt(3, "checkpoints that are kept", low=1)
     keep_every_steps: int = opt(0, "checkpoints at multiples of this are kept for ever; 0 = none", unit="steps", low=0)
 

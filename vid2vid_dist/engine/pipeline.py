@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -136,6 +138,15 @@ class Pipeline:
         start = min(run.start for run in timeline)
         return [replace(run, start=run.start - start, end=run.end - start) for run in timeline
                 if run.slot == self.grid.slot]
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Within, steps have clips and plans of their own; afterwards those of before are back."""
+        kept = self.planner, self.footage, self._last
+        self.planner, self.footage = Planner(self.cfg, self.planner.placed), {}
+        yield
+        self.planner, self.footage, self._last = kept
+        self.timer.take()
 
     def feed(self, lane: int, reads: Reads, decoded: list[Frames]) -> None:
         """Take up the frames of a lane's clips that were decoded for this rank."""

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from vid2vid_dist.data.clips import Clip, ClipSource, Request
+from vid2vid_dist.training.checkpoint import Position
 from vid2vid_dist.training.curriculum import Phase
 
 
@@ -55,6 +56,10 @@ class Epoch:
             for chunk in range(start[1] if r == start[0] else 0, self.rounds[r].n_chunks):
                 yield r, chunk
 
+    def fullest_round(self) -> int:
+        """The round whose steps take most memory: most clips, then most chunks."""
+        return max(range(len(self.rounds)), key=lambda r: (self.rounds[r].n_clips(0), self.rounds[r].n_chunks))
+
     def requests(self, my_lanes: range, start: tuple[int, int] = (0, 0), n_back: int = 0) -> list[Request]:
         """The frames that this rank decodes, in the order in which it needs them.
 
@@ -83,3 +88,12 @@ def plan_epoch(source: ClipSource, epoch: int, phase: Phase, n_lanes: int, batch
         # Dealt out one by one: a last round that is not full keeps as many lanes busy as it can.
         rounds.append(Round([of_round[lane::n_lanes] for lane in range(n_lanes)]))
     return Epoch(rounds, phase.chunk_frames, n_past)
+
+
+def after(plan: Epoch, done: Position, whole_round: bool = False) -> Position:
+    """The position that follows the step at `done` (which carries the number of steps done), or its round."""
+    if not whole_round and done.chunk + 1 < plan.rounds[done.round].n_chunks:
+        return Position(done.step, done.epoch, done.round, done.chunk + 1)
+    if done.round + 1 < len(plan.rounds):
+        return Position(done.step, done.epoch, done.round + 1, 0)
+    return Position(done.step, done.epoch + 1, 0, 0)

@@ -44,9 +44,10 @@ class Reporter:
         self._shapes = {**dict.fromkeys(self._names, ()), **figure_shapes(cfg)}
         self._last: Made | None = None  # of the step just done
         self._sample_is_due = False
-        self._begin_interval()
+        self.begin_interval()
 
-    def _begin_interval(self) -> None:
+    def begin_interval(self) -> None:
+        """Forget what was noted: the interval counts from now."""
         self._sums: dict[str, Tensor] = {}
         self._counts = dict.fromkeys(self._names, 0)
         self._frames = self._steps = 0
@@ -128,7 +129,7 @@ class Reporter:
             ),
             gpus,
         )
-        self._begin_interval()
+        self.begin_interval()
         return True
 
     def _totals(self) -> dict[str, Tensor]:

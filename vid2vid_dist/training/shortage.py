@@ -22,7 +22,7 @@ def explain_shortage(error: BaseException, grid: Grid, expect: Callable[[], Choi
     `expect`: the step as planned. It is called after the failure, and may itself find no memory: then the message
     goes without its numbers.
     """
-    if not _is_shortage(error):
+    if not is_shortage(error):
         return None
     words = str(error).split("\n")[0]
     try:
@@ -39,7 +39,7 @@ def explain_shortage(error: BaseException, grid: Grid, expect: Callable[[], Choi
         "goes on from the last checkpoint")
 
 
-def _is_shortage(error: BaseException | None) -> bool:
+def is_shortage(error: BaseException | None) -> bool:
     """Whether an exception, or one that caused it, says that there is no memory left."""
     while error is not None:
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in _SAID):

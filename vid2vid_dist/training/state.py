@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +31,7 @@ from vid2vid_dist.engine.footage import Footage
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.in_flight import ClipState, clip_files
 from vid2vid_dist.engine.lane import Chunk, Lane, count_lanes
+from vid2vid_dist.engine.memory import SHARD_BYTES
 from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.optimizer import AdamSettings
 from vid2vid_dist.engine.optimizer_state import SavedPieces
@@ -186,6 +189,38 @@ class TrainingState:
             self.cfg, self._holders["generator"], module, adam, train_all_scales=True
         )
         self.trains_all_scales = True
+
+    @contextmanager
+    def aside(self, now: Phase) -> Iterator[None]:
+        """Within, steps have clips of their own and train the scales of `now`; their updates must be refused.
+        Afterwards all is as before. An error within ends the run: nothing is put back.
+        """
+        lanes, self._lanes = self._lanes, {}
+        on_gpu = self.grid.device.type == "cuda"
+        clips = nullcontext() if self.pipeline is None else self.pipeline.aside()
+        with torch.random.fork_rng([self.grid.device] if on_gpu else []), clips, self._more_scales(now):
+            yield
+        self._lanes = lanes
+        self.figures()  # of steps that were none
+
+    @contextmanager
+    def _more_scales(self, now: Phase) -> Iterator[None]:
+        """The memory of a generator that trains all scales, where it does not yet: gradients of all weights, and room
+        for the optimiser's part of those that it leaves alone so far."""
+        role = self.roles.generator
+        if role is None or self.trains_all_scales or not now.train_all_scales:
+            yield
+            return
+        still = [p for p in role.module.parameters() if not p.requires_grad]
+        n_bytes = 0 if self.cfg.optim.offload else SHARD_BYTES * sum(p.numel() for p in still)
+        room = torch.empty(n_bytes // self._holders["generator"].world_size, dtype=torch.uint8,
+                           device=self.grid.device)
+        role.module.requires_grad_(True)
+        yield
+        for p in still:
+            p.requires_grad_(False)
+            p.grad = None
+        del room
 
     def snapshot(self) -> Files:
         """This rank's part of a checkpoint, copied out: training may go on while it is written."""

@@ -25,10 +25,10 @@ from vid2vid_dist.engine.search import Choice
 from vid2vid_dist.engine.step import LaneWork, Roles, StepResult, active_names, train_step, unpack_shown
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.run import RunMonitor
-from vid2vid_dist.training import checkpoint
+from vid2vid_dist.training import checkpoint, probe_step
 from vid2vid_dist.training.checkpoint import Position, write_atomically
 from vid2vid_dist.training.curriculum import Phase, n_epochs, phase
-from vid2vid_dist.training.epoch import Epoch, plan_epoch
+from vid2vid_dist.training.epoch import Epoch, after, plan_epoch
 from vid2vid_dist.training.faults import LaneInput, Referee, StepInput
 from vid2vid_dist.training.itinerary import Itinerary, PlacedStep
 from vid2vid_dist.training.preemption import Ask, Asked
@@ -94,6 +94,8 @@ class Trainer:
             self.monitor.event("nothing left to train: raise schedule.niter or run.max_steps, or take another run.name")
         try:
             with self.asked.listening(), self.watchdog:
+                if not self._ends():
+                    self._rehearse()
                 while not self._ends():
                     self._run_epoch(self.state.position.epoch)
                 if self._saved_step != self.state.position.step:
@@ -126,14 +128,7 @@ class Trainer:
         now = self.state.enter(number)
         plan = self._plan(number, now)
         start = (self.state.position.round, self.state.position.chunk)
-        if self.state.pipeline is None:
-            n_back = look_back(self.cfg, start[1] * plan.chunk_frames)
-            requests: Iterable[Request] = plan.requests(self.state.my_lanes, start, n_back)
-        else:
-            # Looked at twice, by the threads that decode ahead and by the steps: each plan is made once.
-            self._itinerary, ahead = tee(self._itinerary_of(self.state.pipeline, plan, now, start))
-            requests = (request for step in ahead for request in step.requests)
-        frames = stream(self.source, requests, self.cfg.data.workers)
+        frames = self._frames_of(plan, now, start)
         if start == (0, 0):
             self.monitor.event(
                 f"epoch {number}: {len(plan.rounds)} rounds, clips of up to {now.n_frames_total} frames "
@@ -144,11 +139,11 @@ class Trainer:
             with self.grid.meeting(step, "gradients of all ranks"), self.tracer.around(step, self.state.pipeline):
                 goes_on = self._step(plan, round_number, chunk, now, frames)
             if not goes_on:
-                self.state.position = _after(plan, Position(step - 1, number, round_number), whole_round=True)
+                self.state.position = after(plan, Position(step - 1, number, round_number), whole_round=True)
                 return
             if self.state.pipeline is not None:
                 self.reporter.add_times(self.state.pipeline.timer)
-            self.state.position = _after(plan, Position(step, number, round_number, chunk))
+            self.state.position = after(plan, Position(step, number, round_number, chunk))
             with self.grid.meeting(step, "losses of all ranks"):
                 interval_ends = self.reporter.after_step(step, number, now, self._n_steps - step)
             self._note(self.saver.poll())
@@ -157,6 +152,34 @@ class Trainer:
             if self._save_is_due(interval_ends) or self.referee.ask == Ask.SAVE_FILE:
                 self._save()
                 self.asked.served(Ask.SAVE_FILE)
+
+    def _frames_of(self, plan: Epoch, now: Phase, start: tuple[int, int]) -> Iterator[Frames]:
+        """What the steps of an epoch decode, from `start` on."""
+        if self.state.pipeline is None:
+            n_back = look_back(self.cfg, start[1] * plan.chunk_frames)
+            requests: Iterable[Request] = plan.requests(self.state.my_lanes, start, n_back)
+        else:
+            # Looked at twice, by the threads that decode ahead and by the steps: each plan is made once.
+            self._itinerary, ahead = tee(self._itinerary_of(self.state.pipeline, plan, now, start))
+            requests = (request for step in ahead for request in step.requests)
+        return stream(self.source, requests, self.cfg.data.workers)
+
+    def _rehearse(self) -> None:
+        """Run the largest step to come now, its update refused: what does not fit is to fail at once."""
+        number = probe_step.heaviest_epoch(self.cfg, self.state.position.epoch, self.source.longest)
+        if number is None or not probe_step.is_probed(self.cfg.run, self.grid):
+            return
+        now, referee = self.state.phase(number), self.referee
+        plan = self._plan(number, now)
+        self.referee = probe_step.Refusal(self.cfg, self.grid, self.asked, self.monitor.event)
+        fullest = plan.fullest_round()
+        with self.state.aside(now), probe_step.naming_probe(number, now), self.grid.meeting(0, "probe step"):
+            frames = self._frames_of(plan, now, (fullest, 0))
+            for chunk in range(probe_step.n_chunks_probed(self.cfg, plan, fullest)):
+                self._step(plan, fullest, chunk, now, frames)
+        self.referee = referee
+        self.reporter.begin_interval()
+        self.monitor.event(probe_step.outcome_of_probe(number, now, self.grid.device))
 
     def _step(self, plan: Epoch, round_number: int, chunk: int, now: Phase, frames: Iterator[Frames]) -> bool:
         """One optimiser step: the same chunk of every active lane. False when it is left out: the clips of its round
@@ -250,14 +273,8 @@ class Trainer:
                 self.grid.device.type == "cuda")
 
     def _plan(self, number: int, now: Phase) -> Epoch:
-        return plan_epoch(
-            self.source,
-            number,
-            now,
-            self.state.n_lanes,
-            self.cfg.parallel.batch_size,
-            self.cfg.generator.n_frames_G - 1,
-        )
+        n_past = self.cfg.generator.n_frames_G - 1
+        return plan_epoch(self.source, number, now, self.state.n_lanes, self.cfg.parallel.batch_size, n_past)
 
     def _count_steps(self) -> int:
         """Optimiser steps of the whole stage, for the time that is left: clips grow from epoch to epoch."""
@@ -331,12 +348,3 @@ class Trainer:
         except OSError as error:
             raise UserError(f"cannot write into the run's folder {self.run_dir} ({error.strerror}): mend its rights, "
                             "make room, or set run.root to a folder elsewhere") from None
-
-
-def _after(plan: Epoch, done: Position, whole_round: bool = False) -> Position:
-    """The position that follows the step at `done` (which carries the number of steps done), or its round."""
-    if not whole_round and done.chunk + 1 < plan.rounds[done.round].n_chunks:
-        return Position(done.step, done.epoch, done.round, done.chunk + 1)
-    if done.round + 1 < len(plan.rounds):
-        return Position(done.step, done.epoch, done.round + 1, 0)
-    return Position(done.step, done.epoch + 1, 0, 0)
