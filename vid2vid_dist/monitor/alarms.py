@@ -74,8 +74,8 @@ class Alarms:
             if self._frozen.goes_off(motion < FROZEN):
                 found.append(
                     f"samples are frozen: generated frames change {motion:.1%} as much as the real ones, in {SAMPLES} "
-                    "samples on end. Look at the weight panel: white everywhere means that each frame copies the one "
-                    "before (lower loss.lambda_T); black, that the labels have no effect on the synthesised frame "
+                    "samples on end. Look at the weight panel: black everywhere means that each frame copies the one "
+                    "before (lower loss.lambda_T); white, that the labels have no effect on the synthesised frame "
                     "(check the label panel and data.label_nc)")
         return found, figures
 
