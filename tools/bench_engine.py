@@ -33,6 +33,7 @@ from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.build import build_frozen, build_held_roles, build_modules
+from vid2vid_dist.engine.consent import Consent
 from vid2vid_dist.engine.costs import CPU_CORE, count_costs
 from vid2vid_dist.engine.desk import Desk, LanePart, Made
 from vid2vid_dist.engine.executor import Executor, HeldRoles, Worker
@@ -108,7 +109,7 @@ class SleepingExecutor(Executor):
     """Runs the same step over and over; nothing of a clip is kept but what messages carry."""
 
     def __init__(self, cfg: Config, roles: SleepingRoles, grid: Grid, plan: Plan, slower: float) -> None:
-        super().__init__(cfg, roles, grid.slot, Transport(grid), torch.float32)
+        super().__init__(cfg, roles, grid.slot, Transport(grid), torch.float32, plan.reductions)
         self._plan, self._slower = plan, slower
 
     def _workers(self, shape: StepShape, desk: Desk) -> dict:
@@ -136,8 +137,13 @@ def keep_promise(grid: Grid, placement: str, n_steps: int, step_seconds: float) 
     for _ in range(N_LANES):
         footage = Footage(1, FrameSize(1, 16, 16), n_seen=FAR)
         parts.append(LanePart(footage, RECIPES[512].n_frames, 1 / N_LANES))
-    measured = periods(grid, n_steps, lambda: executor.step(plan, shape, list(parts), list(asleep)))
+    measured = periods(grid, n_steps, lambda: executor.step(plan, shape, list(parts), list(asleep), consent=asks(grid)))
     return {"measured": measured, "simulated": step_seconds, "ratio": measured / step_seconds}
+
+
+def asks(grid: Grid) -> Consent:
+    """Ranks agree before they update, as in training."""
+    return lambda lost: not any(grid.gather(lost))
 
 
 def periods(grid: Grid, n_steps: int, step: Callable[[], object]) -> float:
@@ -197,9 +203,9 @@ def gain(grid: Grid, n_steps: int, trace: str) -> dict[str, float]:
     costs = replace(count_costs(cfg, height, width), machine=CPU_CORE)
     roles = build_held_roles(cfg, grid.holders(layout.slots), build_modules(cfg), build_frozen(cfg),
                              optimizers(cfg, phase(cfg, 1, 30)), True)
-    executor = Executor(cfg, roles, grid.slot, Transport(grid), torch.float32)
     shape = StepShape((LaneChunk(0, n_frames),) * N_LANES)
     planned = best_plan(cfg, shape, layout, costs)
+    executor = Executor(cfg, roles, grid.slot, Transport(grid), torch.float32, planned.reductions)
     active = ["generator", "image", "temporal_0"]
 
     serial = SerialExecutor(executor, grid)
@@ -209,10 +215,12 @@ def gain(grid: Grid, n_steps: int, trace: str) -> dict[str, float]:
         return [clip(cfg, n, n_frames, height, width) for n in range(N_LANES)]
 
     def step() -> None:
-        executor.step(planned, shape, parts(), active)
+        executor.step(planned, shape, parts(), active, consent=asks(grid))
 
-    found = {"serial": periods(grid, n_steps, lambda: serial.step(in_order, shape, parts(), active)),
-             "planned": periods(grid, n_steps, step)}
+    def serial_step() -> None:
+        serial.step(in_order, shape, parts(), active, consent=asks(grid))
+
+    found = {"serial": periods(grid, n_steps, serial_step), "planned": periods(grid, n_steps, step)}
     if trace:
         record(grid, executor, planned, step, Path(trace))
     return found | {"ratio": found["serial"] / found["planned"]}

@@ -59,7 +59,8 @@ class PlacedJob:
         frozen = FrozenNetworks(StandInFlow(), None if cfg.loss.no_vgg else StandInFeatures())
         roles = build_held_roles(cfg, grid.holders(self.layout.slots), build_modules(cfg), frozen,
                                  Optimizers(make_optimizer, make_optimizer, make_optimizer), self.all_scales)
-        executor = Executor(cfg, roles, grid.slot, self.transport, dtype)
+        # Not the order in which gradients are complete: roles wait for each other here.
+        executor = Executor(cfg, roles, grid.slot, self.transport, dtype, ("generator", "temporal_0", "face", "image"))
         n_past = cfg.generator.n_frames_G - 1
         mine = range(grid.pipeline, self.n_clips, grid.ranks.shape[0])
         clips = {n: _clip(cfg, n) for n in mine}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 
 import pytest
 
@@ -82,6 +83,26 @@ def test_period_is_no_longer_than_the_planned_step() -> None:
     cfg = config(generator__fg=True)
     plan = make_plan(step_tasks(cfg, steady_shape(2, 4)), split(cfg, 3, 2), made_up_costs(cfg))
     assert simulate(plan).period <= plan.makespan + 1e-9
+
+
+def test_weights_change_when_all_slots_have_done_their_tasks() -> None:
+    cfg = config()
+    plan = make_plan(step_tasks(cfg, steady_shape(2, 4)), split(cfg, 2, 2), made_up_costs(cfg))
+    timeline = simulate(plan).timeline
+    updates = [run for run in timeline if run.task.kind == Kind.UPDATE]
+    assert {run.slot for run in updates} == set(range(4))
+    assert min(run.start for run in updates) == max(run.end for run in timeline if run.task.kind != Kind.UPDATE)
+
+
+def test_reductions_of_a_slot_follow_each_other_in_the_planned_order() -> None:
+    cfg = config()
+    plan = make_plan(step_tasks(cfg, steady_shape(2, 4)), colocated(cfg, 2), made_up_costs(cfg))
+    timeline = simulate(plan).timeline
+    reductions = [run for run in timeline if run.task.kind == Kind.REDUCE and run.slot == 1]
+    assert tuple(run.task.role for run in reductions) == plan.reductions
+    assert len(reductions) > 2
+    for before, after in itertools.pairwise(reductions):
+        assert after.end >= before.end + plan.durations[after.task.number]
 
 
 def test_jitter_is_reproducible_and_costs_little() -> None:

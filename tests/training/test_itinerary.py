@@ -23,7 +23,7 @@ COSTS = count_costs(CFG, 32, 64)
 
 
 def planner(layout: Layout) -> Planner:
-    return Planner(CFG, Placed(layout, 1, 0, COSTS, Strategy(), ""))
+    return Planner(CFG, Placed(layout, 1, 0, COSTS, Strategy(), (), ""))
 
 
 # Shared by the tests: planning takes longer than anything else here.

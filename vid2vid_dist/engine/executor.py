@@ -6,6 +6,7 @@ All losses of a step use the weights from before it: roles are updated when all 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -69,7 +70,11 @@ class Outcome:
 class Executor:
     """One rank of a pipeline."""
 
-    def __init__(self, cfg: Config, roles: HeldRoles, slot: int, transport: Transport, dtype: torch.dtype) -> None:
+    def __init__(self, cfg: Config, roles: HeldRoles, slot: int, transport: Transport, dtype: torch.dtype,
+                 reductions: Sequence[str] = ()) -> None:
+        """`reductions`: the order in which roles are reduced, the same on all ranks (`Plan.reductions` of any step);
+        roles that are missing in it come first."""
+        self._reductions = reductions
         self.cfg, self.roles, self.slot, self.transport, self.dtype = cfg, roles, slot, transport, dtype
         self.timer = Timer()
 
@@ -85,7 +90,9 @@ class Executor:
         workers = self._workers(shape, desk)
         program = plan.programs[self.slot]
         mine = [op.task.role for op in program if isinstance(op, Run) and op.task.kind not in COLLECTIVE]
-        engines = {name: engine for name, engine in self.roles.engines().items() if name in active}
+        held = {name: engine for name, engine in self.roles.engines().items() if name in active}
+        order = sorted(held, key=lambda name: self._reductions.index(name) if name in self._reductions else -1)
+        engines = {name: held[name] for name in order}
         updates = Updates(engines, Counter(mine), self.timer, self.transport.device)
         for op in program:
             if isinstance(op, Send):

@@ -38,7 +38,7 @@ from vid2vid_dist.models.temporal import temporal_plan
 @dataclass(frozen=True)
 class Placed:
     """The placement of a run. `in_flight`: lanes of a pipeline that are worked on at a time, 0 = all.
-    `reason`: why it was chosen, if that was left open.
+    `reductions`: `Plan.reductions` of a steady step. `reason`: why it was chosen, if that was left open.
     """
 
     layout: Layout
@@ -46,6 +46,7 @@ class Placed:
     in_flight: int
     costs: Costs
     strategy: Strategy
+    reductions: tuple[str, ...]
     reason: str
 
     def table(self, ranks_per_node: int) -> str:
@@ -70,7 +71,7 @@ def choose_placement(cfg: Config, n_ranks: int, size: tuple[int, int], n_frames:
     in_flight = 0 if choice.in_flight >= choice.lanes else choice.in_flight
     shape = steady_shape(choice.lanes, n_frames, n_frames_bp, in_flight)
     strategy = best_strategy(cfg, shape, layout, costs, choice.n_pipelines)
-    return Placed(layout, choice.n_pipelines, in_flight, costs, strategy, choice.reason)
+    return Placed(layout, choice.n_pipelines, in_flight, costs, strategy, choice.plan.reductions, choice.reason)
 
 
 def expected_step(cfg: Config, n_ranks: int, size: tuple[int, int], n_frames: int, n_frames_bp: int,
@@ -123,7 +124,7 @@ class Pipeline:
         self.cfg, self.grid, self.dtype = cfg, grid, dtype
         self.planner = Planner(cfg, placed)
         self.footage: dict[int, Footage] = {}  # by lane of the run
-        self._executor = Executor(cfg, roles, grid.slot, Transport(grid), dtype)
+        self._executor = Executor(cfg, roles, grid.slot, Transport(grid), dtype, placed.reductions)
         self._last: tuple[Plan, StepShape] | None = None
 
     @property

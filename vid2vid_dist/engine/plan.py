@@ -33,7 +33,7 @@ class Transfer:
 class Run:
     """A task on a slot, and the time in seconds that it is planned for.
 
-    A `reduce` only begins here and goes on beside the tasks that follow; `update` waits for it.
+    A `reduce` only begins here and goes on beside the tasks that follow; updates wait for everything else.
     """
 
     task: Task
@@ -84,6 +84,12 @@ class Plan:
                 programs[item.source].append(Send(item))
                 programs[item.destination].append(Receive(item))
         return programs
+
+    @property
+    def reductions(self) -> tuple[str, ...]:
+        """Roles in the order in which their gradients are complete: every rank reduces them in one order."""
+        return tuple(dict.fromkeys(item.task.role for item in self.sequence
+                                   if isinstance(item, Run) and item.task.kind == Kind.REDUCE))
 
     @property
     def makespan(self) -> float:
@@ -163,7 +169,7 @@ class _Scheduler:
         self.runs: dict[int, list[Run]] = {}
 
     def run(self) -> Plan:
-        for task in sorted(self.tasks, key=lambda task: (-self.priority(task), task.number)):
+        for task in sorted(self.tasks, key=lambda t: (t.kind == Kind.UPDATE, -self.priority(t), t.number)):
             self.place(task)
         for task in self.tasks:
             for _, site in task.carries:
@@ -197,7 +203,8 @@ class _Scheduler:
             self.runs[number] = [Run(task, slot, start, start + duration) for slot in self.layout.holders(task.role)]
             return
         if task.kind == Kind.UPDATE:
-            ready = max(run.end for need in task.needs for run in self.runs[need.task])
+            ready = max(run.end for number, runs in self.runs.items() for run in runs
+                        if self.tasks[number].kind != Kind.UPDATE)
             starts = {slot: self.slots[slot].take(ready, duration) for slot in self.layout.holders(task.role)}
             self.runs[number] = [Run(task, slot, start, start + duration) for slot, start in starts.items()]
             return

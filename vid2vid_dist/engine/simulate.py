@@ -70,30 +70,53 @@ def _step(plan: Plan, clocks: _Clocks, factors: np.ndarray) -> list[Run]:
     """One step; advances the clocks."""
     ends: dict[int, float] = {}  # of tasks, by number
     arrivals: dict[tuple[int, int], float] = {}  # of messages, by producer and destination
+    begun: dict[int, list[Run]] = {}  # reductions, by task
+    updates: list[tuple[Run, float]] = []
     runs = []
-    for item, factor in zip(plan.sequence, factors, strict=True):
+    for item, factor in zip(plan.sequence, factors.tolist(), strict=True):
         if not isinstance(item, Run):
             pair = item.source, item.destination
             clocks.link[pair] = max(ends[item.producer], clocks.link.get(pair, 0.0)) + item.seconds
             arrivals[item.producer, item.destination] = clocks.link[pair]
             continue
         task, slot = item.task, item.slot
-        if task.kind == Kind.REDUCE:  # goes on once the last rank has begun it
-            end = clocks.slot[slot] + plan.durations[task.number]
-            runs.append(Run(task, slot, clocks.slot[slot], end))
+        if task.kind == Kind.UPDATE:
+            updates.append((item, factor))
+        elif task.kind == Kind.REDUCE:
+            begun.setdefault(task.number, []).append(Run(task, slot, clocks.slot[slot], clocks.slot[slot]))
         else:
             waits = [arrivals.get((need.task, slot), ends[need.task]) for need in task.needs]
             waits += [clocks.carried.get((task.site, name), 0.0) for name in task.carried if task.site]
             start = max([clocks.slot[slot], *waits])
-            clocks.slot[slot] = end = start + plan.durations[task.number] * float(factor)
-            runs.append(Run(task, slot, start, end))
-        ends[task.number] = max(end, ends.get(task.number, 0.0))
+            clocks.slot[slot] = ends[task.number] = start + plan.durations[task.number] * factor
+            runs.append(Run(task, slot, start, ends[task.number]))
+    runs += _reduce(plan, begun)
+    # Whether the weights change is decided by all ranks together: see `Updates`.
+    agreed = max(run.end for run in runs)
+    clocks.slot = [agreed] * len(clocks.slot)
+    for item, factor in updates:
+        start = clocks.slot[item.slot]
+        clocks.slot[item.slot] = start + plan.durations[item.task.number] * factor
+        runs.append(Run(item.task, item.slot, start, clocks.slot[item.slot]))
     clocks.carried = {}
     for task in plan.tasks:
         for name, site in task.carries:
             there = arrivals.get((task.number, plan.placement[site]), ends[task.number])
             clocks.carried[site, name] = max(there, clocks.carried.get((site, name), 0.0))
-    return [replace(run, end=ends[run.task.number]) if run.task.kind == Kind.REDUCE else run for run in runs]
+    return runs
+
+
+def _reduce(plan: Plan, begun: dict[int, list[Run]]) -> list[Run]:
+    """The reductions of a step: each goes on once the last holder has begun it, and has done the one before."""
+    runs: list[Run] = []
+    free: dict[int, float] = {}  # by slot
+    for number, parts in begun.items():
+        start = max(max(run.start, free.get(run.slot, 0.0)) for run in parts)
+        end = start + plan.durations[number]
+        for run in parts:
+            free[run.slot] = end
+            runs.append(replace(run, end=end))
+    return runs
 
 
 def serial_seconds(cfg: Config, costs: Costs, n_lanes: int, n_frames: int, n_generator: int,

@@ -20,15 +20,14 @@ class Updates:
 
     A thread reduces role after role, in one order on all ranks, each as soon as this rank has no more to do for
     it: the others' tasks, and the messages between them, go on meanwhile. They never wait for the thread before the
-    end of the step, so it cannot take part in a circle, whatever plans the pipelines follow. Judges come first: their
-    own gradients are complete before those of the frames. Updates wait for the end of the step: one gradient that is
-    not finite, on any rank, keeps all weights as they are.
+    end of the step, so it cannot take part in a circle, whatever plans the pipelines follow. Updates wait for the end
+    of the step: one gradient that is not finite, on any rank, keeps all weights as they are.
     """
 
     def __init__(self, engines: Mapping[str, RoleEngine], n_tasks: Mapping[str, int], timer: Timer,
                  device: torch.device) -> None:
-        """`engines`: those that step, by role; `n_tasks`: of this rank, by role."""
-        self._engines = dict(sorted(engines.items(), key=lambda item: item[0] == "generator"))
+        """`engines`: those that step, by role, in the order of their reductions; `n_tasks`: of this rank, by role."""
+        self._engines = dict(engines)
         self._left = Counter(n_tasks)
         self._timer, self._device = timer, device
         self._accumulating = {role: ExitStack() for role in self._engines}
