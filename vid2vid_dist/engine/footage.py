@@ -89,11 +89,7 @@ class Footage:
             self.carried[site] = {key: x for key, x in tensors.items() if key[1] >= oldest}
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold of a clip in flight, on the CPU; labels and real frames are decoded again."""
-        return {key: x.detach().cpu().contiguous().clone() for key, x in self.tensors().items()}
-
-    def tensors(self) -> dict[str, Tensor]:
-        """The same where it lies."""
+        """What a checkpoint must hold of a clip in flight, not copied; labels and real frames are decoded again."""
         tensors = {"n_seen": torch.tensor(self.n_seen)}
         for site, found in self.carried.items():
             for (name, frame), x in found.items():

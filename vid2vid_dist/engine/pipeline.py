@@ -165,7 +165,7 @@ class Pipeline:
         return self._executor.step(plan, shape, parts, active, show, consent)
 
     def snapshot(self) -> dict[str, dict[str, Tensor] | str]:
-        """Files of a checkpoint, by name: what lies on this rank of the clips in flight, copied out."""
+        """Files of a checkpoint, by name: what lies on this rank of the clips in flight, not copied."""
         assert self._last is not None
         plan, shape = self._last
         left = InFlight([[*astuple(site), slot] for site, slot in left_at(plan).items()], bool(shape.ahead))

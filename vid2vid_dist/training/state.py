@@ -233,7 +233,8 @@ class TrainingState:
             files["generator_ema.safetensors"] = copied(self.ema.average)
         if self.position.chunk:  # in the middle of a clip
             if self.pipeline is not None:
-                files |= {f"lanes/{name}": content for name, content in self.pipeline.snapshot().items()}
+                files |= {f"lanes/{name}": content if isinstance(content, str) else copied(content)
+                          for name, content in self.pipeline.snapshot().items()}
             for number, lane in self._lanes.items() if self.pipeline is None else ():
                 files[f"lanes/lane_{number:04d}.safetensors"] = copied(lane.state())
         if self.grid.is_first:

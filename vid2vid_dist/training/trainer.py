@@ -234,7 +234,7 @@ class Trainer:
             width, height = self.source.size_of(clips[0])
             footage = self.state.footage(number, step.chunk, FrameSize(len(clips), height, width))
             frames_of = decoded.get(number, [])
-            self.referee.step_input.lanes[number] = LaneInput(clips, frames_of, footage.tensors())
+            self.referee.step_input.lanes[number] = LaneInput(clips, frames_of, footage.state())
             if frames_of:
                 pipeline.feed(number, step.reads[number], frames_of)
             parts.append(LanePart(footage, chunk.n_frames, len(clips) / n_clips))
