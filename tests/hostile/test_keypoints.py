@@ -82,13 +82,14 @@ def test_landmarks(n: int, tmp_path: Path) -> None:
     assert n / 10 < attack(n, hostile_landmarks, use, tmp_path) < n
 
 
-def test_a_crowd_is_refused_or_drawn_in_bounded_memory(tmp_path: Path) -> None:
-    """A file of many megabytes with one person after the other, each across the whole range of coordinates."""
+def test_a_giant_is_drawn_and_a_crowd_refused() -> None:
+    """A person across the whole range of coordinates; then a file of many."""
     far = [65535.0, 65535.0, 1.0, -65535.0, -65535.0, 1.0]
     person = {key: (far * n)[: 3 * n] for key, n in KEYS.values()}
-    data = json.dumps({"people": [person] * 20}).encode()
-    people = parse_people(data, "some/file")
+    people = parse_people(json.dumps({"people": [person]}).encode(), "some/file")
     assert draw_people(people, SIZE, [NOTHING_DROPPED] * len(people), 0.0, basic=False).shape == (3, SIZE[1], SIZE[0])
+    with pytest.raises(UserError, match=r"some/file: 101 people, more than 100"):
+        parse_people(json.dumps({"people": [person] * 101}).encode(), "some/file")
 
 
 @pytest.mark.parametrize("data", [b"", b"1,2", b"1,2\n" * 67, b"1,2\n" * 69, b"1,2,3\n" * 68, b"\xff\xfe" * 500])

@@ -18,6 +18,7 @@ KEYS = {"body": ("pose_keypoints_2d", 25), "left": ("hand_left_keypoints_2d", 21
 BODY_CONFIDENCE, HAND_CONFIDENCE, FACE_CONFIDENCE = 0.01, 0.01, 0.1
 BODY_BRUSH, FINE_BRUSH = 3, 1
 MAX_COORDINATE = 2**16
+MAX_PEOPLE = 100  # of a frame: each is drawn alone, so a small file of many would keep a decoder busy for hours
 """Pixels; a limb is drawn point by point, so a longer one would fill the memory."""
 
 HEAD_POINTS = [0, 15, 16, 17, 18]
@@ -84,10 +85,12 @@ NOTHING_DROPPED = PersonDraws(np.ones(24), np.ones(2), 1.0, np.zeros((5, 2)), np
 def parse_people(data: bytes, where: str) -> list[Person]:
     """The people of a file of OpenPose (BODY_25; --face and --hand may be missing); none is a valid answer.
 
-    Raises UserError when the file is cut short, of another model, or holds what is no number.
+    Raises UserError when the file is cut short, of another model, or holds what is no number, or too many people.
     """
     try:
         people = parse_json(data.decode())["people"]
+        if len(people) > MAX_PEOPLE:
+            raise UserError(f"{where}: {len(people)} people, more than {MAX_PEOPLE}: keep those that are to be drawn")
         return [_person(entry, where) for entry in people]
     except (AttributeError, ValueError, KeyError, TypeError) as error:
         raise UserError(
