@@ -23,7 +23,7 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--videos", default="", metavar="NAME,…", help="only these videos (default: all)")
     what.add_argument("--start-frame", type=_count, default=0, metavar="N", help="of each video")
     what.add_argument("--how-many", type=_count, default=0, metavar="N", help="frames per video (default: to its end)")
-    what.add_argument("--first", default="auto", metavar="real|none|single:FILE_OR_RUN|image:FILE",
+    what.add_argument("--first", default="auto", metavar="real|none|single:FILE|image:FILE",
                       help="start from real frames, from nothing, from frames of a single-image generator, or from\n"
                            "a picture (default: as in training)")
 

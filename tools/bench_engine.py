@@ -164,7 +164,7 @@ class SerialExecutor(Executor):
     """
 
     def __init__(self, base: Executor, grid: Grid) -> None:
-        super().__init__(base.cfg, base.roles, base.slot, base.transport, base.dtype)
+        super().__init__(base.cfg, base.roles, base.slot, base.transport, base.dtype, base.reductions)
         self._ranks = grid.ranks[grid.pipeline].tolist()
         self._slots: dict[int, tuple[int, int]] = {}
 

@@ -72,7 +72,7 @@ def test_openings_that_cannot_be_had(cfg: Config, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the input has no real frames to start from"):
         opening("real", cfg, has_images=False)
     for wish in ("sketch", "single:", "image"):
-        with pytest.raises(UserError, match="write real, none, single:FILE_OR_RUN or image:FILE"):
+        with pytest.raises(UserError, match="write real, none, single:FILE or image:FILE"):
             opening(wish, cfg)
     for wish in ("single", "image"):
         with pytest.raises(UserError, match=r"nowhere\.pth: no such file"):

@@ -61,7 +61,7 @@ def test_all_charts_find_their_tags(configure: Configure, grid: Grid, tmp_path: 
     assert "custom_scalars__config__" in tags["tensors"]
     assert {"scores/image/real", "scores/temporal_0/fake"} <= set(tags["histograms"])
     assert {"sample/averaged", "sample/raw", "sample/flow", "sample/weight"} <= set(tags["images"])
-    (shares,) = ({tag: events.Scalars(tag)[0].value for tag in tags["scalars"] if tag.startswith("loss_share/")},)
+    shares = {tag: events.Scalars(tag)[0].value for tag in tags["scalars"] if tag.startswith("loss_share/")}
     assert sum(shares.values()) == pytest.approx(1)
     assert set(shares) == {f"loss_share/{name}" for name in (
         "G_GAN", "G_GAN_Feat", "G_Warp", "F_Flow", "F_Warp", "G_T_GAN0", "G_T_GAN_Feat0")}

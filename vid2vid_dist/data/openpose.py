@@ -18,8 +18,8 @@ KEYS = {"body": ("pose_keypoints_2d", 25), "left": ("hand_left_keypoints_2d", 21
 BODY_CONFIDENCE, HAND_CONFIDENCE, FACE_CONFIDENCE = 0.01, 0.01, 0.1
 BODY_BRUSH, FINE_BRUSH = 3, 1
 MAX_COORDINATE = 2**16
-MAX_PEOPLE = 100  # of a frame: each is drawn alone, so a small file of many would keep a decoder busy for hours
 """Pixels; a limb is drawn point by point, so a longer one would fill the memory."""
+MAX_PEOPLE = 100  # of a frame: each is drawn alone
 
 HEAD_POINTS = [0, 15, 16, 17, 18]
 HEAD_LIMBS: list[tuple[int, int, Color]] = [

@@ -74,7 +74,7 @@ class Executor:
                  reductions: Sequence[str] = ()) -> None:
         """`reductions`: the order in which roles are reduced, the same on all ranks (`Plan.reductions` of any step);
         roles that are missing in it come first."""
-        self._reductions = reductions
+        self.reductions = reductions
         self.cfg, self.roles, self.slot, self.transport, self.dtype = cfg, roles, slot, transport, dtype
         self.timer = Timer()
 
@@ -91,7 +91,7 @@ class Executor:
         program = plan.programs[self.slot]
         mine = [op.task.role for op in program if isinstance(op, Run) and op.task.kind not in COLLECTIVE]
         held = {name: engine for name, engine in self.roles.engines().items() if name in active}
-        order = sorted(held, key=lambda name: self._reductions.index(name) if name in self._reductions else -1)
+        order = sorted(held, key=lambda name: self.reductions.index(name) if name in self.reductions else -1)
         engines = {name: held[name] for name in order}
         updates = Updates(engines, Counter(mine), self.timer, self.transport.device)
         for op in program:

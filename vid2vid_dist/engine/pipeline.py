@@ -27,9 +27,9 @@ from vid2vid_dist.engine.lane import count_lanes, encode_inputs, encode_pictures
 from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.placement import Layout, grid_table
 from vid2vid_dist.engine.plan import Plan, Run, Strategy, make_plan
-from vid2vid_dist.engine.search import Choice, Wish, best_strategy, choose
+from vid2vid_dist.engine.search import Choice, Wish, choose
 from vid2vid_dist.engine.simulate import simulate
-from vid2vid_dist.engine.tasks import FAR, LaneChunk, Site, StepShape, steady_shape
+from vid2vid_dist.engine.tasks import FAR, LaneChunk, Site, StepShape
 from vid2vid_dist.engine.timing import Timer
 from vid2vid_dist.engine.transport import Transport
 from vid2vid_dist.models.temporal import temporal_plan
@@ -65,13 +65,11 @@ def choose_placement(cfg: Config, n_ranks: int, size: tuple[int, int], n_frames:
     if parallel.placement == "data_parallel" or (parallel.placement == "auto" and n_ranks == 1):
         return None
     choice = expected_step(cfg, n_ranks, size, n_frames, n_frames_bp, on_gpus)
-    layout, costs = choice.plan.layout, choice.plan.costs
-    if layout.lane_bound or layout.n_slots == 1:
+    plan = choice.plan
+    if plan.layout.lane_bound or plan.layout.n_slots == 1:
         return None
     in_flight = 0 if choice.in_flight >= choice.lanes else choice.in_flight
-    shape = steady_shape(choice.lanes, n_frames, n_frames_bp, in_flight)
-    strategy = best_strategy(cfg, shape, layout, costs, choice.n_pipelines)
-    return Placed(layout, choice.n_pipelines, in_flight, costs, strategy, choice.plan.reductions, choice.reason)
+    return Placed(plan.layout, choice.n_pipelines, in_flight, plan.costs, plan.strategy, plan.reductions, choice.reason)
 
 
 def expected_step(cfg: Config, n_ranks: int, size: tuple[int, int], n_frames: int, n_frames_bp: int,

@@ -59,6 +59,16 @@ class Receive:
 Op = Run | Send | Receive
 
 
+@dataclass(frozen=True)
+class Strategy:
+    """Choices that no rule decides best. `split_scales` lets the scales of a frame lie on different slots;
+    `head_starts` (seconds by lane, falling) prefers a lane to the ones after it.
+    """
+
+    split_scales: bool = False
+    head_starts: tuple[float, ...] = ()
+
+
 @dataclass(repr=False)
 class Plan:
     """Programs by slot. All are slices of one sequence, so no set of ranks can wait in a circle, and between
@@ -69,6 +79,7 @@ class Plan:
     tasks: list[Task]
     costs: Costs
     n_pipelines: int
+    strategy: Strategy
     placement: dict[Site, int]
     durations: list[float]
     sequence: list[Run | Transfer] = field(default_factory=list)
@@ -95,16 +106,6 @@ class Plan:
     def makespan(self) -> float:
         """Planned seconds from the first task to the end of the last."""
         return max(item.end for item in self.sequence if isinstance(item, Run))
-
-
-@dataclass(frozen=True)
-class Strategy:
-    """Choices that no rule decides best. `split_scales` lets the scales of a frame lie on different slots;
-    `head_starts` (seconds by lane, falling) prefers a lane to the ones after it.
-    """
-
-    split_scales: bool = False
-    head_starts: tuple[float, ...] = ()
 
 
 def make_plan(tasks: list[Task], layout: Layout, costs: Costs, *, n_pipelines: int = 1,
@@ -174,7 +175,8 @@ class _Scheduler:
         for task in self.tasks:
             for _, site in task.carries:
                 self.slot_of(site)
-        plan = Plan(self.layout, self.tasks, self.costs, self.n_pipelines, self.placement, self.durations)
+        plan = Plan(self.layout, self.tasks, self.costs, self.n_pipelines, self.strategy, self.placement,
+                    self.durations)
         plan.sequence = self.sequence()
         return plan
 

@@ -61,18 +61,12 @@ class Choice:
 
 
 def best_plan(cfg: Config, shape: StepShape, layout: Layout, costs: Costs, n_pipelines: int = 1) -> Plan:
-    """The plan of the best strategy."""
-    strategy = best_strategy(cfg, shape, layout, costs, n_pipelines)
-    return make_plan(step_tasks(cfg, shape), layout, costs, n_pipelines=n_pipelines, strategy=strategy)
-
-
-def best_strategy(cfg: Config, shape: StepShape, layout: Layout, costs: Costs, n_pipelines: int = 1) -> Strategy:
     """Of some orders of the same placement, the fastest under varying task times. The same input gives the same."""
     tasks = step_tasks(cfg, shape)
-    found = [(strategy, make_plan(tasks, layout, costs, n_pipelines=n_pipelines, strategy=strategy))
+    found = [make_plan(tasks, layout, costs, n_pipelines=n_pipelines, strategy=strategy)
              for strategy in _strategies(len(shape.lanes), costs)]
-    found.sort(key=lambda pair: simulate(pair[1]).period)
-    return min(found[:4], key=lambda pair: simulate(pair[1], n_steps=12, jitter=JITTER).period)[0]
+    found.sort(key=lambda plan: simulate(plan).period)
+    return min(found[:4], key=lambda plan: simulate(plan, n_steps=12, jitter=JITTER).period)
 
 
 def _strategies(n_lanes: int, costs: Costs) -> Iterator[Strategy]:

@@ -35,13 +35,13 @@ class Opening:
 
 
 def choose_opening(wish: str, cfg: Config, has_images: bool, where: str, device: torch.device) -> Opening:
-    """The opening that `wish` names: auto (as in training), real, none, single:FILE_OR_RUN, image:FILE.
+    """The opening that `wish` names: auto (as in training), real, none, single:FILE, image:FILE.
 
     Raises `UserError` when it cannot be had.
     """
     kind, _, path = wish.partition(":")
-    if path and not Path(path).exists():
-        raise UserError(f"--first {wish}: no such file or folder")
+    if path and not Path(path).is_file():
+        raise UserError(f"--first {wish}: no such file")
     if kind == "auto":
         kind = "none" if cfg.generator.no_first_img else "real"
     if kind == "none":
@@ -54,9 +54,9 @@ def choose_opening(wish: str, cfg: Config, has_images: bool, where: str, device:
     if kind == "image" and path:
         return Opening(f"from {Path(path).name}", _picture(Path(path)), _identity(Path(path)))
     if kind != "real":
-        raise UserError(f"--first {wish}: write real, none, single:FILE_OR_RUN or image:FILE")
+        raise UserError(f"--first {wish}: write real, none, single:FILE or image:FILE")
     if not has_images:
-        raise UserError(f"{where} has no real frames to start from: use --first single:FILE_OR_RUN, image:FILE "
+        raise UserError(f"{where} has no real frames to start from: use --first single:FILE, image:FILE "
                         "or none")
     return Opening("real", _real, "real")
 
