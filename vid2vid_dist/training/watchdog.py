@@ -29,6 +29,7 @@ OURS = str(Path(__file__).resolve().parent.parent)
 COMMUNICATION = (os.path.join("torch", "distributed"), os.path.join("deepspeed", "comm"))
 WAITING = {("transport.py", "wait"), ("updates.py", "finish")}
 SIGNS_PER_LIMIT = 20  # how often a rank shows a sign of life while others would still be patient
+SILENCE = 1.0  # seconds, at least: on a busy machine a thread may wait for its turn
 SLOWEST_SIGN = 10.0  # seconds between two signs: run folders lie on shared file systems
 
 
@@ -106,7 +107,7 @@ class Watchdog:
         with spared("stacks"), self._file(self._rank).with_suffix(".stacks.txt").open("w") as file:
             faulthandler.dump_traceback(file, all_threads=True)
         before = self._signs()
-        if self._over.wait(3 * self.interval):
+        if self._over.wait(max(SILENCE, 3 * self.interval)):
             return
         now = self._signs() | {mine.rank: self.show()}
         others = set(range(self._world_size)) - {self._rank}
