@@ -92,6 +92,12 @@ def test_a_giant_is_drawn_and_a_crowd_refused() -> None:
         parse_people(json.dumps({"people": [person] * 101}).encode(), "some/file")
 
 
+def test_a_number_of_hundreds_of_digits_is_refused() -> None:
+    data = json.dumps({"people": [a_person()]}).encode().replace(b"0.", b"9" * 400 + b",0.", 1)
+    with pytest.raises(UserError, match=r"some/file: not a whole JSON file of OpenPose \(OverflowError"):
+        parse_people(data, "some/file")
+
+
 @pytest.mark.parametrize("data", [b"", b"1,2", b"1,2\n" * 67, b"1,2\n" * 69, b"1,2,3\n" * 68, b"\xff\xfe" * 500])
 def test_text_that_is_no_face(data: bytes) -> None:
     with pytest.raises(UserError, match=r"some/file.*detect"):

@@ -92,7 +92,7 @@ def parse_people(data: bytes, where: str) -> list[Person]:
         if len(people) > MAX_PEOPLE:
             raise UserError(f"{where}: {len(people)} people, more than {MAX_PEOPLE}: keep those that are to be drawn")
         return [_person(entry, where) for entry in people]
-    except (AttributeError, ValueError, KeyError, TypeError) as error:
+    except (AttributeError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(
             f"{where}: not a whole JSON file of OpenPose ({type(error).__name__}: {shown(error)}): write it again"
         ) from None
