@@ -71,14 +71,29 @@ def brush(canvas: np.ndarray, curve: Curve, size: int, color: Color) -> None:
 
     The brush moves the whole curve from offset to offset. Where all of it falls on black it is painted, else all of
     it is mixed half and half with what is there. Later strokes see earlier ones, so the order of offsets counts.
+    What lies outside is moved to the border, whence it costs no more than the border is long.
     """
     if not len(curve.x):
         return
+    curve = pulled_in(curve, canvas.shape[:2], 2 * size)
     offsets = range(-size, size)
     _stamps(canvas, curve, [(dy, dx) for dy in offsets for dx in offsets], color)
     offsets = range(-2 * size, 2 * size)
     disc = [(dy, dx) for dy in offsets for dx in offsets if dy * dy + dx * dx < 4 * size * size]
     _stamps(canvas, Curve(curve.x[[0, -1]], curve.y[[0, -1]]), disc, color)
+
+
+def pulled_in(curve: Curve, shape: tuple[int, int], margin: int) -> Curve:
+    """What brushes whose offsets are at most `margin` need of a curve to draw the same on a canvas of `shape` (H, W).
+
+    Points further outside are moved to `margin` pixels from the border, and stand for all that come to lie there in a
+    row: of a line at most 2 * (H + W + 4 * `margin`) points are left, however long it was.
+    """
+    x, y = (np.clip(values, -margin, length - 1 + margin)
+            for values, length in zip((curve.x, curve.y), reversed(shape), strict=True))
+    moves = np.flatnonzero((np.diff(x) != 0) | (np.diff(y) != 0)) + 1
+    kept = np.concatenate([[0], moves])
+    return Curve(x[kept], y[kept])
 
 
 def _stamps(canvas: np.ndarray, curve: Curve, offsets: list[tuple[int, int]], color: Color) -> None:
