@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from vid2vid_dist.models.blocks import conv7, decoder, encoder, init_weights
+from vid2vid_dist.models.regions import pool_by_region
 
 
 class FeatureEncoder(nn.Module):
@@ -20,15 +20,4 @@ class FeatureEncoder(nn.Module):
 
     def forward(self, images: Tensor, instances: Tensor) -> Tensor:
         """Images (N, 3, H, W) and integer ids (N, 1, H, W) to features (N, n_features, H, W) in [-1, 1]."""
-        return instance_average(self.model(images), instances)
-
-
-def instance_average(features: Tensor, instances: Tensor) -> Tensor:
-    """Replace every value of (N, C, H, W) by its channel's mean over the pixels of the same image and id."""
-    averaged = []
-    for feature, ids in zip(features.flatten(2), instances.flatten(1), strict=True):
-        _, region = ids.unique(return_inverse=True)
-        counts = torch.bincount(region)
-        sums = feature.new_zeros(feature.shape[0], len(counts)).index_add(1, region, feature)
-        averaged.append((sums / counts)[:, region])
-    return torch.stack(averaged).view_as(features)
+        return pool_by_region(self.model(images), instances)

@@ -1,0 +1,48 @@
+"""What is told of a whole region of a frame at once: means over it, and a look for every class of a label map."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class RegionMeans(NamedTuple):
+    """The R regions of one frame: `means` (R, C), `areas` (R) in pixels, `of_pixel` (H * W), the number of each pixel's
+    region."""
+
+    means: Tensor
+    areas: Tensor
+    of_pixel: Tensor
+
+
+def region_means(features: Tensor, regions: Tensor) -> RegionMeans:
+    """Means of (C, H, W) over the pixels of equal id, `regions` (H, W) of integers.
+
+    Summed in float64: a road has a million pixels.
+    """
+    _, of_pixel = regions.flatten().unique(return_inverse=True)
+    areas = torch.bincount(of_pixel)
+    wide = features.flatten(1).double()
+    sums = wide.new_zeros(len(wide), len(areas)).index_add(1, of_pixel, wide)
+    return RegionMeans((sums / areas).T.to(features.dtype), areas, of_pixel)
+
+
+def pool_by_region(features: Tensor, regions: Tensor) -> Tensor:
+    """Replace every value of (N, C, H, W) by its channel's mean over the pixels of the same image and id.
+
+    `regions` (N, 1, H, W) of integers. Gradients are spread over the regions likewise.
+    """
+    pooled = []
+    for of_image, ids in zip(features, regions[:, 0], strict=True):
+        found = region_means(of_image, ids)
+        pooled.append(found.means[found.of_pixel].T.view_as(of_image))
+    return torch.stack(pooled)
+
+
+def paint_classes(looks: Tensor, labels: Tensor) -> Tensor:
+    """(N, S, H, W): every pixel with the vector of its class, from `looks` (N, n_classes, S) and `labels`
+    (N, 1, H, W) of integers."""
+    painted = [look[ids.long()] for look, ids in zip(looks, labels[:, 0], strict=True)]
+    return torch.stack(painted).permute(0, 3, 1, 2).contiguous()
