@@ -7,36 +7,30 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
-from itertools import tee
 from pathlib import Path
 
 from vid2vid_dist.config.load import save_config
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.clips import Clip, ClipSource, Frames, Request, stream
-from vid2vid_dist.engine.desk import LanePart
-from vid2vid_dist.engine.footage import Reads
+from vid2vid_dist.data.clips import ClipSource
 from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.lane import count_lanes, look_back
-from vid2vid_dist.engine.messages import FrameSize
-from vid2vid_dist.engine.pipeline import Pipeline, Placed, choose_placement, expected_step
+from vid2vid_dist.engine.lane import count_lanes
+from vid2vid_dist.engine.pipeline import Placed, choose_placement, expected_step
 from vid2vid_dist.engine.search import Choice
-from vid2vid_dist.engine.step import LaneWork, Roles, StepResult, active_names, train_step, unpack_shown
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.run import RunMonitor
 from vid2vid_dist.training import checkpoint, probe_step
 from vid2vid_dist.training.checkpoint import Position, write_atomically
 from vid2vid_dist.training.curriculum import Phase, n_epochs, phase
 from vid2vid_dist.training.epoch import Epoch, after, plan_epoch
-from vid2vid_dist.training.faults import LaneInput, Referee, StepInput
-from vid2vid_dist.training.itinerary import Itinerary, PlacedStep
+from vid2vid_dist.training.faults import Referee
 from vid2vid_dist.training.preemption import Ask, Asked
 from vid2vid_dist.training.reporter import Reporter
 from vid2vid_dist.training.saver import Saved, Saver
 from vid2vid_dist.training.shortage import explain_shortage
 from vid2vid_dist.training.state import TrainingState, settle_clips, versions
 from vid2vid_dist.training.status import Status
+from vid2vid_dist.training.steps import Setting
 from vid2vid_dist.training.tracing import Tracer
 from vid2vid_dist.training.watchdog import Watchdog
 
@@ -66,6 +60,7 @@ class Trainer:
         grid.on_first(self._open_run_folder)  # from here on every rank may write its failure there
         self.monitor = RunMonitor(self.run_dir, cfg, grid.rank, grid.world_size)
         self.reporter = Reporter(cfg, grid, self.monitor, self.state.figures)
+        self.setting = Setting(cfg, grid, self.source, self.state, self.reporter)
         self.asked = Asked(cfg.run, looks=grid.is_first)
         self.referee = Referee(cfg, grid, self.asked, self.monitor.event)
         self.watchdog = Watchdog(self.run_dir, grid.rank, grid.world_size, grid.timeout.total_seconds() / 2,
@@ -128,7 +123,7 @@ class Trainer:
         now = self.state.enter(number)
         plan = self._plan(number, now)
         start = (self.state.position.round, self.state.position.chunk)
-        frames = self._frames_of(plan, now, start)
+        steps = self.setting.steps(self.referee, plan, now, start)
         if start == (0, 0):
             self.monitor.event(
                 f"epoch {number}: {len(plan.rounds)} rounds, clips of up to {now.n_frames_total} frames "
@@ -137,7 +132,7 @@ class Trainer:
         for step, (round_number, chunk) in enumerate(plan.steps(start), self.state.position.step + 1):
             self.watchdog.step = step
             with self.grid.meeting(step, "gradients of all ranks"), self.tracer.around(step, self.state.pipeline):
-                goes_on = self._step(plan, round_number, chunk, now, frames)
+                goes_on = steps.run(round_number, chunk)
             if not goes_on:
                 self.state.position = after(plan, Position(step - 1, number, round_number), whole_round=True)
                 return
@@ -153,109 +148,21 @@ class Trainer:
                 self._save()
                 self.asked.served(Ask.SAVE_FILE)
 
-    def _frames_of(self, plan: Epoch, now: Phase, start: tuple[int, int]) -> Iterator[Frames]:
-        """What the steps of an epoch decode, from `start` on."""
-        if self.state.pipeline is None:
-            n_back = look_back(self.cfg, start[1] * plan.chunk_frames)
-            requests: Iterable[Request] = plan.requests(self.state.my_lanes, start, n_back)
-        else:
-            # Looked at twice, by the threads that decode ahead and by the steps: each plan is made once.
-            self._itinerary, ahead = tee(self._itinerary_of(self.state.pipeline, plan, now, start))
-            requests = (request for step in ahead for request in step.requests)
-        return stream(self.source, requests, self.cfg.data.workers)
-
     def _rehearse(self) -> None:
         """Run the largest step to come now, its update refused: what does not fit is to fail at once."""
         number = probe_step.heaviest_epoch(self.cfg, self.state.position.epoch, self.source.longest)
         if number is None or not probe_step.is_probed(self.cfg.run, self.grid):
             return
-        now, referee = self.state.phase(number), self.referee
+        now = self.state.phase(number)
         plan = self._plan(number, now)
-        self.referee = probe_step.Refusal(self.cfg, self.grid, self.asked, self.monitor.event)
+        refusal = probe_step.Refusal(self.cfg, self.grid, self.asked, self.monitor.event)
         fullest = plan.fullest_round()
         with self.state.aside(now), probe_step.naming_probe(number, now), self.grid.meeting(0, "probe step"):
-            frames = self._frames_of(plan, now, (fullest, 0))
+            steps = self.setting.steps(refusal, plan, now, (fullest, 0))
             for chunk in range(probe_step.n_chunks_probed(self.cfg, plan, fullest)):
-                self._step(plan, fullest, chunk, now, frames)
-        self.referee = referee
+                steps.run(fullest, chunk)
         self.reporter.begin_interval()
         self.monitor.event(probe_step.outcome_of_probe(number, now, self.grid.device))
-
-    def _step(self, plan: Epoch, round_number: int, chunk: int, now: Phase, frames: Iterator[Frames]) -> bool:
-        """One optimiser step: the same chunk of every active lane. False when it is left out: the clips of its round
-        are given up, on all ranks.
-        """
-        self.referee.step_input = StepInput(self.state.position, modules=self.state.first_held())
-        if self.state.pipeline is not None:
-            return self._step_placed(self.state.pipeline, plan, now, frames)
-        this = plan.rounds[round_number]
-        n_clips = this.n_clips(chunk)
-        mine = {number: this.lanes[number] for number in self.state.my_lanes if this.is_active(number, chunk)}
-        decoded = self.referee.read(lambda: self._decode(mine, frames))
-        if decoded is None:
-            return False
-        work = []
-        for number, frames_of in decoded.items():
-            lane = self.state.lane(number, chunk)
-            self.referee.step_input.lanes[number] = LaneInput(mine[number], frames_of, lane.state())
-            work.append(LaneWork(lane, lane.feed(frames_of), len(frames_of) / n_clips))
-        active = active_names(self.cfg, chunk * plan.chunk_frames, plan.chunk_frames)
-        assert isinstance(self.state.roles, Roles)
-        before = work[-1].lane.history if work else []
-        result = train_step(self.state.roles, work, active, now.n_frames_bp, detach_coarse=not now.train_all_scales,
-                            consent=self.referee.consent)
-        if result.updated:
-            self.state.after_update()
-            is_shown = self.grid.is_first and self.reporter.sample_is_due(self.state.position.step + 1)
-            if is_shown and result.last is not None:
-                averaged = self.state.averaged_frames(result.last.chunk, before, now.n_frames_bp)
-                result.last = replace(result.last, averaged=averaged)
-            self.reporter.add(result, active, n_clips * plan.chunk_frames)
-        return result.updated
-
-    def _decode(self, clips: Mapping[int, list[Clip]], frames: Iterator[Frames]) -> dict[int, list[Frames]]:
-        """The frames of clips by lane, in the order in which they were asked for."""
-        return {number: [self.reporter.wait(frames) for _ in of_lane] for number, of_lane in clips.items()}
-
-    def _step_placed(self, pipeline: Pipeline, plan: Epoch, now: Phase, frames: Iterator[Frames]) -> bool:
-        """The same with the roles of a step on several ranks."""
-        step = next(self._itinerary)
-        this, n_clips = plan.rounds[step.round], plan.rounds[step.round].n_clips(step.chunk)
-        mine = {number: this.lanes[number] for number, reads in step.reads.items() if reads != Reads()}
-        decoded = self.referee.read(lambda: self._decode(mine, frames))
-        if decoded is None:
-            return False
-        parts: list[LanePart | None] = []
-        for number, chunk in zip(self.state.my_lanes, step.shape.lanes, strict=True):
-            if not chunk.n_frames:
-                parts.append(None)
-                continue
-            clips = this.lanes[number]
-            width, height = self.source.size_of(clips[0])
-            footage = self.state.footage(number, step.chunk, FrameSize(len(clips), height, width))
-            frames_of = decoded.get(number, [])
-            self.referee.step_input.lanes[number] = LaneInput(clips, frames_of, footage.state())
-            if frames_of:
-                pipeline.feed(number, step.reads[number], frames_of)
-            parts.append(LanePart(footage, chunk.n_frames, len(clips) / n_clips))
-        shown = None if step.shown is None else parts[step.shown]
-        pictured = shown.footage.chunk(shown.n_frames) if shown is not None and self.grid.is_first else None
-        active = active_names(self.cfg, step.chunk * plan.chunk_frames, plan.chunk_frames)
-        outcome = pipeline.step(self.state.position.step + 1, step.plan, step.shape, parts, active, step.shown,
-                                self.referee.consent)
-        if not outcome.updated:
-            return False
-        self.state.after_update()
-        made = None if pictured is None else unpack_shown(pictured, outcome.shown)
-        self.reporter.add(StepResult(outcome.losses, made), active, n_clips * plan.chunk_frames)
-        return True
-
-    def _itinerary_of(
-        self, pipeline: Pipeline, plan: Epoch, now: Phase, start: tuple[int, int]
-    ) -> Iterator[PlacedStep]:
-        pictured = self.reporter.sample_is_due if self.grid.pipeline == 0 else lambda _: False
-        itinerary = Itinerary(plan, now, pipeline.planner, self.grid.slot, self.state.my_lanes, pictured)
-        return itinerary.steps(start, self.state.position.step + 1, self.state.flow_ready)
 
     def _place(self) -> Placed | None:
         """Where the roles go, decided by rank 0 for all."""
