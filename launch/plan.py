@@ -16,8 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout,
 
 from launch._cli import run_main
 from vid2vid_dist.config.load import load_config
-from vid2vid_dist.data.geometry import MIDDLE, clip_geometry
-from vid2vid_dist.data.index import ShardIndex
+from vid2vid_dist.data.clips import ClipSource
 from vid2vid_dist.engine.costs import count_costs, load_measured
 from vid2vid_dist.engine.lane import count_lanes
 from vid2vid_dist.engine.search import Wish, choose
@@ -34,8 +33,8 @@ def main() -> None:
                 args.placement or cfg.parallel.placement, args.pipelines or cfg.parallel.pipelines,
                 args.in_flight, last.n_frames_bp, args.gpu_memory * 1e9)
     if not args.size:
-        source = ShardIndex(Path(cfg.data.shards) / "train").videos[0].size
-        args.size = clip_geometry(source, cfg.data, MIDDLE).size
+        source = ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed)
+        args.size = source.size_of(source.whole(0))
     width, height = args.size
     costs = load_measured(count_costs(cfg, height, width), args.costs)
     choice = choose(cfg, costs, wish)
@@ -59,7 +58,7 @@ def _arguments() -> argparse.Namespace:
     add("--pipelines", type=_count, default=0, metavar="N", help="replicas (default: parallel.pipelines)")
     add("--in-flight", type=_count, default=0, metavar="L", help="lanes at a time (default: all that fit)")
     add("--frames", type=_count, metavar="T", help="chunk length (default: the last epoch's)")
-    add("--size", type=_size, metavar="WxH", help="frame size (default: that of the shards)")
+    add("--size", type=_size, metavar="WxH", help="frame size (default: what data.* makes of the first video)")
     add("--gpu-memory", type=float, default=0, metavar="GB", help="memory of a rank")
     add("--costs", type=Path, metavar="FILE", help="measured task times")
     add("--out", type=Path, metavar="FILE.svg", help="draw the plan")

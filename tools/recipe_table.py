@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vid2vid_dist.config.load import load_config
-from vid2vid_dist.data.geometry import MIDDLE
-from vid2vid_dist.data.inputs import typical_size
+from vid2vid_dist.config.schema import DataConfig
+from vid2vid_dist.data.geometry import MIDDLE, Size, central_half, clip_geometry
 from vid2vid_dist.engine.costs import count_costs
 from vid2vid_dist.engine.lane import count_lanes
 from vid2vid_dist.engine.search import Choice, Wish, choose
@@ -66,7 +66,7 @@ def row(recipe: Recipe) -> str:
     """One line of the table."""
     cfg = load_config(CONFIGS / recipe.file)
     last = phase(cfg, n_epochs(cfg), recipe.longest)
-    width, height = typical_size(recipe.source, cfg.data, MIDDLE)
+    width, height = typical_size(recipe.source, cfg.data)
     costs = count_costs(cfg, height, width)
     wish = Wish(recipe.n_gpus, count_lanes(cfg.parallel, recipe.n_gpus), last.chunk_frames, cfg.parallel.placement,
                 cfg.parallel.pipelines, n_frames_bp=last.n_frames_bp)
@@ -80,6 +80,14 @@ def row(recipe: Recipe) -> str:
              # The original runs whole clips side by side here too: there is no serial schedule to compare with.
              "" if choice.plan.layout.lane_bound and recipe.n_gpus > 1 else f"{serial / period:.1f}×")
     return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def typical_size(size: Size, data: DataConfig) -> Size:
+    """Width and height of what the networks see of frames of `size`, without data to look at: faces are square."""
+    if data.task == "face":
+        size = min(size), min(size)
+    geometry = clip_geometry(size, data, MIDDLE)
+    return (central_half(geometry) if data.task == "pose" else geometry).size
 
 
 def _placement(choice: Choice) -> str:

@@ -17,6 +17,8 @@ from tests.conftest import ROOT
 from tests.torchrun import torchrun
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.data.shards import PackOptions, make_shards
+from vid2vid_dist.data.toy_face import render_toy_face
+from vid2vid_dist.data.toy_pose import render_toy_pose
 from vid2vid_dist.data.toy_set import ToyOptions
 from vid2vid_dist.data.toy_street import render_toy_street
 from vid2vid_dist.engine.grid import open_grid
@@ -132,6 +134,27 @@ def test_a_placement_that_cannot_be(data: Path) -> None:
     placement = examine_alone(f"data.shards={data}/good/shards", "parallel.placement=split:3+1")["placement"]
     assert placement.state == FAULT
     assert "placement split:3+1 needs 4 ranks" in placement.found[0]
+
+
+@pytest.mark.parametrize(("task", "settings", "size"), [
+    ("face", ["data.input_nc=15"], "64x64"),  # a square around the face
+    ("pose", ["data.input_nc=6", "data.loadSize=128"], "64x96"),  # the middle half
+])
+def test_faces_and_bodies(task: str, settings: list[str], size: str, tmp_path: Path) -> None:
+    render = {"face": render_toy_face, "pose": render_toy_pose}[task]
+    render(tmp_path / "raw", ToyOptions(n_train=1, n_test=0, n_frames=4, width=128, height=96))
+    make_shards(tmp_path / "raw", tmp_path / "shards", PackOptions(task=task))
+    found = examine_alone(f"data.shards={tmp_path}/shards", f"run.root={tmp_path}", f"data.task={task}",
+                          "data.label_nc=0", *settings)
+    assert found["shards"].state == OK, found["shards"].found
+    assert found["placement"].found[0].endswith(f"frames of {size}")
+
+
+def test_shards_of_another_task(data: Path, tmp_path: Path) -> None:
+    shards = examine_alone(f"data.shards={data}/good/shards", f"run.root={tmp_path}", "data.task=face",
+                           "data.label_nc=0", "data.input_nc=15")["shards"]
+    assert shards.state == FAULT
+    assert "was packed for data.task=street, not face" in shards.found[0]
 
 
 GOOD = Seen("node0", {"python": "3.11", "torch": "2.13.0", "deepspeed": "0.19"}, "H100", "gpu-0",

@@ -13,7 +13,7 @@ from PIL import Image
 
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data import face, openpose
-from vid2vid_dist.data.geometry import Draws, Geometry, Size, central_half, clip_geometry
+from vid2vid_dist.data.geometry import Draws, Geometry, central_half, clip_geometry
 from vid2vid_dist.data.images import decode
 from vid2vid_dist.data.index import ShardIndex
 from vid2vid_dist.errors import UserError
@@ -73,14 +73,6 @@ def frame_geometry(files: FrameFiles, data: DataConfig, draws: Draws, may_flip: 
     if data.task == "pose":
         return central_half(clip_geometry(files.size, data, draws, may_flip=False))
     return clip_geometry(files.size, data, draws, may_flip)
-
-
-def typical_size(size: Size, data: DataConfig, draws: Draws) -> Size:
-    """Width and height of what the networks see of frames of `size`, for plans without data: faces are square."""
-    if data.task == "face":
-        size = min(size), min(size)
-    geometry = clip_geometry(size, data, draws)
-    return (central_half(geometry) if data.task == "pose" else geometry).size
 
 
 def draw_input(files: FrameFiles, data: DataConfig, geometry: Geometry, rng: np.random.Generator | None) -> np.ndarray:

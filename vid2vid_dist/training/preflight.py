@@ -10,7 +10,7 @@ import platform
 import shutil
 import socket
 import tempfile
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -19,16 +19,14 @@ import torch
 
 import vid2vid_dist
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.geometry import MIDDLE, clip_geometry
-from vid2vid_dist.data.images import decode
-from vid2vid_dist.data.index import ShardIndex
+from vid2vid_dist.data.clips import ClipSource, Request
+from vid2vid_dist.data.geometry import Size
 from vid2vid_dist.engine import probe
-from vid2vid_dist.engine.costs import CPU_CORE, count_costs
 from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.lane import count_lanes
 from vid2vid_dist.engine.memory import SHARD_BYTES
+from vid2vid_dist.engine.pipeline import expected_step
 from vid2vid_dist.engine.plan import Transfer
-from vid2vid_dist.engine.search import Choice, Wish, choose
+from vid2vid_dist.engine.search import Choice
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.checks import Check, to_json
 from vid2vid_dist.training.curriculum import LONGEST_CLIP, n_epochs, phase
@@ -59,7 +57,7 @@ def look(cfg: Config, device: torch.device) -> Seen:
     """This rank's machine."""
     on_gpu = device.type == "cuda"
     folder = _existing(Path(cfg.run.root) / cfg.run.name)
-    shards_problem, frame_size = _try_shards(Path(cfg.data.shards) / "train")
+    shards_problem, frame_size = _try_shards(cfg)
     return Seen(
         host=socket.gethostname(),
         versions=_versions(),
@@ -79,24 +77,20 @@ def neighbours(n_ranks: int) -> list[tuple[int, int]]:
     return [(rank, (rank + 1) % n_ranks) for rank in range(n_ranks)] if n_ranks > 1 else []
 
 
-def _needs_or_problem(cfg: Config, grid: Grid, frame_size: tuple[int, int]) -> Needs | str:
+def _needs_or_problem(cfg: Config, grid: Grid, frame_size: Size) -> Needs | str:
     try:
         return _plan(cfg, grid, frame_size)
     except UserError as error:
         return str(error)
 
 
-def _plan(cfg: Config, grid: Grid, frame_size: tuple[int, int]) -> Needs:
+def _plan(cfg: Config, grid: Grid, frame_size: Size) -> Needs:
     """What the placement of the configuration needs at the end of the schedule, when chunks are longest."""
-    on_gpu, n_ranks, parallel = grid.device.type == "cuda", grid.world_size, cfg.parallel
-    width, height = clip_geometry(frame_size, cfg.data, MIDDLE).size
-    costs = count_costs(cfg, height, width)
+    on_gpu, n_ranks, (width, height) = grid.device.type == "cuda", grid.world_size, frame_size
     last = phase(cfg, n_epochs(cfg), LONGEST_CLIP)
-    wish = Wish(n_ranks, count_lanes(parallel, n_ranks), last.chunk_frames, parallel.placement, parallel.pipelines,
-                n_frames_bp=last.n_frames_bp)
-    choice = choose(cfg, costs if on_gpu else replace(costs, machine=CPU_CORE), wish)
+    choice = expected_step(cfg, n_ranks, frame_size, last.chunk_frames, last.n_frames_bp, on_gpu)
     of_slots = [one.total if on_gpu else one.total - one.by_cause["context"] for one in choice.memory]
-    n_bytes = (4 + SHARD_BYTES) * sum(costs.parameters.values())
+    n_bytes = (4 + SHARD_BYTES) * sum(choice.plan.costs.parameters.values())
     layout = choice.plan.layout
     return Needs(of_slots * choice.n_pipelines, n_bytes * (cfg.run.keep_last + 1), _edges(choice, n_ranks),
                  f"{layout.name}: {choice.n_pipelines} × {layout.n_slots} ranks, frames of {width}x{height}")
@@ -149,13 +143,13 @@ def _try_disk(folder: Path) -> str:
     return ""
 
 
-def _try_shards(folder: Path) -> tuple[str, tuple[int, int] | None]:
-    """What is wrong with a split, "" for nothing; and the size of its frames."""
+def _try_shards(cfg: Config) -> tuple[str, Size | None]:
+    """What is wrong with the training videos, "" for nothing; and the size of their frames as the networks see them."""
     try:
-        index = ShardIndex(folder)
-        ends = (0, 0), (len(index.videos) - 1, len(index.videos[-1].frames) - 1)
-        for video, frame in ends:
-            decode(index.read(video, "labels", frame), "labels", index.where(video, "labels", frame))
+        source = ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed)
+        first, last = source.whole(0), source.whole(source.n_videos - 1)
+        for clip, frame in ((first, 0), (last, last.n_frames - 1)):
+            source.load(Request.span(clip, frame, 1))
     except UserError as error:
         return str(error), None
-    return "", index.videos[0].size
+    return "", source.size_of(first)

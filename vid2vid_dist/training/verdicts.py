@@ -28,7 +28,7 @@ class Seen:
     disk_free: int
     disk_problem: str
     shards_problem: str
-    frame_size: tuple[int, int] | None  # width, height; None when the shards cannot be read
+    frame_size: tuple[int, int] | None  # width and height that the networks see; None when the shards cannot be read
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def check_shm(seen: list[Seen]) -> Check:
 
 
 def check_shards(seen: list[Seen]) -> Check:
-    """The first frame of the first shard and the last of the last, read and decoded."""
+    """The first frame of the first video and the last of the last, read and decoded as in training."""
     problems = _by_rank(seen, [one.shards_problem for one in seen])
     return check("shards", "first and last frame readable on all ranks", problems)
 
