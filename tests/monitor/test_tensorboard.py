@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import io
+import resource
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -44,3 +49,39 @@ def test_a_resumed_run_voids_later_events(tmp_path: Path) -> None:
     resumed.scalars(30, {"loss/L1": 2.0})
     resumed.close()
     assert [(e.step, e.value) for e in read(tmp_path).Scalars("loss/L1")] == [(10, 1.0), (20, 1.0), (30, 2.0)]
+
+
+def test_a_refused_write_leaves_the_file_whole(tmp_path: Path) -> None:
+    """The kernel takes a part of what is written and refuses the rest, as on a disk that fills up."""
+    log = TensorBoardLog(tmp_path)
+    log.scalars(10, {"loss/L1": 1.0})
+    (file,) = (tmp_path / "tensorboard").iterdir()
+    size = file.stat().st_size
+    with file_size_limit(size + 20), pytest.raises(OSError, match="File too large"):
+        log.scalars(20, {"loss/L1": 2.0})
+    assert file.stat().st_size == size
+    log.scalars(30, {"loss/L1": 3.0})
+    log.close()
+    assert [(e.step, e.value) for e in read(tmp_path).Scalars("loss/L1")] == [(10, 1.0), (30, 3.0)]
+
+
+def test_a_file_that_cannot_begin_is_begun_later(tmp_path: Path) -> None:
+    log = TensorBoardLog(tmp_path)
+    with file_size_limit(20), pytest.raises(OSError, match="File too large"):
+        log.scalars(10, {"loss/L1": 1.0})
+    log.scalars(20, {"loss/L1": 2.0})
+    log.close()
+    assert [(e.step, e.value) for e in read(tmp_path).Scalars("loss/L1")] == [(20, 2.0)]
+    assert len(list((tmp_path / "tensorboard").iterdir())) == 1
+
+
+@contextmanager
+def file_size_limit(n_bytes: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (n_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        signal.signal(signal.SIGXFSZ, ignored)

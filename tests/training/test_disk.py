@@ -28,8 +28,8 @@ END = 15
 EVERYTHING = (*TWO_EPOCHS, "run.save_every_steps=2", "run.keep_last=100", "monitor.log_every=1",
               "monitor.tensorboard=true", "monitor.pictures_every=1")
 
-# TensorBoard writes in a thread, which shows its error before it passes it on.
-pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+# No thread dies of the disk with a traceback of its own.
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 
 
 def mount(*arguments: object) -> None:

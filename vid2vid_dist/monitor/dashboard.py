@@ -26,4 +26,4 @@ LAYOUT: dict[str, dict[str, list[str | list[str]]]] = {
         "energy of each GPU so far": ["Multiline", [r"gpu\d+/energy"]],
     },
 }
-"""Regular expressions of tags by category and chart, as `SummaryWriter.add_custom_scalars` takes them."""
+"""Regular expressions of tags by category and chart, as `torch.utils.tensorboard` takes them."""
