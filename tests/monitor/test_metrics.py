@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
-from vid2vid_dist.monitor.metrics import MetricsLog, read_journal
+from vid2vid_dist.monitor.metrics import MAX_REPORTS, Journal, MetricsLog, read_journal
 
 
 def write(run_dir: Path, *records: dict) -> None:
@@ -71,6 +72,29 @@ def test_the_same_step_again_replaces(tmp_path: Path) -> None:
     journal = read_journal(tmp_path)
     assert [record["losses"]["G_GAN"] for record in journal.reports] == [7.0]
     assert len(journal.samples) == 1
+
+
+def test_a_long_run_holds_some_of_its_reports_evenly() -> None:
+    journal = Journal()
+    for step in range(10, 10 * 5 * MAX_REPORTS, 10):
+        journal.add(report(step))
+    steps = [record["step"] for record in journal.reports]
+    assert MAX_REPORTS / 2 <= len(steps) <= MAX_REPORTS + 1
+    assert (steps[0], steps[-1]) == (10, 10 * 5 * MAX_REPORTS - 10)
+    assert len({b - a for a, b in pairwise(steps[:-1])}) == 1
+    journal.add(report(steps[-1] // 2, 7.0))  # resumed from half of it
+    assert journal.reports[-1]["losses"]["G_GAN"] == 7.0
+    assert all(record["step"] < steps[-1] // 2 for record in journal.reports[:-1])
+
+
+def test_what_is_written_is_what_will_be_read(tmp_path: Path) -> None:
+    write(tmp_path, report(10), sample(10), {"event": "a"})
+    log = MetricsLog(tmp_path)
+    for record in (report(20, math.nan), sample(20), report(10, 7.0), {"event": "b"}):
+        log.write(record)
+    log.close()
+    assert log.journal == read_journal(tmp_path)
+    assert len(log.journal.events) == 2
 
 
 def test_no_journal_yet(tmp_path: Path) -> None:

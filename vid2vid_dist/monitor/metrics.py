@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 Record = dict[str, Any]
+MAX_REPORTS = 2000  # that are held: the page is drawn from all of them at every sample, and long runs make 50 000
 
 
 class MetricsLog:
@@ -17,19 +19,22 @@ class MetricsLog:
 
     Where the disk is full a record is kept, and written before the next one: no line is lost or torn by it.
     JSON has no NaN: a number that is not finite becomes "nan", "inf" or "-inf", which `float()` reads.
+    `journal`: what the file says, from the run's first start on.
     """
 
     def __init__(self, run_dir: Path) -> None:
         run_dir.mkdir(parents=True, exist_ok=True)
         path = run_dir / "metrics.jsonl"
+        self.journal = read_journal(run_dir)
         torn = path.exists() and path.stat().st_size > 0 and not _ends_with_newline(path)
         self._file = path.open("ab", buffering=0)
         self._pending = b"\n" if torn else b""  # the last run died in the middle of a line: keep the next one off it
 
     def write(self, record: Record) -> None:
         """Append one record, with the time (seconds since 1970) in front. Raises `OSError` if there is no room yet."""
-        line = json.dumps(_finite({"time": round(time.time(), 3), **record}), allow_nan=False)
-        self._pending += f"{line}\n".encode()
+        record = _finite({"time": round(time.time(), 3), **record})
+        self.journal.add(record)
+        self._pending += f"{json.dumps(record, allow_nan=False)}\n".encode()
         self._flush()
 
     def close(self) -> None:
@@ -46,35 +51,63 @@ class MetricsLog:
 
 @dataclass
 class Journal:
-    """What a metrics.jsonl says, in order of the steps."""
+    """What a metrics.jsonl says, in the order of the steps. Where a resumed run went back, the steps that it left
+    behind are dropped.
+    """
 
-    reports: list[Record] = field(default_factory=list)
     samples: list[Record] = field(default_factory=list)
     events: list[Record] = field(default_factory=list)
+    _held: list[Record] = field(default_factory=list)  # of the reports: number 0, _every, 2 * _every, …
+    _every: int = 1
+    _n_reports: int = 0
+    _last: Record | None = None  # report, held or not
+    _newest: int = -1  # step
+
+    @property
+    def reports(self) -> list[Record]:
+        """All of them up to `MAX_REPORTS`; of more, some at even distances, and the last."""
+        if self._last is None or (self._held and self._held[-1] is self._last):
+            return self._held
+        return [*self._held, self._last]
+
+    def add(self, record: Record) -> None:
+        """Take up the next record."""
+        if "event" in record:
+            self.events.append(record)
+            return
+        step = record["step"]
+        if step < self._newest:
+            self.samples = [old for old in self.samples if old["step"] < step]
+            self._held = [old for old in self._held if old["step"] < step]
+            self._n_reports, self._last = len(self._held) * self._every, None
+        self._newest = step
+        if "sample" in record:
+            _put(self.samples, record)
+            return
+        self._last = record
+        if self._n_reports % self._every == 0:
+            _put(self._held, record)
+        self._n_reports += 1
+        if len(self._held) > MAX_REPORTS:
+            self._held, self._every = self._held[::2], 2 * self._every
+
+
+def _put(records: list[Record], record: Record) -> None:
+    """At the end, in place of a record of the same step."""
+    if records and records[-1]["step"] == record["step"]:
+        records.pop()
+    records.append(record)
 
 
 def read_journal(run_dir: Path) -> Journal:
-    """Read a run's metrics.jsonl. Where a resumed run went back, the steps it left behind are dropped."""
-    path = run_dir / "metrics.jsonl"
-    reports: dict[int, Record] = {}
-    samples: dict[int, Record] = {}
-    events: list[Record] = []
-    newest = -1
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            continue  # torn: the run died while it wrote this line
-        if "event" in record:
-            events.append(record)
-            continue
-        step = record["step"]
-        if step < newest:
-            reports = {k: v for k, v in reports.items() if k < step}
-            samples = {k: v for k, v in samples.items() if k < step}
-        (samples if "sample" in record else reports)[step] = record
-        newest = step
-    return Journal(list(reports.values()), list(samples.values()), events)
+    """The journal of a run's metrics.jsonl; an empty one where there is none."""
+    journal, path = Journal(), run_dir / "metrics.jsonl"
+    if path.exists():
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                with suppress(json.JSONDecodeError):  # torn: the run died while it wrote this line
+                    journal.add(json.loads(line))
+    return journal
 
 
 def _finite(value: Any) -> Any:

@@ -17,7 +17,7 @@ from vid2vid_dist.monitor.alarms import Alarms
 from vid2vid_dist.monitor.console import StepConsole
 from vid2vid_dist.monitor.gpu import GpuReading
 from vid2vid_dist.monitor.logs import spared
-from vid2vid_dist.monitor.metrics import MetricsLog, Record, read_journal
+from vid2vid_dist.monitor.metrics import MetricsLog, Record
 from vid2vid_dist.monitor.page import write_training_page
 from vid2vid_dist.monitor.pictures import (
     colorize_labels,
@@ -46,7 +46,6 @@ class RunMonitor:
 
     def __init__(self, run_dir: Path, cfg: Config, rank: int, world_size: int) -> None:
         self._cfg = cfg
-        self._run_dir = run_dir
         self._web_dir = run_dir / "web"
         self._active = rank == 0
         if not self._active:
@@ -155,7 +154,7 @@ class RunMonitor:
     def _write_page(self, state: str) -> None:
         with spared("the run's page"):
             self._web_dir.mkdir(parents=True, exist_ok=True)
-            write_training_page(self._web_dir, self._cfg, read_journal(self._run_dir), state)
+            write_training_page(self._web_dir, self._cfg, self._metrics.journal, state)
 
 
 def sample_panels(sample: Sample, label_nc: int) -> dict[str, np.ndarray]:
