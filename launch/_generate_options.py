@@ -23,9 +23,9 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--videos", default="", metavar="NAME,…", help="only these videos (default: all)")
     what.add_argument("--start-frame", type=_count, default=0, metavar="N", help="of each video")
     what.add_argument("--how-many", type=_count, default=0, metavar="N", help="frames per video (default: to its end)")
-    what.add_argument("--first", default="auto", metavar="real|none|single:FILE|image:FILE",
-                      help="start from real frames, from nothing, from frames of a single-image generator, or from\n"
-                           "a picture (default: as in training)")
+    what.add_argument("--first", default="auto", metavar="real|none|single:RUN|image:FILE",
+                      help="start from real frames, from nothing, from frames of a single-image generator (a run of\n"
+                           "configs/single_image, or a file of weights), or from a picture (default: as in training)")
 
 
 def add_engine(parser: argparse.ArgumentParser) -> None:

@@ -15,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 
 from launch._cli import run_main
-from tools.vid2vid_layout import parts, write_options
+from tools.vid2vid_layout import FIXED, parts, write_options
 from vid2vid_dist.data.atomic import locked, written_aside
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import load_generator
@@ -36,6 +36,10 @@ def export_folder(run: Path, out: Path, *, raw_weights: bool = False) -> list[st
     if out.exists() and not (out / "latest_net_G0.pth").is_file():
         raise UserError(f"{out} exists and is no checkpoint folder of the original: choose another name")
     loaded = load_generator(run, raw_weights=raw_weights)
+    netG = loaded.config.generator.netG
+    if netG != FIXED["netG"]:
+        raise UserError(f"{run} was trained with generator.netG={netG}: a checkpoint folder of the original holds "
+                        "video generators")
     lines = []
     with locked(out), written_aside(out) as aside:
         write_options(loaded.config, aside / "opt.txt")

@@ -89,6 +89,8 @@ def test_later_settings_win_and_sources_say_so(tmp_path: Path) -> None:
     ("data=35", "data is a section: give data.KEY=value"),
     ("run.name", "'run.name' is not an override: write section.key=value"),
     ("optim.precision=fp64", "needs optim.backend=plain"),
+    ("generator.netG=global", "set generator.no_flow=true, generator.no_first_img=true, generator.norm=instance"),
+    ("flow.network=none", "temporal discriminators, warp losses and predicted flow need it"),
 ])
 def test_wrong_override(override: str, message: str) -> None:
     with pytest.raises(UserError) as caught:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from safetensors.torch import save_file
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource, Frames, Request, to_float
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.inference.load import load_single_image
 from vid2vid_dist.inference.opening import Opening, choose_opening
 from vid2vid_dist.models.labels import encode_labels
 from vid2vid_dist.models.single_image import GlobalGenerator, LocalEnhancer
@@ -72,10 +75,10 @@ def test_openings_that_cannot_be_had(cfg: Config, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the input has no real frames to start from"):
         opening("real", cfg, has_images=False)
     for wish in ("sketch", "single:", "image"):
-        with pytest.raises(UserError, match="write real, none, single:FILE or image:FILE"):
+        with pytest.raises(UserError, match="write real, none, single:RUN_OR_FILE or image:FILE"):
             opening(wish, cfg)
     for wish in ("single", "image"):
-        with pytest.raises(UserError, match=r"nowhere\.pth: no such file"):
+        with pytest.raises(UserError, match=r"nowhere\.pth: no such file" + " or run" * (wish == "single")):
             opening(f"{wish}:{tmp_path / 'nowhere.pth'}", cfg)
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(UserError, match=r"model\.1\.weight is missing"):
@@ -85,5 +88,37 @@ def test_openings_that_cannot_be_had(cfg: Config, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"model\.99\.weight is not part of the network"):
         opening(f"single:{tmp_path / 'more.pth'}", cfg)
     torch.save(GlobalGenerator(36, 4, 2, 3).state_dict(), tmp_path / "wide.pth")
-    with pytest.raises(UserError, match="reads 36 input channels, the video generator only 7"):
+    with pytest.raises(UserError, match="reads 36 input channels, the video generator 7 "):
         opening(f"single:{tmp_path / 'wide.pth'}", cfg)
+
+
+def single_image(cfg: Config) -> Config:
+    """A run of a single-image generator on the same labels, without their edges."""
+    single = deepcopy(cfg)
+    single.run.name, single.data.use_instance = "single", False
+    gen = single.generator
+    gen.netG, gen.norm, gen.no_flow, gen.no_first_img, gen.fg = "local", "instance", True, True, False
+    gen.n_downsample_G, gen.n_local_enhancers = 1, 2
+    return single
+
+
+def test_a_run_of_a_single_image_generator(cfg: Config, given: Frames, make_run: Callable[..., Path]) -> None:
+    run = make_run(single_image(cfg), ema=True)
+    network = load_single_image(run).network
+    labels = encode_labels(given.labels[None], None, cfg.data.label_nc).dense()[0]
+    with torch.no_grad():
+        expected = torch.cat([network(frame[None]) for frame in labels])
+    assert torch.allclose(images(f"single:{run}", cfg, given), expected, atol=1e-6)
+    assert "generator_ema" in opening(f"single:{run}", cfg).identity
+
+
+def test_runs_that_make_no_first_frames(cfg: Config, given: Frames, make_run: Callable[..., Path]) -> None:
+    single = single_image(cfg)
+    with pytest.raises(UserError, match=r"trained with generator\.netG=composite, which makes videos"):
+        opening(f"single:{make_run(cfg)}", cfg)
+    single.generator.n_downsample_G = 4
+    with pytest.raises(UserError, match="makes frames whose sides are multiples of 64, not 64x32"):
+        images(f"single:{make_run(single)}", cfg, given)
+    single.data.label_nc, single.data.input_nc, single.run.name = 0, 3, "rgb"
+    with pytest.raises(UserError, match=r"reads 3 input channels of the task street, .* trained on other labels"):
+        opening(f"single:{make_run(single)}", cfg)

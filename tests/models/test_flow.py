@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from vid2vid_dist.config.schema import FlowConfig
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models._torchvision import models
-from vid2vid_dist.models.flow import RaftFlow, ReferenceFlow, build_flow
+from vid2vid_dist.models.flow import NoFlow, RaftFlow, ReferenceFlow, build_flow
 
 SHIFT = 5, 3  # pixels that the picture moves right and down from the previous to the current frame
 
@@ -110,3 +110,12 @@ def test_raft_gets_sizes_that_it_can_take(height: int, width: int, size: tuple[i
 def test_raft_without_weights_says_what_to_do(network: str) -> None:
     with pytest.raises(UserError, match=rf"no weights file .*flow\.weights.*{network}.*flow\.network=dis"):
         build_flow(FlowConfig(network=network))
+
+
+def test_no_flow_is_trusted_nowhere() -> None:
+    clips = torch.ones(2, 3, 3, 8, 16, dtype=torch.bfloat16)
+    reference = NoFlow()(clips, clips)
+    assert torch.equal(reference.flow, torch.zeros(2, 3, 2, 8, 16))
+    assert torch.equal(reference.confidence, torch.zeros(2, 3, 1, 8, 16))
+    with pytest.raises(UserError, match=r"add flow\.network=dis"):
+        build_flow(FlowConfig(network="none"))

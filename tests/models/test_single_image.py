@@ -6,6 +6,9 @@ import pytest
 import torch
 from torch import nn
 
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.models.generator import Generator
+from vid2vid_dist.models.labels import encode_labels
 from vid2vid_dist.models.single_image import GlobalGenerator, GlobalWithFeatures, LocalEnhancer
 
 
@@ -37,3 +40,21 @@ def test_features_change_the_image_where_they_differ() -> None:
     image = network(labels, features)
     assert image.shape == (1, 3, 16, 24)
     assert not torch.allclose(image, network(labels, features.flip(3)))
+
+
+@pytest.mark.parametrize(("netG", "size_unit"), [("global", 4), ("local", 16)])
+def test_in_the_place_of_a_video_generator_the_past_plays_no_part(netG: str, size_unit: int) -> None:
+    cfg = Config()
+    cfg.data.label_nc = 5
+    gen = cfg.generator
+    gen.netG, gen.norm, gen.no_flow, gen.no_first_img = netG, "instance", True, True
+    gen.ngf, gen.n_blocks, gen.n_blocks_local, gen.n_downsample_G, gen.n_local_enhancers = 4, 1, 1, 2, 2
+    generator = Generator(cfg)
+    assert generator.size_unit == size_unit
+    ids = torch.randint(5, (1, 4, 1, 32, 64), dtype=torch.uint8)
+    pasts = [generator.start_history(torch.full((1, 2, 3, 32, 64), grey)) for grey in (0.0, 1.0)]
+    made = [generator.generate(encode_labels(ids, None, 5), past, raw_only=True).fake for past in pasts]
+    assert made[0].shape == (1, 2, 3, 32, 64)
+    assert torch.equal(*made)
+    alone = generator.generate(encode_labels(ids[:, [0, 0, 3]], None, 5), pasts[0]).fake
+    assert torch.allclose(alone[:, 0], made[0][:, 1], atol=1e-6)

@@ -11,6 +11,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from tests.conftest import ROOT
+from tests.inference.conftest import write_run
 from tools.export_vid2vid import export_folder
 from tools.import_vid2vid import import_folder, read_weights
 from tools.parity.case import Case
@@ -188,3 +190,10 @@ def test_code_in_a_weights_file_does_not_run(checkpoint: Path, tmp_path: Path) -
     torch.save({"weight": Path("anything but a tensor")}, folder / "latest_net_G0.pth")
     with pytest.raises(UserError, match=r"latest_net_G0\.pth is not a readable weights file"):
         import_folder(folder, tmp_path / "run")
+
+
+def test_a_single_image_generator_is_not_exported_as_a_video_generator(tmp_path: Path) -> None:
+    cfg = load_config(ROOT / "configs/single_image/global.yaml", ["generator.ngf=4", "generator.n_blocks=2"])
+    with pytest.raises(UserError, match=r"trained with generator\.netG=global"):
+        export_folder(write_run(tmp_path, cfg), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -17,5 +17,6 @@ def test_readme_is_up_to_date(recipe: Recipe) -> None:
 
 def test_every_full_size_recipe_is_in_the_table() -> None:
     listed = {recipe.file for recipe in RECIPES}
-    found = {str(path.relative_to(CONFIGS)) for path in CONFIGS.glob("street/**/*.yaml")}
+    found = {str(path.relative_to(CONFIGS)) for folder in ("street", "single_image")
+             for path in CONFIGS.glob(f"{folder}/**/*.yaml")}
     assert found - listed == {"street/cityscapes.yaml", "street/256_cpu.yaml"}

@@ -13,8 +13,8 @@ SAME: dict[str, str] = {
         "max_t_step", "no_canny_edge", "no_dist_map", "random_scale_points", "densepose_only", "openpose_only",
         "remove_face_labels", "random_drop_prob", "basic_point_only")},
     **{name: f"generator.{name}" for name in (
-        "n_frames_G", "n_scales_spatial", "ngf", "n_blocks", "n_blocks_local", "n_downsample_G", "norm", "fg",
-        "no_flow", "no_first_img")},
+        "n_frames_G", "n_scales_spatial", "ngf", "n_blocks", "n_blocks_local", "n_downsample_G", "n_local_enhancers",
+        "norm", "fg", "no_flow", "no_first_img")},
     **{name: f"discriminator.{name}" for name in (
         "ndf", "num_D", "n_layers_D", "n_frames_D", "n_scales_temporal", "sparse_D", "add_face_disc")},
     **{name: f"loss.{name}" for name in ("lambda_feat", "lambda_F", "lambda_T", "no_ganFeat", "no_vgg")},
@@ -35,7 +35,7 @@ ELSEWHERE = frozenset(
     "serial_batches max_dataset_size display_freq display_id display_winsize print_freq save_latest_freq "
     "save_epoch_freq which_epoch debug no_html tf_log "
     "getIntermFeat load_pretrain continue_train "
-    "feat_num n_local_enhancers label_feat load_features nef netE n_downsample_E local_rank pool_size "
+    "feat_num label_feat load_features nef netE n_downsample_E local_rank pool_size "
     "aspect_ratio fp16".split())
 
 

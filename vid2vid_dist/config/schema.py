@@ -60,12 +60,14 @@ class DataConfig:
 class GeneratorConfig:
     """The coarse-to-fine frame generator (paper section 3; spec: networks 2-4)."""
 
+    netG: str = opt("composite", "composite makes videos; global and local make single images, which videos begin with", choices=("composite", "global", "local"))
     n_frames_G: int = opt(3, "label frames that one generated frame sees (itself and its past)", unit="frames", low=2, high=16)
     n_scales_spatial: int = opt(1, "networks in the spatial pyramid; scale 0 is the coarsest", low=1, high=6)
     ngf: int = opt(128, "channels after the first convolution of scale 0, halved per finer scale", low=2, high=1024)
     n_blocks: int = opt(9, "residual blocks of scale 0", low=2, high=64)
     n_blocks_local: int = opt(3, "residual blocks of each finer scale", low=1, high=64)
     n_downsample_G: int = opt(3, "stride-2 convolutions of scale 0", low=1, high=6)
+    n_local_enhancers: int = opt(1, "finer networks of netG=local, each for a doubling of the size", low=1, high=4)
     norm: str = opt("batch", "normalisation of all networks; always by the statistics of the forward at hand", choices=("batch", "instance"))
     fg: bool = opt(False, "a separate branch for foreground objects (needs label_nc > 0)")
     fg_labels: list[int] = opt([26], "label ids of the foreground (26 = car in Cityscapes)")
@@ -105,7 +107,7 @@ class LossConfig:
 class FlowConfig:
     """The frozen network that gives reference optical flow (spec: losses 2)."""
 
-    network: str = opt("dis", "dis = OpenCV, needs no weights; raft_* = torchvision, more exact", choices=("dis", "raft_small", "raft_large"))
+    network: str = opt("dis", "dis = OpenCV, needs no weights; raft_* = torchvision, more exact; none = where no loss reads it", choices=("dis", "raft_small", "raft_large", "none"))
     weights: str = opt("", "torchvision RAFT weights (.pth file), needed by raft_*")
 
 
@@ -216,6 +218,11 @@ class Config:
             raise UserError(f"generator.fg_labels {shown(gen.fg_labels)}: ids must lie in 0..{data.label_nc - 1} (data.label_nc)")
         if gen.fg and not gen.fg_labels:
             raise UserError("generator.fg needs at least one id in generator.fg_labels")
+        if gen.netG != "composite":
+            _check_single_image(gen)
+        if self.flow.network == "none" and (disc.n_scales_temporal or self.loss.lambda_T or not gen.no_flow):
+            raise UserError("flow.network=none: temporal discriminators, warp losses and predicted flow need it: set "
+                            "discriminator.n_scales_temporal=0, loss.lambda_T=0, generator.no_flow=true, or flow.network=dis")
         divisor = 2 ** (gen.n_scales_spatial - 1) * (2 if gen.fg and gen.n_downsample_G > 2 else 1)
         if gen.ngf % divisor:
             raise UserError(f"generator.ngf={gen.ngf} must be divisible by {divisor} "
@@ -245,6 +252,17 @@ class Config:
         if self.schedule.n_frames_total < self.schedule.n_generator_slots:
             raise UserError(f"schedule.n_frames_total={self.schedule.n_frames_total} is less than "
                             f"schedule.n_generator_slots={self.schedule.n_generator_slots}: a slot would have no frame")
+
+
+def _check_single_image(gen: GeneratorConfig) -> None:
+    """Single-image generators see the labels of one frame, have nothing before it, and one kind of norm layer."""
+    found = {"no_flow": gen.no_flow, "no_first_img": gen.no_first_img, "fg": gen.fg,
+             "n_scales_spatial": gen.n_scales_spatial, "norm": gen.norm}
+    wanted = {"no_flow": True, "no_first_img": True, "fg": False, "n_scales_spatial": 1, "norm": "instance"}
+    wrong = [f"generator.{name}={str(value).lower()}" for name, value in wanted.items() if found[name] != value]
+    if wrong:
+        raise UserError(f"generator.netG={gen.netG} makes single images: set {', '.join(wrong)} "
+                        "(see configs/single_image)")
 
 
 def _check_keypoints(data: DataConfig, disc: DiscriminatorConfig) -> None:

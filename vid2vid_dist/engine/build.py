@@ -16,7 +16,7 @@ from vid2vid_dist.engine.roles import FlowRole, GeneratorRole, PerceptualRole
 from vid2vid_dist.engine.step import Roles
 from vid2vid_dist.models.discriminator import face_discriminator, image_discriminator, temporal_discriminator
 from vid2vid_dist.models.economy import chosen_economy
-from vid2vid_dist.models.flow import build_flow
+from vid2vid_dist.models.flow import NoFlow, build_flow
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.perceptual import load_vgg19
 
@@ -53,7 +53,8 @@ def build_modules(cfg: Config) -> dict[str, nn.Module]:
 
 def build_frozen(cfg: Config) -> FrozenNetworks:
     """Raises `UserError` when a weights file is missing or not what it should be."""
-    return FrozenNetworks(build_flow(cfg.flow), None if cfg.loss.no_vgg else load_vgg19(cfg.loss.vgg_weights))
+    flow = NoFlow() if cfg.flow.network == "none" else build_flow(cfg.flow)
+    return FrozenNetworks(flow, None if cfg.loss.no_vgg else load_vgg19(cfg.loss.vgg_weights))
 
 
 def build_roles(

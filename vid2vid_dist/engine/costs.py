@@ -250,7 +250,7 @@ def _count_frozen(cfg: Config, height: int, width: int, dtype: torch.dtype, work
         work["perceptual_fake/0"] = (1 if cfg.generator.no_flow else 2) * (forward + backward)
         frozen["perceptual"] = _size(vgg)
     flow = Work()
-    if cfg.flow.network != "dis":
+    if cfg.flow.network.startswith("raft"):
         build = {"raft_small": models.optical_flow.raft_small, "raft_large": models.optical_flow.raft_large}
         raft = build[cfg.flow.network](weights=None).eval().requires_grad_(False)
         size = (max(128, height // 8 * 8), max(128, width // 8 * 8))

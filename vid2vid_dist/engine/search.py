@@ -84,6 +84,11 @@ def choose(cfg: Config, costs: Costs, wish: Wish) -> Choice:
 
     Raises `UserError` for what cannot be: the message names the nearest that can.
     """
+    if cfg.generator.netG != "composite":  # a frame is one task of its own: there is nothing to share
+        if wish.placement not in ("auto", "data_parallel"):
+            raise UserError(f"placement {wish.placement}: generator.netG={cfg.generator.netG} trains with "
+                            "parallel.placement=data_parallel only")
+        wish = replace(wish, placement="data_parallel")
     found = [candidate for layout, n_pipelines in _layouts(cfg, costs, wish)
              for candidate in _evaluate(cfg, costs, wish, layout, n_pipelines)]
     fitting = [candidate for candidate in found if candidate.fits(wish.memory)]

@@ -16,7 +16,7 @@ from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.generator import Generator
-from vid2vid_dist.models.single_image import GlobalGenerator, LocalEnhancer, network_of
+from vid2vid_dist.models.single_image import GlobalGenerator, ImageNetwork, LocalEnhancer, network_of
 from vid2vid_dist.untrusted import read_pointer, shown
 
 
@@ -73,11 +73,31 @@ def load_generator(path: Path, overrides: Sequence[str] = (), *,
     return LoadedGenerator(generator, config, folder, averaged)
 
 
-def load_single_image(path: Path) -> GlobalGenerator | LocalEnhancer:
-    """The single-image generator in a file of weights: safetensors, or a .pth of the original.
+@dataclass(frozen=True)
+class SingleImage:
+    """A single-image generator, on the CPU; `weights` is the file that it comes from.
 
-    Raises `UserError` for a file that cannot be read, and for weights of another network.
+    `config` is that of the run that trained it, None for a bare file of weights.
     """
+
+    network: GlobalGenerator | LocalEnhancer
+    weights: Path
+    config: Config | None = None
+
+
+def load_single_image(path: Path) -> SingleImage:
+    """The single-image generator of a run, checkpoint or export, or of a file of weights: safetensors, or a .pth of
+    the original.
+
+    Raises `UserError` for what cannot be read, and for weights of another network.
+    """
+    if path.is_dir():
+        loaded = load_generator(path)
+        scale = loaded.generator.network(0)
+        if not isinstance(scale, ImageNetwork):
+            raise UserError(f"{path} was trained with generator.netG={loaded.config.generator.netG}, which makes "
+                            "videos: name a run of configs/single_image")
+        return SingleImage(scale.net, loaded.weights, loaded.config)
     fix = "name a file of a global or local single-image generator"
     try:
         weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
@@ -88,7 +108,7 @@ def load_single_image(path: Path) -> GlobalGenerator | LocalEnhancer:
     if wrong:
         raise UserError(f"{path}: {'; '.join(wrong[:4])}: {fix}")
     network.load_state_dict(weights, assign=True)
-    return network
+    return SingleImage(network, path)
 
 
 def find_checkpoint(path: Path) -> Path:

@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from vid2vid_dist.config.schema import Config
+from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.data.clips import Frames, to_float
 from vid2vid_dist.data.images import decode, to_array
 from vid2vid_dist.engine.lane import encode_inputs
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.inference.load import load_single_image
+from vid2vid_dist.inference.load import SingleImage, load_single_image
 from vid2vid_dist.models.blocks import per_frame_norms
 
 log = logging.getLogger(__name__)
@@ -35,13 +35,13 @@ class Opening:
 
 
 def choose_opening(wish: str, cfg: Config, has_images: bool, where: str, device: torch.device) -> Opening:
-    """The opening that `wish` names: auto (as in training), real, none, single:FILE, image:FILE.
+    """The opening that `wish` names: auto (as in training), real, none, single:RUN_OR_FILE, image:FILE.
 
     Raises `UserError` when it cannot be had.
     """
     kind, _, path = wish.partition(":")
-    if path and not Path(path).is_file():
-        raise UserError(f"--first {wish}: no such file")
+    if path and not (Path(path).is_file() or (kind == "single" and Path(path).is_dir())):
+        raise UserError(f"--first {wish}: no such file{' or run' * (kind == 'single')}")
     if kind == "auto":
         kind = "none" if cfg.generator.no_first_img else "real"
     if kind == "none":
@@ -50,13 +50,14 @@ def choose_opening(wish: str, cfg: Config, has_images: bool, where: str, device:
                         "the first frames may look worse than the later ones")
         return Opening("from nothing", None, "nothing")
     if kind == "single" and path:
-        return Opening(f"by {Path(path).name}", _single_image(Path(path), cfg, device), _identity(Path(path)))
+        single = load_single_image(Path(path))
+        return Opening(f"by {Path(path).name}", _by_network(single, cfg, device), _identity(single.weights))
     if kind == "image" and path:
         return Opening(f"from {Path(path).name}", _picture(Path(path)), _identity(Path(path)))
     if kind != "real":
-        raise UserError(f"--first {wish}: write real, none, single:FILE or image:FILE")
+        raise UserError(f"--first {wish}: write real, none, single:RUN_OR_FILE or image:FILE")
     if not has_images:
-        raise UserError(f"{where} has no real frames to start from: use --first single:FILE, image:FILE "
+        raise UserError(f"{where} has no real frames to start from: use --first single:RUN_OR_FILE, image:FILE "
                         "or none")
     return Opening("real", _real, "real")
 
@@ -83,19 +84,30 @@ def _picture(file: Path) -> Callable[[Frames], Tensor]:
     return images
 
 
-def _single_image(path: Path, cfg: Config, device: torch.device) -> Callable[[Frames], Tensor]:
+def _by_network(single: SingleImage, cfg: Config, device: torch.device) -> Callable[[Frames], Tensor]:
     """Each frame from its own labels. The network reads as many of our input channels as it was trained with:
     published ones leave the instance edges out, which come last.
     """
-    network = per_frame_norms(load_single_image(path)).to(device, torch.float32).requires_grad_(False)
-    n_channels = network.in_channels
-    if n_channels > cfg.label_channels:
-        raise UserError(f"--first single:{path} reads {n_channels} input channels, the video generator only "
-                        f"{cfg.label_channels}: it was trained on other labels")
+    network = per_frame_norms(single.network).to(device, torch.float32).requires_grad_(False)
+    n_channels, unit = network.in_channels, network.size_unit
+    known = None if single.config is None else single.config.data
+    if n_channels > cfg.label_channels or (known is not None and _kind_of_input(known) != _kind_of_input(cfg.data)):
+        raise UserError(f"--first single:{single.weights} reads {n_channels} input channels"
+                        f"{'' if known is None else f' of the task {known.task}'}, the video generator "
+                        f"{cfg.label_channels} of the task {cfg.data.task}: it was trained on other labels")
 
     @torch.no_grad()
     def images(given: Frames) -> Tensor:
+        height, width = given.labels.shape[-2:]
+        if height % unit or width % unit:
+            raise UserError(f"--first single:{single.weights} makes frames whose sides are multiples of {unit}, not "
+                            f"{width}x{height}")
         labels = encode_inputs(cfg, [given], device, torch.float32).dense()[0, :, :n_channels]
         return torch.cat([network(frame[None]) for frame in labels]).cpu()
 
     return images
+
+
+def _kind_of_input(data: DataConfig) -> tuple[str, int, int]:
+    """What two networks must agree on to read the same labels; instance edges may be left out."""
+    return data.task, data.label_nc, 0 if data.label_nc else data.input_nc

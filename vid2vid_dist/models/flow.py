@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vid2vid_dist.config.schema import FlowConfig
+from vid2vid_dist.errors import UserError
 from vid2vid_dist.models._torchvision import models
 from vid2vid_dist.models.warp import warp
 from vid2vid_dist.models.weights import load_published
@@ -65,6 +66,15 @@ class RaftFlow(nn.Module):
         return flow
 
 
+class NoFlow(nn.Module):
+    """In the place of a `ReferenceFlow` where nobody reads it: no motion, trusted nowhere."""
+
+    def forward(self, current: Tensor, previous: Tensor) -> FlowReference:
+        """Zeros in the shapes of `ReferenceFlow`."""
+        flow = torch.zeros_like(current[..., :2, :, :], dtype=torch.promote_types(current.dtype, torch.float32))
+        return FlowReference(flow, torch.zeros_like(flow[..., :1, :, :]))
+
+
 class ReferenceFlow(nn.Module):
     """`current(x, y)` lies at `previous(x + flow_x, y + flow_y)`: backward flow on the current frame's grid.
 
@@ -112,7 +122,9 @@ def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def build_flow(cfg: FlowConfig) -> ReferenceFlow:
-    """The configured flow network. Raises `UserError` when RAFT has no usable weights file."""
+    """The configured flow network. Raises `UserError` when there is none, or RAFT has no usable weights file."""
+    if cfg.network == "none":
+        raise UserError("flow.network=none: a reference flow is needed here: add flow.network=dis")
     if cfg.network == "dis":
         return ReferenceFlow(DisFlow())
     build = {"raft_small": models.optical_flow.raft_small, "raft_large": models.optical_flow.raft_large}

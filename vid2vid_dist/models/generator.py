@@ -21,6 +21,7 @@ from vid2vid_dist.models.composite import (
 )
 from vid2vid_dist.models.economy import Economy
 from vid2vid_dist.models.labels import EncodedLabels, foreground_mask, label_pyramid, pyramid
+from vid2vid_dist.models.single_image import ImageNetwork
 
 
 @dataclass
@@ -63,8 +64,13 @@ class Generator(nn.Module):
         self.n_scales = gen.n_scales_spatial
         self.fg_labels = tuple(gen.fg_labels) if gen.fg else None
         self.no_flow = gen.no_flow
-        self.size_unit = 2 ** (gen.n_scales_spatial - 1 + gen.n_downsample_G)
-        self.netG0 = CompositeGenerator(gen, cfg.label_channels)
+        self.netG0: ScaleGenerator
+        if gen.netG == "composite":
+            self.netG0 = CompositeGenerator(gen, cfg.label_channels)
+            self.size_unit = 2 ** (gen.n_scales_spatial - 1 + gen.n_downsample_G)
+        else:
+            self.netG0 = image_network = ImageNetwork(gen, cfg.label_channels)
+            self.size_unit = image_network.net.size_unit
         for scale in range(1, self.n_scales):
             self.add_module(f"netG{scale}", CompositeLocalGenerator(gen, cfg.label_channels, scale))
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from vid2vid_dist.config.schema import GeneratorConfig
 from vid2vid_dist.models.blocks import (
     channel_widths,
     conv7,
@@ -23,6 +24,9 @@ from vid2vid_dist.models.blocks import (
     stem,
     up,
 )
+from vid2vid_dist.models.composite import Features, Foreground, ScaleGenerator, ScaleOutput
+from vid2vid_dist.models.economy import laid_out
+from vid2vid_dist.models.labels import EncodedLabels
 
 NORM = "instance"
 MAX_CHANNELS = 1024
@@ -41,12 +45,13 @@ class GlobalGenerator(nn.Module):
     def __init__(self, in_channels: int, ngf: int = 64, n_downsample: int = 3, n_blocks: int = 9) -> None:
         super().__init__()
         self.in_channels = in_channels
+        self.size_unit = 2**n_downsample
         body = _body(in_channels, ngf, n_downsample, n_blocks)
         self.model = nn.Sequential(*body, *conv7(ngf, 3), nn.Tanh())
         init_weights(self)
 
     def forward(self, labels: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, 3, H, W) in [-1, 1]; sides must be multiples of 2**n_downsample."""
+        """(N, C, H, W) to (N, 3, H, W) in [-1, 1]; sides must be multiples of `size_unit`."""
         return self.model(labels)
 
 
@@ -57,6 +62,7 @@ class LocalEnhancer(nn.Module):
                  n_local_enhancers: int = 1, n_blocks_local: int = 3) -> None:
         super().__init__()
         self.in_channels = in_channels
+        self.size_unit = 2 ** (n_downsample + n_local_enhancers)
         self.n_local_enhancers = n_local_enhancers
         self.model = nn.Sequential(*_body(in_channels, ngf * 2**n_local_enhancers, n_downsample, n_blocks))
         for level in range(1, n_local_enhancers + 1):
@@ -70,7 +76,7 @@ class LocalEnhancer(nn.Module):
         init_weights(self)
 
     def forward(self, labels: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, 3, H, W) in [-1, 1]."""
+        """(N, C, H, W) to (N, 3, H, W) in [-1, 1]; sides must be multiples of `size_unit`."""
         levels = [labels]
         for _ in range(self.n_local_enhancers):
             levels.insert(0, halve(levels[0]))
@@ -133,3 +139,30 @@ class GlobalWithFeatures(nn.Module):
         x = self.model_resnet(torch.cat([x, coarse], dim=1))
         x = self.model_upsample(torch.cat([x, coarse], dim=1))
         return self.model_upsample_conv(torch.cat([x, features], dim=1))
+
+
+class ImageNetwork(ScaleGenerator):
+    """A single-image generator in the place of a video generator's only scale, so that it is trained like one.
+
+    Of the label frames that it is given it sees the newest, and nothing of the frames before.
+    """
+
+    def __init__(self, cfg: GeneratorConfig, label_channels: int) -> None:
+        super().__init__(cfg, scale=0)
+        sizes = cfg.ngf, cfg.n_downsample_G, cfg.n_blocks
+        self.net: GlobalGenerator | LocalEnhancer
+        if cfg.netG == "global":
+            self.net = GlobalGenerator(label_channels, *sizes)
+        else:
+            self.net = LocalEnhancer(label_channels, *sizes, cfg.n_local_enhancers, cfg.n_blocks_local)
+
+    def label_branch(self, labels: EncodedLabels) -> Tensor:
+        """The newest frame's labels as they are, (B, C, H, W)."""
+        return labels.frames(slice(-1, None)).dense()[:, 0]
+
+    def synthesize(self, label_features: Tensor, previous: Tensor, coarse: Features | None = None,
+                   foreground: Foreground | None = None, mask: Tensor | None = None,
+                   raw_only: bool = False) -> ScaleOutput:
+        """One image (B, 3, H, W) in [-1, 1] from `label_branch`."""
+        image = self._stage(laid_out(label_features, self.economy), self.net)
+        return ScaleOutput(image, image, None, None, Features(image, None, None))
