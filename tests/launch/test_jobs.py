@@ -93,23 +93,27 @@ def test_task_without_memory_is_told_with_the_planners_numbers(arguments: list[s
     assert status(tmp_path)["why"].startswith("rank 1: out of memory")
 
 
-def test_silent_rank_is_named_by_those_who_wait(arguments: list[str], tmp_path: Path) -> None:
-    job = start_torchrun(4, "launch/train.py", "configs/base.yaml", *arguments, *PLACED, "parallel.timeout=0.1")
-    wait_until(lambda: steps_done(tmp_path) >= 2)
-    silent = pid_of_rank(job, 2)
-    os.kill(silent, signal.SIGSTOP)
-    stopped = time.monotonic()
+@pytest.mark.parametrize(("place", "awaited"), [
+    ("task", " of rank 2"), ("reduction", "gradients of all ranks"),
+    pytest.param("report", "losses of all ranks", marks=pytest.mark.full),
+])
+def test_silent_rank_is_named_by_those_who_wait(
+        arguments: list[str], tmp_path: Path, place: str, awaited: str) -> None:
+    """Wherever it has stopped: the message that does not come names it only if it is a task's."""
+    job = start_torchrun(4, "tests/launch/silent_rank.py", "configs/base.yaml", *arguments, *PLACED,
+                         "parallel.timeout=0.25", SILENT=place)
     try:
-        said, _ = job.communicate(timeout=END)
+        wait_until(lambda: (tmp_path / "try/status.json").is_file() and status(tmp_path)["status"] == "failed", 240)
     finally:
-        if job.poll() is None:
-            os.kill(silent, signal.SIGKILL)
-    assert time.monotonic() - stopped < END
+        os.kill(pid_of_rank(job, 2), signal.SIGKILL)  # torchrun would give it half a minute to end
+        said, _ = job.communicate(timeout=END)
     assert job.returncode
-    assert re.search(r"does not answer: step \d+, rank [013]: .* rank 2.*[Tt]imed out", said), said
-    found = re.search(r"nothing has gone on for 3 s: (no sign of life of rank 2 \(step \d+, .*\): .*)\. Stacks", said)
+    found = re.search(r"nothing has gone on for 8 s: (no sign of life of rank 2 \(step \d, .*\): .*)\. Stacks", said)
     assert found, said
-    assert status(tmp_path)["why"].startswith(found[1])
+    outcome = status(tmp_path)
+    assert outcome["cause"] == "lost rank"
+    assert outcome["why"].startswith(f"{found[1]}; step 3, rank "), outcome
+    assert re.search(rf"rank [013]: .*{awaited}: .*[Tt]imed out", outcome["why"]), outcome
     stacks = sorted(path.name for path in (tmp_path / "try/watch").glob("*.stacks.txt"))
     assert stacks == [f"rank_{rank:05d}.stacks.txt" for rank in (0, 1, 3)]
     assert "trainer.py" in (tmp_path / "try/watch" / stacks[0]).read_text()

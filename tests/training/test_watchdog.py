@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 import time
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 from vid2vid_dist.engine.timing import Timer
+from vid2vid_dist.training import watchdog
 from vid2vid_dist.training.watchdog import Sign, Watchdog, name_laggard
 
 
@@ -43,6 +46,26 @@ def test_a_stuck_rank_leaves_its_stacks_and_is_named(tmp_path: Path, caplog: pyt
     assert len(said) == 1
     assert "the others wait for rank 0: step 5, frame 3: works in " in said[0]
     assert "test_a_stuck_rank_leaves_its_stacks" in (tmp_path / "watch/rank_00000.stacks.txt").read_text()
+
+
+def test_who_looks_for_the_silent_is_not_silent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ranks that wait for the same one look at the same time; rank 0 begins while rank 1 writes its stacks."""
+    dump, begun = watchdog.faulthandler.dump_traceback, threading.Event()
+
+    def slow_dump(file: IO[str], all_threads: bool) -> None:
+        if "rank_00001" in file.name:
+            begun.set()
+            time.sleep(0.3)
+        else:
+            assert begun.wait(10)
+        dump(file, all_threads)
+
+    monkeypatch.setattr(watchdog.faulthandler, "dump_traceback", slow_dump)
+    with Watchdog(tmp_path, 0, 3, 0.4, None) as first, Watchdog(tmp_path, 1, 3, 0.4, None) as second:
+        end = time.monotonic() + 20
+        while not (first.finding and second.finding) and time.monotonic() < end:
+            time.sleep(0.05)
+    assert [dog.finding.split(":")[0] for dog in (first, second)] == 2 * ["no sign of life of rank 2"]
 
 
 def test_a_rank_that_goes_on_is_left_in_peace(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -106,10 +106,12 @@ class Watchdog:
     def _report(self, mine: Sign) -> None:
         with spared("stacks"), self._file(self._rank).with_suffix(".stacks.txt").open("w") as file:
             faulthandler.dump_traceback(file, all_threads=True)
-        before = self._signs()
-        if self._over.wait(max(SILENCE, 3 * self.interval)):
-            return
-        now = self._signs() | {mine.rank: self.show()}
+        before, end = self._signs(), time.monotonic() + max(SILENCE, 3 * self.interval)
+        while time.monotonic() < end:
+            if self._over.wait(self.interval):
+                return
+            mine = self.show()  # the others look at the same time: who looks must not seem silent
+        now = self._signs() | {mine.rank: mine}
         others = set(range(self._world_size)) - {self._rank}
         silent = sorted(rank for rank in others if rank not in now or now[rank] == before.get(rank))
         self.finding = name_laggard(now, silent)
