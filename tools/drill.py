@@ -4,7 +4,8 @@
 
 Trains a tiny network, its roles on separate ranks, with SIGKILL for a random rank at random moments: while the ranks
 start, in the middle of steps, while a checkpoint is being written. torchrun starts the ranks anew; when it has done so
-four times it gives up, and the same command is given again. After the last kill the run is asked to stop; a second one
+four times it gives up, and the same command is given again. All starts run a copy of the code: a file that is edited
+meanwhile would meet the next one. After the last kill the run is asked to stop; a second one
 then makes as many steps undisturbed. Both must be the same, bit by bit, and every start must have gone on from a whole
 checkpoint. Prints a table; exit status 1 if anything was lost.
 """
@@ -15,6 +16,7 @@ import argparse
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,11 +44,13 @@ TINY = [
     "schedule.niter=1000", "schedule.niter_decay=0", "run.device=cpu", "run.save_every_steps=2",
     "monitor.log_every=1", "monitor.pictures_every=0", "monitor.tensorboard=false", "parallel.timeout=1",
 ]
+CODE = ("launch", "vid2vid_dist", "configs")
 RESTARTS = 4  # by one torchrun
 STARTING = 0.25  # part of the kills that hit ranks which are starting
 LONGEST_LIFE = 8  # steps, if a life ends in the middle of one: some saves
 SAVES_OF_A_LIFE = 3  # at most, if it ends in the last of them
 LOOK = 0.002  # seconds between two looks at a save, which takes a tenth of a second
+TAIL = 300  # lines of the log that are shown when something went wrong; torchrun's summary takes thirty
 LOOK_AT_JOURNAL = 0.02  # it grows to some hundred kilobytes
 
 
@@ -72,15 +76,15 @@ class Kill:
 
 
 class Run:
-    """A training run in processes of its own."""
+    """A training run in processes of its own, of the code in `folder`'s neighbour `code`."""
 
     def __init__(self, folder: Path, n_ranks: int, n_steps: int = 0) -> None:
-        self.folder, self.n_ranks = folder, n_ranks
+        self.folder, self.n_ranks, self._code = folder, n_ranks, folder.parent / "code"
         n_judges = n_ranks // 2
         placement = f"split:{n_ranks - n_judges}+{n_judges}"
         self._command = [
             sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n_ranks}",
-            f"--max-restarts={RESTARTS}", str(ROOT / "launch/train.py"), *TINY, f"run.max_steps={n_steps}",
+            f"--max-restarts={RESTARTS}", str(self._code / "launch/train.py"), *TINY, f"run.max_steps={n_steps}",
             f"data.shards={folder.parent / 'shards'}", f"run.root={folder.parent}", f"run.name={folder.name}",
             f"parallel.placement={placement}", "parallel.clips_per_step=2", "parallel.pipelines=1"]
         self._job: subprocess.Popen[bytes] | None = None
@@ -89,7 +93,7 @@ class Run:
     def start(self) -> None:
         self.starts += 1
         # Without the variable a restart now and then meets the store of the ranks that are gone (pytorch #135712).
-        known = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
+        known = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(self._code), "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
         with (self.folder.parent / f"{self.folder.name}.log").open("ab") as output:
             self._job = subprocess.Popen(self._command, env={**os.environ, **known}, stdout=output, stderr=output)
 
@@ -143,6 +147,17 @@ class Run:
         n_reports = self.n_reports()
         return self.wait_until(lambda: self.n_reports() >= n_reports + n_steps, seconds=seconds)
 
+    def tell(self) -> str:
+        """All that there is to know when a run does not do as it should."""
+        ended = self._job.poll() if self._job is not None else None
+        state = "runs" if ended is None else f"exit status {ended}"
+        return "\n".join([
+            *self.log().splitlines()[-TAIL:],
+            f"torchrun, start {self.starts}: {state}; ranks: {self.ranks()}",
+            f"status.json: {_read(self.folder / 'status.json')}",
+            f"latest: {self.newest() or 'none'}; checkpoints: "
+            f"{', '.join(sorted(path.name for path in self.checkpoints.glob('*step_*')))}"])
+
     def log(self) -> str:
         return _read(self.folder.parent / f"{self.folder.name}.log")
 
@@ -185,6 +200,8 @@ def drill(root: Path, n_kills: int, n_in_save: int, n_ranks: int, seed: int) -> 
     """Both runs, in `root`. Raises `AssertionError` that says what was lost."""
     render_toy_street(root / "raw", ToyOptions(n_train=3, n_test=1, n_frames=8, width=64, height=32))
     make_shards(root / "raw", root / "shards", PackOptions(label_nc=35))
+    for folder in CODE:
+        shutil.copytree(ROOT / folder, root / "code" / folder, ignore=shutil.ignore_patterns("__pycache__"))
     killed = Run(root / "killed", n_ranks)
     kills: list[Kill] = []
     try:
@@ -195,7 +212,7 @@ def drill(root: Path, n_kills: int, n_in_save: int, n_ranks: int, seed: int) -> 
         (killed.folder / "stop").touch()
         killed.finish()
     except AssertionError:
-        print(*killed.log().splitlines()[-100:], sep="\n", file=sys.stderr)
+        print(killed.tell(), file=sys.stderr)
         raise
     finally:
         killed.stop()
@@ -228,6 +245,7 @@ def _kills(run: Run, draw: random.Random, n_kills: int, n_in_save: int) -> Itera
             moment = "steps"
             assert run.wait_for_steps(draw.randint(1, LONGEST_LIFE)), "no step is made"
             time.sleep(draw.uniform(0, pace.step))
+        assert run.ranks() == pids, "ranks have ended by themselves"
         os.kill(pids[victim], signal.SIGKILL)
         died, n_starts = time.monotonic(), run.starts
         while _lives(pids[victim]):
