@@ -46,7 +46,9 @@ def main() -> None:
         grid.on_first(lambda: ensure_toy_shards(Path(cfg.data.shards)))
     if "--fresh" in sys.argv and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":  # a restart goes on
         grid.on_first(lambda: require_fresh(Path(cfg.run.root) / cfg.run.name))
-    Trainer(cfg, grid).run()
+    with grid.meeting(0, "getting ready"):
+        trainer = Trainer(cfg, grid)
+    trainer.run()
     grid.close()
 
 

@@ -23,8 +23,8 @@ PATIENCE = timedelta(minutes=10)
 THREADS_PATIENCE = timedelta(hours=2)  # a checkpoint may take long to write; a rank that dies is noticed at once
 
 # How gloo and NCCL say that a rank on the other end has left, or does not answer.
-_LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out", "timed out",
-         "ncclRemoteError")
+_LOST = ("Connection closed by peer", "Connection reset by peer", "Connection was likely closed", "Broken pipe",
+         "Timed out", "timed out", "ncclRemoteError")
 
 
 @dataclass(frozen=True)
