@@ -9,21 +9,21 @@ from pathlib import Path
 from vid2vid_dist.data.index import content_hash
 
 
-def spoil_picture(shards: Path, video: int = 0) -> None:
+def spoil_picture(shards: Path, video: int = 0, split: str = "train") -> None:
     """The bytes are as the index says, but they are no image."""
     def change(index: dict) -> None:
         entry = index["videos"][video]["entries"]["images"][2]
-        with (shards / "train/shard-000000.tar").open("r+b") as tar:
+        with (shards / split / "shard-000000.tar").open("r+b") as tar:
             tar.seek(entry[1])
             tar.write(bytes(entry[2]))
         entry[3] = content_hash(bytes(entry[2]))
 
-    edit_index(shards, change)
+    edit_index(shards, change, split)
 
 
-def edit_index(shards: Path, change: Callable[[dict], object]) -> None:
+def edit_index(shards: Path, change: Callable[[dict], object], split: str = "train") -> None:
     """Change the index file in place."""
-    path = shards / "train/index.json"
+    path = shards / split / "index.json"
     index = json.loads(path.read_text())
     change(index)
     path.write_text(json.dumps(index))

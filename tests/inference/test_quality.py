@@ -19,9 +19,9 @@ from vid2vid_dist.inference.evaluate import Evaluation, Judge, evaluate, lines
 from vid2vid_dist.inference.generate import Wish
 from vid2vid_dist.inference.load import load_generator
 from vid2vid_dist.inference.quality import HIGHEST_PSNR, FrameQuality, SetQuality, VideoFeatures, WeightFiles
-from vid2vid_dist.inference.warp_error import warp_error
 from vid2vid_dist.models._torchvision import models
 from vid2vid_dist.models.flow import FlowReference, build_flow
+from vid2vid_dist.models.warp_error import warp_error
 
 NONE = WeightFiles()
 HEIGHT, WIDTH, SHIFT = 64, 96, 3

@@ -60,7 +60,8 @@ def test_all_charts_find_their_tags(configure: Configure, grid: Grid, tmp_path: 
                 assert any(re.match(p, tag) for p in patterns for tag in tags["scalars"]), title
     assert "custom_scalars__config__" in tags["tensors"]
     assert {"scores/image/real", "scores/temporal_0/fake"} <= set(tags["histograms"])
-    assert {"sample/averaged", "sample/raw", "sample/flow", "sample/weight"} <= set(tags["images"])
+    assert {"sample/raw", "sample/flow", "sample/weight", "validation/fake", "validation/fake_averaged"} <= set(
+        tags["images"])
     shares = {tag: events.Scalars(tag)[0].value for tag in tags["scalars"] if tag.startswith("loss_share/")}
     assert sum(shares.values()) == pytest.approx(1)
     assert set(shares) == {f"loss_share/{name}" for name in (
@@ -68,11 +69,12 @@ def test_all_charts_find_their_tags(configure: Configure, grid: Grid, tmp_path: 
     assert not [e for e in read_journal(tmp_path / "run").events if e["event"].startswith("alarm")]
 
 
-def test_averaged_frames_leave_the_training_alone(configure: Configure, grid: Grid, tmp_path: Path) -> None:
-    """Bit by bit, and differ from those of the weights themselves."""
+@pytest.mark.parametrize("ema_decay", [0, 0.9])
+def test_validation_leaves_the_training_alone(configure: Configure, grid: Grid, ema_decay: float) -> None:
+    """Bit by bit, the statistics of the norm layers included."""
     def weights(name: str, every: int) -> dict[str, torch.Tensor]:
         cfg = configure(f"run.name={name}", "run.max_steps=3", f"monitor.pictures_every={every}",
-                        "optim.ema_decay=0.9", "schedule.max_frames_per_rank=3", "schedule.n_frames_total=6")
+                        f"optim.ema_decay={ema_decay}", "schedule.max_frames_per_rank=3", "schedule.n_frames_total=6")
         trainer = Trainer(cfg, grid)
         trainer.run()
         return {f"{role}.{key}": x for role, engine in trainer.state.roles.engines().items()
@@ -87,16 +89,23 @@ def test_figures_do_not_depend_on_the_placement(shards: Path, tmp_path: Path, ba
     precision = "fp64" if backend == "plain" else "fp32"
     common = [*SMALL, f"data.shards={shards}", f"run.root={tmp_path}", "run.max_steps=3", "monitor.log_every=3",
               "schedule.n_frames_total=6", "schedule.max_frames_per_rank=3", "parallel.clips_per_step=2",
-              f"optim.backend={backend}", f"optim.precision={precision}"]
-    reports = {}
-    runs = (("one", 1, "data_parallel"), ("two", 2, "data_parallel"), ("placed", 2, "split:1+1"))
+              f"optim.backend={backend}", f"optim.precision={precision}", "monitor.pictures_every=3",
+              "optim.ema_decay=0.5"]
+    reports, validations = {}, {}
+    runs = [("one", 1, "data_parallel"), ("two", 2, "data_parallel"), ("placed", 2, "split:1+1")]
+    runs += [("swapped", 2, "generator=1,others=0")] if backend == "plain" else []
     for name, ranks, placement in runs:
         result = torchrun(ranks, "launch/train.py", "configs/base.yaml", *common, f"run.name={name}",
                           f"parallel.placement={placement}")
         assert result.returncode == 0, result.stdout
-        lines = map(json.loads, (tmp_path / name / "metrics.jsonl").read_text().splitlines())
+        lines = list(map(json.loads, (tmp_path / name / "metrics.jsonl").read_text().splitlines()))
         (reports[name],) = (line for line in lines if "losses" in line)
-    for name in ("two", "placed"):
+        (validations[name],) = (line["validation"] for line in lines if "validation" in line)
+        assert (tmp_path / name / "web/media/validation_00000003/first.png").is_file()
+    assert set(validations["one"]) == {"warp_error_fake", "warp_error_fake_averaged", "warp_error_real", "L1_fake",
+                                       "L1_fake_averaged"}
+    for name, *_ in runs[1:]:
+        assert validations[name] == pytest.approx(validations["one"], rel=1e-3, abs=1e-3), name
         for figures in ("accuracy", "gradient_norms"):
             assert reports[name][figures] == pytest.approx(reports["one"][figures], rel=1e-3, abs=2e-3), (name, figures)
     assert set(reports["one"]["gradient_norms"]) == {"generator", "image", "temporal_0"}

@@ -178,7 +178,7 @@ class MonitorConfig:
     """What one looks at while it runs."""
 
     log_every: int = opt(10, "console line and metrics interval", unit="steps", low=1)
-    pictures_every: int = opt(100, "sample pictures interval; 0 = off", unit="steps", low=0)
+    pictures_every: int = opt(100, "interval of sample pictures and of the frames and figures of validation clips; 0 = off", unit="steps", low=0)
     tensorboard: bool = opt(True, "write TensorBoard events")
     trace_steps: str = opt("", "steps to record in runs/NAME/traces, like 10-12; empty = none")
 

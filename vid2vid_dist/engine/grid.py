@@ -139,10 +139,14 @@ class Grid:
 
     def from_first(self, value: Any) -> Any:
         """Rank 0's `value`, on every rank."""
+        return self.from_rank(0, value)
+
+    def from_rank(self, rank: int, value: Any) -> Any:
+        """The `value` of a rank, on every rank. Values must be picklable."""
         if self.world_size == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0, group=self.everyone)
+        dist.broadcast_object_list(box, src=rank, group=self.everyone)
         return box[0]
 
     @torch.no_grad()

@@ -52,15 +52,11 @@ class LaneWork:
 
 @dataclass(frozen=True)
 class Made:
-    """What one lane saw and made in a step, without gradients, for pictures.
-
-    `averaged`: (B, T, 3, H, W), the same frames by the averaged generator, if they were made.
-    """
+    """What one lane saw and made in a step, without gradients, for pictures."""
 
     chunk: Chunk
     generated: GeneratedChunk
     reference: FlowReference
-    averaged: Tensor | None = None
 
 
 def unpack_shown(chunk: Chunk, frames: list[Tensor]) -> Made:

@@ -22,8 +22,8 @@ from vid2vid_dist.inference.panels import Look
 from vid2vid_dist.inference.quality import FrameQuality, SetQuality, WeightFiles
 from vid2vid_dist.inference.runtime import choose_device, choose_dtype
 from vid2vid_dist.inference.video import VideoGenerator
-from vid2vid_dist.inference.warp_error import WarpErrorMeter
 from vid2vid_dist.models.flow import ReferenceFlow, build_flow
+from vid2vid_dist.models.warp_error import WarpErrorMeter
 from vid2vid_dist.monitor.curves import curve, number
 from vid2vid_dist.monitor.html import facts, table, write_page
 from vid2vid_dist.monitor.tensorboard import TensorBoardLog

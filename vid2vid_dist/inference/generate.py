@@ -23,8 +23,8 @@ from vid2vid_dist.inference.panels import FrameView, Look
 from vid2vid_dist.inference.results import Results, VideoResult, folder_names
 from vid2vid_dist.inference.runtime import choose_device, choose_dtype, peak_memory
 from vid2vid_dist.inference.video import VideoGenerator
-from vid2vid_dist.inference.warp_error import WarpErrorMeter
 from vid2vid_dist.models.flow import ReferenceFlow, build_flow
+from vid2vid_dist.models.warp_error import WarpErrorMeter
 from vid2vid_dist.monitor.curves import number
 
 log = logging.getLogger(__name__)

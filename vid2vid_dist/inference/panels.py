@@ -6,14 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import DataConfig
-from vid2vid_dist.data.clips import Frames, network_input, to_float, viewable
+from vid2vid_dist.data.clips import Frames, to_float
 from vid2vid_dist.inference.edits import NO_EDIT, LabelEdit
-from vid2vid_dist.inference.warp_error import WarpErrorMeter
-from vid2vid_dist.monitor.pictures import colorize_labels, heat_pictures, image_pictures
+from vid2vid_dist.models.warp_error import WarpErrorMeter
+from vid2vid_dist.monitor.pictures import heat_pictures, image_pictures, input_pictures
 
 HEAT_SCALE = 0.25  # error, of a colour range of 1, that the heat map shows as its brightest
 
@@ -41,7 +40,8 @@ class FrameView:
 
         `frame` holds one frame, as read; `fakes` (looks, 3, H, W) in [-1, 1].
         """
-        pictures = {look.input_name: self._input(look.edit.apply(frame)) for look in self._looks}
+        pictures = {look.input_name: input_pictures(look.edit.apply(frame).labels, self._data)[0]
+                    for look in self._looks}
         outputs = image_pictures(fakes)
         pictures |= {look.name: output for look, output in zip(self._looks, outputs, strict=True)}
         real = None if frame.images is None else to_float(frame.images, fakes.dtype)
@@ -55,8 +55,3 @@ class FrameView:
         if error is not None and error.mean.isfinite():
             figures["warp error"] = float(error.mean)
         return pictures, figures
-
-    def _input(self, frame: Frames) -> np.ndarray:
-        if self._data.label_nc:
-            return colorize_labels(frame.labels, self._data.label_nc)[0]
-        return image_pictures(viewable(network_input(frame.labels, self._data, torch.float32), self._data))[0]

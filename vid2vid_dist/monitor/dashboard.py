@@ -12,9 +12,10 @@ LAYOUT: dict[str, dict[str, list[str | list[str]]]] = {
     "What drives the generator": {
         "share of its loss": ["Multiline", [r"loss_share/.*"]],
         "gradient norms": ["Multiline", [r"gradient_norm/.*"]],
-        "L1 to the real frames, not trained on": ["Multiline", [r"loss/L1"]],
+        "L1 to the real frames, not trained on": ["Multiline", [r"loss/L1", r"validation/L1_.*"]],
     },
     "Motion": {
+        "warp error on the validation clips, real frames beside": ["Multiline", [r"validation/warp_error_.*"]],
         "warp error and flow losses": ["Multiline", [r"loss/(G_Warp|F_Flow|F_Warp|W)$"]],
         "length of the flow, predicted and reference": ["Multiline", [r"sample/flow(_ref)?$"]],
         "change from frame to frame against the real frames": ["Multiline", [r"sample/motion"]],

@@ -57,6 +57,7 @@ class Journal:
 
     samples: list[Record] = field(default_factory=list)
     events: list[Record] = field(default_factory=list)
+    validations: list[Record] = field(default_factory=list)
     _held: list[Record] = field(default_factory=list)  # of the reports: number 0, _every, 2 * _every, …
     _every: int = 1
     _n_reports: int = 0
@@ -78,11 +79,12 @@ class Journal:
         step = record["step"]
         if step < self._newest:
             self.samples = [old for old in self.samples if old["step"] < step]
+            self.validations = [old for old in self.validations if old["step"] < step]
             self._held = [old for old in self._held if old["step"] < step]
             self._n_reports, self._last = len(self._held) * self._every, None
         self._newest = step
-        if "sample" in record:
-            _put(self.samples, record)
+        if "sample" in record or "validation" in record:
+            _put(self.samples if "sample" in record else self.validations, record)
             return
         self._last = record
         if self._n_reports % self._every == 0:

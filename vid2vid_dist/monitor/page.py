@@ -23,6 +23,7 @@ def write_training_page(web_dir: Path, cfg: Config, journal: Journal, state: str
     samples = _thinned(journal.samples)[::-1]
     parts = [_header(cfg, journal, state)]
     parts += [_sample(record, autoplay=True) for record in samples[:1]]
+    parts += [_validation(record) for record in journal.validations[-1:] if "clip" in record]
     if journal.reports:
         parts.append(_curves(journal))
         parts.append(_gpus(journal.reports[-1]))
@@ -63,10 +64,20 @@ def _sample(record: Record, *, autoplay: bool) -> str:
     return f"<h2>{escape(title)}</h2>{tiles}"
 
 
+def _validation(record: Record) -> str:
+    video = f"{record['clip']}/clip.mp4" if record["frames"] > 1 else None
+    figures = " · ".join(f"{name} {number(float(x))}" for name, x in record["validation"].items())
+    title = f"Validation clip, step {record['step']} · {figures}"
+    tiles = mosaic(f"{record['clip']}/first.png", video, record["panels"], autoplay=True, controls=False)
+    return f"<h2>{escape(title)}</h2>{tiles}"
+
+
 def _curves(journal: Journal) -> str:
     reports = journal.reports
     cards = [_card(reports, "losses", name) for name in _names(reports, "losses")]
     cards += [_card(reports, "lr", name, label=f"learning rate {name}") for name in _names(reports, "lr")]
+    cards += [_card(journal.validations, "validation", name, label=f"validation: {name}")
+              for name in _names(journal.validations, "validation")]
     steps = [record["step"] for record in reports]
     for key, label in (("frames_per_second", "frames/s"), ("seconds_per_step", "s/step"),
                        ("loader_share", "waiting for data, share"),

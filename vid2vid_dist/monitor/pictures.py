@@ -10,9 +10,12 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
+import torch
 from PIL import Image
 from torch import Tensor
 
+from vid2vid_dist.config.schema import DataConfig
+from vid2vid_dist.data.clips import network_input, viewable
 from vid2vid_dist.data.palette import label_colors
 
 
@@ -21,6 +24,13 @@ def colorize_labels(labels: Tensor, label_nc: int) -> np.ndarray:
     ids = labels[:, 0].long().numpy()
     colors = np.vstack([label_colors(label_nc), np.zeros((1, 3), np.uint8)])
     return colors[np.where((ids < 0) | (ids >= label_nc), label_nc, ids)]
+
+
+def input_pictures(drawn: Tensor, data: DataConfig) -> np.ndarray:
+    """Inputs `(T, C, H, W)` uint8 as decoded: classes in their colours, or the picture that is drawn for the task."""
+    if data.label_nc:
+        return colorize_labels(drawn, data.label_nc)
+    return image_pictures(viewable(network_input(drawn, data, torch.float32), data))
 
 
 def image_pictures(images: Tensor) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import numpy as np
 from torch import Tensor
 
 
@@ -65,4 +66,15 @@ class Sample:
     weight: Tensor | None = None  # (T, 1, H, W) in [0, 1]
     flow_ref: Tensor | None = None  # (T, 2, H, W) pixels
     conf_ref: Tensor | None = None  # (T, 1, H, W) in [0, 1]
-    averaged: Tensor | None = None  # (T, 3, H, W), of the averaged generator
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What the generator makes of clips that stay the same all through a run (`training.validation`).
+
+    `figures`, means over all frames: `warp_error_` (`models.warp_error`) of `fake`, `fake_averaged` and `real`, and
+    `L1_` of the first two to the real frames. `panels`: pictures (T, H, W, 3) uint8 of the first clip by name.
+    """
+
+    figures: dict[str, float]
+    panels: dict[str, np.ndarray]

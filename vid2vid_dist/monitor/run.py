@@ -15,6 +15,7 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.scores import edges
 from vid2vid_dist.monitor.alarms import Alarms
 from vid2vid_dist.monitor.console import StepConsole
+from vid2vid_dist.monitor.curves import number
 from vid2vid_dist.monitor.gpu import GpuReading
 from vid2vid_dist.monitor.logs import spared
 from vid2vid_dist.monitor.metrics import MetricsLog, Record
@@ -28,7 +29,7 @@ from vid2vid_dist.monitor.pictures import (
     tile,
     unit_pictures,
 )
-from vid2vid_dist.monitor.report import Sample, StepReport
+from vid2vid_dist.monitor.report import Sample, StepReport, Validation
 from vid2vid_dist.monitor.tensorboard import TensorBoardLog
 from vid2vid_dist.monitor.video import write_video
 
@@ -98,10 +99,7 @@ class RunMonitor:
         alarms, figures = self._alarms.of_sample(sample)
         l1 = figures["L1"] = float((sample.fake - sample.real).abs().mean())
         with spared(f"the sample of step {step}"):
-            (self._web_dir / folder).mkdir(parents=True, exist_ok=True)
-            Image.fromarray(frames[0]).save(self._web_dir / folder / "first.png")
-            if len(frames) > 1:
-                write_video(self._web_dir / folder / "clip.mp4", frames, CLIP_FPS)
+            self._write_clip(folder, frames)
             self._keep({"step": step, "sample": folder, "panels": list(panels), "frames": len(frames), "l1": l1})
         self._sound(alarms)
         self._write_page("running")
@@ -111,6 +109,36 @@ class RunMonitor:
                 for name, pictures in panels.items():
                     self._tensorboard.image(step, f"sample/{name}", pictures[-1])
                 self._tensorboard.clip(step, "clip/fake", panels["fake"], CLIP_FPS)
+
+    def validation(self, step: int, validation: Validation) -> None:
+        """Figures of the validation clips, and the frames of the first of them."""
+        if not self._active:
+            return
+        panels = validation.panels
+        width = panels["real"].shape[2]
+        frames = reduced(tile(list(panels.values())), width, PANEL_WIDTH)
+        folder = f"media/validation_{step:08d}"
+        log.info("validation at step %d: %s", step, "  ".join(
+            f"{name} {number(value)}" for name, value in validation.figures.items()))
+        record: Record = {"step": step, "validation": validation.figures}
+        with spared(f"the validation clip of step {step}"):
+            self._write_clip(folder, frames)
+            record |= {"clip": folder, "panels": list(panels), "frames": len(frames)}
+        self._keep(record)
+        self._write_page("running")
+        if self._tensorboard:
+            with spared("TensorBoard's validation"):
+                self._tensorboard.scalars(step, {f"validation/{name}": x for name, x in validation.figures.items()})
+                for name, pictures in panels.items():
+                    self._tensorboard.image(step, f"validation/{name}", pictures[-1])
+                self._tensorboard.clip(step, "clip/validation", frames, CLIP_FPS)
+
+    def _write_clip(self, folder: str, frames: np.ndarray) -> None:
+        """A picture of the first frame and, of several, a video below `web`."""
+        (self._web_dir / folder).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(frames[0]).save(self._web_dir / folder / "first.png")
+        if len(frames) > 1:
+            write_video(self._web_dir / folder / "clip.mp4", frames, CLIP_FPS)
 
     def event(self, message: str) -> None:
         """A line that is worth keeping: on the console and in metrics.jsonl."""
@@ -163,8 +191,6 @@ def sample_panels(sample: Sample, label_nc: int) -> dict[str, np.ndarray]:
     panels = {"label": labels, "fake": image_pictures(sample.fake), "real": image_pictures(sample.real),
               "raw": image_pictures(sample.raw)}
     scale = flow_scale(sample.flow, sample.flow_ref)
-    if sample.averaged is not None:
-        panels["averaged"] = image_pictures(sample.averaged)
     if sample.flow is not None:
         panels["flow"] = flow_pictures(sample.flow, scale)
     if sample.weight is not None:

@@ -1,4 +1,4 @@
-"""The averaged generator that samples are made with."""
+"""The averaged generator, and how to look at a module without touching it."""
 
 from __future__ import annotations
 
@@ -37,6 +37,18 @@ class Ema:
             yield
         finally:
             module.load_state_dict(own)
+
+
+@contextmanager
+def buffers_kept(module: nn.Module) -> Iterator[None]:
+    """What is computed within leaves no trace in the running statistics of norm layers."""
+    own = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in module.named_buffers():
+                buffer.copy_(own[name])
 
 
 def _wide(tensor: Tensor) -> Tensor:

@@ -160,5 +160,4 @@ def make_sample(cfg: Config, made: Made) -> Sample:
         weight=cpu(generated.weight),
         flow_ref=cpu(reference.flow),
         conf_ref=cpu(reference.confidence),
-        averaged=cpu(made.averaged),
     )

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 import yaml
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import nn
 
 from vid2vid_dist.config.load import flatten, to_yaml
 from vid2vid_dist.config.schema import Config
@@ -30,7 +30,7 @@ from vid2vid_dist.engine.executor import HeldRoles
 from vid2vid_dist.engine.footage import Footage
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.in_flight import ClipState, clip_files
-from vid2vid_dist.engine.lane import Chunk, Lane, count_lanes
+from vid2vid_dist.engine.lane import Lane, count_lanes
 from vid2vid_dist.engine.memory import SHARD_BYTES
 from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.optimizer import AdamSettings
@@ -40,7 +40,7 @@ from vid2vid_dist.engine.step import Roles
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.training.checkpoint import Files, Position, SavedState, copied, differences, weights_file
 from vid2vid_dist.training.curriculum import BETA2, Phase, n_epochs, phase
-from vid2vid_dist.training.ema import Ema
+from vid2vid_dist.training.ema import Ema, buffers_kept
 from vid2vid_dist.training.health import Figures, take_figures
 from vid2vid_dist.training.pretrain import PretrainReport, find_weights, load_pretrained
 
@@ -107,8 +107,12 @@ class TrainingState:
 
     def _is_first(self, role: str) -> bool:
         """Whether this rank is the first of those that hold a role."""
-        holders = self._holders.get("image" if role == "face" else role)
-        return holders is not None and holders.is_first
+        return self.grid.rank == self.first_holder(role)
+
+    def first_holder(self, role: str) -> int:
+        """The first of the ranks that hold a role."""
+        slot = 0 if self._placed is None else self._placed.layout.holders(role)[0]
+        return int(self.grid.ranks[0, slot])
 
     def first_held(self) -> dict[str, nn.Module]:
         """The trained modules of which this rank is the first holder, by role."""
@@ -166,12 +170,19 @@ class TrainingState:
         """What this rank's roles know about their health since the last call (`health`)."""
         return take_figures(self.roles, self._is_first)
 
-    def averaged_frames(self, chunk: Chunk, history: list[Tensor], n_frames_bp: int) -> Tensor | None:
-        """(B, T, 3, H, W) of a lane's chunk, by the averaged generator; None without one on this rank."""
-        if self.ema is None or self.roles.generator is None:
-            return None
-        with torch.no_grad(), self.ema.in_place_of(self.roles.generator.module):
-            return self.roles.generator.generate(chunk, history, n_frames_bp, detach_coarse=False).fake
+    @contextmanager
+    def generator_left_alone(self, averaged: bool) -> Iterator[Generator]:
+        """Within, this rank's generator, with its trained or with the averaged weights, for frames that are not
+        trained on; afterwards it is as before bit by bit, the statistics of its norm layers included."""
+        assert self.roles.generator is not None
+        module = self.roles.generator.module
+        if averaged:
+            assert self.ema is not None
+            with self.ema.in_place_of(module):
+                yield module
+        else:
+            with buffers_kept(module):
+                yield module
 
     def _train_all_scales(self, now: Phase) -> None:
         """From the finest scale to all of them: a new optimiser over all weights, with fresh moments.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import tee
 
 from vid2vid_dist.config.schema import Config
@@ -101,15 +101,10 @@ class WholeSteps(Steps):
             self._referee.step_input.lanes[number] = LaneInput(mine[number], frames_of, lane.state())
             work.append(LaneWork(lane, lane.feed(frames_of), len(frames_of) / this.n_clips(chunk)))
         assert isinstance(state.roles, Roles)
-        before = work[-1].lane.history if work else []
         result = train_step(state.roles, work, self._active(chunk), now.n_frames_bp,
                             detach_coarse=not now.train_all_scales, consent=self._referee.consent)
         if result.updated:
             state.after_update()
-            is_shown = self._grid.is_first and self._reporter.sample_is_due(state.position.step + 1)
-            if is_shown and result.last is not None:
-                averaged = state.averaged_frames(result.last.chunk, before, now.n_frames_bp)
-                result.last = replace(result.last, averaged=averaged)
             self._add(result, round_, chunk)
         return result.updated
 

@@ -32,6 +32,7 @@ from vid2vid_dist.training.state import TrainingState, settle_clips, versions
 from vid2vid_dist.training.status import Status
 from vid2vid_dist.training.steps import Setting
 from vid2vid_dist.training.tracing import Tracer
+from vid2vid_dist.training.validation import ValidationClips
 from vid2vid_dist.training.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class Trainer:
             )
         for line in self.state.changes:
             self.monitor.event(f"changed since then: {line}")
+        self.validation = ValidationClips(cfg, grid, self.state, self.monitor.event)
 
     def run(self) -> None:
         """Train to the end, or until asked to stop; leaves a checkpoint, and the outcome in status.json."""
@@ -141,6 +143,11 @@ class Trainer:
             self.state.position = after(plan, Position(step, number, round_number, chunk))
             with self.grid.meeting(step, "losses of all ranks"):
                 interval_ends = self.reporter.after_step(step, number, now, self._n_steps - step)
+            if self.validation.is_due(step):
+                with self.grid.meeting(step, "validation clips"):
+                    found = self.validation.measure()
+                if found is not None:
+                    self.monitor.validation(step, found)
             self._note(self.saver.poll())
             if self._ends():
                 return
