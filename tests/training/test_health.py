@@ -106,8 +106,9 @@ def test_figures_do_not_depend_on_the_placement(shards: Path, tmp_path: Path, ba
                                        "L1_fake_averaged"}
     for name, *_ in runs[1:]:
         assert validations[name] == pytest.approx(validations["one"], rel=1e-3, abs=1e-3), name
-        for figures in ("accuracy", "gradient_norms"):
+        for figures in ("accuracy", "gradient_norms", "gradient_shares"):
             assert reports[name][figures] == pytest.approx(reports["one"][figures], rel=1e-3, abs=2e-3), (name, figures)
+    assert set(reports["one"]["gradient_shares"]) == {"image", "warp", "temporal_0"}
     assert set(reports["one"]["gradient_norms"]) == {"generator", "image", "temporal_0"}
     assert set(reports["placed"]["accuracy"]) == {
         "image/real", "image/fake", "temporal_0/real", "temporal_0/fake"}

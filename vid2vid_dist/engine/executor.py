@@ -58,11 +58,13 @@ class TaskError(RuntimeError):
 
 @dataclass
 class Outcome:
-    """Losses of a rank's tasks, which summed over all ranks are means over clips. `shown`: see `Desk.shown`.
+    """Losses of a rank's tasks, which summed over all ranks are means over clips; squared norms of the judges'
+    gradients to its frames (`Judgement.pull`), which add up likewise. `shown`: see `Desk.shown`.
     `updated`: False if the weights are as before.
     """
 
     losses: dict[str, Tensor]
+    pulls: dict[str, Tensor]
     shown: list[Tensor]
     updated: bool
 
@@ -107,7 +109,7 @@ class Executor:
         updated = updates.finish(desk.losses, consent)
         self._advance(lanes)
         self.transport.step += 1
-        return Outcome(desk.losses, shown, updated)
+        return Outcome(desk.losses, desk.pulls, shown, updated)
 
     def _collect(self, desk: Desk, lanes: list[LanePart | None]) -> list[Tensor]:
         """On slot 0 the frames that are to be shown."""

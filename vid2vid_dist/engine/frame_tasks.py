@@ -129,6 +129,7 @@ class FrameTasks:
             self.desk.shown[t] = torch.cat([x.to(reference.dtype) for x in planes], dim=1)
         graph.verdict = verdict.weighted(lane.share / lane.n_frames)
         self.desk.add_losses(graph.verdict.losses)
+        self.desk.add_pull("warp", graph.verdict)
         assert graph.verdict.fake is not None
         return {Part(f"grad_{image}", t): graph.verdict.fake}
 

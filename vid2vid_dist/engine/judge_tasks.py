@@ -104,7 +104,9 @@ class TemporalTasks:
         fake = _grouped([row[i] for group in groups.frames for i in group], len(groups.frames))
         terms, gradients = self.role.see_fake(self.desk.sites[_site(task)], fake, list(new.values()))
         self.desk.add_losses({name: lane.share * term for name, term in terms.items()})
-        return {Part(f"grad_{self.image}", t): lane.share * x for t, x in zip(new, gradients, strict=True)}
+        weighted = [lane.share * gradient for gradient in gradients]
+        self.desk.add_pull(task.role, Judgement(fake=torch.stack(weighted)))
+        return {Part(f"grad_{self.image}", t): x for t, x in zip(new, weighted, strict=True)}
 
 
 class FlowTasks:
@@ -154,6 +156,7 @@ def _generated(desk: Desk, task: Task, image: str) -> tuple[Tensor, Tensor | Non
 def _hand_in(desk: Desk, task: Task, image: str, verdict: Judgement) -> Made:
     """Note the losses of a pass; its gradients, frame by frame."""
     desk.add_losses(verdict.losses)
+    desk.add_pull(task.role, verdict)
     made: Made = {}
     for name, gradient in ((image, verdict.fake), ("raw", verdict.raw)):
         if gradient is not None:

@@ -25,7 +25,7 @@ class Judgement:
     """What a role has to say about a lane's chunk.
 
     `losses` by logged name (spec: losses 8), detached; gradients of the generator's loss with respect to the
-    generated tensors, of the same shape as those, None = no part in it.
+    generated tensors, of the same shape as those, None = no part in it. `pulls` by judge, of those that were heard.
     """
 
     losses: dict[str, Tensor] = field(default_factory=dict)
@@ -33,6 +33,18 @@ class Judgement:
     raw: Tensor | None = None
     flow: Tensor | None = None
     weight: Tensor | None = None
+    pulls: dict[str, Tensor] = field(default_factory=dict)
+
+    def hear(self, judge: str, other: Judgement) -> None:
+        """Take up what a judge has to say, and note how strongly it pulls at the frames."""
+        self.pulls[judge] = other.pull()
+        self += other
+
+    def pull(self) -> Tensor:
+        """The squared norm of the gradients to the colours of the frames: over frames, clips and ranks it adds up."""
+        gradients = [x for x in (self.fake, self.raw) if x is not None]
+        return torch.stack([torch.linalg.vector_norm(x, dtype=torch.promote_types(x.dtype, torch.float32))
+                            for x in gradients]).square().sum()
 
     def __iadd__(self, other: Judgement) -> Judgement:
         self.losses |= other.losses
@@ -44,8 +56,9 @@ class Judgement:
     def weighted(self, weight: float) -> Judgement:
         """Losses and gradients times a weight."""
         scaled = {name: weight * loss for name, loss in self.losses.items()}
-        gradients = (self.fake, self.raw, self.flow, self.weight)
-        return Judgement(scaled, *(None if gradient is None else weight * gradient for gradient in gradients))
+        fake, raw, flow, mask = (None if gradient is None else weight * gradient
+                                 for gradient in (self.fake, self.raw, self.flow, self.weight))
+        return Judgement(scaled, fake, raw, flow, mask)
 
 
 @dataclass

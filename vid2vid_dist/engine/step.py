@@ -76,6 +76,7 @@ class StepResult:
     losses: dict[str, Tensor] = field(default_factory=dict)
     last: Made | None = None  # of this rank's last lane
     updated: bool = True  # False: the weights are as before
+    pulls: dict[str, Tensor] = field(default_factory=dict)  # by judge (`Judgement.pull`), by their weighted gradients
 
 
 def train_step(
@@ -99,6 +100,8 @@ def train_step(
             roles.generator.backward(generated, verdict, item.share)
             for name, loss in verdict.losses.items():
                 result.losses[name] = result.losses.get(name, loss.new_zeros(())) + item.share * loss
+            for name, pull in verdict.pulls.items():
+                result.pulls[name] = result.pulls.get(name, pull.new_zeros(())) + item.share**2 * pull
             result.last = Made(item.chunk, generated.detach(), reference)
     result.updated = consent(find_lost(engines, result.losses))
     for engine in engines.values():
@@ -109,14 +112,15 @@ def train_step(
 def judge(roles: Roles, item: LaneWork, generated: GeneratedChunk, reference: FlowReference) -> Judgement:
     """Every judge's losses and gradients for one lane's chunk; the discriminators accumulate their own gradients."""
     lane, chunk, share = item.lane, item.chunk, item.share
-    verdict = roles.image.judge(chunk, generated, share)
+    verdict = Judgement()
+    verdict.hear("image", roles.image.judge(chunk, generated, share))
     if roles.perceptual is not None:
-        verdict += roles.perceptual.judge(chunk, generated)
-    verdict += roles.flow.judge(chunk, generated, lane.previous_fake(chunk, generated.fake), reference)
+        verdict.hear("perceptual", roles.perceptual.judge(chunk, generated))
+    verdict.hear("warp", roles.flow.judge(chunk, generated, lane.previous_fake(chunk, generated.fake), reference))
     row = lane.temporal_row(chunk, reference.flow)
     for role in roles.temporal:
         if row.plan.scales[role.scale].frames:
-            verdict += role.judge(row, generated, roles.flow, share)
+            verdict.hear(f"temporal_{role.scale}", role.judge(row, generated, roles.flow, share))
     lane.keep(generated, row)
     # Not trained on: the distance to the real frame is what one watches to see whether anything is learned.
     wide = torch.promote_types(chunk.real.dtype, torch.float32)

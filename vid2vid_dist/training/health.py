@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 
 import torch
@@ -18,11 +19,12 @@ SIDES = ("real", "fake")
 
 def figure_shapes(cfg: Config) -> dict[str, tuple[int, ...]]:
     """Name and shape of every figure of a run, in one order on all ranks: `scores/ROLE` as `ScoreTally.take` gives
-    it, `norm/ROLE` of the role's last update."""
+    it, `norm/ROLE` of the role's last update, `pull/JUDGE` over all steps (`Judgement.pull`)."""
     judges = ["image", *(["face"] if cfg.discriminator.add_face_disc else []),
               *(f"temporal_{scale}" for scale in range(cfg.discriminator.n_scales_temporal))]
+    pulling = ["warp", "perceptual", *(judge for judge in judges if judge != "face")]  # the image's speaks for the face
     return {**{f"scores/{role}": (len(SIDES), len(OFFSETS) + 1) for role in judges},
-            **{f"norm/{role}": () for role in ["generator", *judges]}}
+            **{f"norm/{role}": () for role in ["generator", *judges]}, **{f"pull/{judge}": () for judge in pulling}}
 
 
 def take_figures(roles: Roles | HeldRoles, is_first: Callable[[str], bool]) -> Figures:
@@ -49,6 +51,13 @@ def spreads_of(totals: Mapping[str, Tensor]) -> dict[str, list[float]]:
             found |= {f"{role}/{side}": (of_side[:-1] / of_side[-1]).tolist()
                       for side, of_side in zip(SIDES, total, strict=True)}
     return found
+
+
+def shares_of_pulls(totals: Mapping[str, Tensor]) -> dict[str, float]:
+    """The judges' parts in what the generator is told of its frames: norms of their gradients over the sum of norms."""
+    norms = {name.removeprefix("pull/"): float(x) ** 0.5 for name, x in totals.items() if name.startswith("pull/")}
+    total = sum(norms.values())
+    return {name: norm / total for name, norm in norms.items() if norm} if math.isfinite(total) else {}
 
 
 def accuracy_of(spreads: Mapping[str, list[float]]) -> dict[str, float]:

@@ -142,7 +142,7 @@ class PlacedSteps(Steps):
         if outcome.updated:
             state.after_update()
             made = None if pictured is None else unpack_shown(pictured, outcome.shown)
-            self._add(StepResult(outcome.losses, made), round_, chunk)
+            self._add(StepResult(outcome.losses, made, pulls=outcome.pulls), round_, chunk)
         return outcome.updated
 
     def _part(self, step: PlacedStep, lane: int, number: int, frames: list[Frames]) -> LanePart | None:
