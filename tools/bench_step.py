@@ -4,14 +4,15 @@
 
 The street recipes' networks on one rank, one clip. On a GPU at full width; on a CPU with fewer channels (--width), as
 the table says. Frames come from data.shards, by default the toy street brought to the size. Each size runs in a
-process of its own; times are medians. Memory is what the step adds to the process before the networks are built.
+process of its own; times are medians. Memory is that of all tensors at the fullest moment, as torch's allocators count
+it: networks, optimiser state, data and activations, but not what libraries keep beside them.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
 from launch._cli import run_main
 from vid2vid_dist.config.load import load_config
@@ -54,8 +56,7 @@ SIZES = (512, 1024, 2048)
 # Weights that are not shipped; they can be named again on the command line.
 FREE = ["loss.no_vgg=true", "loss.vgg_weights=", "flow.network=dis", "flow.weights=", "optim.backend=plain"]
 GENERATOR = ("label", "foreground", "synthesis", "backward", "foreground_backward")
-# A block that is freed goes back to the system at once, so that the process is as large as its tensors.
-TIGHT = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}
+N_WARM_UP = 2  # steps: from the second one on the optimisers have their state
 
 
 def measure_size(cfg: Config, n_frames: int, n_steps: int) -> dict[str, Any]:
@@ -74,30 +75,35 @@ def measure_size(cfg: Config, n_frames: int, n_steps: int) -> dict[str, Any]:
     costs = count_costs(cfg, height, width, None if on_gpu else CPU_CORE)
     shape = StepShape((LaneChunk(0, n_frames),))
     plan = make_plan(step_tasks(cfg, shape), colocated(cfg, 1), costs)
-    (planned,) = plan_memory(plan, simulate(plan).timeline)
-    memory = Memory(grid)
-    roles = build_held_roles(cfg, grid.holders(plan.layout.slots), build_modules(cfg), build_frozen(cfg),
-                             optimizers(cfg, phase(cfg, 1, n)), train_all_scales=True)
-    executor = Executor(cfg, roles, 0, Transport(grid), DTYPES[cfg.optim.precision])
-    executor.timer.on_device = on_gpu
-    loader = stream(source, [request] * (n_steps + 1), cfg.data.workers)
+    (planned,) = plan_memory(cfg, plan, shape, simulate(plan).timeline)
+    loader = stream(source, [request] * (N_WARM_UP + n_steps), cfg.data.workers)
     steps, waits, spans = [], [], []
-    for number in range(n_steps + 1):
+
+    with Memory(grid) as memory:
+        roles = build_held_roles(cfg, grid.holders(plan.layout.slots), build_modules(cfg), build_frozen(cfg),
+                                 optimizers(cfg, phase(cfg, 1, n)), train_all_scales=True)
+        executor = Executor(cfg, roles, 0, Transport(grid), DTYPES[cfg.optim.precision])
+        executor.timer.on_device = on_gpu
+
+        def step(frames: Frames) -> None:
+            executor.step(plan, shape, [lane_part(cfg, grid, frames, n_frames)], active_names(cfg, 0, n_frames))
+
+        for frames in itertools.islice(loader, N_WARM_UP):
+            step(frames)
+    executor.timer.take()
+    for _ in range(n_steps):
         started = time.perf_counter()
         frames = next(loader)
-        waited = time.perf_counter() - started
-        executor.step(plan, shape, [lane_part(cfg, grid, frames, n_frames)], active_names(cfg, 0, n_frames))
-        taken = executor.timer.take()
-        if number:  # the first one warms up
-            steps.append(time.perf_counter() - started)
-            waits.append(waited)
-            spans += taken
+        waits.append(time.perf_counter() - started)
+        step(frames)
+        spans += executor.timer.take()
+        steps.append(time.perf_counter() - started)
     return {
         "size": f"{width}x{height}", "device": torch.cuda.get_device_name() if on_gpu else
         f"CPU, {torch.get_num_threads()} thread(s)", "precision": cfg.optim.precision, "ngf": cfg.generator.ngf,
         "ndf": cfg.discriminator.ndf, "frames": n_frames, "seconds_per_step": statistics.median(steps),
         "frames_per_second": n_frames / statistics.median(steps), "loader_wait": sum(waits) / sum(steps),
-        "decoded_frames_per_second_and_core": decode, "memory_gb": memory.peak() / 1e9,
+        "decoded_frames_per_second_and_core": decode, "memory_gb": memory.peak / 1e9,
         "planned_gb": (planned.total - planned.by_cause["context"]) / 1e9,
         "roles": of_roles(spans, costs, n_steps),
     }
@@ -128,24 +134,31 @@ def of_roles(spans: list[Span], costs: Costs, n_steps: int) -> dict[str, dict[st
 
 
 class Memory:
-    """What the rank's memory has grown by since this was made, at the fullest moment, in bytes."""
+    """The tensors of this device that are made inside the `with`: `peak`, their bytes at the fullest moment."""
+
+    peak = 0
 
     def __init__(self, grid: Grid) -> None:
-        self._on_gpu = grid.device.type == "cuda"
-        if self._on_gpu:
+        self._recorder: Any = None
+        if grid.device.type == "cpu":  # whose allocator keeps no high-water mark
+            self._recorder = profile(activities=[ProfilerActivity.CPU], profile_memory=True)
+
+    def __enter__(self) -> Memory:
+        if self._recorder is not None:
+            self._recorder.start()
+        else:
             torch.cuda.reset_peak_memory_stats()
             self._before = torch.cuda.memory_allocated()
-        else:
-            Path("/proc/self/clear_refs").write_text("5")  # the high-water mark falls to what is there now
-            self._before = _status("VmRSS")
+        return self
 
-    def peak(self) -> int:
-        return (torch.cuda.max_memory_allocated() if self._on_gpu else _status("VmHWM")) - self._before
-
-
-def _status(name: str) -> int:
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:"))
+    def __exit__(self, *_: object) -> None:
+        if self._recorder is None:
+            self.peak = torch.cuda.max_memory_allocated() - self._before
+            return
+        self._recorder.stop()
+        events = [event for event in self._recorder.profiler.kineto_results.events() if event.name() == "[memory]"]
+        changes = [event.nbytes() for event in sorted(events, key=lambda event: event.start_ns())]
+        self.peak = max(itertools.accumulate(changes))
 
 
 def table(found: list[dict[str, Any]]) -> Iterator[str]:
@@ -189,8 +202,7 @@ def main() -> None:
         with tempfile.NamedTemporaryFile() as out:
             mine = ["--sizes", str(size), "--width", str(args.width), "--frames", str(args.frames), "--steps",
                     str(args.steps), "--alone", out.name]
-            subprocess.run([sys.executable, "-m", "tools.bench_step", *mine, *args.overrides], check=True,
-                           env={**os.environ, **TIGHT})
+            subprocess.run([sys.executable, "-m", "tools.bench_step", *mine, *args.overrides], check=True)
             found.append(json.loads(Path(out.name).read_text()))
         print(*table(found[-1:]), sep="\n", flush=True)
     if args.json:

@@ -12,15 +12,15 @@ from vid2vid_dist.engine.memory import CAUSES, CONTEXT_BYTES, plan_memory
 from vid2vid_dist.engine.placement import colocated, split
 from vid2vid_dist.engine.plan import make_plan
 from vid2vid_dist.engine.simulate import simulate
-from vid2vid_dist.engine.tasks import steady_shape
+from vid2vid_dist.engine.tasks import LaneChunk, StepShape, steady_shape
 
 CFG = config(generator__fg=True, loss__no_vgg=True, discriminator__n_scales_temporal=0)
 COSTS = made_up_costs(CFG)
 
 
 def test_one_frame_on_one_rank() -> None:
-    plan = make_plan(step_tasks(CFG, steady_shape(1, 1)), colocated(CFG, 1), COSTS)
-    (memory,) = plan_memory(plan, simulate(plan).timeline)
+    plan = make_plan(step_tasks(CFG, shape := steady_shape(1, 1)), colocated(CFG, 1), COSTS)
+    (memory,) = plan_memory(CFG, plan, shape, simulate(plan).timeline)
     frame = sum(COSTS.work[f"{kind}/0"].saved for kind in ("label", "foreground", "synthesis"))
     assert memory.live_frames == 1
     assert memory.by_cause["live frames"] == pytest.approx(frame)
@@ -33,8 +33,8 @@ def test_one_frame_on_one_rank() -> None:
 
 
 def test_shards_are_spread_over_the_role_in_all_pipelines() -> None:
-    plan = make_plan(step_tasks(CFG, steady_shape(1, 2)), split(CFG, 2, 1), COSTS, n_pipelines=4)
-    memory = plan_memory(plan, simulate(plan).timeline)
+    plan = make_plan(step_tasks(CFG, shape := steady_shape(1, 2)), split(CFG, 2, 1), COSTS, n_pipelines=4)
+    memory = plan_memory(CFG, plan, shape, simulate(plan).timeline)
     assert memory[0].by_cause["optimiser shard"] == 12 * COSTS.parameters["generator"] / 8
     assert memory[2].by_cause["optimiser shard"] == 12 * COSTS.parameters["image"] / 4
     assert memory[2].live_frames == 0
@@ -43,23 +43,33 @@ def test_shards_are_spread_over_the_role_in_all_pipelines() -> None:
 
 def test_optimiser_state_on_the_host_is_not_the_ranks() -> None:
     costs = replace(COSTS, offload=True)
-    plan = make_plan(step_tasks(CFG, steady_shape(1, 1)), colocated(CFG, 1), costs)
-    (memory,) = plan_memory(plan, simulate(plan).timeline)
+    plan = make_plan(step_tasks(CFG, shape := steady_shape(1, 1)), colocated(CFG, 1), costs)
+    (memory,) = plan_memory(CFG, plan, shape, simulate(plan).timeline)
     assert memory.by_cause["optimiser shard"] == 0
     assert costs.update_seconds("generator", 1) > COSTS.update_seconds("generator", 1)
 
 
+def test_frames_of_clips_lie_where_they_are_read() -> None:
+    costs = replace(COSTS, footage={"labels": 10**6, "real": 10**9})
+    shape = StepShape((LaneChunk(0, 2),))
+    plan = make_plan(step_tasks(CFG, shape), split(CFG, 1, 1), costs)
+    generator, judge = plan_memory(CFG, plan, shape, simulate(plan).timeline)
+    # Windows of three labels for two frames; real frames for the losses of the flow, the given ones among them.
+    assert generator.by_cause["clips"] == 4e6 + 4e9
+    assert judge.by_cause["clips"] >= 2e6 + 2e9
+
+
 def test_what_a_task_needs_while_it_runs_is_workspace() -> None:
     work = COSTS.work | {"backward/0": replace(COSTS.work["backward/0"], passing=5e9)}
-    plan = make_plan(step_tasks(CFG, steady_shape(1, 1)), colocated(CFG, 1), replace(COSTS, work=work))
-    (memory,) = plan_memory(plan, simulate(plan).timeline)
+    plan = make_plan(step_tasks(CFG, shape := steady_shape(1, 1)), colocated(CFG, 1), replace(COSTS, work=work))
+    (memory,) = plan_memory(CFG, plan, shape, simulate(plan).timeline)
     assert memory.by_cause["workspace"] == 5e9 + COSTS.tensors["grad_features/0"]
 
 
 def test_fewer_lanes_in_flight_hold_fewer_frames() -> None:
     live = []
     for in_flight in (0, 2, 1):
-        plan = make_plan(step_tasks(CFG, steady_shape(4, 3, in_flight=in_flight)), colocated(CFG, 1), COSTS)
-        live.append(plan_memory(plan, simulate(plan).timeline)[0].live_frames)
+        plan = make_plan(step_tasks(CFG, shape := steady_shape(4, 3, in_flight=in_flight)), colocated(CFG, 1), COSTS)
+        live.append(plan_memory(CFG, plan, shape, simulate(plan).timeline)[0].live_frames)
     assert live[2] <= 3 < live[0]
     assert live[2] <= live[1] <= 6

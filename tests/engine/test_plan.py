@@ -35,8 +35,8 @@ def layouts(draw: st.DrawFn, cfg: Config) -> Layout:
 
 
 @st.composite
-def plans(draw: st.DrawFn) -> tuple[Plan, int]:
-    """A plan and its lanes in flight."""
+def plans(draw: st.DrawFn) -> tuple[Config, StepShape, Plan]:
+    """A plan, and what it was made from."""
     cfg = config(generator__n_scales_spatial=draw(st.integers(1, 3)), generator__fg=draw(st.booleans()),
                  generator__n_frames_G=draw(st.integers(2, 4)), loss__no_vgg=draw(st.booleans()),
                  discriminator__n_scales_temporal=draw(st.integers(0, 3)), discriminator__sparse_D=draw(st.booleans()),
@@ -48,19 +48,19 @@ def plans(draw: st.DrawFn) -> tuple[Plan, int]:
     strategy = Strategy(strategy.split_scales, tuple(sorted(strategy.head_starts, reverse=True)))
     plan = make_plan(step_tasks(cfg, shape), draw(layouts(cfg)), made_up_costs(cfg, draw(st.integers(0, 9))),
                      strategy=strategy)
-    return plan, shape.in_flight
+    return cfg, shape, plan
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck),
           phases=[Phase.explicit, Phase.reuse, Phase.generate])  # making a plan smaller takes minutes
 @given(plans(), st.randoms(use_true_random=False))
-def test_any_plan(given_plan: tuple[Plan, int], rng: random.Random) -> None:
-    plan, in_flight = given_plan
+def test_any_plan(given_plan: tuple[Config, StepShape, Plan], rng: random.Random) -> None:
+    cfg, shape, plan = given_plan
     check_every_task_once(plan)
     check_message_order(plan)
     run_without_buffers(plan, rng)
     check_slots_do_one_thing_at_a_time(plan)
-    check_live_frames(plan, in_flight)
+    check_live_frames(cfg, shape, plan)
 
 
 def check_every_task_once(plan: Plan) -> None:
@@ -148,12 +148,12 @@ def check_slots_do_one_thing_at_a_time(plan: Plan) -> None:
             assert after.start >= before.end - 1e-9
 
 
-def check_live_frames(plan: Plan, in_flight: int) -> None:
+def check_live_frames(cfg: Config, shape: StepShape, plan: Plan) -> None:
     """In the order of the programs, whatever the times."""
-    memory = plan_memory(plan, simulate(plan, n_steps=3, jitter=0.3).timeline)
+    memory = plan_memory(cfg, plan, shape, simulate(plan, n_steps=3, jitter=0.3).timeline)
     trained = {task.site for task in plan.tasks if task.kind == Kind.BACKWARD}
     for slot, program in enumerate(plan.programs):
-        bound = live_frame_bound(plan, slot, in_flight)
+        bound = live_frame_bound(plan, slot, shape.in_flight)
         open_scales: Counter[tuple[int, int]] = Counter()
         for op in program:
             if isinstance(op, Run) and op.task.kind in (Kind.LABEL, Kind.BACKWARD):

@@ -64,9 +64,9 @@ CPU_CORE = Machine(flops={"bf16": 2e10, "fp32": 5e10, "fp64": 2.5e10}, memory_ba
 class Costs:
     """Costs of one clip's tasks by `KIND/SCALE`; the unit is a frame, of temporal tasks a group.
 
-    `tensors`: bytes of what travels between tasks. `parameters` of the trained roles and of the frozen
-    networks (`perceptual`, `flow`). `measured`: seconds by the same keys, in place of the machine model. `offload`:
-    masters and moments lie in the host's memory.
+    `tensors`: bytes of what travels between tasks. `footage`: bytes of one frame's labels, at all scales, and of one
+    real picture. `parameters` of the trained roles and of the frozen networks (`perceptual`, `flow`). `measured`:
+    seconds by the same keys, in place of the machine model. `offload`: masters and moments lie in the host's memory.
     """
 
     work: dict[str, Work]
@@ -78,6 +78,7 @@ class Costs:
     machine: Machine = field(default_factory=Machine)
     measured: dict[str, float] = field(default_factory=dict)
     offload: bool = False
+    footage: dict[str, int] = field(default_factory=lambda: {"labels": 0, "real": 0})
 
     def seconds(self, key: str) -> float:
         """Predicted time of one unit on one rank."""
@@ -167,6 +168,7 @@ def count_costs(cfg: Config, height: int, width: int, machine: Machine | None = 
         machine=machine or Machine(),
         measured={key: on_cpu for key in work if "flow/" in key} if cfg.flow.network == "dis" else {},
         offload=cfg.optim.offload,
+        footage={"labels": clips * _label_bytes(cfg, height, width, dtype), "real": clips * 3 * plane},
     )
 
 
@@ -211,6 +213,15 @@ def _labels(cfg: Config, size: tuple[int, int], dtype: torch.dtype, finest: bool
     if not classes:
         return EncodedLabels(planes)
     return EncodedLabels(planes, torch.empty(1, n_frames, 1, *size, dtype=torch.uint8), classes)
+
+
+def _label_bytes(cfg: Config, height: int, width: int, dtype: torch.dtype) -> int:
+    """One frame's labels at every scale."""
+    n_bytes = 0
+    for halvings in range(cfg.generator.n_scales_spatial):
+        window = _labels(cfg, (height >> halvings, width >> halvings), dtype, finest=halvings == 0)
+        n_bytes += (size_of(window.planes) + (size_of(window.ids) if window.ids is not None else 0)) // window.n_frames
+    return n_bytes
 
 
 def _count_judges(cfg: Config, judges: dict[str, nn.Module], height: int, width: int, dtype: torch.dtype,

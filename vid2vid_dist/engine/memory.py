@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import zip_longest
 
+from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan import Plan, Run
-from vid2vid_dist.engine.tasks import INTO_WEIGHTS, Kind, Site
+from vid2vid_dist.engine.reads import reads_of
+from vid2vid_dist.engine.tasks import INTO_WEIGHTS, Kind, Site, StepShape
 
 SHARD_BYTES = 12  # per parameter, over all ranks of a role: float32 master weight and Adam's two moments
 CONTEXT_BYTES = 2e9  # CUDA context, communication buffers, convolution workspace: an allowance
-CAUSES = ("weights, gradients", "optimiser shard", "live frames", "judges", "workspace", "context")
+CAUSES = ("weights, gradients", "optimiser shard", "clips", "live frames", "judges", "workspace", "context")
 
 
 @dataclass(frozen=True)
@@ -24,13 +27,15 @@ class RankMemory:
         return sum(self.by_cause.values())
 
 
-def plan_memory(plan: Plan, timeline: list[Run]) -> list[RankMemory]:
+def plan_memory(cfg: Config, plan: Plan, shape: StepShape, timeline: list[Run]) -> list[RankMemory]:
     """Peak memory by slot, for the runs of one step in the order of their starts.
 
-    What autograd saves stays from its task to the last task of the site. What a task needs only while it
-    runs, RAFT's volume, gradients of feature maps or activations computed again, is workspace.
+    Labels and real frames that a slot reads ("clips") are there all the time. What autograd saves stays from its task
+    to the last task of the site. What a task needs only while it runs, RAFT's volume, gradients of feature maps or
+    activations computed again, is workspace.
     """
-    return [_of_slot(plan, slot, [run for run in timeline if run.slot == slot]) for slot in range(plan.layout.n_slots)]
+    return [_of_slot(plan, slot, [run for run in timeline if run.slot == slot], _clips(cfg, plan, shape, slot))
+            for slot in range(plan.layout.n_slots)]
 
 
 def live_frame_bound(plan: Plan, slot: int, in_flight: int) -> int:
@@ -43,7 +48,15 @@ def live_frame_bound(plan: Plan, slot: int, in_flight: int) -> int:
     return sum(largest[:in_flight] if in_flight else largest)
 
 
-def _of_slot(plan: Plan, slot: int, runs: list[Run]) -> RankMemory:
+def _clips(cfg: Config, plan: Plan, shape: StepShape, slot: int) -> float:
+    """Bytes of the frames of all lanes that a slot reads."""
+    reads = [reads_of(cfg, plan, slot, lane, chunk, ahead)
+             for lane, (chunk, ahead) in enumerate(zip_longest(shape.lanes, shape.ahead))]
+    of_frame = plan.costs.footage
+    return float(sum(len(found.labels) * of_frame["labels"] + len(found.real) * of_frame["real"] for found in reads))
+
+
+def _of_slot(plan: Plan, slot: int, runs: list[Run], clips: float) -> RankMemory:
     costs = plan.costs
     roles = [role for role in costs.parameters if slot in plan.layout.holders(role)]
     weights = sum(2 * costs.element * costs.parameters[role] for role in roles)
@@ -51,7 +64,7 @@ def _of_slot(plan: Plan, slot: int, runs: list[Run]) -> RankMemory:
     shards = 0.0 if costs.offload else sum(
         SHARD_BYTES * costs.parameters[role] / len(plan.layout.holders(role)) / plan.n_pipelines
         for role in roles)
-    fixed = {"weights, gradients": float(weights), "optimiser shard": shards, "context": CONTEXT_BYTES}
+    fixed = {"weights, gradients": float(weights), "optimiser shard": shards, "clips": clips, "context": CONTEXT_BYTES}
 
     last: dict[Site, float] = {}  # when a site is done
     trained: set[Site] = set()

@@ -9,16 +9,17 @@ from vid2vid_dist.engine.plan import Plan
 from vid2vid_dist.engine.tasks import Kind, LaneChunk, Task
 
 
-def reads_of(cfg: Config, plan: Plan, slot: int, lane: int, chunk: LaneChunk) -> Reads:
+def reads_of(cfg: Config, plan: Plan, slot: int, lane: int, chunk: LaneChunk, ahead: LaneChunk | None = None) -> Reads:
     """Frames that the tasks of a slot read of a lane's clip, of earlier chunks as well.
 
-    `chunk`: what the step generates of the clip; tasks that work ahead read the chunk after it, as long.
+    `chunk`: what the step generates of the clip. `ahead`: what tasks that work ahead read; None = the chunk after it,
+    as long.
     """
+    ahead = ahead or LaneChunk(chunk.n_seen + chunk.n_frames, chunk.n_frames)
     found = Reads()
     for task in plan.tasks:
         if task.lane == lane and task.site is not None and plan.placement[task.site] == slot:
-            start = chunk.n_seen + (chunk.n_frames if task.is_ahead else 0)
-            found |= _reads(cfg, task, LaneChunk(start, chunk.n_frames))
+            found |= _reads(cfg, task, ahead if task.is_ahead else chunk)
     return found
 
 

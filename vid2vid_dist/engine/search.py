@@ -120,7 +120,7 @@ def _evaluate(cfg: Config, costs: Costs, wish: Wish, layout: Layout, n_pipelines
         shape = steady_shape(lanes, wish.n_frames, wish.n_frames_bp, at_once)
         plan = best_plan(cfg, shape, layout, costs, n_pipelines)
         prediction = simulate(plan)
-        choice = Choice(plan, prediction, plan_memory(plan, prediction.timeline), n_pipelines, lanes, limit)
+        choice = Choice(plan, prediction, plan_memory(cfg, plan, shape, prediction.timeline), n_pipelines, lanes, limit)
         yield choice
         if choice.fits(wish.memory):
             return
