@@ -11,6 +11,8 @@ import torch
 from PIL import Image
 
 from vid2vid_dist.config.schema import Config
+from vid2vid_dist.data.toy_face import render_toy_face
+from vid2vid_dist.data.toy_set import ToyOptions
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.inputs import Input, Span, Video, open_input
 from vid2vid_dist.monitor.video import write_video
@@ -52,6 +54,16 @@ def test_folders(cfg: Config, shards: Path, trained_on: Input, tmp_path: Path) -
     assert same_frames(frames, trained_on, 0, 1)
     again = open_input(shards / "raw_blind/test_A/park", cfg, "test", tmp_path / "work3")
     assert again.identity == frames.identity
+
+
+def test_a_folder_of_faces(cfg: Config, tmp_path: Path) -> None:
+    render_toy_face(tmp_path / "raw", ToyOptions(n_train=0, n_test=1, n_frames=5, width=128, height=96))
+    cfg.data.task, cfg.data.label_nc, cfg.data.input_nc, cfg.data.use_instance = "face", 0, 15, False
+    source = open_input(tmp_path / "raw", cfg, "test", tmp_path / "work")
+    assert source.videos == [Video("face0000", 5, (64, 64))]
+    assert [len(frames.labels) for frames in source.read(0, SPANS)] == [2, 1, 1]
+    with pytest.raises(UserError, match="reads a folder with test_img/, test_keypoints/ in it"):
+        open_input(tmp_path / "raw/test_keypoints", cfg, "test", tmp_path / "work2")
 
 
 def film(cfg: Config, tmp_path: Path) -> Path:

@@ -17,7 +17,7 @@ import torch
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.atomic import locked
 from vid2vid_dist.data.clips import ClipSource, Frames, Request, stream
-from vid2vid_dist.data.folders import SUFFIXES
+from vid2vid_dist.data.folders import LAYOUTS, NEEDED, SUFFIXES
 from vid2vid_dist.data.geometry import MIDDLE, Size, clip_geometry
 from vid2vid_dist.errors import UserError
 
@@ -106,8 +106,8 @@ class FilmInput:
 def open_input(path: Path | None, cfg: Config, split: str, work: Path) -> Input:
     """The input that `path` is: a shard folder or one split of it, a folder of frames, a video file.
 
-    None = the shards that the model was trained on. A folder of frames, in the raw layout or one folder per video or
-    just the frames of one, is checked and packed into `work` first.
+    None = the shards that the model was trained on. A folder of frames is checked and packed into `work` first: in the
+    raw layout of the model's task, or, of label maps, one folder per video or just the frames of one.
     Raises `UserError` for anything else, and for contents that contradict the configuration.
     """
     if path is None:
@@ -125,14 +125,18 @@ def open_input(path: Path | None, cfg: Config, split: str, work: Path) -> Input:
         shards = work
         with locked(work):  # of several ranks, one packs
             options = PackOptions(label_nc=cfg.data.label_nc, task=cfg.data.task)
-            make_shards(_raw_layout(path, split, work), work, options)
+            make_shards(_raw_layout(path, split, cfg.data.task, work), work, options)
     return ShardInput(replace(cfg, data=replace(cfg.data, shards=str(shards))), split)
 
 
-def _raw_layout(path: Path, split: str, work: Path) -> Path:
+def _raw_layout(path: Path, split: str, task: str, work: Path) -> Path:
     """A folder in the raw layout (`data.folders`): `path` itself, or links to it."""
-    if (path / f"{split}_A").is_dir():
+    if (path / f"{split}_{LAYOUTS[task][NEEDED[task][0]]}").is_dir():
         return path
+    if task != "street":
+        folders = ", ".join(f"{split}_{ending}/" for ending in LAYOUTS[task].values())
+        raise UserError(f"--input {path}: a model of data.task={task} reads a folder with {folders} in it; --split "
+                        "chooses another split")
     holds_frames = any(entry.name.endswith(SUFFIXES) for entry in os.scandir(path))
     link = work / "raw" / f"{split}_A" / (path.name if holds_frames else "")
     shutil.rmtree(work / "raw", ignore_errors=True)  # links of an earlier input; what they lead to stays
