@@ -99,7 +99,7 @@ def timed(*calls: Callable[[], object]) -> list[float]:
 
 def our_step(cfg: Config, roles: Roles, frames: Frames, now: Phase) -> None:
     lane = Lane(cfg, torch.device("cpu"), torch.float32)
-    active = active_roles(roles, 0, now.chunk_frames)
+    active = active_roles(cfg, 0, now.chunk_frames)
     train_step(roles, [LaneWork(lane, lane.feed([frames]), 1.0)], active, now.n_frames_bp, detach_coarse=False)
 
 

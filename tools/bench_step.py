@@ -44,7 +44,7 @@ from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.placement import colocated
 from vid2vid_dist.engine.plan import make_plan
 from vid2vid_dist.engine.simulate import simulate
-from vid2vid_dist.engine.step import active_names
+from vid2vid_dist.engine.step import active_roles
 from vid2vid_dist.engine.tasks import LaneChunk, StepShape
 from vid2vid_dist.engine.timing import Span
 from vid2vid_dist.engine.transport import Transport
@@ -86,7 +86,7 @@ def measure_size(cfg: Config, n_frames: int, n_steps: int) -> dict[str, Any]:
         executor.timer.on_device = on_gpu
 
         def step(frames: Frames) -> None:
-            executor.step(plan, shape, [lane_part(cfg, grid, frames, n_frames)], active_names(cfg, 0, n_frames))
+            executor.step(plan, shape, [lane_part(cfg, grid, frames, n_frames)], active_roles(cfg, 0, n_frames))
 
         for frames in itertools.islice(loader, N_WARM_UP):
             step(frames)

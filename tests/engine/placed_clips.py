@@ -31,7 +31,7 @@ from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.placement import Layout, colocated, data_parallel, explicit, split
 from vid2vid_dist.engine.plan import Strategy, make_plan
 from vid2vid_dist.engine.reads import reads_of
-from vid2vid_dist.engine.step import LaneWork, active_names, train_step
+from vid2vid_dist.engine.step import LaneWork, active_roles, train_step
 from vid2vid_dist.engine.tasks import LaneChunk, Site, StepShape
 from vid2vid_dist.engine.transport import Transport
 
@@ -89,7 +89,7 @@ class PlacedJob:
                 feed(n, reads_of(cfg, plan, grid.slot, lane, now[lane]))
             n_active = sum(self.chunks(n, step).n_frames > 0 for n in range(self.n_clips))
             parts = [LanePart(footage[n], CHUNK, 1 / n_active) if self.chunks(n, step).n_frames else None for n in mine]
-            losses = executor.step(plan, shape, parts, active_names(cfg, step * CHUNK, CHUNK)).losses
+            losses = executor.step(plan, shape, parts, active_roles(cfg, step * CHUNK, CHUNK)).losses
             names = sorted({name for of_rank in grid.gather(list(losses)) for name in of_rank})
             found[f"losses.{step}"] = grid.sum(torch.stack([losses.get(name, torch.zeros(())).double()
                                                             for name in names]))
@@ -115,7 +115,7 @@ class PlacedJob:
             running = [n for n in lanes if self.chunks(n, step).n_frames]
             work = [LaneWork(lanes[n], lanes[n].feed([part(_clip(cfg, n), first, end)]),
                              1 / len(running)) for n in running]
-            active = active_names(cfg, step * CHUNK, CHUNK)
+            active = active_roles(cfg, step * CHUNK, CHUNK)
             result = train_step(roles, work, active, self.n_frames_bp, detach_coarse=not self.all_scales)
             found[f"losses.{step}"] = torch.stack([result.losses[name].double() for name in sorted(result.losses)])
         for role, engine in roles.engines().items():

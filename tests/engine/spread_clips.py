@@ -65,7 +65,7 @@ def train(cfg: Config, grid: Grid, n_clips: int, n_steps: int, make_optimizer: C
     for step in range(n_steps):
         first, end = step * CHUNK + (n_past if step else 0), n_past + (step + 1) * CHUNK
         work = [LaneWork(lanes[n], lanes[n].feed([part(clips[n], first, end)]), 1 / n_clips) for n in clips]
-        active = active_roles(roles, step * CHUNK, CHUNK)
+        active = active_roles(cfg, step * CHUNK, CHUNK)
         result = train_step(roles, work, active, n_frames_bp=2, detach_coarse=False)
         names = sorted(grid.from_first(list(result.losses)))
         mine = torch.stack([result.losses.get(name, torch.zeros(())).double() for name in names])

@@ -141,7 +141,7 @@ def test_face_discriminator_judges_the_box() -> None:
 def test_temporal_discriminator(scale: int) -> None:
     """Groups of the buffer's frames and of the chunk's; only the chunk's receive a gradient."""
     cfg, past = config("discriminator.n_scales_temporal=2"), 6
-    plan = temporal_plan(past, T, n_frames_D=3, n_scales_temporal=2, sparse=False)
+    plan = temporal_plan(cfg.discriminator, past, T)
     row = TemporalRow(noise(6, B, past + T, 3, H, W), noise(7, B, past, 3, H, W), noise(8, B, past + T, 2, H, W), plan)
     role = TemporalDiscriminatorRole(cfg, engine(temporal_discriminator(cfg)), scale)
     network, generated = StandInFlow(), made(cfg)

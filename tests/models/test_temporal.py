@@ -6,17 +6,18 @@ from collections.abc import Iterator
 
 import pytest
 
+from vid2vid_dist.config.schema import DiscriminatorConfig
 from vid2vid_dist.models.temporal import TemporalGroups, TemporalPlan, temporal_plan
 
 
 def replay(chunks: list[int], n_frames_D: int = 3, n_scales_temporal: int = 3,
            sparse: bool = False) -> Iterator[tuple[list[int], TemporalPlan]]:
     """Per chunk (sizes given): the frame numbers of buffer + new frames, and the plan."""
+    disc = DiscriminatorConfig(n_frames_D=n_frames_D, n_scales_temporal=n_scales_temporal, sparse_D=sparse)
     buffer: list[int] = []
     n_seen = 0
     for n_new in chunks:
-        plan = temporal_plan(n_seen, n_new, n_frames_D=n_frames_D, n_scales_temporal=n_scales_temporal,
-                             sparse=sparse)
+        plan = temporal_plan(disc, n_seen, n_new)
         row = buffer + list(range(n_seen, n_seen + n_new))
         yield row, plan
         buffer = row[len(row) - plan.keep:]
@@ -88,4 +89,4 @@ def test_buffer_stays_bounded_and_indices_stay_inside(sparse: bool) -> None:
 
 
 def test_no_temporal_scale_needs_no_buffer() -> None:
-    assert temporal_plan(7, 3, n_frames_D=3, n_scales_temporal=0, sparse=False) == TemporalPlan((), keep=0)
+    assert temporal_plan(DiscriminatorConfig(n_scales_temporal=0), 7, 3) == TemporalPlan((), keep=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tools.parity.case import Case, Check
+from vid2vid_dist.config.schema import DiscriminatorConfig
 from vid2vid_dist.models.temporal import temporal_plan
 
 
@@ -21,13 +22,14 @@ def check(case: Case) -> list[Check]:
 
 def _replay(table: dict[str, Any]) -> list[list[dict[str, Any] | None]]:
     """Run through the clip with a buffer of frame numbers, as training does with frames."""
+    disc = DiscriminatorConfig(n_frames_D=table["n_frames_D"], n_scales_temporal=table["n_scales_temporal"],
+                               sparse_D=table["sparse_D"])
     buffer: list[int] = []
     n_seen = 0
     chunks = []
     for chunk in table["chunks"]:
         new = chunk["current_frames"]
-        plan = temporal_plan(n_seen, len(new), n_frames_D=table["n_frames_D"],
-                             n_scales_temporal=table["n_scales_temporal"], sparse=table["sparse_D"])
+        plan = temporal_plan(disc, n_seen, len(new))
         row = buffer + new
         scales: list[dict[str, Any] | None] = []
         for groups in plan.scales:

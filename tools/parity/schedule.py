@@ -55,19 +55,10 @@ def _recorded(row: dict[str, Any]) -> tuple[dict[str, Any], dict[str, list[float
 
 def _ours(cfg: Config, epoch: int, longest: int, n_temporal: int) -> tuple[dict[str, Any], dict[str, list[float]]]:
     now = phase(cfg, epoch, longest)
-    n_past, disc = cfg.generator.n_frames_G - 1, cfg.discriminator
+    n_past = cfg.generator.n_frames_G - 1
     frames = window(longest, now.n_frames_total, now.chunk_frames, cfg.generator.n_frames_G, 1, 0.0, 0.0)
     starts = [i * frames.chunk_frames for i in range(frames.n_chunks)]
-    plans = [
-        temporal_plan(
-            seen,
-            frames.chunk_frames,
-            n_frames_D=disc.n_frames_D,
-            n_scales_temporal=disc.n_scales_temporal,
-            sparse=disc.sparse_D,
-        )
-        for seen in starts
-    ]
+    plans = [temporal_plan(cfg.discriminator, seen, frames.chunk_frames) for seen in starts]
     got = {
         "finetune_all": now.train_all_scales,
         "frames_read": frames.n_frames,

@@ -26,7 +26,7 @@ from vid2vid_dist.engine.executor import HeldRoles
 from vid2vid_dist.engine.grid import Grid, solo_grid
 from vid2vid_dist.engine.lane import Chunk as LaneChunk
 from vid2vid_dist.engine.lane import Lane
-from vid2vid_dist.engine.step import LaneWork, Roles, StepResult, active_names, train_step
+from vid2vid_dist.engine.step import LaneWork, Roles, StepResult, active_roles, train_step
 from vid2vid_dist.models._torchvision import models
 from vid2vid_dist.models.flow import FlowReference
 from vid2vid_dist.models.perceptual import VGG19Features
@@ -191,7 +191,7 @@ def _run_clip(cfg: Config, lane: Lane, roles: Roles | HeldRoles, now: Phase, fra
     for start in range(0, len(frames.names) - n_past - now.chunk_frames + 1, now.chunk_frames):
         first = start + (n_past if start else 0)
         chunk = lane.feed([_cut(frames, first, start + n_past + now.chunk_frames)])
-        active = active_names(cfg, lane.n_seen, now.chunk_frames)
+        active = active_roles(cfg, lane.n_seen, now.chunk_frames)
         result = step(roles, [LaneWork(lane, chunk, 1.0)], active, now.n_frames_bp, not now.train_all_scales)
         losses = {name: float(value) for name, value in result.losses.items()}
         assert result.last is not None

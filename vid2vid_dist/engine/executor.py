@@ -26,7 +26,7 @@ from vid2vid_dist.engine.timing import Timer
 from vid2vid_dist.engine.transport import Transport
 from vid2vid_dist.engine.updates import Updates
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.models.temporal import temporal_plan
+from vid2vid_dist.models.temporal import frames_kept
 
 
 @dataclass
@@ -157,10 +157,7 @@ class Executor:
         return found
 
     def _advance(self, lanes: list[LanePart | None]) -> None:
-        disc = self.cfg.discriminator
         for part in lanes:
             if part is not None:
-                n_seen = part.footage.n_seen + part.n_frames
-                kept = temporal_plan(n_seen, 0, n_frames_D=disc.n_frames_D, sparse=disc.sparse_D,
-                                     n_scales_temporal=disc.n_scales_temporal).keep
+                kept = frames_kept(self.cfg.discriminator, part.footage.n_seen + part.n_frames)
                 part.footage.advance(part.n_frames, self.cfg.generator.n_frames_G - 1, kept)

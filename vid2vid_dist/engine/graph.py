@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.tasks import INTO_WEIGHTS, Kind, LaneChunk, Need, Site, StepShape, Task
-from vid2vid_dist.models.temporal import TemporalPlan, temporal_plan
+from vid2vid_dist.models.temporal import TemporalPlan, frames_kept, temporal_plan
 
 
 def step_tasks(cfg: Config, shape: StepShape) -> list[Task]:
@@ -46,13 +46,7 @@ class _Step:
         return task
 
     def temporal(self, chunk: LaneChunk) -> TemporalPlan:
-        disc = self.cfg.discriminator
-        return temporal_plan(chunk.n_seen, chunk.n_frames, n_frames_D=disc.n_frames_D,
-                             n_scales_temporal=disc.n_scales_temporal, sparse=disc.sparse_D)
-
-    def n_kept(self, chunk: LaneChunk) -> int:
-        """Frames of the clip before the chunk in the temporal row."""
-        return min(chunk.n_seen, self.temporal(LaneChunk(chunk.n_seen, 0)).keep)
+        return temporal_plan(self.cfg.discriminator, chunk.n_seen, chunk.n_frames)
 
     def add_lane(self, lane: int, chunk: LaneChunk) -> None:
         flows = {} if self.shape.flow_ready else self.add_flows(lane, chunk, ahead=False)
@@ -146,7 +140,7 @@ class _Step:
 
     def add_temporal(self, lane: int, chunk: LaneChunk, made: list[list[Task]], flows: dict[tuple[int, int], Task],
                      gradients: dict[int, list[Need]]) -> None:
-        image, n_kept = f"image/{self.finest}", self.n_kept(chunk)
+        image, n_kept = f"image/{self.finest}", frames_kept(self.cfg.discriminator, chunk.n_seen)
         for s, groups in enumerate(self.temporal(chunk).scales):
             site = Site(f"temporal_{s}", lane)
             judged = sorted({i - n_kept for group in groups.frames for i in group if i >= n_kept})

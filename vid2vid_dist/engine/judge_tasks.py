@@ -5,8 +5,6 @@ Gradients leave with their weight in the step's loss: the lane's part, over the 
 
 from __future__ import annotations
 
-from functools import partial
-
 import torch
 from torch import Tensor
 
@@ -17,7 +15,7 @@ from vid2vid_dist.engine.messages import Part
 from vid2vid_dist.engine.roles import FlowRole, Judgement, PerceptualRole
 from vid2vid_dist.engine.tasks import Kind, Site, Task
 from vid2vid_dist.models.labels import join_frames
-from vid2vid_dist.models.temporal import TemporalGroups, temporal_plan
+from vid2vid_dist.models.temporal import TemporalGroups, frames_kept, temporal_plan
 
 
 class ImageTasks:
@@ -130,11 +128,8 @@ class FlowTasks:
 
 def chunk_groups(cfg: Config, n_seen: int, n_frames: int, scale: int) -> TemporalGroups:
     """The groups of one temporal scale in a chunk, by frame from the start of the clip."""
-    disc = cfg.discriminator
-    plan = partial(temporal_plan, n_frames_D=disc.n_frames_D, n_scales_temporal=disc.n_scales_temporal,
-                   sparse=disc.sparse_D)
-    start = n_seen - plan(n_seen, 0).keep
-    groups = plan(n_seen, n_frames).scales[scale]
+    start = n_seen - frames_kept(cfg.discriminator, n_seen)
+    groups = temporal_plan(cfg.discriminator, n_seen, n_frames).scales[scale]
     return TemporalGroups(
         tuple(tuple(start + i for i in group) for group in groups.frames),
         tuple(tuple((start + i, start + j) for i, j in pairs) for pairs in groups.flow_pairs))

@@ -19,7 +19,7 @@ from vid2vid_dist.engine.in_flight import ClipState
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.generator import GeneratedChunk
 from vid2vid_dist.models.labels import EncodedLabels, encode_labels, pyramid
-from vid2vid_dist.models.temporal import TemporalPlan, temporal_plan
+from vid2vid_dist.models.temporal import TemporalPlan, frames_kept, temporal_plan
 
 
 def count_lanes(parallel: ParallelConfig, n_ranks: int) -> int:
@@ -27,16 +27,9 @@ def count_lanes(parallel: ParallelConfig, n_ranks: int) -> int:
     return parallel.clips_per_step // parallel.batch_size or n_ranks
 
 
-def frames_kept(cfg: Config, n_seen: int) -> int:
-    """Frames of a clip, of `n_seen` generated ones, that its temporal groups look back at."""
-    disc = cfg.discriminator
-    return temporal_plan(n_seen, 0, n_frames_D=disc.n_frames_D, n_scales_temporal=disc.n_scales_temporal,
-                         sparse=disc.sparse_D).keep
-
-
 def look_back(cfg: Config, n_seen: int) -> int:
     """Frames before a chunk that a resumed clip must have decoded: the generator's, and those of temporal groups."""
-    return max(cfg.generator.n_frames_G - 1, frames_kept(cfg, n_seen))
+    return max(cfg.generator.n_frames_G - 1, frames_kept(cfg.discriminator, n_seen))
 
 
 @dataclass(frozen=True)
@@ -105,14 +98,7 @@ class Lane:
 
     def temporal_row(self, chunk: Chunk, flow: Tensor) -> TemporalRow:
         """The row that this chunk's temporal groups are taken from; `flow` (B, T, 2, H, W) is its reference flow."""
-        disc = self._cfg.discriminator
-        plan = temporal_plan(
-            self.n_seen,
-            chunk.real.shape[1],
-            n_frames_D=disc.n_frames_D,
-            n_scales_temporal=disc.n_scales_temporal,
-            sparse=disc.sparse_D,
-        )
+        plan = temporal_plan(self._cfg.discriminator, self.n_seen, chunk.real.shape[1])
         past = self._past or {"real": chunk.real[:, :0], "fake": chunk.real[:, :0], "flow": flow[:, :0]}
         return TemporalRow(
             real=torch.cat([past["real"], chunk.real], dim=1),
@@ -155,7 +141,7 @@ class Lane:
 
     def _take_up(self, clip: ClipState, chunk: Chunk) -> Chunk:
         """History and past of the first chunk after `restore`; the chunk without the frames further back."""
-        gen, kept = self._cfg.generator, frames_kept(self._cfg, clip.n_seen)
+        gen, kept = self._cfg.generator, frames_kept(self._cfg.discriminator, clip.n_seen)
         n_back = look_back(self._cfg, clip.n_seen)
         given = chunk.real_stack[:, n_back - self._n_past : n_back]
         start = pyramid(torch.zeros_like(given) if gen.no_first_img else given, gen.n_scales_spatial)

@@ -32,7 +32,7 @@ from vid2vid_dist.engine.simulate import simulate
 from vid2vid_dist.engine.tasks import FAR, LaneChunk, Site, StepShape
 from vid2vid_dist.engine.timing import Timer
 from vid2vid_dist.engine.transport import Transport
-from vid2vid_dist.models.temporal import temporal_plan
+from vid2vid_dist.models.temporal import frames_kept
 
 
 @dataclass(frozen=True)
@@ -108,10 +108,9 @@ class Planner:
     def _known(self, chunk: LaneChunk) -> LaneChunk:
         """Frames of a clip that were generated before, as far as they make a difference: plans repeat sooner."""
         disc = self.cfg.discriminator
-        longest = temporal_plan(FAR, 0, n_frames_D=disc.n_frames_D, n_scales_temporal=disc.n_scales_temporal,
-                                sparse=disc.sparse_D).keep
         if disc.sparse_D:
             return chunk
+        longest = frames_kept(disc, FAR)
         return chunk._replace(n_seen=min(chunk.n_seen, max(longest, self.cfg.generator.n_frames_G)))
 
 

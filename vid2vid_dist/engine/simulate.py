@@ -144,8 +144,7 @@ def serial_seconds(cfg: Config, costs: Costs, n_lanes: int, n_frames: int, n_gen
     backward = backwards_each * once("backward", "foreground_backward")
     judged = frames_each * (twice_real("image", 0, 1 if cfg.generator.no_flow else 2)
                             + 2 * once("perceptual_real") + once("perceptual_fake", "flow_loss"))
-    groups = temporal_plan(FAR, n_frames, n_frames_D=disc.n_frames_D, n_scales_temporal=disc.n_scales_temporal,
-                           sparse=disc.sparse_D).scales
+    groups = temporal_plan(disc, FAR, n_frames).scales
     temporal = sum(-(-len(g.frames) // n_discriminator) * twice_real("temporal", s, 1) for s, g in enumerate(groups))
     n_flows = n_frames + sum(len(g.frames) * (disc.n_frames_D - 1) for g in groups if g.skips_frames)
     weights = 2 * 4 * costs.parameters["generator"] / bandwidth

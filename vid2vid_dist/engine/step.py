@@ -128,20 +128,9 @@ def judge(roles: Roles, item: LaneWork, generated: GeneratedChunk, reference: Fl
     return verdict
 
 
-def active_roles(roles: Roles, n_seen: int, chunk_frames: int) -> list[str]:
+def active_roles(cfg: Config, n_seen: int, chunk_frames: int) -> list[str]:
     """Names of the trained roles that take part in a step whose lanes have generated `n_seen` frames each."""
-    return active_names(roles.generator.cfg, n_seen, chunk_frames)
-
-
-def active_names(cfg: Config, n_seen: int, chunk_frames: int) -> list[str]:
-    """The same for the roles of a configuration."""
     disc = cfg.discriminator
-    plan = temporal_plan(
-        n_seen,
-        chunk_frames,
-        n_frames_D=disc.n_frames_D,
-        n_scales_temporal=disc.n_scales_temporal,
-        sparse=disc.sparse_D,
-    )
-    always = ["generator", "image", *(["face"] if disc.add_face_disc else [])]
-    return always + [f"temporal_{s}" for s, groups in enumerate(plan.scales) if groups.frames]
+    plan = temporal_plan(disc, n_seen, chunk_frames)
+    names = ["generator", "image", *(["face"] if disc.add_face_disc else [])]
+    return names + [f"temporal_{s}" for s, groups in enumerate(plan.scales) if groups.frames]

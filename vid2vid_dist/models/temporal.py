@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vid2vid_dist.config.schema import DiscriminatorConfig
+
 
 @dataclass(frozen=True)
 class TemporalGroups:
@@ -34,25 +36,27 @@ class TemporalPlan:
     keep: int
 
 
-def temporal_plan(n_seen: int, n_new: int, *, n_frames_D: int, n_scales_temporal: int,
-                  sparse: bool) -> TemporalPlan:
-    """Groups of the chunk that adds `n_new` frames to the `n_seen` already generated in this clip.
+def frames_kept(disc: DiscriminatorConfig, n_seen: int) -> int:
+    """Frames that the buffer holds once `n_seen` frames of a clip have been generated."""
+    if not disc.n_scales_temporal:
+        return 0
+    return min(n_seen, disc.n_frames_D ** (disc.n_scales_temporal - 1) * (disc.n_frames_D - 1))
 
-    The buffer is taken to hold what the plan of the chunk before asked to keep.
-    """
-    longest = n_frames_D ** (n_scales_temporal - 1) * (n_frames_D - 1) if n_scales_temporal else 0
-    buffer_start = n_seen - min(n_seen, longest)
-    find_groups = _sparse_groups if sparse else _dense_groups
+
+def temporal_plan(disc: DiscriminatorConfig, n_seen: int, n_new: int) -> TemporalPlan:
+    """Groups of the chunk that adds `n_new` frames to the `n_seen` already generated in this clip."""
+    buffer_start = n_seen - frames_kept(disc, n_seen)
+    find_groups = _sparse_groups if disc.sparse_D else _dense_groups
     scales = []
-    for scale in range(n_scales_temporal):
-        step = n_frames_D**scale
-        groups = find_groups(n_seen, n_new, n_frames_D, step)
+    for scale in range(disc.n_scales_temporal):
+        step = disc.n_frames_D**scale
+        groups = find_groups(n_seen, n_new, disc.n_frames_D, step)
         frames = tuple(tuple(i - buffer_start for i in group) for group in groups)
         # Sparse groups keep one-step flows even where they skip frames.
-        flow_step = 1 if sparse else step
+        flow_step = 1 if disc.sparse_D else step
         pairs = tuple(tuple((i, i - flow_step) for i in group[1:]) for group in frames)
         scales.append(TemporalGroups(frames, pairs))
-    return TemporalPlan(tuple(scales), keep=min(n_seen + n_new, longest))
+    return TemporalPlan(tuple(scales), keep=frames_kept(disc, n_seen + n_new))
 
 
 def _dense_groups(n_seen: int, n_new: int, n_frames_D: int, step: int) -> list[list[int]]:

@@ -11,7 +11,7 @@ from vid2vid_dist.engine.pipeline import Planner
 from vid2vid_dist.engine.plan import Plan
 from vid2vid_dist.engine.reads import reads_of
 from vid2vid_dist.engine.tasks import LaneChunk, StepShape
-from vid2vid_dist.models.temporal import temporal_plan
+from vid2vid_dist.models.temporal import frames_kept
 from vid2vid_dist.training.curriculum import Phase
 from vid2vid_dist.training.epoch import Epoch
 
@@ -52,7 +52,6 @@ class Itinerary:
         Reference flow of a clip's next chunk is computed a step ahead; `flow_ready`: so it was for the first step.
         """
         cfg, has = self.planner.cfg, dict.fromkeys(self.lanes, Reads())
-        disc = cfg.discriminator
         for step, (round_, chunk) in enumerate(self.epoch.steps(start), first_step):
             if chunk == 0:
                 has, flow_ready = dict.fromkeys(self.lanes, Reads()), False
@@ -74,8 +73,7 @@ class Itinerary:
                     wanted |= Reads(pictured, pictured)
                 reads[number] = wanted - has[number]
                 n_seen = part.n_seen + part.n_frames
-                n_kept = temporal_plan(n_seen, 0, n_frames_D=disc.n_frames_D, sparse=disc.sparse_D,
-                                       n_scales_temporal=disc.n_scales_temporal).keep
+                n_kept = frames_kept(cfg.discriminator, n_seen)
                 has[number] = (has[number] | wanted).kept(n_seen, self.epoch.n_past, n_kept)
             yield PlacedStep(round_, chunk, shape, plan, reads, self._requests(round_, reads), shown)
 

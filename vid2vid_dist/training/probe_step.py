@@ -17,7 +17,7 @@ import torch
 
 from vid2vid_dist.config.schema import Config, RunConfig
 from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.step import active_names
+from vid2vid_dist.engine.step import active_roles
 from vid2vid_dist.monitor.plan_report import GB
 from vid2vid_dist.training.curriculum import Phase, n_epochs, phase
 from vid2vid_dist.training.epoch import Epoch
@@ -57,7 +57,7 @@ def n_chunks_probed(cfg: Config, plan: Epoch, round_: int) -> int:
     """Chunks of the probe: until every temporal discriminator has frames to judge, or the clips end."""
     disc = cfg.discriminator
     for chunk in range(plan.rounds[round_].n_chunks):
-        active = active_names(cfg, chunk * plan.chunk_frames, plan.chunk_frames)
+        active = active_roles(cfg, chunk * plan.chunk_frames, plan.chunk_frames)
         if sum(name.startswith("temporal") for name in active) == disc.n_scales_temporal:
             return chunk + 1
     return plan.rounds[round_].n_chunks

@@ -18,7 +18,7 @@ from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.lane import look_back
 from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.pipeline import Pipeline
-from vid2vid_dist.engine.step import LaneWork, Roles, StepResult, active_names, train_step, unpack_shown
+from vid2vid_dist.engine.step import LaneWork, Roles, StepResult, active_roles, train_step, unpack_shown
 from vid2vid_dist.training.curriculum import Phase
 from vid2vid_dist.training.epoch import Epoch
 from vid2vid_dist.training.faults import LaneInput, Referee, StepInput
@@ -73,7 +73,7 @@ class Steps(ABC):
 
     def _active(self, chunk: int) -> list[str]:
         """Trained roles that have something to judge in a chunk."""
-        return active_names(self._cfg, chunk * self._plan.chunk_frames, self._plan.chunk_frames)
+        return active_roles(self._cfg, chunk * self._plan.chunk_frames, self._plan.chunk_frames)
 
     def _add(self, result: StepResult, round_: int, chunk: int) -> None:
         n_frames = self._plan.rounds[round_].n_clips(chunk) * self._plan.chunk_frames
