@@ -19,7 +19,7 @@ from vid2vid_dist.config.load import load_config
 from vid2vid_dist.data.clips import ClipSource
 from vid2vid_dist.engine.costs import count_costs, load_measured
 from vid2vid_dist.engine.lane import count_lanes
-from vid2vid_dist.engine.search import Wish, choose
+from vid2vid_dist.engine.search import PlanRequest, choose
 from vid2vid_dist.engine.simulate import serial_seconds
 from vid2vid_dist.monitor import gantt, plan_report
 from vid2vid_dist.training.curriculum import LONGEST_CLIP, n_epochs, phase
@@ -29,21 +29,26 @@ def main() -> None:
     args = _arguments()
     cfg = load_config(args.config, args.overrides)
     last = phase(cfg, n_epochs(cfg), LONGEST_CLIP)
-    wish = Wish(args.ranks, args.lanes or count_lanes(cfg.parallel, args.ranks), args.frames or last.chunk_frames,
-                args.placement or cfg.parallel.placement, args.pipelines or cfg.parallel.pipelines,
-                args.in_flight, last.n_frames_bp, args.gpu_memory * 1e9)
+    request = PlanRequest(
+        n_ranks=args.ranks, n_lanes=args.lanes or count_lanes(cfg.parallel, args.ranks),
+        n_frames=args.frames or last.chunk_frames, placement=args.placement or cfg.parallel.placement,
+        n_pipelines=args.pipelines or cfg.parallel.pipelines, in_flight=args.in_flight,
+        n_frames_bp=last.n_frames_bp, memory=args.gpu_memory * plan_report.GB)
     if not args.size:
         source = ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed)
         args.size = source.size_of(source.whole(0))
     width, height = args.size
     costs = load_measured(count_costs(cfg, height, width), args.costs)
-    choice = choose(cfg, costs, wish)
+    choice = choose(cfg, costs, request)
     n_generator = min(cfg.schedule.n_generator_slots, max(1, args.ranks - 1))
-    serial = serial_seconds(cfg, costs, wish.n_clips, wish.n_frames, n_generator, max(1, args.ranks - n_generator))
-    print(f"{width}x{height}, {plan_report.report(choice, wish, serial)}")
+    serial = serial_seconds(cfg, costs, request.n_lanes, request.n_frames, n_generator,
+                            max(1, args.ranks - n_generator))
+    batch_size = cfg.parallel.batch_size
+    print(f"{width}x{height}, {plan_report.report(choice, request, serial, batch_size)}")
     if args.out:
         args.out.write_text(gantt.draw(choice.prediction.timeline, choice.plan.layout.n_slots,
-                                       plan_report.headline(choice), plan_report.timing(choice, serial, wish)))
+                                       plan_report.headline(choice), plan_report.timing(
+                                           choice, serial, request.n_lanes * batch_size * request.n_frames)))
 
 
 def _arguments() -> argparse.Namespace:
@@ -52,7 +57,8 @@ def _arguments() -> argparse.Namespace:
     add("config", type=Path, help="configuration file")
     add("overrides", nargs="*", metavar="key=value", help="settings on top of it")
     add("--ranks", type=_count, required=True, metavar="N", help="GPUs in all")
-    add("--lanes", type=_count, metavar="M", help="clips per step over all ranks (default: parallel.clips_per_step)")
+    add("--lanes", type=_count, metavar="M", help="lanes of a step, all ranks together\n"
+                                                 "(default: parallel.clips_per_step / parallel.batch_size)")
     add("--placement", metavar="P", help="auto, split, split:6+2, colocated, data_parallel or generator=0-3,others=4-7 "
                                          "(default: parallel.placement)")
     add("--pipelines", type=_count, default=0, metavar="N", help="replicas (default: parallel.pipelines)")

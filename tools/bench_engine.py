@@ -44,7 +44,7 @@ from vid2vid_dist.engine.lane import encode_inputs, encode_pictures
 from vid2vid_dist.engine.messages import FrameSize, Part, dtype_of, parts_for, shape_of
 from vid2vid_dist.engine.placement import split
 from vid2vid_dist.engine.plan import Plan, Run, Transfer, make_plan, task_seconds
-from vid2vid_dist.engine.search import Wish, best_plan, choose
+from vid2vid_dist.engine.search import PlanRequest, best_plan, choose
 from vid2vid_dist.engine.simulate import simulate
 from vid2vid_dist.engine.tasks import FAR, LaneChunk, StepShape, Task, steady_shape
 from vid2vid_dist.engine.timing import Span
@@ -123,7 +123,7 @@ class SleepingExecutor(Executor):
 def keep_promise(grid: Grid, placement: str, n_steps: int, step_seconds: float) -> dict[str, float]:
     """Periods of real steps of sleeping tasks, and the simulated one, in seconds."""
     cfg, costs = known_costs(512)
-    choice = choose(cfg, costs, Wish(grid.world_size, N_LANES, RECIPES[512].n_frames, placement, n_pipelines=1))
+    choice = choose(cfg, costs, PlanRequest(grid.world_size, N_LANES, RECIPES[512].n_frames, placement, n_pipelines=1))
     plan = choice.plan
     predicted = simulate(plan, n_steps=20).period
     slower = step_seconds / predicted

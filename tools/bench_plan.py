@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from launch._cli import run_main
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.costs import Costs, count_costs
-from vid2vid_dist.engine.search import JITTER, Wish, choose
+from vid2vid_dist.engine.search import JITTER, PlanRequest, choose
 from vid2vid_dist.engine.simulate import serial_seconds, simulate
 
 N_RANKS = 8
@@ -76,7 +77,7 @@ def main() -> None:
             line = f"{size:4d}  {n_lanes:5d}  {1e3 * serial:6.1f} ({serial_known:6.1f})"
             found = []
             for placement, known in zip(PLACEMENTS, recipe.known_speedup[n_lanes], strict=True):
-                choice = choose(cfg, costs, Wish(N_RANKS, n_lanes, recipe.n_frames, placement))
+                choice = choose(cfg, costs, PlanRequest(N_RANKS, n_lanes, recipe.n_frames, placement))
                 spread = simulate(choice.plan, n_steps=22, jitter=JITTER, seed=1)
                 found.append((choice, spread))
                 steady = serial / choice.prediction.period
@@ -88,4 +89,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

@@ -10,19 +10,20 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from launch._cli import run_main
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.geometry import MIDDLE, Size, central_half, clip_geometry
 from vid2vid_dist.engine.costs import count_costs
 from vid2vid_dist.engine.lane import count_lanes
-from vid2vid_dist.engine.search import Choice, Wish, choose
+from vid2vid_dist.engine.search import Choice, PlanRequest, choose
 from vid2vid_dist.engine.simulate import serial_seconds
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.monitor.plan_report import GB
 from vid2vid_dist.training.curriculum import n_epochs, phase
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 BEGIN, END = "<!-- recipes: python -m tools.recipe_table README.md -->", "<!-- /recipes -->"
-GB = 1e9
 HD = (1280, 720)
 
 
@@ -70,14 +71,15 @@ def row(recipe: Recipe) -> str:
     last = phase(cfg, n_epochs(cfg), recipe.longest)
     width, height = typical_size(recipe.source, cfg.data)
     costs = count_costs(cfg, height, width)
-    wish = Wish(recipe.n_gpus, count_lanes(cfg.parallel, recipe.n_gpus), last.chunk_frames, cfg.parallel.placement,
-                cfg.parallel.pipelines, n_frames_bp=last.n_frames_bp)
-    choice = choose(cfg, costs, wish)
+    request = PlanRequest(recipe.n_gpus, count_lanes(cfg.parallel, recipe.n_gpus), last.chunk_frames,
+                          cfg.parallel.placement, cfg.parallel.pipelines, n_frames_bp=last.n_frames_bp)
+    choice = choose(cfg, costs, request)
     n_generator = min(cfg.schedule.n_generator_slots, max(1, recipe.n_gpus - 1))
-    serial = serial_seconds(cfg, costs, wish.n_clips, wish.n_frames, n_generator,
+    serial = serial_seconds(cfg, costs, request.n_lanes, request.n_frames, n_generator,
                             max(1, recipe.n_gpus - n_generator))
     period = choice.prediction.period
-    cells = (f"`{recipe.file}`", f"{width}×{height}", f"{wish.n_clips} × {wish.n_frames}", recipe.n_gpus,
+    n_clips = request.n_lanes * cfg.parallel.batch_size
+    cells = (f"`{recipe.file}`", f"{width}×{height}", f"{n_clips} × {request.n_frames}", recipe.n_gpus,
              _placement(choice), f"{choice.peak / GB:.0f}", f"{1e3 * period:.0f}",
              # The original runs whole clips side by side here too: there is no serial schedule to compare with.
              "" if choice.plan.layout.lane_bound and recipe.n_gpus > 1 else f"{serial / period:.1f}×")
@@ -117,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_main(main)

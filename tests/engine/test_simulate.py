@@ -14,7 +14,7 @@ from vid2vid_dist.engine.costs import Costs
 from vid2vid_dist.engine.graph import step_tasks
 from vid2vid_dist.engine.placement import colocated, data_parallel, split
 from vid2vid_dist.engine.plan import make_plan
-from vid2vid_dist.engine.search import Wish, choose
+from vid2vid_dist.engine.search import PlanRequest, choose
 from vid2vid_dist.engine.simulate import serial_seconds, simulate
 from vid2vid_dist.engine.tasks import Kind, steady_shape
 
@@ -46,7 +46,7 @@ def test_serial_schedule_takes_the_known_time(size: int) -> None:
 @pytest.mark.parametrize(("size", "lanes", "placement", "target"), TARGETS)
 def test_speed_up(size: int, lanes: int, placement: str, target: float) -> None:
     cfg, costs = recipe_costs(size)
-    choice = choose(cfg, costs, Wish(N_RANKS, lanes, RECIPES[size].n_frames, placement))
+    choice = choose(cfg, costs, PlanRequest(N_RANKS, lanes, RECIPES[size].n_frames, placement))
     assert serial(size, lanes) / choice.prediction.period >= target
 
 

@@ -34,6 +34,18 @@ def test_says_everything_and_draws(tmp_path: Path) -> None:
     assert picture.read_text().startswith("<svg")
 
 
+def test_clips_that_are_normalised_together_count_one_by_one() -> None:
+    """Two lanes of three clips each: a step makes three times as many frames as with one clip each."""
+    one, three = (plan("--ranks", 2, "--lanes", 2, "--placement", "colocated", "--size", "128x64", *SMALL,
+                       f"parallel.batch_size={n}", f"parallel.clips_per_step={2 * n}").stdout for n in (1, 3))
+    assert "3 frames per chunk, 2 clips per step" in one
+    assert "3 frames per chunk, 6 clips per step" in three
+    for said, n_frames in ((one, 6), (three, 18)):
+        (line,) = [line for line in said.splitlines() if line.startswith("step ")]
+        step, per_second = float(line.split()[1]) / 1e3, float(line.split()[3])
+        assert per_second == pytest.approx(n_frames / step, rel=0.02)
+
+
 def test_no_says_what_to_change(tmp_path: Path) -> None:
     result = plan("--ranks", 2, "--placement", "auto", "--size", "128x64", "--gpu-memory", 0.01, *SMALL)
     assert result.returncode == 0, result.stderr

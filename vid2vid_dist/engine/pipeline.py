@@ -27,7 +27,7 @@ from vid2vid_dist.engine.lane import count_lanes, encode_inputs, encode_pictures
 from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.placement import Layout, grid_table
 from vid2vid_dist.engine.plan import Plan, Run, Strategy, make_plan
-from vid2vid_dist.engine.search import Choice, Wish, choose
+from vid2vid_dist.engine.search import Choice, PlanRequest, choose
 from vid2vid_dist.engine.simulate import simulate
 from vid2vid_dist.engine.tasks import FAR, LaneChunk, Site, StepShape
 from vid2vid_dist.engine.timing import Timer
@@ -77,7 +77,7 @@ def expected_step(cfg: Config, n_ranks: int, size: tuple[int, int], n_frames: in
     """A step as `parallel.placement` asks for it: its plan, time and memory. Arguments and errors as above."""
     costs = count_costs(cfg, size[1], size[0], None if on_gpus else CPU_CORE)
     parallel = cfg.parallel
-    return choose(cfg, costs, Wish(n_ranks, count_lanes(parallel, n_ranks), n_frames, parallel.placement,
+    return choose(cfg, costs, PlanRequest(n_ranks, count_lanes(parallel, n_ranks), n_frames, parallel.placement,
                                    parallel.pipelines, n_frames_bp=n_frames_bp))
 
 

@@ -24,13 +24,13 @@ SIMPLER = 0.02  # data parallel is taken when it costs no more than this in time
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What a user asks for. `n_clips`: clips per step over all ranks. `n_pipelines`, `in_flight`: 0 = choose.
-    `memory`: bytes per rank, 0 = any.
+class PlanRequest:
+    """What a plan is wanted for. `n_lanes`: lanes of a step, all ranks together; `n_frames`: generated frames of a
+    chunk. `n_pipelines`, `in_flight`: 0 = choose. `memory`: bytes that a rank has, 0 = any number.
     """
 
     n_ranks: int
-    n_clips: int
+    n_lanes: int
     n_frames: int
     placement: str = "auto"
     n_pipelines: int = 0
@@ -41,7 +41,7 @@ class Wish:
 
 @dataclass(frozen=True)
 class Choice:
-    """A plan of one pipeline, and what it is expected to do. `lanes`: clips per pipeline."""
+    """A plan of one pipeline, and what it is expected to do. `lanes`: those of a pipeline."""
 
     plan: Plan
     prediction: Prediction
@@ -79,70 +79,71 @@ def _strategies(n_lanes: int, costs: Costs) -> Iterator[Strategy]:
         yield Strategy(True, starts)
 
 
-def choose(cfg: Config, costs: Costs, wish: Wish) -> Choice:
-    """The plan for a wish. If nothing fits the memory, the one that needs least.
+def choose(cfg: Config, costs: Costs, request: PlanRequest) -> Choice:
+    """The best plan for a request. If nothing fits the memory, the one that needs least.
 
     Raises `UserError` for what cannot be: the message names the nearest that can.
     """
     if cfg.generator.netG != "composite":  # a frame is one task of its own: there is nothing to share
-        if wish.placement not in ("auto", "data_parallel"):
-            raise UserError(f"placement {wish.placement}: generator.netG={cfg.generator.netG} trains with "
+        if request.placement not in ("auto", "data_parallel"):
+            raise UserError(f"placement {request.placement}: generator.netG={cfg.generator.netG} trains with "
                             "parallel.placement=data_parallel only")
-        wish = replace(wish, placement="data_parallel")
-    found = [candidate for layout, n_pipelines in _layouts(cfg, costs, wish)
-             for candidate in _evaluate(cfg, costs, wish, layout, n_pipelines)]
-    fitting = [candidate for candidate in found if candidate.fits(wish.memory)]
+        request = replace(request, placement="data_parallel")
+    found = [candidate for layout, n_pipelines in _layouts(cfg, costs, request)
+             for candidate in _evaluate(cfg, costs, request, layout, n_pipelines)]
+    fitting = [candidate for candidate in found if candidate.fits(request.memory)]
     if not fitting:
         return replace(min(found, key=lambda c: c.peak), reason="nothing fits; this needs least memory")
     best = min(fitting, key=lambda c: c.prediction.period)
-    if wish.placement != "auto":
+    if request.placement != "auto":
         return best
     simple = [c for c in fitting if c.plan.layout.lane_bound or c.plan.layout.n_slots == 1]
     if simple:
         simplest = min(simple, key=lambda c: c.prediction.period)
         loss = simplest.prediction.period / best.prediction.period - 1
         if loss <= SIMPLER:
-            return replace(simplest, reason=f"{wish.n_clips} clips keep {wish.n_ranks} ranks busy without sharing "
-                                            "clips, and nothing but gradients travels")
-        return replace(best, reason=f"{wish.n_clips} clips on {wish.n_ranks} ranks: data parallel would take "
+            return replace(simplest, reason=f"{request.n_lanes} lanes keep {request.n_ranks} ranks busy without "
+                                            "sharing clips: only gradients travel")
+        return replace(best, reason=f"{request.n_lanes} lanes on {request.n_ranks} ranks: data parallel would take "
                                     f"{1 + loss:.1f}x as long")
-    return replace(best, reason=f"the fastest that fits; {wish.n_clips} clips on {wish.n_ranks} ranks do not "
-                                "divide, or do not fit, as data parallel")
+    return replace(best, reason=f"the fastest that fits: {request.n_lanes} lanes do not divide over "
+                                f"{request.n_ranks} ranks, or do not fit, as data parallel")
 
 
-def _evaluate(cfg: Config, costs: Costs, wish: Wish, layout: Layout, n_pipelines: int) -> Iterator[Choice]:
+def _evaluate(cfg: Config, costs: Costs, request: PlanRequest, layout: Layout, n_pipelines: int) -> Iterator[Choice]:
     """The plan of a placement with all lanes at once; where memory is short, with fewer at a time too."""
-    lanes = wish.n_clips // n_pipelines
+    lanes = request.n_lanes // n_pipelines
     per_slot = -(-lanes // layout.n_slots) if layout.lane_bound else lanes
-    limits = [wish.in_flight] if wish.in_flight else [per_slot, *(n for n in (4, 2, 1) if n < per_slot)]
+    limits = [request.in_flight] if request.in_flight else [per_slot, *(n for n in (4, 2, 1) if n < per_slot)]
     for limit in limits:
         at_once = 0 if limit >= per_slot else limit * (layout.n_slots if layout.lane_bound else 1)
-        shape = steady_shape(lanes, wish.n_frames, wish.n_frames_bp, at_once)
+        shape = steady_shape(lanes, request.n_frames, request.n_frames_bp, at_once)
         plan = best_plan(cfg, shape, layout, costs, n_pipelines)
         prediction = simulate(plan)
         choice = Choice(plan, prediction, plan_memory(cfg, plan, shape, prediction.timeline), n_pipelines, lanes, limit)
         yield choice
-        if choice.fits(wish.memory):
+        if choice.fits(request.memory):
             return
 
 
-def _layouts(cfg: Config, costs: Costs, wish: Wish) -> Iterator[tuple[Layout, int]]:
-    n_ranks = wish.n_ranks
-    kind, _, numbers = wish.placement.partition(":")
+def _layouts(cfg: Config, costs: Costs, request: PlanRequest) -> Iterator[tuple[Layout, int]]:
+    n_ranks = request.n_ranks
+    kind, _, numbers = request.placement.partition(":")
     smallest = 2 if kind == "split" else 1
-    counts = [p for p in range(1, n_ranks // smallest + 1) if n_ranks % p == 0 and wish.n_clips % p == 0]
+    counts = [p for p in range(1, n_ranks // smallest + 1) if n_ranks % p == 0 and request.n_lanes % p == 0]
     short = [p for p in counts if n_ranks // p <= LONG_PIPELINE]
     counts = short or counts[-1:]
-    if wish.n_pipelines:
-        counts = [wish.n_pipelines]
+    if request.n_pipelines:
+        counts = [request.n_pipelines]
     elif numbers or "=" in kind or kind == "data_parallel" or not counts:
         counts = [1]
     for n_pipelines in counts:
         n_slots = slots_per_pipeline(n_ranks, n_pipelines)
-        if wish.n_clips % n_pipelines:
-            raise UserError(f"{wish.n_clips} clips per step do not divide over {n_pipelines} pipelines; the nearest "
-                            f"is {max(1, round(wish.n_clips / n_pipelines)) * n_pipelines} clips")
-        for layout in _of_pipeline(cfg, costs, wish.placement, n_slots):
+        if request.n_lanes % n_pipelines:
+            nearest = max(1, round(request.n_lanes / n_pipelines)) * n_pipelines
+            raise UserError(f"{request.n_lanes} lanes do not divide over {n_pipelines} pipelines; the nearest "
+                            f"is {nearest} lanes of parallel.batch_size clips: set parallel.clips_per_step")
+        for layout in _of_pipeline(cfg, costs, request.placement, n_slots):
             yield layout, n_pipelines
 
 

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from vid2vid_dist.engine.memory import CAUSES, RankMemory
 from vid2vid_dist.engine.placement import grid_table
-from vid2vid_dist.engine.search import Choice, Wish
+from vid2vid_dist.engine.search import Choice, PlanRequest
 
 GB = 1e9
 
 
-def report(choice: Choice, wish: Wish, serial: float) -> str:
-    """Everything, as text. `serial`: seconds of the serial schedule's step."""
+def report(choice: Choice, request: PlanRequest, serial: float, batch_size: int) -> str:
+    """Everything, as text. `serial`: seconds of the serial schedule's step; `batch_size`: clips of a lane."""
     reason = f" ({choice.reason})" if choice.reason else ""
     return "\n".join([
-        f"{wish.n_frames} frames per chunk, {wish.n_clips} clips per step, {wish.n_ranks} ranks", "",
+        f"{request.n_frames} frames per chunk, {request.n_lanes * batch_size} clips per step, {request.n_ranks} ranks",
+        "",
         headline(choice) + reason, "", grid(choice), "", rank_table(choice), "",
-        timing(choice, serial, wish), verdict(choice, wish)])
+        timing(choice, serial, request.n_lanes * batch_size * request.n_frames), verdict(choice, request)])
 
 
 def headline(choice: Choice) -> str:
@@ -41,23 +42,22 @@ def rank_table(choice: Choice) -> str:
                      for row in [columns, *rows])
 
 
-def timing(choice: Choice, serial: float, wish: Wish) -> str:
-    """Step time, frames per second over all ranks, and the serial schedule beside it."""
+def timing(choice: Choice, serial: float, n_frames: int) -> str:
+    """Step time, frames per second over all ranks, which generate `n_frames` in a step, and the serial schedule."""
     period = choice.prediction.period
-    frames = wish.n_frames * wish.n_clips
-    return (f"step {1e3 * period:.1f} ms, {frames / period:.0f} frames/s, {choice.prediction.mean_busy:.0%} busy; "
+    return (f"step {1e3 * period:.1f} ms, {n_frames / period:.0f} frames/s, {choice.prediction.mean_busy:.0%} busy; "
             f"the original's serial schedule {1e3 * serial:.1f} ms: {serial / period:.2f}x as fast")
 
 
-def verdict(choice: Choice, wish: Wish) -> str:
+def verdict(choice: Choice, request: PlanRequest) -> str:
     """Yes or no against the memory, and what to change."""
     need = f"{choice.peak / GB:.1f} GB on the fullest rank"
-    if not wish.memory:
+    if not request.memory:
         return f"needs {need}"
-    if choice.fits(wish.memory):
-        return f"yes: fits into {wish.memory / GB:.0f} GB, needs {need}"
+    if choice.fits(request.memory):
+        return f"yes: fits into {request.memory / GB:.0f} GB, needs {need}"
     fullest = max(choice.memory, key=lambda rank: rank.total)
-    return f"no: {need} do not fit into {wish.memory / GB:.0f} GB; {remedy(fullest)}"
+    return f"no: {need} do not fit into {request.memory / GB:.0f} GB; {remedy(fullest)}"
 
 
 def remedy(memory: RankMemory) -> str:
