@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import groupby
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from PIL import Image
 
 from launch._cli import run_main
 from vid2vid_dist.data import face, openpose
+from vid2vid_dist.data.atomic import locked, written_aside
 from vid2vid_dist.data.images import encode_png
 from vid2vid_dist.data.toy_set import write_file
 from vid2vid_dist.errors import UserError
@@ -56,6 +58,8 @@ class Found:
 
 Find = Callable[[np.ndarray], Found | None]
 """Of an RGB frame (H, W, 3) uint8; None where there is nothing to be found."""
+Hit = tuple[np.ndarray, Found | None]
+"""A frame and what was found in it."""
 
 
 def frames_of(video: Path, width: int, every: int) -> Iterator[np.ndarray]:
@@ -146,39 +150,84 @@ def _body_25(points: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
     return {"pose_keypoints_2d": [round(float(v), 2) for v in body.flatten()]}
 
 
-def write(video: Path, out: Path, find: Find, frames: Iterator[np.ndarray], n_test: int) -> str:
-    """Write the raw folders and the contact sheet; returns one line to print."""
-    found = [(frame, find(frame)) for frame in frames]
-    n_missing = sum(hit is None for _, hit in found)
-    split_at = len(found) - n_test
-    counts = dict.fromkeys(("train", "test"), 0)
-    shown: list[np.ndarray] = []
-    for split, part in (("train", found[:split_at]), ("test", found[split_at:])):
-        runs = [list(run) for there, run in groupby(part, key=lambda hit: hit[1] is not None) if there]
-        for number, run in enumerate(run for run in runs if len(run) >= MIN_FRAMES):
-            counts[split] += len(run)
-            for i, (frame, hit) in enumerate(run):
-                assert hit is not None
-                name = f"{video.stem}_{number:03d}/{i:06d}"
-                images = "B" if hit.ending == "A" else "img"
-                write_file(out, f"{split}_{images}", f"{name}.png", encode_png(frame.transpose(2, 0, 1)))
-                write_file(out, f"{split}_{hit.ending}", f"{name}{hit.suffix}", hit.data)
-                if split == "train":
-                    shown.append(np.concatenate([hit.picture, frame], axis=1))
-    if not shown:
-        raise UserError(f"{video}: nothing found in {len(found)} frames ({n_missing} without anybody)")
-    _sheet(shown).save(out / "contact_sheet.png")
-    return (f"{out}: {counts['train']} + {counts['test']} frames of {len(found)}, nobody found in {n_missing}; "
+def write(video: Path, out: Path, find: Find, frames: Iterable[np.ndarray], n_test: int) -> str:
+    """Write the raw folders and the contact sheet; returns one line to print.
+
+    `out` is complete or absent. Frames are written as they come: some `n_test` are in memory at a time.
+    """
+    n_frames = n_missing = 0
+
+    def looked_at() -> Iterator[Hit]:
+        nonlocal n_frames, n_missing
+        for frame in frames:
+            hit = find(frame)
+            n_frames, n_missing = n_frames + 1, n_missing + (hit is None)
+            yield frame, hit
+
+    sheet, last = _Sheet(), deque[Hit]()
+    with locked(out), written_aside(out) as aside:
+        n_train = _write_split(aside, "train", video.stem, all_but_last(looked_at(), n_test, last), sheet)
+        n_written = _write_split(aside, "test", video.stem, last)
+        if not n_train:
+            raise UserError(f"{video}: no {MIN_FRAMES} frames in a row to train on: of its {n_frames} frames the last "
+                            f"{n_test} are for the test split (--test-frames), and nothing was found in {n_missing}")
+        sheet.draw().save(aside / "contact_sheet.png")
+    return (f"{out}: {n_train} + {n_written} frames of {n_frames}, nobody found in {n_missing}; "
             f"look at {out / 'contact_sheet.png'}")
 
 
-def _sheet(pairs: list[np.ndarray]) -> Image.Image:
-    """Some of the frames, each beside what was found in it, one below the other."""
-    chosen = pairs[:: max(1, len(pairs) // SHEET_FRAMES)][:SHEET_FRAMES]
-    height = round(2 * SHEET_WIDTH * chosen[0].shape[0] / chosen[0].shape[1])
-    return Image.fromarray(np.concatenate([
-        np.asarray(Image.fromarray(pair).resize((2 * SHEET_WIDTH, height), Image.Resampling.BICUBIC))
-        for pair in chosen]))
+def all_but_last(hits: Iterable[Hit], n: int, last: deque[Hit]) -> Iterator[Hit]:
+    """All but the last n, which are in `last` afterwards."""
+    for hit in hits:
+        last.append(hit)
+        if len(last) > n:
+            yield last.popleft()
+
+
+def sequences(hits: Iterable[Hit]) -> Iterator[Iterator[Hit]]:
+    """Frames that follow each other and in which something was found; too few of them are left out."""
+    for there, run in groupby(hits, key=lambda hit: hit[1] is not None):
+        begin = list(islice(run, MIN_FRAMES)) if there else []
+        if len(begin) == MIN_FRAMES:
+            yield chain(begin, run)  # noqa: B031 - it goes on where islice ended
+
+
+def _write_split(out: Path, split: str, stem: str, hits: Iterable[Hit], sheet: _Sheet | None = None) -> int:
+    """Write the sequences of a split; returns the number of their frames."""
+    count = 0
+    for number, sequence in enumerate(sequences(hits)):
+        for i, (frame, hit) in enumerate(sequence):
+            assert hit is not None
+            name = f"{stem}_{number:03d}/{i:06d}"
+            images = "B" if hit.ending == "A" else "img"
+            write_file(out, f"{split}_{images}", f"{name}.png", encode_png(frame.transpose(2, 0, 1)))
+            write_file(out, f"{split}_{hit.ending}", f"{name}{hit.suffix}", hit.data)
+            count += 1
+            if sheet is not None:
+                sheet.add(hit.picture, frame)
+    return count
+
+
+class _Sheet:
+    """Some frames of a video, at even distances, each beside what was found in it, one below the other."""
+
+    def __init__(self) -> None:
+        self._pairs: list[np.ndarray] = []
+        self._n_seen, self._every = 0, 1
+
+    def add(self, picture: np.ndarray, frame: np.ndarray) -> None:
+        if self._n_seen % self._every == 0:
+            self._pairs.append(np.concatenate([picture, frame], axis=1))
+        self._n_seen += 1
+        if len(self._pairs) > 2 * SHEET_FRAMES:
+            self._pairs, self._every = self._pairs[::2], 2 * self._every
+
+    def draw(self) -> Image.Image:
+        chosen = self._pairs[:: max(1, len(self._pairs) // SHEET_FRAMES)][:SHEET_FRAMES]
+        height = round(2 * SHEET_WIDTH * chosen[0].shape[0] / chosen[0].shape[1])
+        return Image.fromarray(np.concatenate([
+            np.asarray(Image.fromarray(pair).resize((2 * SHEET_WIDTH, height), Image.Resampling.BICUBIC))
+            for pair in chosen]))
 
 
 def main() -> None:

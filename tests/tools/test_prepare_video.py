@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,25 @@ def test_a_gap_begins_a_new_sequence(video: Path, tmp_path: Path) -> None:
 
     write(video, tmp_path / "raw", find, iter(frames), n_test=0)
     assert [v.n_frames for v in scan(tmp_path / "raw", "train")] == [3, 4]
+
+
+def test_frames_are_written_as_they_come(tmp_path: Path) -> None:
+    """A long video does not have to fit the memory: its first frames are on the disk before its last are decoded."""
+    def frames() -> Iterator[np.ndarray]:
+        rng = np.random.default_rng(0)
+        for i in range(40):
+            written = len(list(tmp_path.glob(".raw.partial/train_B/*/*.png")))
+            assert i - 8 <= written <= i
+            yield rng.integers(0, 256, (32, 48, 3), dtype=np.uint8)
+
+    write(tmp_path / "long.mp4", tmp_path / "raw", find_edges, frames(), n_test=4)
+    assert [v.n_frames for split in ("train", "test") for v in scan(tmp_path / "raw", split)] == [36, 4]
+
+
+def test_a_video_that_is_shorter_than_its_test_split(video: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"of its 8 frames the last 30 are for the test split \(--test-frames\)"):
+        write(video, tmp_path / "raw", find_edges, frames_of(video, 0, 1), n_test=30)
+    assert not (tmp_path / "raw").exists()
 
 
 def test_what_is_no_video_and_missing_weights_are_said(tmp_path: Path) -> None:
