@@ -182,20 +182,20 @@ def test_run_folder_that_becomes_read_only(
 
 def test_no_record_is_lost_or_torn(disk: Path) -> None:
     log = MetricsLog(disk)
-    log.write({"record": 0})
+    log.write({"step": 0})
     fill(disk)
     refused = 0
     for number in range(1, 200):  # the first ones still fit into the block that is begun
         try:
-            log.write({"record": number, "text": "x" * 100})
+            log.write({"step": number, "text": "x" * 100})
         except OSError:
             refused += 1
     assert refused > 100
     make_room(disk)
-    log.write({"record": 200})
+    log.write({"step": 200})
     log.close()
     records = [json.loads(line) for line in (disk / "metrics.jsonl").read_text().splitlines()]
-    assert [record["record"] for record in records] == list(range(201))
+    assert [record["step"] for record in records] == list(range(201))
 
 
 def test_one_of_two_ranks_cannot_write(shards: Path, tmp_path: Path) -> None:
