@@ -31,7 +31,7 @@ from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.data.clips import ClipSource, Frames, Request, stream
 from vid2vid_dist.data.toy_street import ensure_toy_shards
-from vid2vid_dist.engine.build import DTYPES, build_frozen, build_held_roles, build_modules
+from vid2vid_dist.engine.build import build_frozen, build_held_roles, build_modules
 from vid2vid_dist.engine.costs import CPU_CORE, Costs, count_costs
 from vid2vid_dist.engine.desk import LanePart
 from vid2vid_dist.engine.executor import Executor
@@ -43,6 +43,7 @@ from vid2vid_dist.engine.memory import plan_memory
 from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.placement import colocated
 from vid2vid_dist.engine.plan import make_plan
+from vid2vid_dist.engine.precision import DTYPES
 from vid2vid_dist.engine.simulate import simulate
 from vid2vid_dist.engine.step import active_roles
 from vid2vid_dist.engine.tasks import LaneChunk, StepShape

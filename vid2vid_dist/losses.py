@@ -51,14 +51,14 @@ def feature_matching(fake: LayerOutputs, real: LayerOutputs, num_D: int, n_layer
     total = _wide(fake[0][-1]).new_zeros(())
     for fake_layers, real_layers in zip(fake, real, strict=True):
         for fake_layer, real_layer in zip(fake_layers[:-1], real_layers[:-1], strict=True):
-            total = total + _l1(fake_layer, real_layer.detach())
+            total = total + l1(fake_layer, real_layer.detach())
     return total * (weight * 4 / (n_layers_D + 1) / num_D)
 
 
 def perceptual_distance(fake_features: list[Tensor], real_features: list[Tensor]) -> Tensor:
     """V(fake, real): weighted L1 of the five VGG19 feature maps, real side constant."""
     terms = zip(PERCEPTUAL_WEIGHTS, fake_features, real_features, strict=True)
-    return torch.stack([weight * _l1(fake, real.detach()) for weight, fake, real in terms]).sum()
+    return torch.stack([weight * l1(fake, real.detach()) for weight, fake, real in terms]).sum()
 
 
 def masked_l1(a: Tensor, b: Tensor | float, mask: Tensor) -> Tensor:
@@ -114,6 +114,11 @@ class Box:
         return frames[..., self.top:self.bottom, self.left:self.right]
 
 
+def face_side(fine_size: int) -> int:
+    """Height and width of the face crop in pixels: a quarter of `data.fineSize`, in multiples of 8."""
+    return fine_size // 32 * 8
+
+
 def face_box(labels: Tensor, fine_size: int, openpose_only: bool) -> Box | None:
     """One square around the faces of all frames of a pass; None without any (spec: losses 3.5).
 
@@ -128,7 +133,7 @@ def face_box(labels: Tensor, fine_size: int, openpose_only: bool) -> Box | None:
     rows, columns = face.any(dim=0).nonzero(as_tuple=True)
     if not len(rows):
         return None
-    side = fine_size // 32 * 8
+    side = face_side(fine_size)
     height, width = labels.shape[-2:]
     top = _centred_start(int(rows.min()), int(rows.max()), side, height)
     left = _centred_start(int(columns.min()), int(columns.max()), side, width)
@@ -141,7 +146,8 @@ def _centred_start(first: int, last: int, side: int, size: int) -> int:
     return max(side // 2, min(size - 1 - side // 2, centre)) - side // 2
 
 
-def _l1(a: Tensor, b: Tensor) -> Tensor:
+def l1(a: Tensor, b: Tensor) -> Tensor:
+    """Mean absolute difference. Of generated and real frames it is only watched, never trained on."""
     return (_wide(a) - _wide(b)).abs().mean()
 
 

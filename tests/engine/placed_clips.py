@@ -19,7 +19,7 @@ from tools.parity.trace import StandInFlow
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
-from vid2vid_dist.engine.build import DTYPES, FrozenNetworks, Optimizers, build_held_roles, build_modules, build_roles
+from vid2vid_dist.engine.build import FrozenNetworks, Optimizers, build_held_roles, build_modules, build_roles
 from vid2vid_dist.engine.costs import count_costs
 from vid2vid_dist.engine.desk import LanePart
 from vid2vid_dist.engine.executor import Executor
@@ -30,6 +30,7 @@ from vid2vid_dist.engine.lane import Lane, encode_inputs, encode_pictures
 from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.placement import Layout, colocated, data_parallel, explicit, split
 from vid2vid_dist.engine.plan import Strategy, make_plan
+from vid2vid_dist.engine.precision import DTYPES
 from vid2vid_dist.engine.reads import reads_of
 from vid2vid_dist.engine.step import LaneWork, active_roles, train_step
 from vid2vid_dist.engine.tasks import LaneChunk, Site, StepShape

@@ -12,6 +12,7 @@ from vid2vid_dist.engine.discriminator_roles import ImageDiscriminatorRole, Temp
 from vid2vid_dist.engine.executor import HeldRoles
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.optimizer import MakeOptimizer, PlainEngine, RoleEngine
+from vid2vid_dist.engine.precision import DTYPES
 from vid2vid_dist.engine.roles import FlowRole, GeneratorRole, PerceptualRole
 from vid2vid_dist.engine.step import Roles
 from vid2vid_dist.models.discriminator import face_discriminator, image_discriminator, temporal_discriminator
@@ -19,8 +20,6 @@ from vid2vid_dist.models.economy import chosen_economy
 from vid2vid_dist.models.flow import NoFlow, build_flow
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.perceptual import load_vgg19
-
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 
 
 @dataclass(frozen=True)
@@ -139,8 +138,6 @@ def build_engine(module: nn.Module, make_optimizer: MakeOptimizer, optim: OptimC
     """The engine that the configuration asks for; trains the parameters of `module` that require a gradient."""
     if optim.backend == "plain":
         return PlainEngine(module, make_optimizer, grid)
-    from vid2vid_dist.engine.zero import (
-        ZeroEngine,
-    )  # DeepSpeed takes seconds to import: only where it is used
+    from vid2vid_dist.engine.zero import ZeroEngine  # DeepSpeed takes seconds to import: only where it is used
 
     return ZeroEngine(module, make_optimizer, optim, grid)

@@ -16,18 +16,18 @@ from torch import Tensor, nn
 from vid2vid_dist import losses
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.counting import Work, measure, size_of
+from vid2vid_dist.engine.precision import DTYPES
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models._torchvision import models
 from vid2vid_dist.models.composite import Features, Foreground
 from vid2vid_dist.models.discriminator import face_discriminator, image_discriminator, temporal_discriminator
 from vid2vid_dist.models.economy import chosen_economy
-from vid2vid_dist.models.flow import RaftFlow
+from vid2vid_dist.models.flow import RaftFlow, raft_network
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.labels import EncodedLabels
 from vid2vid_dist.models.perceptual import VGG19Features
 from vid2vid_dist.untrusted import parse_json, read_text
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp64": torch.float64}
 DIS_SECONDS_PER_PIXEL = 1.3e-7  # OpenCV's dense inverse search on one CPU core, measured
 UPDATE_BYTES_PER_PARAMETER = 28  # Adam reads gradient, master weights, two moments; writes them and the weights
 
@@ -44,6 +44,7 @@ class Machine:
     link_to_host: float = 25e9
     host_bandwidth: float = 20e9  # bytes/s of a rank's share of the host's memory
     ranks_per_node: int = 8
+    is_cpu: bool = False
 
     def all_reduce(self, n_bytes: float, n_ranks: int) -> float:
         """Seconds of a hierarchical ring: within each node, then between nodes on the part of each rank."""
@@ -56,7 +57,7 @@ class Machine:
 
 
 CPU_CORE = Machine(flops={"bf16": 2e10, "fp32": 5e10, "fp64": 2.5e10}, memory_bandwidth=5e9, link_in_node=1e9,
-                   link_between_nodes=1e9)
+                   link_between_nodes=1e9, is_cpu=True)
 """Roughly, one thread of today's servers: placements on CPU ranks weigh convolutions against flow on the CPU."""
 
 
@@ -140,12 +141,12 @@ def count_costs(cfg: Config, height: int, width: int, machine: Machine | None = 
     """
     work: dict[str, Work] = {}
     tensors: dict[str, int] = {}
+    machine = machine or Machine()
     dtype, clips = DTYPES[cfg.optim.precision], cfg.parallel.batch_size
     with torch.device("meta"):
         generator = Generator(cfg).to(dtype)
-        generator.economize(chosen_economy(cfg.optim, on_cpu=machine is CPU_CORE))
-        if height % generator.size_unit or width % generator.size_unit:
-            raise UserError(f"frames of {width}x{height}: both sides must be multiples of {generator.size_unit}")
+        generator.economize(chosen_economy(cfg.optim, on_cpu=machine.is_cpu))
+        generator.check_size(width, height)
         judges: dict[str, nn.Module] = {"image": image_discriminator(cfg)}
         if cfg.discriminator.add_face_disc:
             judges["face"] = face_discriminator(cfg)
@@ -165,7 +166,7 @@ def count_costs(cfg: Config, height: int, width: int, machine: Machine | None = 
         parameters={"generator": _size(generator), **{name: _size(judge) for name, judge in judges.items()}},
         frozen=frozen,
         precision=cfg.optim.precision,
-        machine=machine or Machine(),
+        machine=machine,
         measured={key: on_cpu for key in work if "flow/" in key} if cfg.flow.network == "dis" else {},
         offload=cfg.optim.offload,
         footage={"labels": clips * _label_bytes(cfg, height, width, dtype), "real": clips * 3 * plane},
@@ -227,13 +228,12 @@ def _label_bytes(cfg: Config, height: int, width: int, dtype: torch.dtype) -> in
 def _count_judges(cfg: Config, judges: dict[str, nn.Module], height: int, width: int, dtype: torch.dtype,
                   work: dict[str, Work]) -> None:
     """D runs once on real and once on each kind of fake; two gradients are taken from the fake passes."""
-    disc = cfg.discriminator
-    channels = {"image": cfg.label_channels + 3, "face": cfg.label_channels + 3}
     n_fakes = {"image": 1 if cfg.generator.no_flow else 2}
-    side = cfg.data.fineSize // 32 * 8
+    face = losses.face_side(cfg.data.fineSize)
     for name, judge in judges.items():
-        size = (side, side) if name == "face" else (height, width)
-        inputs = torch.empty(1, channels.get(name, 5 * disc.n_frames_D - 2), *size, dtype=dtype, requires_grad=True)
+        size = (face, face) if name == "face" else (height, width)
+        channels = next(judge.parameters()).shape[1]  # of the kernel that reads the input
+        inputs = torch.empty(1, channels, *size, dtype=dtype, requires_grad=True)
         forward, outputs = measure(judge, judge, inputs)
         scores = [scale[-1] for scale in outputs]
         to_frames, _ = measure(judge, _gradients, scores, [inputs])
@@ -262,12 +262,11 @@ def _count_frozen(cfg: Config, height: int, width: int, dtype: torch.dtype, work
         frozen["perceptual"] = _size(vgg)
     flow = Work()
     if cfg.flow.network.startswith("raft"):
-        build = {"raft_small": models.optical_flow.raft_small, "raft_large": models.optical_flow.raft_large}
-        raft = build[cfg.flow.network](weights=None).eval().requires_grad_(False)
-        size = (max(128, height // 8 * 8), max(128, width // 8 * 8))
+        raft = RaftFlow(raft_network(cfg.flow.network)).eval().requires_grad_(False)
+        size = raft.size_for(height, width)
         images = torch.empty(1, 3, *size), torch.empty(1, 3, *size)
         with torch.no_grad():
-            flow, _ = measure(raft, RaftFlow(raft), *images)
+            flow, _ = measure(raft, raft, *images)
         frozen["flow"] = _size(raft)
     work["flow/0"] = flow
     work |= {f"skipped_flow/{s}": flow for s in range(cfg.discriminator.n_scales_temporal)}

@@ -81,7 +81,6 @@ class _Traffic(TorchDispatchMode):
                 self.moved += sum(map(size_of, again))
         return out
 
-
     def _add(self, storage: torch.UntypedStorage) -> None:
         self._known.add(storage._cdata)
         self.live += storage.nbytes()

@@ -17,6 +17,7 @@ from vid2vid_dist.engine.desk import Desk, Made, Read
 from vid2vid_dist.engine.messages import Part
 from vid2vid_dist.engine.roles import GeneratorRole, Judgement, RealPair, judge_flow
 from vid2vid_dist.engine.tasks import Kind, Site, StepShape, Task
+from vid2vid_dist.losses import l1
 from vid2vid_dist.models.composite import Features, Foreground, ScaleOutput
 from vid2vid_dist.models.flow import FlowReference
 from vid2vid_dist.models.labels import EncodedLabels, foreground_mask
@@ -121,9 +122,7 @@ class FrameTasks:
         pair = RealPair(real, before, FlowReference(reference[:, :2], reference[:, 2:]))
         out = graph.out
         verdict = judge_flow(self.cfg, pair, out.image, previous_fake, out.flow, out.weight)
-        # Not trained on: the distance to the real frame is what one watches to see whether anything is learned.
-        wide = torch.promote_types(real.dtype, torch.float32)
-        verdict.losses["L1"] = (out.image.detach() - real).abs().mean(dtype=wide)
+        verdict.losses["L1"] = l1(out.image.detach(), real)
         if task.lane == self.desk.show:
             planes = [x.detach() for x in (out.image, out.raw, out.flow, out.weight, reference) if x is not None]
             self.desk.shown[t] = torch.cat([x.to(reference.dtype) for x in planes], dim=1)

@@ -102,11 +102,6 @@ class Plan:
         return tuple(dict.fromkeys(item.task.role for item in self.sequence
                                    if isinstance(item, Run) and item.task.kind == Kind.REDUCE))
 
-    @property
-    def makespan(self) -> float:
-        """Planned seconds from the first task to the end of the last."""
-        return max(item.end for item in self.sequence if isinstance(item, Run))
-
 
 def make_plan(tasks: list[Task], layout: Layout, costs: Costs, *, n_pipelines: int = 1,
               strategy: Strategy | None = None, fixed: Mapping[Site, int] | None = None) -> Plan:

@@ -18,6 +18,7 @@ from vid2vid_dist.engine.discriminator_roles import ImageDiscriminatorRole, Temp
 from vid2vid_dist.engine.lane import Chunk, Lane
 from vid2vid_dist.engine.optimizer import RoleEngine
 from vid2vid_dist.engine.roles import FlowRole, GeneratorRole, Judgement, PerceptualRole
+from vid2vid_dist.losses import l1
 from vid2vid_dist.models.flow import FlowReference
 from vid2vid_dist.models.generator import GeneratedChunk
 from vid2vid_dist.models.temporal import temporal_plan
@@ -122,9 +123,7 @@ def judge(roles: Roles, item: LaneWork, generated: GeneratedChunk, reference: Fl
         if row.plan.scales[role.scale].frames:
             verdict.hear(f"temporal_{role.scale}", role.judge(row, generated, roles.flow, share))
     lane.keep(generated, row)
-    # Not trained on: the distance to the real frame is what one watches to see whether anything is learned.
-    wide = torch.promote_types(chunk.real.dtype, torch.float32)
-    verdict.losses["L1"] = (generated.fake.detach() - chunk.real).abs().mean(dtype=wide)
+    verdict.losses["L1"] = l1(generated.fake.detach(), chunk.real)
     return verdict
 
 

@@ -121,14 +121,19 @@ def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
     return F.interpolate(x, size=size, mode="bilinear", align_corners=False)
 
 
+def raft_network(name: str) -> nn.Module:
+    """torchvision's network that `flow.network` names, without weights."""
+    build = {"raft_small": models.optical_flow.raft_small, "raft_large": models.optical_flow.raft_large}
+    return build[name](weights=None)
+
+
 def build_flow(cfg: FlowConfig) -> ReferenceFlow:
     """The configured flow network. Raises `UserError` when there is none, or RAFT has no usable weights file."""
     if cfg.network == "none":
         raise UserError("flow.network=none: a reference flow is needed here: add flow.network=dis")
     if cfg.network == "dis":
         return ReferenceFlow(DisFlow())
-    build = {"raft_small": models.optical_flow.raft_small, "raft_large": models.optical_flow.raft_large}
-    network = build[cfg.network](weights=None)
+    network = raft_network(cfg.network)
     fix = f"set flow.weights to torchvision's {cfg.network} weights (.pth), or flow.network=dis"
     load_published(network, cfg.weights, fix)
     return ReferenceFlow(RaftFlow(network))

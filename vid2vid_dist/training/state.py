@@ -18,7 +18,6 @@ from torch import nn
 from vid2vid_dist.config.load import flatten, to_yaml
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.build import (
-    DTYPES,
     Optimizers,
     build_frozen,
     build_generator_role,
@@ -36,6 +35,7 @@ from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.optimizer import AdamSettings
 from vid2vid_dist.engine.optimizer_state import SavedPieces
 from vid2vid_dist.engine.pipeline import Pipeline, Placed
+from vid2vid_dist.engine.precision import DTYPES
 from vid2vid_dist.engine.step import Roles
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.training.checkpoint import Files, Position, SavedState, copied, differences, weights_file
