@@ -13,15 +13,15 @@ from typing import NoReturn
 
 from vid2vid_dist.errors import LostRankError, UserError
 
-PATIENCE = 5  # seconds in which torchrun ends the other ranks of its node once one has left
+PATIENCE = 5  # seconds: within them torchrun ends the other ranks of its node once one has left
 
 
 def run_main(main: Callable[[], int | None]) -> None:
     """Run `main` and exit with its status (None = 0).
 
     A `UserError` becomes one line on stderr and status 2, without a traceback; Ctrl-C is quiet, status 130.
-    A rank that another one has left in the lurch says so in one line, status 1: the other has said why.
-    Every other exception is ours to mend and keeps its traceback.
+    A rank whose peer has failed says so in one line, status 1: the peer has reported the cause.
+    Every other exception is a bug in this program and keeps its traceback.
     """
     try:
         status = main() or 0
@@ -31,7 +31,7 @@ def run_main(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         status = 130
     except LostRankError as error:
-        time.sleep(PATIENCE)  # on the node of one that has left torchrun ends this rank here, and reports that one
+        time.sleep(PATIENCE)  # where the peer is on this node, torchrun ends this rank meanwhile and reports the peer
         print(f"error: another rank has left or does not answer: {error}", file=sys.stderr, flush=True)
         status = 1
     _leave(status)
@@ -54,7 +54,7 @@ def _leave(status: int) -> NoReturn:
 def _report(message: str) -> None:
     """Print the message; under torchrun once per node, and again in torchrun's own report."""
     if int(os.environ.get("LOCAL_RANK", "0")) > 0:
-        time.sleep(PATIENCE)  # most mistakes are made by all ranks alike: the first of the node tells them
+        time.sleep(PATIENCE)  # most mistakes are the same on all ranks: the first rank of the node reports them
         message = f"[rank {os.environ['RANK']}] {message}"
     print(message, file=sys.stderr, flush=True)
     if "TORCHELASTIC_ERROR_FILE" in os.environ:

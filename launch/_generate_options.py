@@ -47,7 +47,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--fps", type=int, choices=range(1, 121), default=15, metavar="N",
                         help="frame rate of the videos (default: 15)")
     output.add_argument("--batch", type=_positive, default=1, metavar="N", help="videos side by side (default: 1)")
-    output.add_argument("--again", action="store_true", help="make complete videos anew")
+    output.add_argument("--again", action="store_true", help="remake videos that are already complete")
 
 
 def wish_of(args: argparse.Namespace) -> Wish:

@@ -49,7 +49,7 @@ def main() -> None:
             print(f"{outcome.frames} frames: {1 / per_frame:.3g} frames/s, {per_frame:.3g} s/frame, "
                   f"{outcome.peak_memory:.2f} GiB at most")
         if outcome.kept:
-            print(f"{outcome.kept} videos were complete (--again makes them anew)")
+            print(f"{outcome.kept} videos were complete (--again remakes them)")
         print(f"page: {outcome.page.absolute().as_uri()}")
     if grid is not None:
         grid.close()

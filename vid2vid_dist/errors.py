@@ -2,14 +2,14 @@
 
 
 class UserError(ValueError):
-    """Something that the user can mend: the message says what is wrong, where, and what to do.
+    """Something that the user can fix: the message says what is wrong, where, and what to do.
 
     Entry points print it as one line and exit with status 2 (`launch` wraps them in `run_main`).
     """
 
 
 class LostRankError(RuntimeError):
-    """Another rank has left, or does not answer: names step, rank, and what it was waited for.
+    """Another rank has left or does not answer: names the step, this rank, and what it was waiting for.
 
-    Rarely the cause. Entry points print it as one line, beside the message of the rank that failed.
+    Rarely the root cause. Entry points print it as one line, beside the message of the rank that failed first.
     """

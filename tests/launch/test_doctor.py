@@ -178,7 +178,7 @@ def four(**odd: object) -> list[Seen]:
     (verdicts.check_memory(four(memory_free=10 * 2**30), Needs([20 * 2**30] * 4, 0, [], "")),
      "rank 3 (node1): 10.0 GiB free, the plan needs 20.0: free the device, or ask launch/plan.py --gpu-memory"),
     (verdicts.check_disk(four(disk_free=2**30), 8 * 2**30),
-     "rank 3 (node1): 1 GiB free for run.root, checkpoints take 8: make room or lower run.keep_last"),
+     "rank 3 (node1): 1 GiB free for run.root, checkpoints take 8: free some space or lower run.keep_last"),
     (verdicts.check_shm(four(shm_free=2**26)),
      "rank 3 (node1): 0.062 GiB free in /dev/shm, NCCL wants 0.12 (docker run --shm-size)"),
     (verdicts.check_clocks([0, 0.01, -0.02, -3.5]), "rank 3: clock -3.5 s against rank 0's: start NTP there"),

@@ -122,8 +122,8 @@ class OptimConfig:
     backend: str = opt("zero", "zero = DeepSpeed ZeRO; plain = torch.optim, for verification", choices=("zero", "plain"))
     zero_stage: int = opt(1, "what ZeRO shards: 1 = optimiser state, 2 = gradients too", low=1, high=3)
     offload: bool = opt(False, "keep optimiser state and master weights in the host's memory; needs backend zero")
-    checkpoint_activations: bool = opt(False, "generator: compute activations again in the backward pass instead of keeping them; a third more arithmetic")
-    channels_last: bool = opt(False, "generator: activations with the channels of a pixel side by side, as tensor cores want them")
+    checkpoint_activations: bool = opt(False, "generator: recompute activations in the backward pass instead of keeping them; a third more arithmetic")
+    channels_last: bool = opt(False, "generator: channels-last memory layout of activations, which tensor cores prefer")
     label_conv: str = opt("auto", "first convolution over label maps: gather = look ids up, dense = multiply one-hot planes; auto = gather on CPUs", choices=("auto", "gather", "dense"))
     max_nonfinite: int = opt(0, "steps left out because a loss or gradient is not finite, before the run stops; 0 = stop at the first", unit="steps", low=0)
     ema_decay: float = opt(0.0, "decay per step of the averaged generator that samples are made with; 0 = none", low=0, high=0.99999)
@@ -162,20 +162,20 @@ class RunConfig:
     root: str = opt("runs", "folder of all runs")
     seed: int = opt(0, "seed of weights and data order", low=0, high=2**31 - 1)
     device: str = opt("auto", "auto = a GPU per rank if there is one", choices=("auto", "cpu", "cuda"))
-    max_steps: int = opt(0, "stop after so many optimiser steps; 0 = when the epochs are done", unit="steps", low=0)
+    max_steps: int = opt(0, "stop after this many optimiser steps; 0 = when the epochs are done", unit="steps", low=0)
     load_pretrain: str = opt("", "run folder or checkpoint that the weights are initialised from (coarse-to-fine); only its safetensors are read")
     save_every_steps: int = opt(1000, "checkpoint interval; 0 = off", unit="steps", low=0)
     save_every_minutes: float = opt(30.0, "checkpoint interval; 0 = off", unit="minutes", low=0)
-    time_limit: float = opt(0.0, "save and end, to be taken up again, after so long; 0 = none", unit="minutes", low=0)
-    time_margin: float = opt(2.0, "the same so long before a Slurm job's end", unit="minutes", low=0)
+    time_limit: float = opt(0.0, "save and stop after this time, to be resumed by the next start; 0 = never", unit="minutes", low=0)
+    time_margin: float = opt(2.0, "save and stop this long before a Slurm job ends", unit="minutes", low=0)
     probe_step: str = opt("auto", "when training starts, run the largest step to come without its update, to see whether it fits; auto = on GPUs", choices=("auto", "on", "off"))
     keep_last: int = opt(3, "checkpoints that are kept", low=1)
-    keep_every_steps: int = opt(0, "checkpoints at multiples of this are kept for ever; 0 = none", unit="steps", low=0)
+    keep_every_steps: int = opt(0, "checkpoints at multiples of this are never removed; 0 = none", unit="steps", low=0)
 
 
 @dataclass
 class MonitorConfig:
-    """What one looks at while it runs."""
+    """What is logged while a run is going."""
 
     log_every: int = opt(10, "console line and metrics interval", unit="steps", low=1)
     pictures_every: int = opt(100, "interval of sample pictures and of the frames and figures of validation clips; 0 = off", unit="steps", low=0)
@@ -235,7 +235,7 @@ class Config:
             raise UserError("optim.offload needs optim.backend=zero: DeepSpeed does it")
         if optim.zero_stage == 3:
             raise UserError("optim.zero_stage=3 gathers weights from all ranks in every forward: ranks that wait for each "
-                            "other's frames would wait for ever. Use 2; the generators are small beside their activations")
+                            "other's frames would deadlock. Use 2; the generators are small beside their activations")
         if disc.add_face_disc and data.label_nc:
             raise UserError("discriminator.add_face_disc needs body pose input: set data.label_nc=0")
         if disc.add_face_disc and data.fineSize < 32:

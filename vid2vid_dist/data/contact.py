@@ -1,4 +1,4 @@
-"""The contact sheet of a shard folder: what one looks at before training on it."""
+"""The contact sheet of a shard folder: worth a look before training."""
 
 from __future__ import annotations
 

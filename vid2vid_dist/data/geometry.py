@@ -33,7 +33,7 @@ class Draws:
 
 
 MIDDLE = Draws(scale=0.5, crop_x=0.0, crop_y=0.5, flip=0.0)
-"""No chance: the middle of every range, not flipped."""
+"""Nothing random: the middle of every range, not flipped."""
 
 
 def draw(rng: np.random.Generator) -> Draws:

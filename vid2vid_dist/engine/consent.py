@@ -1,4 +1,4 @@
-"""Whether a step may change the weights: asked when all gradients are there, before any role is updated."""
+"""Whether a step may update the weights: asked once all gradients are computed, before any role is updated."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from torch import Tensor
 from vid2vid_dist.engine.optimizer import RoleEngine
 
 Consent = Callable[[list[str]], bool]
-"""Told what is not finite on this rank, says whether the step's updates are made. Every rank asks once a step, at
-the same place, and all get the same answer: it may be a collective, or raise on all ranks."""
+"""Takes the names of what is not finite on this rank, returns whether the step's updates are made. Every rank calls it
+once per step, at the same point, and all get the same answer: it may be a collective, and may raise on all ranks."""
 
 
 def always(lost: list[str]) -> bool:
-    """Update whatever comes, without asking the other ranks."""
+    """Every step is updated; the other ranks are not asked."""
     return True
 
 
 def find_lost(engines: Mapping[str, RoleEngine], losses: Mapping[str, Tensor]) -> list[str]:
-    """What this rank has made in a step that is not finite: losses by name, "gradient of ROLE"."""
+    """What is not finite of this rank's part in a step: losses by name, "gradient of ROLE"."""
     values = dict(losses) | {f"gradient of {role}": engine.gradient_norm for role, engine in engines.items()}
     if not values:
         return []

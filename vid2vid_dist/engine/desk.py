@@ -1,4 +1,4 @@
-"""What lies on a rank's desk during one step: tensors of tasks, here or on their way, and who still reads them."""
+"""The tensors of one step on one rank: those of its tasks and those on their way, and who still reads them."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ class Desk:
                 yield Read(self.plan.tasks[need.task], part.name, self._of(need.task)[part])
 
     def done(self, task: Task, made: Made) -> None:
-        """Lay down what a task has made, keep what the next step starts from, clear away what nobody reads any more."""
+        """Store what a task has made, hand on what the next step starts from, free what nobody reads any more."""
         if self._readers[task.number]:
             self._here[task.number] = made
         for name, site in task.carries:

@@ -1,4 +1,4 @@
-"""The roles of those discriminators that are trained along: of images and faces, of groups of frames.
+"""The discriminators' roles: one judges single frames and faces, the others groups of consecutive frames.
 
 A discriminator runs its fake pass once and takes two gradients from it: of the generator's loss to the frames,
 and of its own loss to its weights.
@@ -22,7 +22,7 @@ from vid2vid_dist.models.generator import GeneratedChunk
 
 @dataclass
 class ImagePass:
-    """Frames that the image discriminator judges together, between its real side, its fake side and its own backward.
+    """Frames that the image discriminator judges together: what its real, fake and own backward passes share.
 
     The face's entries stay empty where no face is seen.
     """
@@ -39,7 +39,7 @@ class ImagePass:
 
 @dataclass
 class ImageDiscriminatorRole:
-    """Judges single frames, the blended and the purely synthesised ones, given their labels; faces too."""
+    """Judges single frames given their labels, the blended and the purely synthesised ones, and the faces in them."""
 
     cfg: Config
     engine: RoleEngine
@@ -134,7 +134,7 @@ class ImageDiscriminatorRole:
 
 @dataclass
 class GroupPass:
-    """A temporal discriminator's groups of one chunk, between its real side, its fake side and its own backward."""
+    """A temporal discriminator's groups of one chunk: what its real, fake and own backward passes share."""
 
     flows: Tensor  # (B x groups, n_frames_D - 1, 2, H, W)
     on_real: losses.LayerOutputs

@@ -31,8 +31,8 @@ _LOST = ("Connection closed by peer", "Connection reset by peer", "Connection wa
 class Grid:
     """The ranks of a run.
 
-    `ranks` is the integer tensor `[pipeline, slot]`. A pipeline is the smallest set of ranks that holds
-    every role; here each rank is a pipeline of its own (one slot), replicated data-parallel.
+    `ranks` is the integer tensor `[pipeline, slot]`. A pipeline is the smallest set of ranks that holds every role;
+    pipelines are replicated data-parallel. `open_grid` makes every rank a pipeline of its own, `in_pipelines` others.
     """
 
     ranks: torch.Tensor
@@ -77,7 +77,7 @@ class Grid:
         return {role: groups[of_role] for role, of_role in slots.items() if self.slot in of_role}
 
     def of_threads(self) -> Grid:
-        """The same ranks, to talk to each other from threads: the training's collectives go on beside."""
+        """The same ranks with a group of their own, for background threads: training goes on with its collectives."""
         if self.world_size == 1:
             return self
         return replace(self, device=torch.device("cpu"),
@@ -85,7 +85,7 @@ class Grid:
 
     @contextmanager
     def meeting(self, step: int, what: str) -> Iterator[None]:
-        """Around what all ranks do together: `LostRankError` says what it was if one of them does not come."""
+        """Around what all ranks do together: if one of them does not come, `LostRankError` says what was waited for."""
         try:
             yield
         except LostRankError:
@@ -96,7 +96,7 @@ class Grid:
             raise LostRankError(f"step {step}, rank {self.rank}: {what}: {error}") from error
 
     def table(self) -> str:
-        """The grid as text: one line per pipeline, the roles of each rank."""
+        """The grid as text, one line per pipeline, where every rank holds all roles. Otherwise see `Placed.table`."""
         return "\n".join(
             f"pipeline {p}: " + "  ".join(f"rank {r} [all roles]" for r in row.tolist())
             for p, row in enumerate(self.ranks)
@@ -162,7 +162,7 @@ class Grid:
             self.sum(torch.zeros(1, device=self.device)).item()
 
     def close(self) -> None:
-        """Leave together: a rank that tears gloo down while another still talks aborts the other."""
+        """Leave together: a rank that shuts gloo down while another is still communicating aborts the other."""
         self.barrier()
         dist.destroy_process_group()
 

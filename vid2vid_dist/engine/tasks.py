@@ -119,7 +119,7 @@ class LaneChunk(NamedTuple):
 
 @dataclass(frozen=True)
 class StepShape:
-    """Everything besides the configuration that a step's tasks follow from.
+    """Everything that determines a step's tasks, besides the configuration.
 
     `ahead`: chunks of the next step, whose reference flow is computed in this one. `flow_ready`: the step
     before did so for this one. `in_flight`: a lane starts when the lane so many before it has finished its

@@ -19,7 +19,7 @@ class Updates:
     """One step's. Made before its tasks; every task that touches a role is noted when it is done.
 
     A thread reduces role after role, in one order on all ranks, each as soon as this rank has no more to do for
-    it: the others' tasks, and the messages between them, go on meanwhile. They never wait for the thread before the
+    it; tasks of other roles, and the messages between them, go on meanwhile. They never wait for the thread before the
     end of the step, so it cannot take part in a circle, whatever plans the pipelines follow. Updates wait for the end
     of the step: one gradient that is not finite, on any rank, keeps all weights as they are.
     """
@@ -48,8 +48,8 @@ class Updates:
     def finish(self, losses: Mapping[str, Tensor], consent: Consent) -> bool:
         """Wait for the rest, then update every role, or none where `consent` says so; returns which.
 
-        To be called when all messages of the step have been taken: to ask is a collective. An error of the thread
-        is raised here.
+        Call it when all messages of the step have been received: `consent` may be a collective. An error of the
+        thread is raised here.
         """
         self._thread.join()
         if self._error is not None:

@@ -1,4 +1,4 @@
-"""Other ways to compute the same: less memory, or less time, for equal results."""
+"""Ways to compute the same results in less memory or less time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from vid2vid_dist.config.schema import OptimConfig
 
 @dataclass(frozen=True)
 class Economy:
-    """What a generator saves on."""
+    """How a generator computes: equal results for less memory or less time."""
 
     gather_labels: bool = True  # look label ids up instead of multiplying one-hot planes
     checkpoint: bool = False  # compute a stage's activations again in the backward pass instead of keeping them
@@ -23,7 +23,7 @@ class Economy:
 
 
 def chosen_economy(optim: OptimConfig, on_cpu: bool) -> Economy:
-    """What the configuration asks for. Looking up beats multiplying on CPUs; on GPUs that is yet to be measured."""
+    """What the configuration asks for. Looking ids up is faster on CPUs; on GPUs it has not been measured yet."""
     gather = optim.label_conv == "gather" or (optim.label_conv == "auto" and on_cpu)
     return Economy(gather, optim.checkpoint_activations, optim.channels_last)
 
@@ -37,7 +37,7 @@ def recomputed(run: Callable[[Tensor], Tensor], x: Tensor, *stacks: nn.Module) -
 
 @contextmanager
 def _statistics_left_alone(stacks: tuple[nn.Module, ...]) -> Iterator[None]:
-    """Norm layers have noted the statistics of this forward the first time."""
+    """Keep norm layers from adding the statistics of a recomputed forward to their running ones a second time."""
     norms = [module for stack in stacks for module in stack.modules()
              if isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d) and module.track_running_stats]
     kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]

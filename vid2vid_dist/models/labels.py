@@ -14,11 +14,11 @@ from vid2vid_dist.models.blocks import halve
 
 @dataclass(frozen=True)
 class EncodedLabels:
-    """What the networks are told of frames: the class of each pixel, then the planes that are not classes.
+    """What the networks are given of each frame: the class of every pixel, and the planes that are not classes.
 
     `planes` (B, T, C, H, W): instance edges (C may be 0), or with `ids` None everything: an image, or one-hot
-    classes averaged for a coarse scale. `ids` (B, T, 1, H, W): integer classes below `n_classes`; as one-hot
-    planes they would take 35 times the memory, so they are made so by whom needs it, when he does.
+    classes averaged for a coarse scale. `ids` (B, T, 1, H, W): integer classes below `n_classes`. One-hot
+    planes would take 35 times the memory, so ids are expanded only where and when a network needs them.
     """
 
     planes: Tensor

@@ -1,1 +1,1 @@
-"""What one looks at: console, metrics, GPU telemetry, pictures, videos and pages."""
+"""What people watch of a run: console, metrics, GPU telemetry, pictures, videos and pages."""

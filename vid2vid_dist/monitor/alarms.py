@@ -1,4 +1,4 @@
-"""Alarms: what in a run's figures asks for somebody, once when it begins, with what to do about it."""
+"""Alarms: what in a run's figures needs attention, reported once when it begins, with what to do about it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from torch import Tensor
 from vid2vid_dist.monitor.report import Sample, StepReport
 
 SATURATED, REPORTS = 0.98, 10
-"""A discriminator that takes nearly every patch of both kinds for what it is, in so many reports on end, has a loss
-near zero and gives the generator gradients of its own certainty only. The worse of the two sides was 0.89 at most in
-400 steps of the toy street."""
+"""A discriminator that is right about nearly every patch of both kinds, in so many consecutive reports, has a loss near
+zero, and its gradients tell the generator little. The worse of the two sides was 0.89 at most in 400 steps of the toy
+street."""
 FLOW_LIMIT = 0.25
 """Mean length of the predicted flow, in widths of the frame. A pixel that comes from a quarter of the frame away, on
 average, is not in the frame before it: the warp shows anything."""
 FROZEN, SAMPLES, STILL = 0.1, 3, 0.01
-"""Change from frame to frame against that of the real frames, in so many samples on end; real frames (in [-1, 1])
+"""Change from frame to frame against that of the real frames, in so many consecutive samples; real frames (in [-1, 1])
 that change less than STILL say nothing. Samples of 400 steps of the toy street had 0.4 to 1.04."""
 
 
 @dataclass
 class Alarm:
-    """Goes off when something has been wrong `patience` times on end, and again only after it was right once."""
+    """Goes off when something has been wrong `patience` times in a row, and again only after it was right once."""
 
     patience: int
     count: int = 0
@@ -34,7 +34,7 @@ class Alarm:
 
 @dataclass
 class Alarms:
-    """Those of a run. A resumed run counts anew."""
+    """The alarms of a run. A resumed run starts counting again."""
 
     _saturated: dict[str, Alarm] = field(default_factory=dict)
     _flow: Alarm = field(default_factory=lambda: Alarm(1))
@@ -49,8 +49,8 @@ class Alarms:
             if self._saturated.setdefault(role, Alarm(REPORTS)).goes_off(min(real, fake) > SATURATED):
                 found.append(
                     f"discriminator {role} is saturated: {real:.1%} of its scores on real and {fake:.1%} on generated "
-                    f"frames are right, in {REPORTS} reports on end. The generator learns little from it: look at the "
-                    "samples; if they do not get better, lower its learning rate (optim.TTUR=false, optim.lr), its "
+                    f"frames are right, in {REPORTS} consecutive reports. The generator learns little from it: look at "
+                    "the samples; if they do not get better, lower its learning rate (optim.TTUR=false, optim.lr), its "
                     "width (discriminator.ndf), or start from a checkpoint before")
         return found
 
@@ -74,8 +74,8 @@ class Alarms:
             if self._frozen.goes_off(motion < FROZEN):
                 found.append(
                     f"samples are frozen: generated frames change {motion:.1%} as much as the real ones, in {SAMPLES} "
-                    "samples on end. Look at the weight panel: black everywhere means that each frame copies the one "
-                    "before (lower loss.lambda_T); white, that the labels have no effect on the synthesised frame "
+                    "consecutive samples. Look at the weight panel: black everywhere means that each frame copies the "
+                    "one before (lower loss.lambda_T); white, that the labels have no effect on the synthesised frame "
                     "(check the label panel and data.label_nc)")
         return found, figures
 

@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 def setup_logging(rank: int) -> None:
-    """Log to stdout as `time [rank N] message`: warnings of anybody, and what rank 0 of ours has to say."""
+    """Log to stdout as `time [rank N] message`: warnings from anywhere, and this program's information from rank 0."""
     logging.basicConfig(
         level=logging.WARNING,
         format=f"%(asctime)s [rank {rank}] %(message)s",
@@ -25,8 +25,9 @@ def setup_logging(rank: int) -> None:
 
 @contextmanager
 def spared(what: str) -> Iterator[None]:
-    """Around what is written to be looked at: a full disk, or one that has become read-only, costs it, not the run."""
+    """Around output that a run can do without: a disk error (full, read-only) is logged, and the run goes on."""
     try:
         yield
     except OSError as error:
-        log.error("%s cannot be written (%s), which does not stop the run: make room, or mend the disk", what, error)
+        log.error("%s cannot be written (%s), which does not stop the run: free some space, or check the disk",
+                  what, error)

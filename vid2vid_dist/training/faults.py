@@ -112,7 +112,7 @@ class Referee:
         folder = self._folder / checkpoint_name(self.step_input.after.step + 1)
         try:
             self._write(folder, lost, with_weights)
-        except (OSError, SafetensorError) as error:  # the other ranks wait for this one's word
+        except (OSError, SafetensorError) as error:  # the other ranks wait for this one's answer
             return f"could not be kept ({error})"
         return f"is in {folder}"
 

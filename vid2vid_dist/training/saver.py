@@ -25,10 +25,10 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class Saved:
-    """How a save went, the same on all ranks but for the times.
+    """How a save went; the same on all ranks except for the times.
 
-    `fault`: why there is no checkpoint, None when there is one. `seconds`: from the step boundary until it was in
-    force. `stall`: seconds of these in which training stood still.
+    `fault`: why there is no checkpoint, None when there is one. `seconds`: from the step boundary until `latest` named
+    it. `stall`: for how many of these training stood still.
     """
 
     step: int
@@ -40,12 +40,12 @@ class Saved:
     def require(self) -> None:
         """Raise `UserError` if there is no checkpoint."""
         if self.fault is not None:
-            raise UserError(f"step {self.step} could not be saved: {self.fault}. Mend it, and the same command goes "
-                            "on from the checkpoint before")
+            raise UserError(f"step {self.step} could not be saved: {self.fault}. Fix this; the same command then "
+                            "goes on from the checkpoint before")
 
 
 class Saver:
-    """One save at a time; all ranks make the same calls, but for `poll`."""
+    """One save at a time; all ranks make the same calls, except for `poll`."""
 
     def __init__(self, run_dir: Path, grid: Grid, keep_last: int, keep_every_steps: int) -> None:
         self._run_dir, self._grid = run_dir, grid
@@ -72,11 +72,11 @@ class Saver:
         saved.stall = time.monotonic() - started
 
     def poll(self) -> Saved | None:
-        """The save that has come to its end on this rank since it was last asked for; never waits."""
+        """The save that has ended on this rank since the last call, if any; never waits."""
         return None if self._thread is not None and self._thread.is_alive() else self._take()
 
     def finish(self) -> Saved | None:
-        """Wait for the save that goes on, if any; how it went, unless `poll` has said so."""
+        """Wait for the save in progress, if any; returns how it went, unless `poll` already has."""
         if self._thread is not None:
             self._thread.join()
         return self._take()
@@ -112,7 +112,7 @@ class Saver:
         saved.seconds = time.monotonic() - started
 
     def _commit(self, aside: Path, step: int, parts: list[Entries]) -> str | None:
-        """Put the checkpoint in force and make room; or, if that fails, leave nothing of it, and say why."""
+        """Move `latest` to the checkpoint and remove old ones; if that fails, return why."""
         try:
             checkpoint.commit(aside, {name: entry for part in parts for name, entry in part.items()})
         except OSError as error:

@@ -33,12 +33,12 @@ class Status:
             self.write("running", at)
 
     def write_end(self, status: str, at: Position, **more: str) -> None:
-        """How the run has ended. Raises `UserError` if it cannot be said: who reads the file takes it for running."""
+        """How the run has ended. Raises `UserError` if it cannot be written: readers would take the run for running."""
         try:
             self.write(status, at, **more)
         except OSError as error:
             raise UserError(f"the run is {status} and saved at step {at.step}, but {self._path} cannot say so "
-                            f"({error}): make room, and the same command ends it again") from None
+                            f"({error}): free some space, and give the same command again") from None
 
     def write(self, status: str, at: Position, **more: str) -> None:
         """Replace the file. Raises `OSError`."""
@@ -46,8 +46,8 @@ class Status:
         write_atomically(self._path, json.dumps(known, indent=1))
 
     def write_failure(self, error: BaseException, at: Position, finding: str = "") -> None:
-        """Any rank may be the one that fails. The first to write says why; that another is lost says least, but for the
-        watchdog's finding.
+        """Any rank may be the one that fails. The first one to write says why; "lost rank", seldom the root cause,
+        gives way to an error.
         """
         cause = "lost rank" if isinstance(error, LostRankError) else "error"
         known = self._read()

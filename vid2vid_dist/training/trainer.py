@@ -260,5 +260,5 @@ class Trainer:
             write_atomically(self.run_dir / "environment.json", json.dumps(environment, indent=1))
             self.status.write("running", self.state.position)
         except OSError as error:
-            raise UserError(f"cannot write into the run's folder {self.run_dir} ({error.strerror}): mend its rights, "
-                            "make room, or set run.root to a folder elsewhere") from None
+            raise UserError(f"cannot write into the run's folder {self.run_dir} ({error.strerror}): check its "
+                            "permissions, free some space, or set run.root to another folder") from None

@@ -88,8 +88,8 @@ def check_disk(seen: list[Seen], needed: float) -> Check:
     """Room for the checkpoints that are kept, and one that is being written; and whether one can write at all."""
     takes = f"checkpoints take {needed / GIB:.2g}"
     faults = _by_rank(seen, [one.disk_problem or (
-        "" if one.disk_free >= needed else f"{one.disk_free / GIB:.2g} GiB free for run.root, {takes}: make room or "
-                                           "lower run.keep_last") for one in seen])
+        "" if one.disk_free >= needed else f"{one.disk_free / GIB:.2g} GiB free for run.root, {takes}: free some "
+                                           "space or lower run.keep_last") for one in seen])
     return check("disk", f"{min(one.disk_free for one in seen) / GIB:.1f} GiB free for run.root, {takes}", faults)
 
 
