@@ -130,6 +130,8 @@ class ClipSource:
         self.data, self.n_frames_G, self.seed, self.split = data, n_frames_G, seed, split
         self.index = ShardIndex(Path(data.shards) / split)
         self._check()
+        lengths = [len(video.frames) for video in self.index.videos[: self.n_videos]]
+        self._n_generable = np.cumsum([max(0, length - n_frames_G + 1) for length in lengths])
 
     @property
     def n_videos(self) -> int:
@@ -140,17 +142,12 @@ class ClipSource:
     @property
     def n_clips(self) -> int:
         """Clips of an epoch: one of each video; of bodies, one for every frame that a clip can begin to generate at."""
-        return sum(self._weights) if self.data.task == "pose" else self.n_videos
+        return int(self._n_generable[-1]) if self.data.task == "pose" else self.n_videos
 
     @property
     def longest(self) -> int:
         """Frames of the longest video."""
         return max(len(video.frames) for video in self.index.videos[: self.n_videos])
-
-    @property
-    def _weights(self) -> list[int]:
-        """Frames that each video can generate."""
-        return [max(0, len(video.frames) - self.n_frames_G + 1) for video in self.index.videos[: self.n_videos]]
 
     def require_chunk(self, chunk_frames: int) -> None:
         """Raise UserError if a video is too short for one chunk; call it before training starts."""
@@ -171,7 +168,7 @@ class ClipSource:
         """Clip `number` of `epoch`; generates up to `n_frames_total` frames in chunks of `chunk_frames`."""
         rng = clip_rng(self.seed, epoch, number)
         by_length = self.data.task == "pose"
-        which = _proportional(rng.random(), self._weights) if by_length else number
+        which = _video_of(rng.random(), self._n_generable) if by_length else number
         video = self.index.videos[which]
         if len(video.frames) < chunk_frames + self.n_frames_G - 1:
             self.require_chunk(chunk_frames)
@@ -280,9 +277,10 @@ class ClipSource:
             )
 
 
-def _proportional(u: float, weights: list[int]) -> int:
-    """The place that the uniform number `u` in [0, 1) falls on when each is as likely as its weight."""
-    return int(np.searchsorted(np.cumsum(weights), pick(u, sum(weights)), side="right"))
+def _video_of(u: float, n_generable: np.ndarray) -> int:
+    """The video that the uniform number `u` in [0, 1) falls on when each is as likely as the frames that it can
+    generate are many; `n_generable` are those of all videos up to each."""
+    return int(np.searchsorted(n_generable, pick(u, int(n_generable[-1])), side="right"))
 
 
 def stream(source: ClipSource, requests: Iterable[Request], workers: int) -> Iterator[Frames]:
