@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
@@ -70,9 +71,7 @@ def _bar(run: Run, x: float, width: float) -> str:
 def _axis(seconds: float, scale: float, y: float) -> list[str]:
     """Ticks at 1, 2 or 5 times a power of ten of milliseconds, about ten of them."""
     wanted = 1e3 * seconds / 10
-    power = 10.0 ** len(str(int(wanted))) / 10 if wanted >= 1 else 10.0 ** -3
-    while power * 10 <= wanted:
-        power *= 10
+    power = 10.0 ** math.floor(math.log10(wanted))
     step = next(power * factor for factor in (1, 2, 5, 10) if power * factor >= wanted)
     parts, n_ticks = [], int(1e3 * seconds / step) + 1
     for tick in range(n_ticks):
