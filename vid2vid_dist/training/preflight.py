@@ -11,7 +11,6 @@ import shutil
 import socket
 import tempfile
 from dataclasses import asdict
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,8 @@ from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.checks import Check, to_json
 from vid2vid_dist.training.curriculum import LONGEST_CLIP, n_epochs, phase
 from vid2vid_dist.training.verdicts import Needs, Seen, check_clocks, check_links, check_speed, conclude
+from vid2vid_dist.training.versions import versions
 
-PACKAGES = ("torch", "torchvision", "numpy", "deepspeed", "safetensors", "pillow", "opencv-python-headless")
 PROBE_BYTES = 2**22  # written to the disk and removed
 
 
@@ -60,7 +59,7 @@ def look(cfg: Config, device: torch.device) -> Seen:
     shards_problem, frame_size = _try_shards(cfg)
     return Seen(
         host=socket.gethostname(),
-        versions=_versions(),
+        versions={**versions(), "CUDA": str(torch.version.cuda), "code": _code_hash()},
         device=torch.cuda.get_device_name(device) if on_gpu else f"CPU {platform.machine()}",
         device_id=str(torch.cuda.get_device_properties(device).uuid) if on_gpu else "",
         memory_free=torch.cuda.mem_get_info(device)[0] if on_gpu else _available_memory(),
@@ -101,16 +100,6 @@ def _edges(choice: Choice, n_ranks: int) -> list[tuple[int, int]]:
     ways = sorted({(t.source, t.destination) for t in choice.plan.sequence if isinstance(t, Transfer)})
     n_slots = choice.plan.layout.n_slots
     return [(first + a, first + b) for first in range(0, n_ranks, n_slots) for a, b in ways] or neighbours(n_ranks)
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version(), "CUDA": str(torch.version.cuda), "code": _code_hash()}
-    for name in PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            found[name] = "missing"
-    return found
 
 
 def _code_hash() -> str:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +41,7 @@ from vid2vid_dist.training.curriculum import BETA2, Phase, n_epochs, phase
 from vid2vid_dist.training.ema import Ema, buffers_kept
 from vid2vid_dist.training.health import Figures, take_figures
 from vid2vid_dist.training.pretrain import PretrainReport, find_weights, load_pretrained
-
-PACKAGES = ("torch", "torchvision", "deepspeed", "webdataset", "numpy")
-
-
-def versions() -> dict[str, str]:
-    """Python and the packages that numbers depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+from vid2vid_dist.training.versions import versions
 
 
 def settle_clips(cfg: Config, n_ranks: int, resume: Path | None) -> Config:

@@ -28,11 +28,12 @@ from vid2vid_dist.training.preemption import Ask, Asked
 from vid2vid_dist.training.reporter import Reporter
 from vid2vid_dist.training.saver import Saved, Saver
 from vid2vid_dist.training.shortage import explain_shortage
-from vid2vid_dist.training.state import TrainingState, settle_clips, versions
+from vid2vid_dist.training.state import TrainingState, settle_clips
 from vid2vid_dist.training.status import Status
 from vid2vid_dist.training.steps import Setting
 from vid2vid_dist.training.tracing import Tracer
 from vid2vid_dist.training.validation import ValidationClips
+from vid2vid_dist.training.versions import versions
 from vid2vid_dist.training.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
