@@ -86,6 +86,16 @@ def test_a_film_is_read_frame_by_frame(cfg: Config, tmp_path: Path) -> None:
     assert larger.labels.shape == (1, 3, 64, 128)
 
 
+def test_a_film_that_was_cut_short(cfg: Config, tmp_path: Path) -> None:
+    """Its header, at the beginning, still promises all frames."""
+    file = film(cfg, tmp_path)
+    file.write_bytes(file.read_bytes()[:-8])
+    source = open_input(file, cfg, "test", tmp_path / "work")
+    assert source.videos[0].n_frames == 6
+    with pytest.raises(UserError, match=r"ride\.mp4: frame [1-5] of 6 cannot be decoded"):
+        list(source.read(0, [Span(0, 1), *(Span(i, 1) for i in range(1, 6))]))
+
+
 def test_what_is_no_input(cfg: Config, shards: Path, tmp_path: Path) -> None:
     work = tmp_path / "work"
     with pytest.raises(UserError, match="no such file or folder"):

@@ -92,15 +92,27 @@ class FilmInput:
 
     def read(self, video: int, spans: Sequence[Span]) -> Iterator[Frames]:
         assert video == 0
-        with av.open(str(self._file)) as container:
-            decoded = enumerate(container.decode(video=0))
-            for _ in zip(range(spans[0].first), decoded, strict=False):
-                pass  # frames before the first span
-            for span in spans:
-                found = list(islice(decoded, span.count))
-                arrays = [self._geometry.apply(frame.to_image()) for _, frame in found]
-                names = [f"{number:06d}" for number, _ in found]
-                yield Frames(torch.from_numpy(np.stack(arrays)), None, None, names)
+        decoded = self._decoded()
+        for _ in zip(range(spans[0].first), decoded, strict=False):
+            pass  # frames before the first span
+        for span in spans:
+            arrays = [self._geometry.apply(frame.to_image()) for frame in islice(decoded, span.count)]
+            names = [f"{span.first + i:06d}" for i in range(span.count)]
+            yield Frames(torch.from_numpy(np.stack(arrays)), None, None, names)
+
+    def _decoded(self) -> Iterator[av.VideoFrame]:
+        """The frames that the container says it has. Raises `UserError` at one that is damaged or not there."""
+        count, reason = 0, "it ends there"
+        try:
+            with av.open(str(self._file)) as container:
+                for frame in container.decode(video=0):
+                    yield frame
+                    count += 1
+        except (OSError, av.FFmpegError) as error:
+            reason = str(error)
+        if count < self.videos[0].n_frames:
+            raise UserError(f"{self._file}: frame {count} of {self.videos[0].n_frames} cannot be decoded ({reason}): "
+                            f"copy the file again, or generate from the {count} before it (--how-many)")
 
 
 def open_input(path: Path | None, cfg: Config, split: str, work: Path) -> Input:
