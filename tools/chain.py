@@ -81,9 +81,9 @@ def read_chain(path: Path, overrides: list[str]) -> list[Stage]:
     stages: list[Stage] = []
     for number, entry in enumerate(described, 1):
         entries = _entries(path, entry, {"config", "overrides"})
-        if "config" not in entries:
-            raise UserError(f"{path}: stage {number} has no config")
-        own = [*chain.get("overrides", []), *entries.get("overrides", []), *overrides]
+        if not isinstance(entries.get("config"), str):
+            raise UserError(f"{path}: stage {number} has no config: write `- config: FILE.yaml`")
+        own = [*_overrides(path, chain), *_overrides(path, entries), *overrides]
         if stages:
             own.append(f"run.load_pretrain={stages[-1].run_dir}")
         config = Path(os.path.normpath(path.parent / entries["config"]))
@@ -99,6 +99,13 @@ def _entries(path: Path, value: Any, known: set[str]) -> dict[str, Any]:
     if not isinstance(value, dict) or not set(value) <= known:
         raise UserError(f"{path}: expected {' and '.join(sorted(known))}, found {value!r}")
     return value
+
+
+def _overrides(path: Path, entries: dict[str, Any]) -> list[str]:
+    found = entries.get("overrides", [])
+    if not isinstance(found, list) or not all(isinstance(text, str) for text in found):
+        raise UserError(f"{path}: overrides: {found!r} is no list: write [section.key=value, …]")
+    return found
 
 
 def run_chain(stages: list[Stage], n_ranks: int) -> int:

@@ -146,6 +146,9 @@ def test_shipped_chains_lead_to_three_scales(path: Path) -> None:
     ("stages: []", "no stages"), ("- config: any.yaml", "expected overrides and stages"),
     ("stages: [", "not valid YAML"),
     ("stages: [{overrides: []}]", "stage 1 has no config"),
+    ("stages: [{config: 5}]", "stage 1 has no config"),
+    ("{overrides: optim.lr=1e-4, stages: [{config: any.yaml}]}", "'optim.lr=1e-4' is no list"),
+    ("stages: [{config: any.yaml, overrides: [{optim.lr: 1}]}]", "is no list: write"),
     ("stages: [{config: any.yaml}, {config: any.yaml}]", "train in the same folder"),
     ("stages: [{config: any.yaml, override: []}]", "expected config and overrides"),
 ])
