@@ -1,6 +1,6 @@
 """Pack raw folders into shards.
 
-python -m tools.make_shards [--task face | pose]              # a toy set, rendered if missing; bare: the street
+python -m tools.make_shards [--task face | pose | styles]     # a toy set, rendered if missing; bare: the street
 python -m tools.make_shards datasets/Cityscapes data/shards/cityscapes --size 1024 --label-nc 35
 python -m tools.make_shards datasets/face data/shards/face --task face                   # landmarks or poses
 """
@@ -12,7 +12,6 @@ from pathlib import Path
 
 from launch._cli import run_main
 from tools.make_toy_dataset import TOYS
-from vid2vid_dist.data.folders import LAYOUTS
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.errors import UserError
 
@@ -34,19 +33,20 @@ def main() -> None:
         "--label-nc", type=int, default=0, help="refuse label ids from this one on (0 = no check)"
     )
     parser.add_argument(
-        "--task", choices=tuple(LAYOUTS), default="street", help="what the folders hold: labels, landmarks or poses"
+        "--task", choices=tuple(TOYS), default="street",
+        help="what the folders hold: labels, landmarks or poses; styles = the toy street in several looks"
     )
     parser.add_argument("--force", action="store_true", help="pack again even if the shards are up to date")
     args = parser.parse_args()
     if args.size is not None and not 32 <= args.size <= 16384:
         raise UserError(f"--size {args.size} is out of range 32..16384")
+    toy = TOYS[args.task]
     if args.source is None:
-        toy = TOYS[args.task]
         print(toy.render(toy.raw, toy.options), flush=True)
         args.source, args.out = toy.raw, args.out or toy.shards
     if args.out is None:
         raise UserError("OUT is missing: make shards SRC=<raw folder> OUT=<shard folder>")
-    for line in make_shards(args.source, args.out, PackOptions(args.size, args.label_nc, args.task), args.force):
+    for line in make_shards(args.source, args.out, PackOptions(args.size, args.label_nc, toy.task), args.force):
         print(line)
 
 

@@ -1,4 +1,4 @@
-"""Render a toy set as raw folders: a street, a talking head with landmarks, a dancer with poses.
+"""Render a toy set as raw folders: a street, the street in several looks, a talking head, a dancer with poses.
 
 python -m tools.make_toy_dataset                      # the default street, data/toy_street
 python -m tools.make_toy_dataset --task face /tmp/faces --n-train 20
@@ -12,18 +12,26 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from launch._cli import run_main
-from vid2vid_dist.data.folders import LAYOUTS
 from vid2vid_dist.data.toy_face import FACE_OPTIONS, TOY_FACE_RAW, TOY_FACE_SHARDS, render_toy_face
 from vid2vid_dist.data.toy_pose import POSE_OPTIONS, TOY_POSE_RAW, TOY_POSE_SHARDS, render_toy_pose
 from vid2vid_dist.data.toy_set import ToyOptions
-from vid2vid_dist.data.toy_street import TOY_RAW, TOY_SHARDS, render_toy_street
+from vid2vid_dist.data.toy_street import (
+    STYLES_OPTIONS,
+    TOY_RAW,
+    TOY_SHARDS,
+    TOY_STYLES_RAW,
+    TOY_STYLES_SHARDS,
+    render_toy_street,
+    render_toy_styles,
+)
 from vid2vid_dist.errors import UserError
 
 
 @dataclass(frozen=True)
 class Toy:
-    """A toy set: where it lies, raw and packed, its sizes, and who renders it."""
+    """A toy set: what kind of data it is, where it lies, raw and packed, its sizes, and who renders it."""
 
+    task: str
     raw: Path
     shards: Path
     options: ToyOptions
@@ -31,9 +39,10 @@ class Toy:
 
 
 TOYS = {
-    "street": Toy(TOY_RAW, TOY_SHARDS, ToyOptions(), render_toy_street),
-    "face": Toy(TOY_FACE_RAW, TOY_FACE_SHARDS, FACE_OPTIONS, render_toy_face),
-    "pose": Toy(TOY_POSE_RAW, TOY_POSE_SHARDS, POSE_OPTIONS, render_toy_pose),
+    "street": Toy("street", TOY_RAW, TOY_SHARDS, ToyOptions(), render_toy_street),
+    "face": Toy("face", TOY_FACE_RAW, TOY_FACE_SHARDS, FACE_OPTIONS, render_toy_face),
+    "pose": Toy("pose", TOY_POSE_RAW, TOY_POSE_SHARDS, POSE_OPTIONS, render_toy_pose),
+    "styles": Toy("street", TOY_STYLES_RAW, TOY_STYLES_SHARDS, STYLES_OPTIONS, render_toy_styles),
 }
 
 
@@ -42,7 +51,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", nargs="?", type=Path, help="folder to write (default data/toy_TASK)")
-    parser.add_argument("--task", choices=tuple(LAYOUTS), default="street", help="what to render (default street)")
+    parser.add_argument("--task", choices=tuple(TOYS), default="street", help="what to render (default street)")
     parser.add_argument("--n-train", type=int, help="training videos")
     parser.add_argument("--n-test", type=int, help="test videos")
     parser.add_argument("--n-frames", type=int, help="frames per video")

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import time
-from itertools import pairwise
+from itertools import combinations, pairwise
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from vid2vid_dist.data import toy_street
 from vid2vid_dist.data.folders import scan
 from vid2vid_dist.data.images import decode_flow
-from vid2vid_dist.data.toy_layout import CAR_ID, ROAD_ID, SKY_ID
+from vid2vid_dist.data.toy_layout import CAR_ID, ROAD_ID, SKY_ID, TREE_ID
+from vid2vid_dist.data.toy_paint import PALETTES
 from vid2vid_dist.data.toy_scene import SKY, cast
-from vid2vid_dist.data.toy_street import ToyFrame, ToyOptions, ToyStreet, ensure_toy_shards, render_toy_street
+from vid2vid_dist.data.toy_street import (
+    ToyFrame,
+    ToyOptions,
+    ToyStreet,
+    ensure_toy_shards,
+    render_toy_street,
+    render_toy_styles,
+)
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.flow import DisFlow
 from vid2vid_dist.models.warp import warp
@@ -173,3 +182,25 @@ def test_default_set_is_quick() -> None:
     assert (
         time.process_time() - start
     ) / 5 < 0.3  # about 0.09; loaded machines and coverage tools are slower
+
+
+def test_looks_differ_where_labels_do_not() -> None:
+    """The same street in every palette: one set of labels, pictures far apart. The first palette is the plain set's."""
+    frames = [next(ToyStreet(3, n_frames=1, width=64, height=32, palette=palette).frames()) for palette in PALETTES]
+    plain = next(ToyStreet(3, n_frames=1, width=64, height=32).frames())
+    np.testing.assert_array_equal(frames[0].image, plain.image)
+    for frame in frames:
+        np.testing.assert_array_equal(frame.labels, plain.labels)
+    for a, b in combinations(frames, 2):
+        for label in (ROAD_ID, SKY_ID, TREE_ID):
+            here = plain.labels == label
+            assert np.abs(a.image[here].mean(0) - b.image[here].mean(0)).max() > 12, label
+
+
+def test_videos_of_the_styles_set_take_turns(tmp_path: Path) -> None:
+    render_toy_styles(tmp_path / "raw", ToyOptions(n_train=4, n_test=1, n_frames=1, width=64, height=32, seed=5))
+    images = [video.files["images"][0] for video in scan(tmp_path / "raw", "train")]
+    expected = [next(ToyStreet(5 + i, 1, 64, 32, palette).frames()) for i, palette in enumerate(PALETTES)]
+    for file, frame in zip(images, expected, strict=True):
+        np.testing.assert_array_equal(np.asarray(Image.open(file)), frame.image)
+    assert "up to date" in render_toy_styles(tmp_path / "raw", ToyOptions(4, 1, 1, 64, 32, 5))

@@ -6,7 +6,8 @@ Every texture is a function of the place on the surface, blurred by the size of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -15,8 +16,31 @@ from vid2vid_dist.data.toy_scene import GROUND, SKY, Camera, Hits, Solid
 ROAD, KERB = 5.0, 5.25
 """Half width of the carriageway and the outer edge of its kerb, metres from the middle of the street."""
 SUN = np.array([-0.45, 0.75, -0.48])
-HORIZON = np.array([0.80, 0.85, 0.90])
-ZENITH = np.array([0.36, 0.55, 0.82])
+
+
+@dataclass(frozen=True)
+class Palette:
+    """The look of a video: colours of sky, cloud, road and pavement, and factors of the tints of solids by material."""
+
+    horizon: tuple[float, float, float] = (0.80, 0.85, 0.90)
+    zenith: tuple[float, float, float] = (0.36, 0.55, 0.82)
+    cloud: tuple[float, float, float] = (0.95, 0.96, 0.97)
+    road: tuple[float, float, float] = (0.34, 0.34, 0.36)
+    walk: tuple[float, float, float] = (0.62, 0.58, 0.55)
+    tints: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+
+
+DAY = Palette()
+PALETTES = (
+    DAY,
+    Palette(horizon=(0.98, 0.62, 0.38), zenith=(0.52, 0.30, 0.50), cloud=(1.0, 0.76, 0.55), road=(0.34, 0.25, 0.24),
+            walk=(0.62, 0.44, 0.36), tints={"facade": (1.05, 0.80, 0.66), "leaves": (2.6, 0.95, 0.55)}),
+    Palette(horizon=(0.92, 0.93, 0.95), zenith=(0.74, 0.77, 0.82), cloud=(0.98, 0.98, 0.99), road=(0.80, 0.82, 0.86),
+            walk=(0.92, 0.94, 0.97), tints={"facade": (0.90, 0.94, 1.02), "leaves": (2.9, 2.0, 4.8)}),
+    Palette(horizon=(0.10, 0.13, 0.26), zenith=(0.02, 0.03, 0.10), cloud=(0.14, 0.16, 0.26), road=(0.10, 0.11, 0.17),
+            walk=(0.17, 0.18, 0.26), tints={"facade": (0.34, 0.34, 0.50), "leaves": (0.22, 0.30, 0.55)}),
+)
+"""Day, autumn evening, snow, night."""
 
 
 @dataclass(frozen=True)
@@ -33,20 +57,20 @@ class Patch:
 
 
 def paint(
-    solids: list[Solid], camera: Camera, frame: int, u: np.ndarray, v: np.ndarray, hits: Hits
+    solids: list[Solid], camera: Camera, frame: int, u: np.ndarray, v: np.ndarray, hits: Hits, palette: Palette = DAY
 ) -> np.ndarray:
     """(3, N) colours in [0, 1] of what `hits` says that pixels (u, v) see."""
     rays = camera.rays(u, v)
     color = np.empty_like(rays)
     sky = hits.solid == SKY
-    color[:, sky] = _sky(rays[:, sky])
+    color[:, sky] = _sky(rays[:, sky], palette)
     depth = np.where(sky, 0.0, hits.depth)
     points = camera.position[:, None] + depth * rays
     blur = np.maximum(depth / camera.focal, 1e-3)
     facing = np.abs((hits.normal * rays).sum(0)) / np.linalg.norm(rays, axis=0)
     along = blur / np.maximum(facing, 0.02)
     ground = np.flatnonzero(hits.solid == GROUND)
-    color[:, ground] = _ground(points[:, ground], blur[ground], along[ground])
+    color[:, ground] = _ground(points[:, ground], blur[ground], along[ground], palette)
     color[:, ground] *= 1 - 0.5 * _shadow(solids, points[:, ground], frame)
     for number in np.unique(hits.solid[hits.solid >= 0]):
         solid, here = solids[number], np.flatnonzero(hits.solid == number)
@@ -56,13 +80,13 @@ def paint(
             solid.half,
             blur[here],
             along[here],
-            solid.tint,
+            solid.tint * np.array(palette.tints.get(solid.material, (1.0, 1.0, 1.0))),
             solid.key,
         )
         light = 0.55 + 0.55 * np.maximum(SUN @ patch.normal, 0)
         color[:, here] = _MATERIALS[solid.material](patch) * light
     haze = np.where(sky, 0.0, 1 - np.exp(-depth / 160))
-    return np.clip(color * (1 - haze) + HORIZON[:, None] * haze, 0, 1)
+    return np.clip(color * (1 - haze) + np.array(palette.horizon)[:, None] * haze, 0, 1)
 
 
 def stripe(x: np.ndarray, half: float | np.ndarray, blur: np.ndarray) -> np.ndarray:
@@ -103,9 +127,9 @@ def flat(color: tuple[float, ...] | np.ndarray, like: np.ndarray) -> np.ndarray:
     return np.broadcast_to(np.asarray(color, float)[:, None], (3, like.shape[-1])).copy()
 
 
-def _sky(rays: np.ndarray) -> np.ndarray:
+def _sky(rays: np.ndarray, palette: Palette) -> np.ndarray:
     up = np.maximum(rays[1] / np.linalg.norm(rays, axis=0), 1e-3)
-    color = mix(flat(HORIZON, up), ZENITH, np.clip(up * 1.8, 0, 1))
+    color = mix(flat(palette.horizon, up), palette.zenith, np.clip(up * 1.8, 0, 1))
     x, z = rays[0] / up * 0.9, rays[2] / up * 0.9
     still = np.zeros_like(up)
     cloud = (
@@ -113,13 +137,13 @@ def _sky(rays: np.ndarray) -> np.ndarray:
         + 0.3 * noise(2 * x, 2 * z, 6, still)
         + 0.2 * noise(4 * x, 4 * z, 7, still)
     )
-    return mix(color, (0.95, 0.96, 0.97), np.clip(cloud * 1.6 + 0.1, 0, 1) * np.clip(up * 8 - 0.6, 0, 0.9))
+    return mix(color, palette.cloud, np.clip(cloud * 1.6 + 0.1, 0, 1) * np.clip(up * 8 - 0.6, 0, 0.9))
 
 
-def _ground(points: np.ndarray, blur: np.ndarray, along: np.ndarray) -> np.ndarray:
+def _ground(points: np.ndarray, blur: np.ndarray, along: np.ndarray, palette: Palette) -> np.ndarray:
     x, z = points[0], points[2]
     mottle = 0.5 * noise(x / 1.5, z / 4, 1, along / 4) + 0.5 * noise(x * 3, z * 3, 2, along * 3)
-    road = flat((0.34, 0.34, 0.36), x) * (1 + 0.10 * mottle)
+    road = flat(palette.road, x) * (1 + 0.10 * mottle)
     dashes = stripes(z, 7.5, 1.6, along)
     crossing = stripe((z % 70.0) - 45, 1.6, along) * stripes(x, 1.1, 0.28, blur)
     marks = np.maximum.reduce(
@@ -127,7 +151,7 @@ def _ground(points: np.ndarray, blur: np.ndarray, along: np.ndarray) -> np.ndarr
     )
     road = mix(road, (0.88, 0.88, 0.86), marks * 0.9)
     slabs = np.maximum(stripes(x, 1.0, 0.025, blur), stripes(z, 1.0, 0.025, along))
-    walk = flat((0.62, 0.58, 0.55), x) * (1 + 0.07 * mottle) * (1 - 0.25 * slabs)
+    walk = flat(palette.walk, x) * (1 + 0.07 * mottle) * (1 - 0.25 * slabs)
     distance = np.abs(x)
     color = mix(walk, road, stripe(x, ROAD, blur))
     return mix(color, (0.74, 0.74, 0.73), stripe(distance - (ROAD + KERB) / 2, (KERB - ROAD) / 2, blur))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from vid2vid_dist.data.folders import MODALITIES, SPLITS
 from vid2vid_dist.data.images import encode_flow, encode_png
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.data.toy_layout import ROAD_ID, SIDEWALK_ID, SKY_ID, build_street
-from vid2vid_dist.data.toy_paint import ROAD, paint
+from vid2vid_dist.data.toy_paint import DAY, PALETTES, ROAD, Palette, paint
 from vid2vid_dist.data.toy_scene import GROUND, SKY, Camera, Hits, cast
 from vid2vid_dist.data.toy_set import ToyOptions, render_set, write_file
 
@@ -21,6 +21,9 @@ VERSION = 1
 """Of the pictures: counted up when the same options render something else."""
 TOY_RAW = Path("data/toy_street")
 TOY_SHARDS = Path("data/shards/toy_street")
+TOY_STYLES_RAW = Path("data/toy_styles")
+TOY_STYLES_SHARDS = Path("data/shards/toy_styles")
+STYLES_OPTIONS = ToyOptions(n_train=16, n_test=2, n_frames=18, width=128, height=64)
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,9 @@ class ToyFrame:
 class ToyStreet:
     """One video: solids along a street and a camera that drives through it. A function of its arguments."""
 
-    def __init__(self, seed: int, n_frames: int = 30, width: int = 256, height: int = 128) -> None:
+    def __init__(self, seed: int, n_frames: int = 30, width: int = 256, height: int = 128,
+                 palette: Palette = DAY) -> None:
+        self.palette = palette
         rng = np.random.default_rng(seed)
         self.n_frames, self.width, self.height = n_frames, width, height
         self.speed = rng.uniform(0.28, 0.42)
@@ -112,7 +117,7 @@ class ToyStreet:
     def _image(self, frame: int, u: np.ndarray, v: np.ndarray, hits: Hits) -> np.ndarray:
         """(N, 3) uint8; pixels at the border of two surfaces are averaged over four rays."""
         camera = self.camera(frame)
-        color = paint(self.solids, camera, frame, u, v, hits)
+        color = paint(self.solids, camera, frame, u, v, hits, self.palette)
         surface = hits.surface.reshape(self.height, self.width)
         border = np.zeros(surface.shape, bool)
         border[:, 1:] |= surface[:, 1:] != surface[:, :-1]
@@ -123,7 +128,7 @@ class ToyStreet:
         fine_u = (u[here] + np.array([[-0.25], [0.25], [-0.25], [0.25]])).ravel()
         fine_v = (v[here] + np.array([[-0.25], [-0.25], [0.25], [0.25]])).ravel()
         fine = paint(
-            self.solids, camera, frame, fine_u, fine_v, cast(self.solids, camera, frame, fine_u, fine_v)
+            self.solids, camera, frame, fine_u, fine_v, cast(self.solids, camera, frame, fine_u, fine_v), self.palette
         )
         color[:, here] = fine.reshape(3, 4, -1).mean(1)
         return np.rint(color.T * 255).astype(np.uint8)
@@ -131,14 +136,22 @@ class ToyStreet:
 
 def render_toy_street(out: Path, options: ToyOptions | None = None) -> str:
     """Write the raw folders {train,test}_{A,B,inst,flow} below `out` (`toy_set.render_set`)."""
-    options = options or ToyOptions()
+    return _render(out, "street", options or ToyOptions(), (DAY,))
 
+
+def render_toy_styles(out: Path, options: ToyOptions = STYLES_OPTIONS) -> str:
+    """The same street in several looks, of which its labels say nothing: each video has one of `PALETTES`, in turn."""
+    return _render(out, "styles", options, PALETTES)
+
+
+def _render(out: Path, what: str, options: ToyOptions, palettes: Sequence[Palette]) -> str:
     def write_video(root: Path, split: str, name: str, seed: int) -> None:
-        street = ToyStreet(seed, options.n_frames, options.width, options.height)
+        palette = palettes[(seed - options.seed) % len(palettes)]
+        street = ToyStreet(seed, options.n_frames, options.width, options.height, palette)
         for i, frame in enumerate(street.frames()):
             _write_frame(root, split, f"{name}/frame{i:06d}.png", frame)
 
-    return render_set(out, "street", VERSION, options, write_video)
+    return render_set(out, what, VERSION, options, write_video)
 
 
 def ensure_toy_shards(out: Path = TOY_SHARDS, raw: Path = TOY_RAW) -> list[str]:
