@@ -91,11 +91,17 @@ def test_later_settings_win_and_sources_say_so(tmp_path: Path) -> None:
     ("optim.precision=fp64", "needs optim.backend=plain"),
     ("generator.netG=global", "set generator.no_flow=true, generator.no_first_img=true, generator.norm=instance"),
     ("flow.network=none", "temporal discriminators, warp losses and predicted flow need it"),
+    ("generator.style_nc=65", "generator.style_nc=65 is out of range 0..64"),
 ])
 def test_wrong_override(override: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
         load_config(None, [override])
     assert message in str(caught.value)
+
+
+def test_styles_need_label_maps() -> None:
+    with pytest.raises(UserError, match=r"style_nc needs label maps: set data\.label_nc > 0 or generator\.style_nc=0"):
+        load_config(None, ["generator.style_nc=3", "data.label_nc=0"])
 
 
 @pytest.mark.parametrize(("text", "message"), [

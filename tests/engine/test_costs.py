@@ -15,6 +15,7 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.costs import Costs, Machine, count_costs, load_measured
 from vid2vid_dist.engine.counting import Work, measure
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.models.encoder import FeatureEncoder
 
 # GFLOP per frame and scale; synthesis is the branch of the previous images and both decoders.
 GENERATOR = [
@@ -133,6 +134,28 @@ def test_modelled_times(size: int) -> None:
     assert milliseconds("backward", "foreground_backward") == pytest.approx(backward, rel=0.04)
     assert 1e3 * costs.seconds("perceptual_real/0") == pytest.approx(real, abs=0.05)
     assert 1e3 * costs.seconds("perceptual_fake/0") == pytest.approx(fake, rel=0.03)
+
+
+def test_every_branch_that_reads_labels_encodes_the_style() -> None:
+    """A 7x7 convolution of 3 to 16 channels at full size is the encoder's first layer; at coarse scales it is the
+    same, as the real frame is read at full size."""
+    small = ["generator.ngf=8", "generator.n_blocks=2", "loss.no_vgg=true", "flow.network=dis"]
+    plain, styled = (count_costs(street(1024, [*small, f"generator.style_nc={n}"]), 64, 128) for n in (0, 3))
+    first = 2 * 49 * 3 * 16 * 64 * 128
+    for scale in (0, 1):
+        more = [styled.work[f"{kind}/{scale}"].flops - plain.work[f"{kind}/{scale}"].flops
+                for kind in ("label", "foreground", "backward", "foreground_backward")]
+        assert min(more) > first
+        assert styled.work[f"synthesis/{scale}"] == plain.work[f"synthesis/{scale}"]
+    halvings = street(1024).generator.n_downsample_G
+    encoder = sum(p.numel() for p in FeatureEncoder(3, n_downsample=halvings).parameters())
+    assert styled.parameters["generator"] - plain.parameters["generator"] > encoder
+    assert styled.tensors == plain.tensors
+    again = [*small, "optim.checkpoint_activations=true"]
+    pairs = [(plain, styled), [count_costs(street(1024, [*again, f"generator.style_nc={n}"]), 64, 128) for n in (0, 3)]]
+    kept, kept_again = (b.work["label/0"].saved - a.work["label/0"].saved for a, b in pairs)
+    assert kept > 4 * 16 * 64 * 128 * 2  # activations of the first and last layers
+    assert kept_again < kept / 3
 
 
 def test_bytes_on_the_wire() -> None:

@@ -44,11 +44,16 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Batches:
 
 
 def is_cancelled_bias(name: str, parameters: dict[str, Tensor]) -> bool:
-    """A bias that the norm layer after it takes out again: its true gradient is zero, the computed one is noise."""
+    """A bias that the norm layer after it takes out again: its true gradient is zero, the computed one is noise.
+
+    The style encoder's norm layers have no weights: there every convolution but the last is followed by one.
+    """
     stem, _, last = name.rpartition(".")
     head, _, index = stem.rpartition(".")
     follower = f"{head}.{int(index) + 1}.weight" if index.isdigit() else ""
     is_convolution = last == "bias" and parameters[f"{stem}.weight"].dim() == 4
+    if is_convolution and head.endswith("netE.model"):
+        return any(f"{head}.{i}.weight" in parameters for i in range(int(index) + 1, int(index) + 5))
     return is_convolution and follower in parameters and parameters[follower].dim() == 1
 
 

@@ -32,6 +32,7 @@ SPARSE = "discriminator.sparse_D=true"
 TWO_TEMPORAL = "discriminator.n_scales_temporal=2"
 PASSES = "discriminator.frames_per_pass=2"
 FINEST_ONLY = "schedule.niter_fix_global=1"
+STYLES = "generator.style_nc=3"
 PERCEPTUAL = "loss.no_vgg=false"
 FACE = ("data.label_nc=0", "data.input_nc=3", "data.use_instance=false", NO_FG, "discriminator.add_face_disc=true")
 
@@ -65,13 +66,16 @@ ROWS = [
     Row(4, "colocated", 2, (THREE_SCALES, TWO_TEMPORAL), n_frames_bp=2),
     Row(4, "split:1+1", 4, n_frames_bp=2, pipelines=2),
     Row(4, "split:1+1", 3, (PERCEPTUAL, TWO_TEMPORAL), pipelines=2, ahead=True),
+    Row(2, "split:1+1", 2, (STYLES, ONE_SCALE, NO_FIRST), n_frames_bp=2),
+    Row(3, "split:2+1", 2, (STYLES, NO_INSTANCE), n_frames_bp=2, ahead=True),
+    Row(2, "colocated", 2, (STYLES, NO_FG, FINEST_ONLY)),
 ]
 
 
 PLACEMENTS = [  # ranks, placement, pipelines
     (1, "colocated", 1), (2, "split:1+1", 1), (3, "split:2+1", 1), (4, "split:2+2", 1),
     (4, "generator=0,image=1,temporal_0=2,others=3", 1), (2, "colocated", 1), (4, "colocated", 1), (4, "split:1+1", 2)]
-SETTINGS: list[tuple[str, ...]] = [(), (NO_FG, NO_INSTANCE), (NO_FIRST,), (SPARSE, TWO_TEMPORAL), FACE]
+SETTINGS: list[tuple[str, ...]] = [(), (STYLES,), (NO_FG, NO_INSTANCE), (NO_FIRST,), (SPARSE, TWO_TEMPORAL), FACE]
 MATRIX = [
     Row(ranks, placement, lanes * pipelines, (f"generator.n_scales_spatial={scales}", *settings), reach, pipelines)
     for settings, scales, reach, lanes, (ranks, placement, pipelines) in itertools.product(

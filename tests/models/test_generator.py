@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -9,6 +11,7 @@ from tests.conftest import ROOT
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config, DataConfig, GeneratorConfig
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.models.economy import Economy
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.labels import EncodedLabels, pyramid
 
@@ -128,6 +131,50 @@ def test_foreground_mask_is_of_the_newest_label_frame() -> None:
     chunk = generator.generate(labels, generator.start_history(first))
     foreground = generator.network(0).foreground_branch(labels).image
     assert torch.allclose(chunk.fake[:, 0], foreground)
+
+
+@pytest.mark.parametrize("finest_only", [False, True])
+def test_style_reaches_every_scale_and_the_encoder_learns(finest_only: bool) -> None:
+    """Its gradient comes from the finest scale when the others are left alone, and from the foreground branch too."""
+    cfg = config(style_nc=2, n_scales_spatial=2, fg=True, fg_labels=[1])
+    generator, (labels, first) = build(cfg), clip(cfg, 2)
+    history = generator.start_history(first)
+    regions = torch.randint(0, 3, (2, 1, HEIGHT, WIDTH))
+    images = torch.rand(2, 3, HEIGHT, WIDTH, dtype=torch.float64)
+    style = generator.encode_style(images, regions)[None]
+    assert style.shape == (1, 2, 2, HEIGHT, WIDTH)
+    chunk = generator.generate(labels, history, style=style, n_frames_bp=2, detach_coarse=finest_only)
+    other = generator.generate(labels, history, style=-style)
+    for scale, (a, b) in enumerate(zip(chunk.history, other.history, strict=True)):
+        assert not torch.allclose(a, b), scale
+    chunk.fake.sum().backward()
+    assert generator.netE is not None
+    trained = {p for part in generator.trained_parts(not finest_only) for p in part.parameters()}
+    assert {p for p in generator.parameters() if p.grad is not None} == trained
+    assert all(p in trained for p in generator.netE.parameters())
+
+
+def test_style_encoder_computed_again_is_the_same() -> None:
+    cfg = config(style_nc=2)
+    generator, images = build(cfg), torch.rand(2, 3, HEIGHT, WIDTH, dtype=torch.float64)
+    assert generator.netE is not None
+    gradients = []
+    for again in (False, True):
+        generator.economize(Economy(checkpoint=again))
+        style = generator.encode_style(images, torch.zeros(2, 1, HEIGHT, WIDTH, dtype=torch.int32))
+        gradients.append(torch.autograd.grad(style.square().sum(), list(generator.netE.parameters())))
+    for kept, again in zip(*gradients, strict=True):
+        assert torch.allclose(kept, again)
+
+
+def test_a_styled_window_is_one_more_group_of_planes() -> None:
+    """As if the style had always been part of the dense input."""
+    cfg = config(style_nc=2)
+    generator, (labels, _) = build(cfg), clip(cfg, 1)
+    style = torch.rand(1, 2, HEIGHT, WIDTH, dtype=torch.float64)
+    found = generator.network(0).label_branch(replace(labels, style=style))
+    joined = torch.cat([labels.planes.flatten(1, 2), style], dim=1)
+    assert torch.allclose(found, generator.network(0).model_down_seg(joined))
 
 
 def test_size_that_cannot_be_halved_is_refused_with_the_fix() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -82,6 +83,21 @@ def test_bfloat16_rounds_once() -> None:
     wide.load_state_dict({name: value.float() for name, value in conv.state_dict().items()})
     exact = textbook(encode_labels(street(), None, N_CLASSES), wide)
     assert (out - exact).abs().max() <= 2 * exact.abs().max() * 2**-8  # the bias is added after
+
+
+@pytest.mark.parametrize("edges", [True, False])
+def test_a_style_is_added_to_classes_that_are_looked_up(edges: bool) -> None:
+    """And it is given its gradient: what the encoder learns from."""
+    torch.manual_seed(0)
+    plain = encode_labels(street(), street() if edges else None, N_CLASSES, torch.float64)
+    style = torch.rand(len(plain.planes), 2, *plain.planes.shape[-2:], dtype=torch.float64, requires_grad=True)
+    conv = nn.Conv2d(T * (N_CLASSES + edges) + 2, 5, 7).double()
+    dense = torch.cat([plain.dense().flatten(1, 2), style], dim=1)
+    expected = conv(F.pad(dense, [3] * 4, mode="reflect"))
+    found = label_convolution(replace(plain, style=style), conv, gather=True)
+    torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+    gradients = [torch.autograd.grad(out.square().sum(), style)[0] for out in (found, expected)]
+    torch.testing.assert_close(*gradients, rtol=1e-10, atol=1e-10)
 
 
 def test_soft_labels_of_a_coarse_scale_are_multiplied() -> None:

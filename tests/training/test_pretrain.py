@@ -43,6 +43,19 @@ def test_the_coarse_scale_is_loaded_and_the_fine_one_fresh(configure: Configure,
         assert tensor.equal(coarse[name] if name in coarse else before[name])
 
 
+def test_the_style_encoder_goes_on_at_the_next_stage(configure: Configure, tmp_path: Path) -> None:
+    """And a run without styles leaves it and the first convolutions over labels as initialised, and says so."""
+    save(Generator(configure("generator.style_nc=3")), tmp_path, "generator")
+    report = load_pretrained(tmp_path, "generator", Generator(configure("generator.style_nc=3",
+                                                                        "generator.n_scales_spatial=2")))
+    assert {name.split(".")[0] for name in report.loaded} == {"netG0", "netE"}
+    save(Generator(configure()), tmp_path, "generator")
+    report = load_pretrained(tmp_path, "generator", Generator(configure("generator.style_nc=3")))
+    fresh = {name for name in report.fresh if not name.startswith("netE.")}
+    assert {name.rpartition(".")[0] for name in fresh} <= {"netG0.model_down_seg.1", "netG0.indv_down.1"}
+    assert "netE.model" in report.line()
+
+
 def test_patch_scales_go_on_at_their_resolution(configure: Configure, tmp_path: Path) -> None:
     """Scale 0 is the coarsest: with one scale more, the old ones keep their numbers and the finest is new."""
     saved = save(image_discriminator(configure("discriminator.num_D=2")), tmp_path, "image")

@@ -27,6 +27,9 @@ ROWS = {
         "optim.zero_stage=2", "schedule.max_frames_backpropagate=3", "generator.no_first_img=true"),
     "hinge without flow, sparse groups": (
         "loss.gan_mode=hinge", "generator.no_flow=true", "discriminator.sparse_D=true", "loss.no_ganFeat=true"),
+    "styles across the switch to all scales": (
+        "generator.style_nc=2", "generator.n_scales_spatial=2", "schedule.niter_fix_global=1", "optim.ema_decay=0.9",
+        "monitor.pictures_every=2", *STREET),
     "two lanes of two clips, instance norm": (
         "parallel.clips_per_step=4", "parallel.batch_size=2", "generator.norm=instance",
         "discriminator.frames_per_pass=1"),

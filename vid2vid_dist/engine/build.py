@@ -125,12 +125,13 @@ def build_held_roles(
 def build_generator_role(
     cfg: Config, grid: Grid, module: nn.Module, make_optimizer: MakeOptimizer, train_all_scales: bool
 ) -> GeneratorRole:
-    """The generator with an optimiser over all scales, or over the finest only."""
+    """The generator with an optimiser over all scales, or over the finest and the style encoder only."""
     assert isinstance(module, Generator)
     module = module.to(grid.device, DTYPES[cfg.optim.precision])
     module.economize(chosen_economy(cfg.optim, on_cpu=grid.device.type == "cpu"))
-    module.requires_grad_(train_all_scales)
-    module.network(module.n_scales - 1).requires_grad_(True)
+    module.requires_grad_(False)
+    for part in module.trained_parts(train_all_scales):
+        part.requires_grad_(True)
     return GeneratorRole(cfg, build_engine(module, make_optimizer, cfg.optim, grid))
 
 

@@ -7,8 +7,10 @@ follow from a machine model, or from task times measured in an earlier run.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -186,12 +188,15 @@ def _count_generator(cfg: Config, generator: Generator, height: int, width: int,
         network = generator.network(scale)
         labels = _labels(cfg, size, dtype, finest=halvings == 0)
         previous = plane(3 * (gen.n_frames_G - 1)).requires_grad_(cfg.schedule.max_frames_backpropagate > 1)
-        work[f"label/{scale}"], label_features = measure(network, network.label_branch, labels)
+        work[f"label/{scale}"], label_features = measure(
+            generator, _on_labels, network.label_branch, generator, scale, labels, (height, width))
         foreground = mask = None
         if gen.fg:
             mask = plane(1)
-            work[f"foreground/{scale}"], made = measure(network, network.foreground_branch, labels, fg_features)
-            work[f"foreground_backward/{scale}"], _ = measure(network, _backward, [made.image, made.features])
+            work[f"foreground/{scale}"], made = measure(
+                generator, _on_labels, network.foreground_branch, generator, scale, labels, (height, width),
+                fg_features)
+            work[f"foreground_backward/{scale}"], _ = measure(generator, _backward, [made.image, made.features])
             foreground = Foreground(made.image.detach(), made.features.detach())
             fg_features = made.features.detach().requires_grad_()
             tensors[f"foreground/{scale}"] = size_of(made.image)
@@ -199,12 +204,22 @@ def _count_generator(cfg: Config, generator: Generator, height: int, width: int,
         work[f"synthesis/{scale}"], out = measure(
             network, network.synthesize, label_features, previous, coarse, foreground, mask)
         outputs = [x for x in (out.image, out.raw, out.flow, out.weight) if x is not None]
-        work[f"backward/{scale}"], _ = measure(network, _backward, outputs)
+        work[f"backward/{scale}"], _ = measure(generator, _backward, outputs)
         img, flow = out.features.img, out.features.flow
         coarse = Features(img.detach().requires_grad_(), None if flow is None else flow.detach().requires_grad_(), None)
         tensors[f"image/{scale}"] = tensors[f"grad_image/{scale}"] = size_of(out.image)
         tensors[f"features/{scale}"] = size_of(img) + (0 if flow is None else size_of(flow))
         tensors[f"grad_features/{scale}"] = tensors[f"features/{scale}"]
+
+
+def _on_labels(branch: Callable[..., Any], generator: Generator, scale: int, labels: EncodedLabels,
+               size: tuple[int, int], *coarse: Any) -> Any:
+    """A branch as its task runs it: with styles it encodes the real frame (height, width) first. Pooling, which needs
+    regions to look at, is left out: it multiplies nothing."""
+    if generator.netE is not None:
+        features = generator.style_features(torch.empty(1, 3, *size, dtype=labels.planes.dtype))
+        labels = replace(labels, style=generator.style_at(features, scale))
+    return branch(labels, *coarse)
 
 
 def _labels(cfg: Config, size: tuple[int, int], dtype: torch.dtype, finest: bool) -> EncodedLabels:
@@ -217,8 +232,8 @@ def _labels(cfg: Config, size: tuple[int, int], dtype: torch.dtype, finest: bool
 
 
 def _label_bytes(cfg: Config, height: int, width: int, dtype: torch.dtype) -> int:
-    """One frame's labels at every scale."""
-    n_bytes = 0
+    """One frame's labels at every scale, and the regions that have one style."""
+    n_bytes = 4 * height * width if cfg.generator.style_nc and cfg.data.use_instance else 0
     for halvings in range(cfg.generator.n_scales_spatial):
         window = _labels(cfg, (height >> halvings, width >> halvings), dtype, finest=halvings == 0)
         n_bytes += (size_of(window.planes) + (size_of(window.ids) if window.ids is not None else 0)) // window.n_frames

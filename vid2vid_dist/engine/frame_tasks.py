@@ -7,7 +7,7 @@ handed back by its backward pass; so it does not matter on which rank the others
 from __future__ import annotations
 
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -198,8 +198,17 @@ class FrameTasks:
         return foreground_mask(labels, self.cfg.generator.fg_labels)
 
     def _labels(self, task: Task) -> EncodedLabels:
-        footage = self.desk.lane(task.lane).footage
-        return footage.label_window(self.desk.frame(task, task.frames[0]), self.n_past + 1, task.scale)
+        """The window of a frame. Its style is encoded by every branch that reads it: the encoder is small, and so no
+        branch waits for another."""
+        footage, frame = self.desk.lane(task.lane).footage, self.desk.frame(task, task.frames[0])
+        window = footage.label_window(frame, self.n_past + 1, task.scale)
+        if not self.cfg.generator.style_nc:
+            return window
+        regions = footage.labels[frame][-1].regions
+        assert regions is not None
+        module = self.role.module
+        style = module.encode_style(footage.real[frame], regions[:, 0])
+        return replace(window, style=module.style_at(style, task.scale))
 
     def _earlier_frame(self, task: Task, index: int) -> Tensor:
         """A frame of the chunk before; at the start of a clip a given one, or nothing with no_first_img."""

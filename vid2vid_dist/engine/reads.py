@@ -28,7 +28,8 @@ def _reads(cfg: Config, task: Task, chunk: LaneChunk) -> Reads:
     frames = frozenset(chunk.n_seen + t for t in task.frames)
     first = min(frames, default=0)
     if task.kind in (Kind.LABEL, Kind.FOREGROUND):
-        return Reads(labels=frozenset(range(first - n_past, first + 1)))
+        looks = frames if cfg.generator.style_nc else frozenset[int]()
+        return Reads(labels=frozenset(range(first - n_past, first + 1)), real=looks)
     if task.kind == Kind.SYNTHESIS:  # a clip begins with given frames, unless it begins from nothing
         given = () if cfg.generator.no_first_img else range(first - n_past, min(first, 0))
         return Reads(labels=frames if cfg.generator.fg else frozenset(), real=frozenset(given))

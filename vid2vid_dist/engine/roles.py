@@ -81,6 +81,7 @@ class GeneratorRole:
         return self.module.generate(
             chunk.label_stack,
             history,
+            style=self.module.style_of(chunk.real, chunk.labels),
             n_frames_bp=n_frames_bp,
             raw_only=no_first_img and chunk.is_first,
             detach_coarse=detach_coarse,

@@ -167,7 +167,7 @@ class CompositeGenerator(ScaleGenerator):
         n_decode = cfg.n_blocks // 2
         n_encode = cfg.n_blocks - n_decode
         width = ngf * 2**n_down
-        label_inputs, image_inputs = cfg.n_frames_G * label_channels, 3 * (cfg.n_frames_G - 1)
+        label_inputs, image_inputs = cfg.n_frames_G * label_channels + cfg.style_nc, 3 * (cfg.n_frames_G - 1)
 
         def encode(in_channels: int) -> nn.Sequential:
             trunk = resnet_blocks(width, n_encode, norm)
@@ -200,7 +200,7 @@ class CompositeLocalGenerator(ScaleGenerator):
     def __init__(self, cfg: GeneratorConfig, label_channels: int, scale: int) -> None:
         super().__init__(cfg, scale)
         n_blocks, norm, ngf = cfg.n_blocks_local, cfg.norm, self.ngf
-        label_inputs, image_inputs = cfg.n_frames_G * label_channels, 3 * (cfg.n_frames_G - 1)
+        label_inputs, image_inputs = cfg.n_frames_G * label_channels + cfg.style_nc, 3 * (cfg.n_frames_G - 1)
 
         def encode(in_channels: int, ngf: int) -> nn.Sequential:
             return nn.Sequential(*stem(in_channels, ngf, norm), *down(ngf, 2 * ngf, norm))

@@ -6,7 +6,7 @@ of frame t needs no more than scale s - 1 of frame t and its own past.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -19,9 +19,13 @@ from vid2vid_dist.models.composite import (
     Features,
     ScaleGenerator,
 )
-from vid2vid_dist.models.economy import Economy
+from vid2vid_dist.models.economy import Economy, laid_out, recomputed
+from vid2vid_dist.models.encoder import FeatureEncoder
 from vid2vid_dist.models.labels import EncodedLabels, foreground_mask, label_pyramid, pyramid
+from vid2vid_dist.models.regions import pool_by_region
 from vid2vid_dist.models.single_image import ImageNetwork
+
+MAX_DOWNSAMPLE_E = 4  # stride-2 convolutions of the style encoder, as in the published one
 
 
 @dataclass
@@ -55,7 +59,10 @@ class GeneratedChunk:
 
 
 class Generator(nn.Module):
-    """The networks of all scales, `netG0` the coarsest, with freshly initialised weights."""
+    """The networks of all scales, `netG0` the coarsest, with freshly initialised weights.
+
+    With styles `netE` reads off the real frames how their regions look; it learns with the others.
+    """
 
     def __init__(self, cfg: Config) -> None:
         super().__init__()
@@ -73,6 +80,11 @@ class Generator(nn.Module):
             self.size_unit = image_network.net.size_unit
         for scale in range(1, self.n_scales):
             self.add_module(f"netG{scale}", CompositeLocalGenerator(gen, cfg.label_channels, scale))
+        self.netE: FeatureEncoder | None = None
+        if gen.style_nc:  # halves as scale 0 does: it asks no more of frames, and goes on from stage to stage
+            n_halvings = min(MAX_DOWNSAMPLE_E, gen.n_downsample_G)
+            self.netE = FeatureEncoder(gen.style_nc, n_downsample=n_halvings)
+        self._economy = Economy()
 
     def network(self, scale: int) -> ScaleGenerator:
         network = self.get_submodule(f"netG{scale}")
@@ -81,6 +93,7 @@ class Generator(nn.Module):
 
     def economize(self, economy: Economy) -> None:
         """Choose how all scales compute; results stay what they are."""
+        self._economy = economy
         for scale in range(self.n_scales):
             self.network(scale).economy = economy
 
@@ -88,12 +101,43 @@ class Generator(nn.Module):
         """History per scale from the first n_frames_G - 1 frames of a clip (B, n_frames_G - 1, 3, H, W)."""
         return pyramid(first_frames, self.n_scales)
 
+    def trained_parts(self, all_scales: bool) -> list[nn.Module]:
+        """What has weights to learn: everything, or the finest scale and the style encoder."""
+        if all_scales:
+            return [self]
+        return [self.network(self.n_scales - 1), *([] if self.netE is None else [self.netE])]
+
+    def encode_style(self, images: Tensor, regions: Tensor) -> Tensor:
+        """How real frames (N, 3, H, W) in [-1, 1] look: (N, style_nc, H, W), constant within each of `regions`
+        (N, 1, H, W) of integer ids."""
+        return pool_by_region(self.style_features(images), regions)
+
+    def style_of(self, real: Tensor, labels: EncodedLabels) -> Tensor | None:
+        """(B, T, style_nc, H, W), how the real frames (B, T, 3, H, W) of these labels look; None without styles."""
+        if self.netE is None:
+            return None
+        assert labels.regions is not None
+        return self.encode_style(real.flatten(0, 1), labels.regions.flatten(0, 1)).unflatten(0, real.shape[:2])
+
+    def style_features(self, images: Tensor) -> Tensor:
+        """The same, pixel by pixel, before it is pooled."""
+        assert self.netE is not None
+        stack, images = self.netE.model, laid_out(images, self._economy)
+        if self._economy.checkpoint and torch.is_grad_enabled():
+            return recomputed(stack, images, stack)
+        return stack(images)
+
+    def style_at(self, style: Tensor, scale: int) -> Tensor:
+        """(N, S, H, W) of the finest scale at the size of another."""
+        return pyramid(style[:, None], self.n_scales)[scale][:, 0]
+
     def frame(self, labels: list[EncodedLabels], history: list[Tensor], raw_only: bool = False,
               detach_coarse: bool = False, with_foreground: bool = True) -> GeneratedFrame:
         """One time step through all scales.
 
-        `labels` per scale, n_frames_G frames of (h_s, w_s), the current one last; `history` per scale
-        (B, n_frames_G - 1, 3, h_s, w_s). `detach_coarse`: only the finest scale receives gradients.
+        `labels` per scale, n_frames_G frames of (h_s, w_s), the current one last, with its style if there are styles;
+        `history` per scale (B, n_frames_G - 1, 3, h_s, w_s). `detach_coarse`: of the scales only the finest receives
+        gradients.
         `with_foreground` may be False where no pixel of the current frames is foreground: nothing changes.
         """
         images: list[Tensor] = []
@@ -109,13 +153,15 @@ class Generator(nn.Module):
             coarse = out.features
         return GeneratedFrame(images, out.raw, out.flow, out.weight)
 
-    def generate(self, labels: EncodedLabels, history: list[Tensor], *, n_frames_bp: int = 1, raw_only: bool = False,
-                 detach_coarse: bool = False, with_foreground: bool = True) -> GeneratedChunk:
+    def generate(self, labels: EncodedLabels, history: list[Tensor], *, style: Tensor | None = None,
+                 n_frames_bp: int = 1, raw_only: bool = False, detach_coarse: bool = False,
+                 with_foreground: bool = True) -> GeneratedChunk:
         """Make T frames, each from the ones before it.
 
         `labels` of n_frames_G - 1 + T frames; `history` as `start_history` or the last chunk
-        left it. At every n_frames_bp-th frame all previous frames are detached; in between a frame stays
-        attached to n_frames_G - 1 others, so gradients reach past the span (spec: losses 6).
+        left it; `style` (B, T, style_nc, H, W), how the T frames are to look. At every n_frames_bp-th frame all
+        previous frames are detached; in between a frame stays attached to n_frames_G - 1 others, so gradients reach
+        past the span (spec: losses 6).
         Raises `UserError` for sizes that the networks cannot halve often enough.
         """
         self.check_size(*labels.size)
@@ -128,6 +174,8 @@ class Generator(nn.Module):
             if t % n_frames_bp == 0:
                 previous = [p.detach() for p in previous]
             window = [scale.frames(slice(t, t + self.n_frames_G)) for scale in scaled_labels]
+            if style is not None:
+                window = [replace(w, style=self.style_at(style[:, t], scale)) for scale, w in enumerate(window)]
             frame = self.frame(window, previous, raw_only, detach_coarse, with_foreground)
             for scale, image in zip(made, frame.images, strict=True):
                 scale.append(image)

@@ -24,20 +24,31 @@ BLOCK = 1024  # rows
 def label_convolution(labels: EncodedLabels, conv: nn.Conv2d, gather: bool) -> Tensor:
     """`conv` (7x7, bias) under reflection padding over frames of labels (B, T, Ca, H, W): (B, O, H, W).
 
-    With `gather` class ids are looked up, otherwise they are made one-hot; equal up to rounding. Either way only
-    the ids are kept for the backward pass, and only the weights get a gradient from them.
+    The kernel's last channels are for the style, if there is one. With `gather` class ids are looked up, otherwise
+    they are made one-hot; equal up to rounding. Either way only the ids are kept for the backward pass, and only the
+    weights get a gradient from them.
     """
     radius = conv.kernel_size[0] // 2
-    kernels = conv.weight.unflatten(1, (labels.n_frames, -1))  # (O, T, Ca, 7, 7)
+    n_style = 0 if labels.style is None else labels.style.shape[1]
+    kernel, of_style = conv.weight.split([conv.in_channels - n_style, n_style], dim=1)
+    style = [] if labels.style is None else [labels.style]
+
+    def dense(kernel: Tensor) -> Tensor:
+        """Over planes that are no classes, and the style."""
+        planes = labels.planes.flatten(1, 2)
+        planes = torch.cat([planes, *style], dim=1) if style else planes
+        return F.conv2d(F.pad(planes, [radius] * 4, mode="reflect"), kernel, conv.bias)
+
     if labels.ids is None:
-        return F.conv2d(F.pad(labels.planes.flatten(1, 2), [radius] * 4, mode="reflect"), conv.weight, conv.bias)
+        return dense(conv.weight)
+    kernels = kernel.unflatten(1, (labels.n_frames, -1))  # (O, T, Ca, 7, 7)
     ids = _reflected(labels.ids[:, :, 0], radius)
     of_classes: Tensor = _ClassConvolution.apply(ids, kernels[:, :, : labels.n_classes], gather)
-    if labels.planes.shape[2] == 0:
+    if labels.planes.shape[2] == 0 and not style:
         assert conv.bias is not None
         return of_classes + conv.bias[:, None, None]
-    planes = F.pad(labels.planes.flatten(1, 2), [radius] * 4, mode="reflect")
-    return of_classes + F.conv2d(planes, kernels[:, :, labels.n_classes :].flatten(1, 2), conv.bias)
+    rest = kernels[:, :, labels.n_classes :].flatten(1, 2)
+    return of_classes + dense(torch.cat([rest, of_style], dim=1) if style else rest)
 
 
 def _reflected(ids: Tensor, radius: int) -> Tensor:

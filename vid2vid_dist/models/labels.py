@@ -19,11 +19,15 @@ class EncodedLabels:
     `planes` (B, T, C, H, W): instance edges (C may be 0), or with `ids` None everything: an image, or one-hot
     classes averaged for a coarse scale. `ids` (B, T, 1, H, W): integer classes below `n_classes`. One-hot
     planes would take 35 times the memory, so ids are expanded only where and when a network needs them.
+    `regions` (B, T, 1, H, W): integer ids of what has one look, with styles only. `style` (B, S, H, W): how the
+    newest frame looks; only windows that go into a network have it.
     """
 
     planes: Tensor
     ids: Tensor | None = None
     n_classes: int = 0
+    regions: Tensor | None = None
+    style: Tensor | None = None
 
     def dense(self) -> Tensor:
         """(B, T, n_classes + C, H, W): one-hot classes first."""
@@ -43,7 +47,9 @@ class EncodedLabels:
         return self._each(lambda x: x[rows])
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> EncodedLabels:
-        return replace(self, planes=change(self.planes), ids=None if self.ids is None else change(self.ids))
+        assert self.style is None, "of one frame, in a window"
+        ids, regions = (None if x is None else change(x) for x in (self.ids, self.regions))
+        return replace(self, planes=change(self.planes), ids=ids, regions=regions)
 
     @property
     def n_frames(self) -> int:
@@ -58,13 +64,14 @@ class EncodedLabels:
 def join_frames(parts: Sequence[EncodedLabels]) -> EncodedLabels:
     """Frames of one clip one after the other."""
     ids = [x.ids for x in parts if x.ids is not None]
+    regions = [x.regions for x in parts if x.regions is not None]
     return replace(parts[0], planes=torch.cat([x.planes for x in parts], dim=1),
-                   ids=torch.cat(ids, dim=1) if ids else None)
+                   ids=torch.cat(ids, dim=1) if ids else None, regions=torch.cat(regions, dim=1) if regions else None)
 
 
 def encode_labels(labels: Tensor, instances: Tensor | None, label_nc: int,
-                  dtype: torch.dtype = torch.float32) -> EncodedLabels:
-    """Classes or image, and the instance edges as a last plane.
+                  dtype: torch.dtype = torch.float32, *, with_regions: bool = False) -> EncodedLabels:
+    """Classes or image, and the instance edges as a last plane; instances, else classes, as `regions` if wanted.
 
     `labels` (B, T, 1, H, W) of integer ids below `label_nc` (checked when shards are made), or, with
     `label_nc` 0, an image (B, T, C, H, W) in [-1, 1]. `instances` (B, T, 1, H, W) of integer ids, or None.
@@ -73,7 +80,8 @@ def encode_labels(labels: Tensor, instances: Tensor | None, label_nc: int,
     if not label_nc:
         return EncodedLabels(torch.cat([labels.to(dtype), *edges], dim=2))
     planes = edges[0] if edges else torch.empty_like(labels[:, :, :0], dtype=dtype)
-    return EncodedLabels(planes, labels, label_nc)
+    regions = labels if instances is None else instances
+    return EncodedLabels(planes, labels, label_nc, regions if with_regions else None)
 
 
 def instance_edges(instances: Tensor) -> Tensor:

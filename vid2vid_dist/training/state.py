@@ -289,13 +289,14 @@ class TrainingState:
 
     def _networks(self) -> dict[str, Any]:
         cfg = self.cfg
+        gen = {k: v for k, v in asdict(cfg.generator).items() if v or k != "style_nc"}  # younger than some checkpoints
         disc = {
             k: v
             for k, v in asdict(cfg.discriminator).items()
             if k not in ("frames_per_pass", "sparse_D", "face_marker")
         }
         return {
-            **asdict(cfg.generator),
+            **gen,
             **disc,
             "no_ganFeat": cfg.loss.no_ganFeat,
             "label_channels": cfg.label_channels,

@@ -113,8 +113,9 @@ class ValidationClips:
 
     @torch.no_grad()
     def _video(self, clip: ValidationClip, averaged: bool) -> Tensor:
-        """The generated frames (T, 3, H, W) of a clip, each from those before it."""
-        given = self._real(clip.frames)[:, : self._n_past]
+        """The generated frames (T, 3, H, W) of a clip, each from those before it; with styles as the real ones look."""
+        real = self._real(clip.frames)
+        given = real[:, : self._n_past]
         labels = encode_inputs(self._cfg, [clip.frames], self._grid.device, self._dtype)
         from_nothing = self._cfg.generator.no_first_img
         made = []
@@ -122,7 +123,9 @@ class ValidationClips:
             history = generator.start_history(torch.zeros_like(given) if from_nothing else given)
             for t in range(labels.n_frames - self._n_past):
                 window = labels.frames(slice(t, t + self._n_past + 1))
-                frame = generator.generate(window, history, raw_only=from_nothing and t == 0)
+                now = slice(t + self._n_past, t + self._n_past + 1)
+                frame = generator.generate(window, history, style=generator.style_of(real[:, now], labels.frames(now)),
+                                           raw_only=from_nothing and t == 0)
                 history = frame.history
                 made.append(frame.fake[0, 0])
         return torch.stack(made)
