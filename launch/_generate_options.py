@@ -7,6 +7,7 @@ from pathlib import Path
 
 from vid2vid_dist.inference.edits import LabelEdit, Pairs, parse_pairs
 from vid2vid_dist.inference.generate import Wish
+from vid2vid_dist.inference.styles import StyleWish
 
 
 def add_choice(parser: argparse.ArgumentParser) -> None:
@@ -38,11 +39,16 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:
-    """What generation alone knows: edits, batches, videos on the disk."""
+    """What generation alone knows: edits, looks, batches, videos on the disk."""
     edit = parser.add_argument_group("edits of the labels; the page shows the original beside them")
     edit.add_argument("--remap", type=_pairs, default=(), metavar="OLD=NEW,…", help="label ids that become others")
     edit.add_argument("--relabel-instance", type=_pairs, default=(), metavar="ID=LABEL,…",
                       help="instances that get another label")
+    style = parser.add_argument_group("looks, of a model with styles; several stand side by side")
+    style.add_argument("--style", type=_numbers, default=(), metavar="K,…",
+                       help="numbers of the looks that tools.fit_styles has found (default: 0)")
+    style.add_argument("--style-image", type=Path, metavar="FILE", help="the look of a picture")
+    style.add_argument("--style-labels", type=Path, metavar="FILE", help="its label map")
     output = parser.add_argument_group("output")
     output.add_argument("--fps", type=int, choices=range(1, 121), default=15, metavar="N",
                         help="frame rate of the videos (default: 15)")
@@ -56,6 +62,10 @@ def wish_of(args: argparse.Namespace) -> Wish:
         input=args.input, split=args.split, videos=tuple(filter(None, args.videos.split(","))),
         start_frame=args.start_frame, how_many=args.how_many, first=args.first, device=args.device,
         precision=args.precision, compiled=args.compile)
+
+
+def style_of(args: argparse.Namespace) -> StyleWish:
+    return StyleWish(args.style, args.style_image, args.style_labels)
 
 
 def edit_of(args: argparse.Namespace) -> LabelEdit:
@@ -74,6 +84,13 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
     return value
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    numbers = tuple(map(_count, text.split(",")))
+    if len(set(numbers)) < len(numbers):
+        raise argparse.ArgumentTypeError("a number is given twice")
+    return numbers
 
 
 def _pairs(text: str) -> Pairs:

@@ -4,6 +4,7 @@
     python launch/generate.py runs/NAME --videos seq0001 --how-many 30   the start of one of them
     python launch/generate.py runs/NAME --input DIR --first none         other labels, no real frame needed
     python launch/generate.py runs/NAME --remap 21=11                    trees become buildings, beside the original
+    python launch/generate.py runs/NAME --style 0,1,2                    three looks of a model with styles
     torchrun --nproc_per_node 8 launch/generate.py runs/NAME --batch 4   the videos dealt over 8 GPUs, 4 at a time
 
 Makes PNG frames, mp4 videos and a page under RUN/results, and prints where the page is. The same command goes on
@@ -22,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout, installed or not
 
 from launch._cli import run_main
-from launch._generate_options import add_choice, add_engine, add_output, edit_of, wish_of
+from launch._generate_options import add_choice, add_engine, add_output, edit_of, style_of, wish_of
 from vid2vid_dist.engine.grid import open_grid
 from vid2vid_dist.inference.generate import generate
 from vid2vid_dist.inference.load import load_generator
@@ -37,7 +38,8 @@ def main() -> None:
     add_output(parser)
     add_engine(parser)
     args = parser.parse_intermixed_args()
-    wish = replace(wish_of(args), edit=edit_of(args), fps=args.fps, batch=args.batch, again=args.again)
+    wish = replace(wish_of(args), edit=edit_of(args), style=style_of(args), fps=args.fps, batch=args.batch,
+                   again=args.again)
     grid = open_grid(wish.device, PATIENCE) if "RANK" in os.environ else None
     setup_logging(rank=grid.rank if grid else 0)
     loaded = load_generator(args.run, args.overrides, raw_weights=args.raw_weights)

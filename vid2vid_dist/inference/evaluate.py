@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from collections.abc import Iterator
+from copy import deepcopy
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vid2vid_dist.data.clips import to_float
+from vid2vid_dist.data.clips import Frames, to_float
 from vid2vid_dist.inference.generate import Wish, plan_jobs
 from vid2vid_dist.inference.inputs import open_input
 from vid2vid_dist.inference.load import LoadedGenerator
@@ -21,7 +22,9 @@ from vid2vid_dist.inference.opening import choose_opening
 from vid2vid_dist.inference.panels import Look
 from vid2vid_dist.inference.quality import FrameQuality, SetQuality, WeightFiles
 from vid2vid_dist.inference.runtime import choose_device, choose_dtype
+from vid2vid_dist.inference.styles import StyleBook, book_of, look_of
 from vid2vid_dist.inference.video import VideoGenerator
+from vid2vid_dist.models.encoder import FeatureEncoder
 from vid2vid_dist.models.flow import ReferenceFlow, build_flow
 from vid2vid_dist.models.warp_error import WarpErrorMeter
 from vid2vid_dist.monitor.curves import curve, number
@@ -115,7 +118,8 @@ class Judge:
 def evaluate(loaded: LoadedGenerator, wish: Wish, files: WeightFiles, out: Path) -> Evaluation:
     """Generate the wanted videos, each frame from those generated before it, judge them, and report into `out`.
 
-    Raises `UserError` as `generate` does, and for weights files that are missing or of another network.
+    A model with styles gives each video the look of its own first frames. Raises `UserError` as `generate` does, and
+    for weights files that are missing or of another network.
     """
     cfg = loaded.config
     device = choose_device(wish.device)
@@ -124,12 +128,14 @@ def evaluate(loaded: LoadedGenerator, wish: Wish, files: WeightFiles, out: Path)
     source = open_input(wish.input, cfg, wish.split, out / ".input")
     opening = choose_opening(wish.first, cfg, source.has_images, source.where, device)
     jobs = plan_jobs(source, wish, cfg.generator.n_frames_G - 1, [Look()], "")
+    encoder, book = deepcopy(loaded.generator.netE), book_of(loaded)
     generator, seconds = VideoGenerator(loaded.generator, cfg, device, dtype, compiled=wish.compiled), 0.0
     for job in jobs:
         judge.begin_video(job.result.name)
         frames = source.read(job.number, job.spans)
         given = next(frames)
-        generator.start([given], None if opening.images is None else opening.images(given)[None])
+        look = None if book is None or encoder is None else _own_look(encoder, given, book)[None]
+        generator.start([given], None if opening.images is None else opening.images(given)[None], look)
         for frame in frames:
             started = time.perf_counter()
             fake = generator.step([frame]).fake[0].float().cpu()
@@ -143,6 +149,13 @@ def evaluate(loaded: LoadedGenerator, wish: Wish, files: WeightFiles, out: Path)
         "videos": str(len(jobs)), "frames": str(n_frames), "frames/s": number(n_frames / seconds),
         "first frames": opening.description, "reference flow": cfg.flow.network})
     return evaluation
+
+
+def _own_look(encoder: FeatureEncoder, given: Frames, book: StyleBook) -> Tensor:
+    """Of a model with styles the look of the video itself, as its first frames show it; without such the first one."""
+    if given.images is None:
+        return book.vectors[0]
+    return look_of(encoder, to_float(given.images[-1], torch.float32), given.labels[-1], book)
 
 
 def report(evaluation: Evaluation, out: Path, title: str, about: dict[str, str]) -> None:

@@ -2,6 +2,7 @@
 
     OUT/generator.safetensors   float32 weights, the averaged ones if there are some
     OUT/config.yaml             the configuration
+    OUT/styles.safetensors      the looks of a model with styles, if they have been fitted
     OUT/export.json             where they come from
 
 `launch/generate.py OUT --shards DIR` and `run.load_pretrain=OUT` take it like a checkpoint.
@@ -21,6 +22,8 @@ from vid2vid_dist.config.load import save_config
 from vid2vid_dist.data.atomic import locked, written_aside
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import LoadedGenerator
+from vid2vid_dist.inference.styles import FILE as STYLES
+from vid2vid_dist.inference.styles import book_of
 
 
 @dataclass(frozen=True)
@@ -36,10 +39,12 @@ class Exported:
 def export(loaded: LoadedGenerator, out: Path) -> Exported:
     """Write the generator to `out`, which appears as a whole, in place of an earlier export.
 
-    Raises `UserError` when `out` holds something else, or cannot be written.
+    Raises `UserError` when `out` holds something else or cannot be written, and for looks that were fitted to other
+    weights.
     """
     if out.exists() and not (out / "export.json").is_file():
         raise UserError(f"{out} exists and is no export: choose another OUT")
+    book = book_of(loaded) if (loaded.run_dir / STYLES).is_file() else None
     weights, rounded = _float32(loaded.generator.state_dict())
     source = {
         "checkpoint": loaded.checkpoint.name,
@@ -50,6 +55,8 @@ def export(loaded: LoadedGenerator, out: Path) -> Exported:
     try:
         with locked(out), written_aside(out) as aside:
             save_file(weights, aside / "generator.safetensors", metadata=source)
+            if book is not None:
+                book.save(aside / STYLES)
             save_config(loaded.config, aside / "config.yaml")
             (aside / "export.json").write_text(json.dumps(source, indent=1) + "\n")
     except OSError as error:

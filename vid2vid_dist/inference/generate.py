@@ -19,9 +19,10 @@ from vid2vid_dist.inference.edits import NO_EDIT, LabelEdit
 from vid2vid_dist.inference.inputs import Input, Span, Video, open_input
 from vid2vid_dist.inference.load import LoadedGenerator
 from vid2vid_dist.inference.opening import Opening, choose_opening
-from vid2vid_dist.inference.panels import FrameView, Look
+from vid2vid_dist.inference.panels import FrameView, Look, make_looks
 from vid2vid_dist.inference.results import Results, VideoResult, folder_names
 from vid2vid_dist.inference.runtime import choose_device, choose_dtype, peak_memory
+from vid2vid_dist.inference.styles import NO_STYLE, StyleWish, choose_styles
 from vid2vid_dist.inference.video import VideoGenerator
 from vid2vid_dist.models.flow import ReferenceFlow, build_flow
 from vid2vid_dist.models.warp_error import WarpErrorMeter
@@ -40,7 +41,8 @@ class Wish:
     start_frame: int = 0  # of each video
     how_many: int = 0  # generated frames per video; 0 = to its end
     first: str = "auto"  # what a video starts from: see `opening.choose_opening`
-    edit: LabelEdit = NO_EDIT  # gives each video a second output
+    edit: LabelEdit = NO_EDIT  # gives each output another one
+    style: StyleWish = NO_STYLE  # gives each video an output for every look
     fps: int = 15
     device: str = "auto"  # auto, cpu or cuda
     precision: str = "auto"  # auto, fp32 or bf16: see `runtime.choose_dtype`
@@ -87,8 +89,8 @@ def generate(loaded: LoadedGenerator, wish: Wish, out: Path, grid: Grid | None =
     dtype = choose_dtype(wish.precision, cfg, device)
     source = open_input(wish.input, cfg, wish.split, out / ".input")
     opening = choose_opening(wish.first, cfg, source.has_images, source.where, device)
-    looks = [Look(), *([Look("edited", wish.edit)] if wish.edit else [])]
-    made_from = _fingerprint(loaded, wish, source, opening, dtype)
+    looks = make_looks(choose_styles(wish.style, loaded), wish.edit)
+    made_from = _fingerprint(loaded, wish, source, opening, dtype, looks)
     jobs = plan_jobs(source, wish, cfg.generator.n_frames_G - 1, looks, made_from)
     mine = jobs[grid.rank :: grid.world_size] if grid is not None else jobs
     results = Results(out, f"{cfg.run.name}: {source.where}", wish.fps)
@@ -129,7 +131,9 @@ class Maker:
         looks, readers = self._looks, [self._source.read(job.number, job.spans) for job in batch]
         given = [look.edit.apply(frames) for frames in map(next, readers) for look in looks]
         images = self._opening.images
-        self._generator.start(given, None if images is None else torch.stack([images(frames) for frames in given]))
+        styles = [look.style.vectors for look in looks if look.style is not None] * len(batch)
+        self._generator.start(given, None if images is None else torch.stack([images(frames) for frames in given]),
+                              torch.stack(styles) if styles else None)
         views = [FrameView(looks, self._data, WarpErrorMeter(self._flow)) for _ in batch]
         running = list(range(len(batch)))
         with ExitStack() as unfinished:
@@ -173,13 +177,14 @@ def plan_jobs(source: Input, wish: Wish, n_past: int, looks: Sequence[Look], mad
     return jobs
 
 
-def _fingerprint(loaded: LoadedGenerator, wish: Wish, source: Input, opening: Opening, dtype: torch.dtype) -> str:
+def _fingerprint(loaded: LoadedGenerator, wish: Wish, source: Input, opening: Opening, dtype: torch.dtype,
+                 looks: Sequence[Look]) -> str:
     """Changes when a frame might; how the work is spread over batches and ranks plays no part."""
     cfg, status = loaded.config, loaded.weights.stat()
     wanted = wish.start_frame, wish.how_many, wish.fps, wish.edit
     network = astuple(cfg.generator), astuple(replace(cfg.data, workers=0, shards=""))
     told = (loaded.weights.resolve(), status.st_size, status.st_mtime_ns, network, wanted, source.identity,
-            opening.identity, dtype)
+            opening.identity, dtype, *(look.style.vectors.tolist() for look in looks if look.style is not None))
     return hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()
 
 

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.clips import Frames, to_float
+from vid2vid_dist.inference.colours import ColourMeter, edit_figures
 from vid2vid_dist.inference.edits import NO_EDIT, LabelEdit
+from vid2vid_dist.inference.styles import Style
 from vid2vid_dist.models.warp_error import WarpErrorMeter
 from vid2vid_dist.monitor.pictures import heat_pictures, image_pictures, input_pictures
 
@@ -19,14 +21,23 @@ HEAT_SCALE = 0.25  # error, of a colour range of 1, that the heat map shows as i
 
 @dataclass(frozen=True)
 class Look:
-    """One output of every video: its name and how its labels differ from those read."""
+    """One output of every video: its name, how its labels differ from those read, and its style if the model knows
+    several."""
 
     name: str = "output"
     edit: LabelEdit = NO_EDIT
+    style: Style | None = None
 
     @property
     def input_name(self) -> str:
-        return f"input {self.name}" if self.edit else "input"
+        return "input edited" if self.edit else "input"
+
+
+def make_looks(styles: Sequence[Style], edit: LabelEdit) -> list[Look]:
+    """The outputs of every video: one for each style, and of each another one with the edit if there is one."""
+    plain = [Look("output" if len(styles) == 1 else style.name, style=style) for style in styles] or [Look()]
+    edited = [Look("edited" if len(plain) == 1 else f"{look.name} edited", edit, look.style) for look in plain]
+    return [*plain, *(edited if edit else [])]
 
 
 class FrameView:
@@ -34,6 +45,7 @@ class FrameView:
 
     def __init__(self, looks: Sequence[Look], data: DataConfig, meter: WarpErrorMeter) -> None:
         self._looks, self._data, self._meter = looks, data, meter
+        self._colours, self._n_plain = ColourMeter(), sum(not look.edit for look in looks)
 
     def panels(self, frame: Frames, fakes: Tensor) -> tuple[dict[str, np.ndarray], dict[str, float]]:
         """Pictures `(H, W, 3)` uint8 by caption, and figures by name.
@@ -54,4 +66,9 @@ class FrameView:
         pictures["warp error"] = heat_pictures(heat, HEAT_SCALE)[0]
         if error is not None and error.mean.isfinite():
             figures["warp error"] = float(error.mean)
+        if self._data.label_nc:
+            plain, edited = fakes[: self._n_plain], fakes[self._n_plain :]
+            figures |= self._colours.step(frame.labels[0], plain)
+            if len(edited):
+                figures |= edit_figures(self._looks[-1].edit.changed(frame)[0], plain, edited)
         return pictures, figures

@@ -11,12 +11,33 @@ from scipy.cluster.vq import kmeans, vq
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
+from vid2vid_dist.data.clips import ClipSource, Request, stream, to_float
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.inference.load import LoadedGenerator
 from vid2vid_dist.inference.styles import StyleBook, feature_count, fingerprint
 from vid2vid_dist.models.encoder import FeatureEncoder
 from vid2vid_dist.models.regions import region_means
 
 PER_CLASS = 2048  # regions that are kept of each class, the largest ones
+
+
+def fit_styles(loaded: LoadedGenerator, n_styles: int, n_frames: int, device: torch.device) -> tuple[StyleBook, int]:
+    """Looks of the videos that a generator was trained on, from at most `n_frames` of their frames, spread evenly;
+    and how many these were. Raises `UserError` for a model without styles and for shards that are not there."""
+    cfg, encoder = loaded.config, loaded.generator.netE
+    if encoder is None:
+        raise UserError(f"{loaded.checkpoint} was trained without styles: set generator.style_nc, and train")
+    source = ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed)
+    clips = [source.whole(number) for number in range(source.n_videos)]
+    everything = [(clip, t) for clip in clips for t in range(clip.n_frames)]
+    chosen = everything[:: -(-len(everything) // n_frames)]
+    fitter = StyleFitter(encoder.to(device, torch.float32), cfg.data.label_nc)
+    for frames in stream(source, (Request.span(clip, t, 1) for clip, t in chosen), cfg.data.workers):
+        assert frames.images is not None
+        regions = frames.labels if frames.instances is None else frames.instances
+        fitter.add(to_float(frames.images[0], torch.float32).to(device), frames.labels[0].to(device),
+                   regions[0].to(device))
+    return fitter.fit(n_styles), len(chosen)
 
 
 class _Region(NamedTuple):

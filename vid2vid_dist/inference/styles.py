@@ -16,9 +16,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from vid2vid_dist.config.schema import DataConfig
+from vid2vid_dist.data.clips import to_float
+from vid2vid_dist.data.geometry import MIDDLE, clip_geometry
+from vid2vid_dist.data.images import decode
+from vid2vid_dist.data.index import MAX_FRAME_BYTES
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.inference.load import LoadedGenerator
 from vid2vid_dist.models.encoder import FeatureEncoder
-from vid2vid_dist.untrusted import shown
+from vid2vid_dist.models.regions import region_means
+from vid2vid_dist.untrusted import read_bytes, shown
 
 FILE = "styles.safetensors"
 MAX_BYTES = 2**26
@@ -72,3 +79,92 @@ def fingerprint(encoder: FeatureEncoder) -> str:
     for name, parameter in sorted(encoder.named_parameters()):
         digest.update(name.encode() + parameter.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
+
+
+@dataclass(frozen=True)
+class Style:
+    """How every frame of an output is to look: one vector per class (n_classes, n_features), and what it is called."""
+
+    name: str
+    vectors: Tensor
+
+
+@dataclass(frozen=True)
+class StyleWish:
+    """Which looks are wanted: numbers of the model's book, and that of a picture, given with its label map."""
+
+    numbers: tuple[int, ...] = ()
+    image: Path | None = None
+    labels: Path | None = None
+
+
+NO_STYLE = StyleWish()
+
+
+def book_of(loaded: LoadedGenerator) -> StyleBook | None:
+    """The looks of a model with styles; raises `UserError` like `StyleBook.load`."""
+    if loaded.generator.netE is None:
+        return None
+    return StyleBook.load(loaded.run_dir / FILE, loaded.generator.netE, loaded.config.data.label_nc)
+
+
+def choose_styles(wish: StyleWish, loaded: LoadedGenerator) -> list[Style]:
+    """The wanted looks; of a model with styles the first of its book if nothing is wanted, of others none.
+
+    Raises `UserError` for a model without styles or looks, for a number that is not in its book, and for files that
+    are no picture with its label map.
+    """
+    encoder, data = loaded.generator.netE, loaded.config.data
+    if (wish.image is None) != (wish.labels is None):
+        raise UserError("--style-image and --style-labels go together: a picture and its label map")
+    if encoder is None:
+        if wish != NO_STYLE:
+            raise UserError("--style and --style-image need a model that was trained with generator.style_nc > 0")
+        return []
+    book = book_of(loaded)
+    assert book is not None
+    for number in wish.numbers:
+        if not 0 <= number < len(book.vectors):
+            raise UserError(f"--style {number}: {loaded.run_dir / FILE} holds looks 0..{len(book.vectors) - 1}")
+    if wish.image is not None and wish.labels is not None:
+        image, labels = _read_pair(wish.image, wish.labels, data)
+        of_image = [Style(f"look of {wish.image.stem}", look_of(encoder, image, labels, book))]
+    else:
+        of_image = []
+    numbers = wish.numbers or (() if of_image else (0,))
+    return [*(Style(f"style {number}", book.vectors[number]) for number in numbers), *of_image]
+
+
+@torch.no_grad()
+def look_of(encoder: FeatureEncoder, image: Tensor, labels: Tensor, book: StyleBook) -> Tensor:
+    """The look (n_classes, n_features) of a frame: `image` (3, H, W) in [-1, 1], `labels` (1, H, W) of integers.
+
+    Classes that it does not show are as in the look of the book that is nearest.
+    """
+    found = region_means(encoder.model(image[None].to(next(encoder.parameters())))[0], labels[0])
+    classes = labels.unique().long()  # in the order of the regions
+    distance = (book.vectors[:, classes] - found.means.float()).square().sum(dim=(1, 2))
+    look = book.vectors[int(distance.argmin())].clone()
+    look[classes] = found.means.float()
+    return look
+
+
+def _read_pair(image: Path, labels: Path, data: DataConfig) -> tuple[Tensor, Tensor]:
+    """A picture (3, H, W) in [-1, 1] and its label map (1, H, W), brought to the size of the model's frames."""
+    pictures = {}
+    for modality, path in (("images", image), ("labels", labels)):
+        try:
+            content = read_bytes(path, MAX_FRAME_BYTES)
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path} cannot be read ({shown(error)})") from None
+        pictures[modality] = decode(content, modality, str(path))
+    size = pictures["images"].size
+    if pictures["labels"].size != size:
+        raise UserError(f"{labels} has {pictures['labels'].size} pixels, {image} {size}: they must be of one frame")
+    if pictures["labels"].mode == "RGB":
+        raise UserError(f"{labels} is a picture: a label map has one channel of ids")
+    geometry = clip_geometry(size, data, MIDDLE, may_flip=False)
+    pixels, ids = (torch.from_numpy(geometry.apply(pictures[name]).copy()) for name in ("images", "labels"))
+    if ids.max() >= data.label_nc:
+        raise UserError(f"{labels}: label id {ids.max()} is not below data.label_nc={data.label_nc}")
+    return to_float(pixels, torch.float32), ids

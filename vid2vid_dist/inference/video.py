@@ -13,6 +13,7 @@ from vid2vid_dist.engine.lane import encode_inputs
 from vid2vid_dist.models.blocks import per_frame_norms
 from vid2vid_dist.models.generator import GeneratedChunk, Generator
 from vid2vid_dist.models.labels import join_frames
+from vid2vid_dist.models.regions import paint_classes
 
 
 class VideoGenerator:
@@ -31,12 +32,15 @@ class VideoGenerator:
         self._fg_labels = torch.tensor(cfg.generator.fg_labels if cfg.generator.fg else [], dtype=torch.uint8)
         self._device, self._dtype = device, dtype
 
-    def start(self, given: Sequence[Frames], first_images: Tensor | None) -> None:
+    def start(self, given: Sequence[Frames], first_images: Tensor | None, looks: Tensor | None = None) -> None:
         """Begin B videos with the first n_frames_G - 1 label frames of each.
 
         `first_images` (B, n_frames_G - 1, 3, H, W) in [-1, 1] are the pictures of these frames. None begins from
-        nothing: the past is grey and the first generated frame takes nothing from it by warping.
+        nothing: the past is grey and the first generated frame takes nothing from it by warping. `looks` (B, label_nc,
+        style_nc), of a model with styles: how every class looks in all frames of each video.
         """
+        assert (looks is None) == (self._generator.netE is None)
+        self._looks = None if looks is None else looks.to(self._device, self._dtype)
         assert all(len(frames.labels) == self._n_past for frames in given)
         self._labels = encode_inputs(self._cfg, given, self._device, self._dtype)
         self._from_nothing = first_images is None
@@ -54,7 +58,12 @@ class VideoGenerator:
         new = encode_inputs(self._cfg, frames, self._device, self._dtype)
         labels = join_frames([self._labels, new])
         shown = any(bool(torch.isin(frame.labels, self._fg_labels).any()) for frame in frames)
-        generated = self._generate(labels, self._history, raw_only=self._from_nothing, with_foreground=shown)
+        style = None
+        if self._looks is not None:
+            assert new.ids is not None
+            style = paint_classes(self._looks, new.ids[:, 0])[:, None]
+        generated = self._generate(labels, self._history, style=style, raw_only=self._from_nothing,
+                                   with_foreground=shown)
         self._labels, self._history = labels.frames(slice(1, None)), generated.history
         self._from_nothing = False
         return generated
@@ -63,3 +72,4 @@ class VideoGenerator:
         """Go on with some of the videos only, by their place in the batch."""
         rows = torch.tensor(videos, device=self._device)
         self._labels, self._history = self._labels.clips(rows), [scale[rows] for scale in self._history]
+        self._looks = None if self._looks is None else self._looks[rows]
