@@ -29,7 +29,7 @@ from vid2vid_dist.monitor.pictures import image_pictures, input_pictures
 from vid2vid_dist.monitor.report import Validation
 from vid2vid_dist.training.state import TrainingState
 
-N_CLIPS, N_FRAMES = 2, 8
+N_CLIPS, N_FRAMES = 2, 6
 """Clips, and generated frames of each. They cost N_CLIPS x N_FRAMES forward passes of the generator at every
 `monitor.pictures_every`-th step, twice as many with averaged weights."""
 
