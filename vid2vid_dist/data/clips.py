@@ -286,8 +286,9 @@ def _video_of(u: float, n_generable: np.ndarray) -> int:
 def stream(source: ClipSource, requests: Iterable[Request], workers: int) -> Iterator[Frames]:
     """The frames of each request, in order, decoded ahead by `workers` threads (0 = when they are asked for).
 
-    Raises UserError as `ClipSource.load` would. Threads are enough: nearly all of the time goes into
-    Pillow's decoding and resizing, which let the interpreter go on.
+    Raises UserError as `ClipSource.load` would. Threads are enough for label maps and pictures: their
+    time goes into Pillow's decoding and resizing, which release the interpreter's lock. Faces and bodies are drawn in
+    Python, which does not; `make bench` says how many a second.
     """
     if not workers:
         yield from map(source.load, requests)
