@@ -255,9 +255,11 @@ def _count_judges(cfg: Config, judges: dict[str, nn.Module], height: int, width:
         to_weights, _ = measure(judge, _gradients, scores, list(judge.parameters()))
         fakes = n_fakes.get(name, 1)
         kind, _, scale = name.partition("_")
-        of_fakes = replace(fakes * (forward + to_frames), passing=to_frames.passing)
+        of_fakes = replace(fakes * (forward + to_frames), passing=fakes * to_frames.passing)
         of_weights = replace((1 + fakes) * to_weights, passing=to_weights.passing)
-        of_task = {"real": forward, "fake": of_fakes, "backward": of_weights}
+        # The labels stay until the generated frames are judged.
+        of_real = replace(forward, saved=forward.saved + (size_of(inputs[:, 3:]) if name == "image" else 0))
+        of_task = {"real": of_real, "fake": of_fakes, "backward": of_weights}
         for part, amount in of_task.items():
             key = f"{'image' if kind == 'face' else kind}_{part}/{scale or 0}"
             work[key] = work.get(key, Work()) + amount  # the face discriminator judges along with the image's
