@@ -12,7 +12,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from launch._cli import run_main
-from vid2vid_dist.data.toy_face import FACE_OPTIONS, TOY_FACE_RAW, TOY_FACE_SHARDS, render_toy_face
+from vid2vid_dist.data.toy_face import (
+    FACE_OPTIONS,
+    FACES_OPTIONS,
+    TOY_FACE_RAW,
+    TOY_FACE_SHARDS,
+    TOY_FACES_RAW,
+    TOY_FACES_SHARDS,
+    render_toy_face,
+    render_toy_faces,
+)
 from vid2vid_dist.data.toy_pose import POSE_OPTIONS, TOY_POSE_RAW, TOY_POSE_SHARDS, render_toy_pose
 from vid2vid_dist.data.toy_set import ToyOptions
 from vid2vid_dist.data.toy_street import (
@@ -42,6 +51,7 @@ TOYS = {
     "street": Toy("street", TOY_RAW, TOY_SHARDS, ToyOptions(), render_toy_street),
     "face": Toy("face", TOY_FACE_RAW, TOY_FACE_SHARDS, FACE_OPTIONS, render_toy_face),
     "pose": Toy("pose", TOY_POSE_RAW, TOY_POSE_SHARDS, POSE_OPTIONS, render_toy_pose),
+    "faces": Toy("face", TOY_FACES_RAW, TOY_FACES_SHARDS, FACES_OPTIONS, render_toy_faces),
     "styles": Toy("street", TOY_STYLES_RAW, TOY_STYLES_SHARDS, STYLES_OPTIONS, render_toy_styles),
 }
 

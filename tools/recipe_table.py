@@ -52,6 +52,7 @@ RECIPES = (
     Recipe("street/modern/2048.yaml", 8),
     Recipe("single_image/global.yaml", 8),
     Recipe("single_image/local.yaml", 8),
+    Recipe("single_image/features.yaml", 8, HD, 128),
     Recipe("face/512.yaml", 8, HD, 128),
     Recipe("face/512_bs7.yaml", 7, HD, 128),
     Recipe("face/g1_256.yaml", 1, HD, 128),

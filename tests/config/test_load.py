@@ -100,8 +100,9 @@ def test_wrong_override(override: str, message: str) -> None:
 
 
 def test_styles_need_label_maps() -> None:
-    with pytest.raises(UserError, match=r"style_nc needs label maps: set data\.label_nc > 0 or generator\.style_nc=0"):
+    with pytest.raises(UserError, match="style_nc needs label maps, or faces"):
         load_config(None, ["generator.style_nc=3", "data.label_nc=0"])
+    load_config(None, ["generator.style_nc=3", "data.task=face", "data.label_nc=0", "data.input_nc=15"])
 
 
 @pytest.mark.parametrize(("text", "message"), [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from vid2vid_dist.data.clips import ClipSource, Request, network_input
 from vid2vid_dist.data.geometry import MIDDLE, clip_geometry
 from vid2vid_dist.data.inputs import FrameFiles
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_face import Expression, head_points, render_toy_face
+from vid2vid_dist.data.toy_face import PERSONS, Expression, head_points, render_toy_face, render_toy_faces
 from vid2vid_dist.data.toy_set import ToyOptions
 from vid2vid_dist.errors import UserError
 
@@ -111,3 +112,30 @@ def test_input_lies_in_0_to_1_and_generation_can_change_the_face(shards: Path) -
 def test_shards_of_another_task_are_refused(shards: Path) -> None:
     with pytest.raises(UserError, match=r"packed for data\.task=face, not street"):
         ClipSource(DataConfig(shards=str(shards)), 3, 0)
+
+
+def test_parts_are_cut_as_the_sketch_is(shards: Path) -> None:
+    """Nearest neighbours of the labels on the whole frame; what another face is generated from keeps them."""
+    source = ClipSource(config(shards), 3, seed=0, split="test")
+    clip = source.whole(0)
+    frames = source.load(Request.span(clip, 0, 2))
+    assert frames.instances is not None
+    assert frames.instances.shape == (2, 1, *frames.labels.shape[2:])
+    points = face.completed(FrameFiles(source.index, 0, 1).landmarks)
+    labels = face.part_labels(points, SIZE)
+    assert set(np.unique(labels)) <= set(range(face.N_LABELS))
+    expected = clip.geometry.apply_nearest(Image.fromarray(labels))
+    np.testing.assert_array_equal(frames.instances[1], expected)
+    other = ClipSource(config(shards, random_scale_points=True), 3, seed=0, split="test").load(Request.span(clip, 1, 1))
+    assert other.instances is not None
+    assert torch.equal(other.instances[0], frames.instances[1])
+    assert not torch.equal(other.labels[0], frames.labels[1])
+
+
+def test_persons_take_turns(tmp_path: Path) -> None:
+    """Four videos, four faces."""
+    render_toy_faces(tmp_path / "raw", ToyOptions(n_train=4, n_test=1, n_frames=1, width=96, height=72))
+    frames = [np.asarray(Image.open(file)).astype(int) for file in sorted((tmp_path / "raw/train_img").glob("*/*"))]
+    assert len(frames) == len(PERSONS)
+    for a, b in combinations(frames, 2):
+        assert np.abs(a - b).mean() > 8

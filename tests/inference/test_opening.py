@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,9 @@ from safetensors.torch import save_file
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource, Frames, Request, to_float
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.inference.load import load_single_image
+from vid2vid_dist.inference.load import load_generator, load_single_image
 from vid2vid_dist.inference.opening import Opening, choose_opening
+from vid2vid_dist.inference.styles import FILE, StyleBook, fingerprint
 from vid2vid_dist.models.labels import encode_labels
 from vid2vid_dist.models.single_image import GlobalGenerator, LocalEnhancer
 
@@ -33,10 +35,10 @@ def opening(wish: str, cfg: Config, has_images: bool = True) -> Opening:
     return choose_opening(wish, cfg, has_images, "the input", CPU)
 
 
-def images(wish: str, cfg: Config, given: Frames) -> torch.Tensor:
+def images(wish: str, cfg: Config, given: Frames, look: torch.Tensor | None = None) -> torch.Tensor:
     found = opening(wish, cfg).images
     assert found is not None
-    return found(given)
+    return found(given, look)
 
 
 def test_as_in_training(cfg: Config, given: Frames) -> None:
@@ -122,3 +124,25 @@ def test_runs_that_make_no_first_frames(cfg: Config, given: Frames, make_run: Ca
     single.data.label_nc, single.data.input_nc, single.run.name = 0, 3, "rgb"
     with pytest.raises(UserError, match=r"reads 3 input channels of the task street, .* trained on other labels"):
         opening(f"single:{make_run(single)}", cfg)
+
+
+def test_a_run_that_knows_looks(cfg: Config, given: Frames, make_run: Callable[..., Path]) -> None:
+    """The wanted look, else the one that is nearest to the real frame, else the first."""
+    single = single_image(cfg)
+    single.generator.netG, single.generator.style_nc = "global", 2
+    run = make_run(single)
+    with pytest.raises(UserError, match="no looks to choose from"):
+        opening(f"single:{run}", cfg)
+    encoder = load_generator(run).generator.netE
+    assert encoder is not None
+    assert given.images is not None
+    own = encoder(to_float(given.images[-1:], torch.float32), given.labels[-1:])[0]
+    vectors = torch.rand(3, cfg.data.label_nc, 2) * 2 - 1
+    for number in given.labels[-1].unique().tolist():
+        vectors[2, number] = own[:, given.labels[-1, 0] == number].mean(dim=1)
+    StyleBook(vectors, fingerprint(encoder)).save(run / FILE)
+    made = [images(f"single:{run}", cfg, given, look) for look in vectors]
+    assert made[0].shape == (2, 3, 32, 64)
+    assert not torch.allclose(made[0], made[1], atol=1e-3)
+    assert torch.equal(images(f"single:{run}", cfg, given), made[2])
+    assert torch.equal(images(f"single:{run}", cfg, replace(given, images=None)), made[0])

@@ -6,15 +6,19 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from tests.conftest import ROOT
 from tests.inference.conftest import write_run
 from tests.torchrun import torchrun
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.data.shards import PackOptions, make_shards
+from vid2vid_dist.data.toy_face import render_toy_faces
 from vid2vid_dist.data.toy_set import ToyOptions
 from vid2vid_dist.data.toy_street import render_toy_street
 from vid2vid_dist.engine.pipeline import choose_placement
@@ -30,37 +34,58 @@ SHRUNKEN = [
 ]
 
 
-@pytest.fixture(scope="module")
-def shards(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Four training videos of 8 frames and a test video, 64x32."""
-    root = tmp_path_factory.mktemp("street")
-    render_toy_street(root / "raw", ToyOptions(n_train=4, n_test=1, n_frames=8, width=64, height=32))
-    make_shards(root / "raw", root / "shards", PackOptions(label_nc=35))
+def make_videos(root: Path, task: str) -> Path:
+    """Shards of four training videos of 8 frames and a test video; frames are 64 wide in training."""
+    options = ToyOptions(n_train=4, n_test=1, n_frames=8, width=64, height=32)
+    if task == "street":
+        render_toy_street(root / "raw", options)
+    else:
+        render_toy_faces(root / "raw", replace(options, width=96, height=72))
+    make_shards(root / "raw", root / "shards", PackOptions(label_nc=35 * (task == "street"), task=task))
     return root / "shards"
 
 
-def launch(script: str, *arguments: str) -> str:
-    job = subprocess.run([sys.executable, ROOT / "launch" / script, *arguments], capture_output=True, text=True,
-                         timeout=240, env={**os.environ, "PYTHONPATH": str(ROOT)})
+def launch(*arguments: str) -> str:
+    """What a script of the project says; `-m` and such come first."""
+    job = subprocess.run([sys.executable, *arguments], capture_output=True, text=True, timeout=240, cwd=ROOT,
+                         env={**os.environ, "PYTHONPATH": str(ROOT)})
     assert job.returncode == 0, job.stderr
     return job.stdout
 
 
+def frames_of(run: Path, look: int) -> np.ndarray:
+    files = sorted(run.glob(f"results/*/*/frames_style_{look}/*.png"))
+    assert files
+    return np.stack([np.asarray(Image.open(file)) for file in files]).astype(int)
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_trains_and_begins_a_video(shards: Path, tmp_path: Path, recipe: str) -> None:
+def test_trains_and_begins_a_video(tmp_path: Path, recipe: str) -> None:
+    data = load_config(FOLDER / f"{recipe}.yaml").data
+    shards = make_videos(tmp_path, data.task)
     job = torchrun(2, "launch/train.py", str(FOLDER / f"{recipe}.yaml"), *SHRUNKEN, f"data.shards={shards}",
                    f"run.root={tmp_path}", "run.name=single")
     assert job.returncode == 0, job.stdout
     single = tmp_path / "single"
     lines = [json.loads(line) for line in (single / "metrics.jsonl").read_text().splitlines()]
     distances = [line["losses"]["L1"] for line in lines if "losses" in line]
-    assert sum(distances[-3:]) < 0.8 * sum(distances[:3])
+    assert sum(distances[-3:]) < 0.9 * sum(distances[:3])
 
-    video = load_config(None, [*SHRUNKEN, f"data.shards={shards}", "data.use_instance=true", "run.name=video"])
-    said = launch("generate.py", str(write_run(tmp_path, video)), "--first", f"single:{single}", "--device", "cpu")
+    inputs = [f"data.task={data.task}", f"data.label_nc={data.label_nc}", f"data.input_nc={data.input_nc}",
+              f"data.use_instance={str(data.task == 'street').lower()}"]
+    video = write_run(tmp_path, load_config(None, [*SHRUNKEN, f"data.shards={shards}", *inputs, "run.name=video"]))
+    looks: list[str] = []
+    if recipe == "features":
+        assert "2 looks" in launch("-m", "tools.fit_styles", str(single), "--styles", "2", "--device", "cpu")
+        looks = ["--style", "0,1"]
+    said = launch("launch/generate.py", str(video), "--first", f"single:{single}", "--device", "cpu", *looks)
     assert "6 frames" in said
     page = next((tmp_path / "video/results").glob("*/index.html")).read_text()
     assert "by single" in page
+    if looks:  # several faces from one sketch: at once, and as what videos begin with
+        assert "7 frames" in launch("launch/generate.py", str(single), "--device", "cpu", *looks)
+        for run in (single, video):
+            assert np.abs(frames_of(run, 0)[0] - frames_of(run, 1)[0]).mean() > 1
 
 
 def test_only_whole_clips_are_spread_over_ranks() -> None:

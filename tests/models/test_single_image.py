@@ -37,9 +37,9 @@ def test_labels_become_an_image_of_the_same_size(network: nn.Module) -> None:
 def test_features_change_the_image_where_they_differ() -> None:
     network = GlobalWithFeatures(5, 2, ngf=4, n_downsample=2, n_blocks=1)
     labels, features = torch.randn(1, 5, 16, 24), torch.randn(1, 2, 16, 24)
-    image = network(labels, features)
+    image = network(torch.cat([labels, features], dim=1))
     assert image.shape == (1, 3, 16, 24)
-    assert not torch.allclose(image, network(labels, features.flip(3)))
+    assert not torch.allclose(image, network(torch.cat([labels, features.flip(3)], dim=1)))
 
 
 @pytest.mark.parametrize(("netG", "size_unit"), [("global", 4), ("local", 16)])

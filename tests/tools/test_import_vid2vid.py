@@ -72,7 +72,7 @@ def frames_differ_by(case: Case, run: Path, first: str) -> list[int]:
         if frame["history_restarted"]:
             given = seen.part(slice(0, -1))
             images = choose_opening(first, cfg, seen.images is not None, "the case", CPU).images
-            video.start([given], None if images is None else images(given)[None])
+            video.start([given], None if images is None else images(given, None)[None])
         made = image_pictures(video.step([seen.part(slice(-1, None))]).fake[0])[0].astype(int)
         differences.append(int(abs(made - tensors[f"frame{number}.fake_u8_hwc"].numpy()).max()))
     return differences

@@ -117,7 +117,7 @@ def _check_single_image(case: Case) -> list[Check]:
     ours = {}
     for mode in ("eval", "train"):
         network.train(mode == "train")
-        ours[f"{mode}.out"] = network(*inputs)
+        ours[f"{mode}.out"] = network(torch.cat(inputs, dim=1))
     return compare(starting_with(tensors, "train.", "eval."), ours, case.meta)
 
 

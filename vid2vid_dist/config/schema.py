@@ -73,7 +73,7 @@ class GeneratorConfig:
     fg_labels: list[int] = opt([26], "label ids of the foreground (26 = car in Cityscapes)")
     no_flow: bool = opt(False, "synthesise every pixel: no flow, no warp, no flow losses")
     no_first_img: bool = opt(False, "start a clip from nothing instead of from real first frames")
-    style_nc: int = opt(0, "numbers per region that say how it looks, read off the real frames by an encoder; 0 = one look (needs label_nc > 0)", low=0, high=64)
+    style_nc: int = opt(0, "numbers per region that say how it looks, read off the real frames by an encoder; 0 = one look (needs label maps, or faces)", low=0, high=64)
 
 
 @dataclass
@@ -224,8 +224,9 @@ class Config:
         if self.flow.network == "none" and (disc.n_scales_temporal or self.loss.lambda_T or not gen.no_flow):
             raise UserError("flow.network=none: temporal discriminators, warp losses and predicted flow need it: set "
                             "discriminator.n_scales_temporal=0, loss.lambda_T=0, generator.no_flow=true, or flow.network=dis")
-        if gen.style_nc and data.label_nc == 0:
-            raise UserError("generator.style_nc needs label maps: set data.label_nc > 0 or generator.style_nc=0")
+        if gen.style_nc and data.label_nc == 0 and data.task != "face":
+            raise UserError("generator.style_nc needs label maps, or faces, whose parts are known: set data.label_nc > 0, "
+                            "data.task=face or generator.style_nc=0")
         divisor = 2 ** (gen.n_scales_spatial - 1) * (2 if gen.fg and gen.n_downsample_G > 2 else 1)
         if gen.ngf % divisor:
             raise UserError(f"generator.ngf={gen.ngf} must be divisible by {divisor} "
@@ -260,10 +261,11 @@ class Config:
 def _check_single_image(gen: GeneratorConfig) -> None:
     """Single-image generators see the labels of one frame, have nothing before it, and one kind of norm layer."""
     found = {"no_flow": gen.no_flow, "no_first_img": gen.no_first_img, "fg": gen.fg,
-             "n_scales_spatial": gen.n_scales_spatial, "norm": gen.norm, "style_nc": gen.style_nc}
-    wanted = {"no_flow": True, "no_first_img": True, "fg": False, "n_scales_spatial": 1, "norm": "instance",
-              "style_nc": 0}
+             "n_scales_spatial": gen.n_scales_spatial, "norm": gen.norm}
+    wanted = {"no_flow": True, "no_first_img": True, "fg": False, "n_scales_spatial": 1, "norm": "instance"}
     wrong = [f"generator.{name}={str(value).lower()}" for name, value in wanted.items() if found[name] != value]
+    if gen.style_nc and gen.netG == "local":
+        raise UserError("generator.style_nc: of the single-image generators only generator.netG=global knows looks")
     if wrong:
         raise UserError(f"generator.netG={gen.netG} makes single images: set {', '.join(wrong)} "
                         "(see configs/single_image)")

@@ -22,6 +22,7 @@ from vid2vid_dist.data.inputs import (
     PART_CHANNEL,
     FrameFiles,
     draw_input,
+    draw_parts,
     frame_geometry,
     input_modalities,
 )
@@ -59,7 +60,8 @@ class Frames:
 
     labels: (F, 1, H, W) uint8 ids, or what is drawn for the task (`inputs.draw_input`) when label_nc is 0;
     images: (F, 3, H, W) uint8 RGB, or of other frames if those were asked for; None where the split has none;
-    instances: (F, 1, H, W) int32 ids, None unless use_instance; names: of the input frames.
+    instances: (F, 1, H, W) int32 ids, None unless use_instance; of faces the labels of their parts (`face.PARTS`).
+    names: of the input frames.
     """
 
     labels: Tensor
@@ -222,6 +224,8 @@ class ClipSource:
             images = stack([clip.geometry.apply(files[i].image) for i in request.images], 3)
         if data.use_instance:
             instances = stack([clip.geometry.apply(files[i].picture("instances")) for i in request.labels], 1).int()
+        elif data.task == "face":
+            instances = stack([draw_parts(files[i], clip.geometry) for i in request.labels], 1).int()
         names = self.index.videos[clip.video].frames
         return Frames(labels, images, instances, [names[files[i].frame] for i in request.labels])
 

@@ -49,6 +49,9 @@ PARTS = (
 )
 """In the order in which they are filled: later ones lie on top. 14 edges in all."""
 
+N_LABELS = 1 + max(part.label for part in PARTS)
+"""With 0 for everything else."""
+
 SCALES = {1: (0.9, 1.0), 3: (0.9, 1.0), 4: (1.0, 1.1), 5: (0.9, 0.9), 6: (0.9, 0.9)}
 """Label -> factors in x and y of `rescaled`."""
 TOGETHER = 0.9

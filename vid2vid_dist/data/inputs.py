@@ -88,6 +88,11 @@ def draw_input(files: FrameFiles, data: DataConfig, geometry: Geometry, rng: np.
     return _cut_labels(files, data, geometry)
 
 
+def draw_parts(files: FrameFiles, geometry: Geometry) -> np.ndarray:
+    """(1, H, W) uint8 part labels of a face, 0 elsewhere; `data.random_scale_points` leaves them as they are."""
+    return geometry.apply_nearest(Image.fromarray(face.part_labels(face.completed(files.landmarks), files.size)))
+
+
 def _cut_labels(files: FrameFiles, data: DataConfig, geometry: Geometry) -> np.ndarray:
     """A label map or an RGB frame, checked for what its index may hide."""
     image = files.picture("labels")

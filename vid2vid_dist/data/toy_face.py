@@ -7,7 +7,7 @@ face, y down, z towards the camera, the origin between the eyes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +22,11 @@ VERSION = 1
 TOY_FACE_RAW = Path("data/toy_face")
 TOY_FACE_SHARDS = Path("data/shards/toy_face")
 FACE_OPTIONS = ToyOptions(n_train=6, n_test=1, n_frames=40, width=256, height=192)
+TOY_FACES_RAW = Path("data/toy_faces")
+TOY_FACES_SHARDS = Path("data/shards/toy_faces")
+FACES_OPTIONS = ToyOptions(n_train=8, n_test=2, n_frames=24, width=256, height=192)
+PERSONS = (0, 3, 4, 11)
+"""Of whom no two look alike."""
 FACE_WIDTH = 0.37
 """Of the head, in heights of the frame: 2.5 of them just fit."""
 SUBPIXEL = 4
@@ -54,7 +59,7 @@ class FaceFrame:
 class ToyFace:
     """One video: a person who talks, nods and blinks before a wall. A function of its arguments.
 
-    All videos of a set show one `person`, as a few minutes of training cannot tell whose edges it sees.
+    All videos of the plain set show one `person`, as a few minutes of training cannot tell whose edges it sees.
     """
 
     def __init__(self, seed: int, person: int, n_frames: int, width: int, height: int) -> None:
@@ -186,12 +191,21 @@ def forehead() -> np.ndarray:
 
 def render_toy_face(out: Path, options: ToyOptions = FACE_OPTIONS) -> str:
     """Write the raw folders {train,test}_{keypoints,img} below `out` (`toy_set.render_set`)."""
+    return _render(out, "face", options, (options.seed,))
 
+
+def render_toy_faces(out: Path, options: ToyOptions = FACES_OPTIONS) -> str:
+    """The same with `PERSONS`, who take turns: whose edges they are cannot be seen."""
+    return _render(out, "faces", options, PERSONS)
+
+
+def _render(out: Path, what: str, options: ToyOptions, persons: Sequence[int]) -> str:
     def write_video(root: Path, split: str, name: str, seed: int) -> None:
-        video = ToyFace(seed, options.seed, options.n_frames, options.width, options.height)
+        person = persons[(seed - options.seed) % len(persons)]
+        video = ToyFace(seed, person, options.n_frames, options.width, options.height)
         for i, frame in enumerate(video.frames()):
             lines = "".join(f"{x},{y}\n" for x, y in frame.landmarks)
             write_file(root, f"{split}_keypoints", f"{name}/frame{i:06d}.txt", lines.encode())
             write_file(root, f"{split}_img", f"{name}/frame{i:06d}.png", encode_png(frame.image.transpose(2, 0, 1)))
 
-    return render_set(out, "face", VERSION, options, write_video)
+    return render_set(out, what, VERSION, options, write_video)

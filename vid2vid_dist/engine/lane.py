@@ -169,7 +169,11 @@ def encode_inputs(cfg: Config, frames: Sequence[Frames], device: torch.device, d
     instances = _stack([f.instances for f in frames if f.instances is not None], device) if edged else None
     if not cfg.data.label_nc:
         labels = network_input(labels, cfg.data, dtype)
-    return encode_labels(labels, instances, cfg.data.label_nc, dtype, with_regions=cfg.generator.style_nc > 0)
+    styled = cfg.generator.style_nc > 0
+    encoded = encode_labels(labels, instances, cfg.data.label_nc, dtype, with_regions=styled)
+    if styled and cfg.data.task == "face":
+        return replace(encoded, regions=_stack([f.instances for f in frames if f.instances is not None], device))
+    return encoded
 
 
 def encode_pictures(frames: list[Frames], device: torch.device, dtype: torch.dtype) -> Tensor:

@@ -22,7 +22,7 @@ from vid2vid_dist.inference.opening import choose_opening
 from vid2vid_dist.inference.panels import Look
 from vid2vid_dist.inference.quality import FrameQuality, SetQuality, WeightFiles
 from vid2vid_dist.inference.runtime import choose_device, choose_dtype
-from vid2vid_dist.inference.styles import StyleBook, book_of, look_of
+from vid2vid_dist.inference.styles import StyleBook, book_of, classes_of, look_of
 from vid2vid_dist.inference.video import VideoGenerator
 from vid2vid_dist.models.encoder import FeatureEncoder
 from vid2vid_dist.models.flow import ReferenceFlow, build_flow
@@ -135,7 +135,7 @@ def evaluate(loaded: LoadedGenerator, wish: Wish, files: WeightFiles, out: Path)
         frames = source.read(job.number, job.spans)
         given = next(frames)
         look = None if book is None or encoder is None else _own_look(encoder, given, book)[None]
-        generator.start([given], None if opening.images is None else opening.images(given)[None], look)
+        generator.start([given], None if opening.images is None else opening.images(given, None)[None], look)
         for frame in frames:
             started = time.perf_counter()
             fake = generator.step([frame]).fake[0].float().cpu()
@@ -155,7 +155,7 @@ def _own_look(encoder: FeatureEncoder, given: Frames, book: StyleBook) -> Tensor
     """Of a model with styles the look of the video itself, as its first frames show it; without such the first one."""
     if given.images is None:
         return book.vectors[0]
-    return look_of(encoder, to_float(given.images[-1], torch.float32), given.labels[-1], book)
+    return look_of(encoder, to_float(given.images[-1], torch.float32), classes_of(given)[-1], book)
 
 
 def report(evaluation: Evaluation, out: Path, title: str, about: dict[str, str]) -> None:

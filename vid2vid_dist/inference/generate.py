@@ -89,7 +89,9 @@ def generate(loaded: LoadedGenerator, wish: Wish, out: Path, grid: Grid | None =
     dtype = choose_dtype(wish.precision, cfg, device)
     source = open_input(wish.input, cfg, wish.split, out / ".input")
     opening = choose_opening(wish.first, cfg, source.has_images, source.where, device)
-    looks = make_looks(choose_styles(wish.style, loaded), wish.edit)
+    # A video generator that knows one look leaves the choice to the network of its first frames.
+    styled = loaded if loaded.generator.netE is not None or wish.style == NO_STYLE else opening.styled or loaded
+    looks = make_looks(choose_styles(wish.style, styled), wish.edit)
     made_from = _fingerprint(loaded, wish, source, opening, dtype, looks)
     jobs = plan_jobs(source, wish, cfg.generator.n_frames_G - 1, looks, made_from)
     mine = jobs[grid.rank :: grid.world_size] if grid is not None else jobs
@@ -132,8 +134,10 @@ class Maker:
         given = [look.edit.apply(frames) for frames in map(next, readers) for look in looks]
         images = self._opening.images
         styles = [look.style.vectors for look in looks if look.style is not None] * len(batch)
-        self._generator.start(given, None if images is None else torch.stack([images(frames) for frames in given]),
-                              torch.stack(styles) if styles else None)
+        of_video, of_first = (styles, []) if self._generator.knows_looks else ([], styles)
+        first = None if images is None else torch.stack(
+            [images(frames, of_first[i] if of_first else None) for i, frames in enumerate(given)])
+        self._generator.start(given, first, torch.stack(of_video) if of_video else None)
         views = [FrameView(looks, self._data, WarpErrorMeter(self._flow)) for _ in batch]
         running = list(range(len(batch)))
         with ExitStack() as unfinished:

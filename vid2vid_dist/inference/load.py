@@ -16,7 +16,13 @@ from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.generator import Generator
-from vid2vid_dist.models.single_image import GlobalGenerator, ImageNetwork, LocalEnhancer, network_of
+from vid2vid_dist.models.single_image import (
+    GlobalGenerator,
+    GlobalWithFeatures,
+    ImageNetwork,
+    LocalEnhancer,
+    network_of,
+)
 from vid2vid_dist.untrusted import read_pointer, shown
 
 
@@ -77,12 +83,12 @@ def load_generator(path: Path, overrides: Sequence[str] = (), *,
 class SingleImage:
     """A single-image generator, on the CPU; `weights` is the file that it comes from.
 
-    `config` is that of the run that trained it, None for a bare file of weights.
+    `loaded`: the checkpoint that it is part of, None for a bare file of weights.
     """
 
-    network: GlobalGenerator | LocalEnhancer
+    network: GlobalGenerator | LocalEnhancer | GlobalWithFeatures
     weights: Path
-    config: Config | None = None
+    loaded: LoadedGenerator | None = None
 
 
 def load_single_image(path: Path) -> SingleImage:
@@ -97,7 +103,7 @@ def load_single_image(path: Path) -> SingleImage:
         if not isinstance(scale, ImageNetwork):
             raise UserError(f"{path} was trained with generator.netG={loaded.config.generator.netG}, which makes "
                             "videos: name a run of configs/single_image")
-        return SingleImage(scale.net, loaded.weights, loaded.config)
+        return SingleImage(scale.net, loaded.weights, loaded)
     fix = "name a file of a global or local single-image generator"
     try:
         weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,22 +17,30 @@ from vid2vid_dist.data.clips import Frames, to_float
 from vid2vid_dist.data.images import decode, to_array
 from vid2vid_dist.engine.lane import encode_inputs
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.inference.load import SingleImage, load_single_image
+from vid2vid_dist.inference.load import LoadedGenerator, SingleImage, load_single_image
+from vid2vid_dist.inference.styles import FILE, book_of, classes_of, nearest_look
 from vid2vid_dist.models.blocks import per_frame_norms
+from vid2vid_dist.models.regions import paint_classes
+from vid2vid_dist.models.single_image import GlobalWithFeatures
 
 log = logging.getLogger(__name__)
+
+Images = Callable[[Frames, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True)
 class Opening:
     """`images` gives (F, 3, H, W) in [-1, 1] for the F label frames that a video begins with; None = nothing.
 
-    `identity` changes with what it gives.
+    Its second argument is how they are to look (`styles.Style.vectors`), for those by a network that knows looks, or
+    None: then as the look that is nearest to the real frames where there are some, else as the first.
+    `identity` changes with what it gives. `styled`: the checkpoint of such a network.
     """
 
     description: str
-    images: Callable[[Frames], Tensor] | None
+    images: Images | None
     identity: str
+    styled: LoadedGenerator | None = None
 
 
 def choose_opening(wish: str, cfg: Config, has_images: bool, where: str, device: torch.device) -> Opening:
@@ -51,6 +60,9 @@ def choose_opening(wish: str, cfg: Config, has_images: bool, where: str, device:
         return Opening("from nothing", None, "nothing")
     if kind == "single" and path:
         single = load_single_image(Path(path))
+        _check_inputs(single, cfg)
+        if isinstance(single.network, GlobalWithFeatures):
+            return _by_styled_network(single, cfg, device, f"by {Path(path).name}")
         return Opening(f"by {Path(path).name}", _by_network(single, cfg, device), _identity(single.weights))
     if kind == "image" and path:
         return Opening(f"from {Path(path).name}", _picture(Path(path)), _identity(Path(path)))
@@ -67,16 +79,16 @@ def _identity(path: Path) -> str:
     return f"{path.resolve()} {status.st_size} {status.st_mtime_ns}"
 
 
-def _real(given: Frames) -> Tensor:
+def _real(given: Frames, look: Tensor | None) -> Tensor:
     assert given.images is not None
     return to_float(given.images, torch.float32)
 
 
-def _picture(file: Path) -> Callable[[Frames], Tensor]:
+def _picture(file: Path) -> Images:
     """The same picture for every frame, brought to the frames' size."""
     picture = decode(file.read_bytes(), "images", str(file))
 
-    def images(given: Frames) -> Tensor:
+    def images(given: Frames, look: Tensor | None) -> Tensor:
         height, width = given.labels.shape[-2:]
         pixels = to_array(picture.resize((width, height), Image.Resampling.BICUBIC))
         return to_float(torch.from_numpy(pixels.copy()), torch.float32).repeat(len(given.labels), 1, 1, 1)
@@ -84,28 +96,59 @@ def _picture(file: Path) -> Callable[[Frames], Tensor]:
     return images
 
 
-def _by_network(single: SingleImage, cfg: Config, device: torch.device) -> Callable[[Frames], Tensor]:
-    """Each frame from its own labels. The network reads as many of our input channels as it was trained with:
-    published ones leave the instance edges out, which come last.
-    """
-    network = per_frame_norms(single.network).to(device, torch.float32).requires_grad_(False)
-    n_channels, unit = network.in_channels, network.size_unit
-    known = None if single.config is None else single.config.data
+def _check_inputs(single: SingleImage, cfg: Config) -> None:
+    """Raise `UserError` for a network that was trained on other labels than the video generator."""
+    n_channels = single.network.in_channels
+    known = None if single.loaded is None else single.loaded.config.data
     if n_channels > cfg.label_channels or (known is not None and _kind_of_input(known) != _kind_of_input(cfg.data)):
         raise UserError(f"--first single:{single.weights} reads {n_channels} input channels"
                         f"{'' if known is None else f' of the task {known.task}'}, the video generator "
                         f"{cfg.label_channels} of the task {cfg.data.task}: it was trained on other labels")
 
+
+def _by_network(single: SingleImage, cfg: Config, device: torch.device) -> Images:
+    """Each frame from its own labels. The network reads as many of our input channels as it was trained with:
+    published ones leave the instance edges out, which come last.
+    """
+    network = per_frame_norms(single.network).to(device, torch.float32).requires_grad_(False)
+
     @torch.no_grad()
-    def images(given: Frames) -> Tensor:
-        height, width = given.labels.shape[-2:]
-        if height % unit or width % unit:
-            raise UserError(f"--first single:{single.weights} makes frames whose sides are multiples of {unit}, not "
-                            f"{width}x{height}")
-        labels = encode_inputs(cfg, [given], device, torch.float32).dense()[0, :, :n_channels]
+    def images(given: Frames, look: Tensor | None) -> Tensor:
+        labels = _labels(single, cfg, given, device)
         return torch.cat([network(frame[None]) for frame in labels]).cpu()
 
     return images
+
+
+def _by_styled_network(single: SingleImage, cfg: Config, device: torch.device, description: str) -> Opening:
+    """The same by a network that is also told how every class looks. Raises `UserError` without fitted looks."""
+    styled = single.loaded
+    assert styled is not None
+    book, encoder = book_of(styled), deepcopy(styled.generator.netE)
+    assert book is not None
+    assert encoder is not None
+    network = per_frame_norms(single.network).to(device, torch.float32).requires_grad_(False)
+
+    @torch.no_grad()
+    def images(given: Frames, look: Tensor | None) -> Tensor:
+        labels, classes = _labels(single, cfg, given, device), classes_of(given)
+        if look is None:
+            look = book.vectors[0] if given.images is None else nearest_look(
+                encoder, to_float(given.images[-1], torch.float32), classes[-1], book)
+        style = paint_classes(look.expand(len(classes), -1, -1), classes).to(device)
+        return torch.cat([network(frame[None]) for frame in torch.cat([labels, style], dim=1)]).cpu()
+
+    return Opening(description, images, f"{_identity(single.weights)} {_identity(styled.run_dir / FILE)}", styled)
+
+
+def _labels(single: SingleImage, cfg: Config, given: Frames, device: torch.device) -> Tensor:
+    """(F, C, H, W), what the network reads. Raises `UserError` for sizes that it cannot make."""
+    height, width = given.labels.shape[-2:]
+    unit = single.network.size_unit
+    if height % unit or width % unit:
+        raise UserError(f"--first single:{single.weights} makes frames whose sides are multiples of {unit}, not "
+                        f"{width}x{height}")
+    return encode_inputs(cfg, [given], device, torch.float32).dense()[0, :, : single.network.in_channels]
 
 
 def _kind_of_input(data: DataConfig) -> tuple[str, int, int]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from vid2vid_dist.data.clips import ClipSource, Request, stream, to_float
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import LoadedGenerator
-from vid2vid_dist.inference.styles import StyleBook, feature_count, fingerprint
+from vid2vid_dist.inference.styles import StyleBook, classes_of, count_classes, feature_count, fingerprint
 from vid2vid_dist.models.encoder import FeatureEncoder
 from vid2vid_dist.models.regions import region_means
 
@@ -31,11 +31,11 @@ def fit_styles(loaded: LoadedGenerator, n_styles: int, n_frames: int, device: to
     clips = [source.whole(number) for number in range(source.n_videos)]
     everything = [(clip, t) for clip in clips for t in range(clip.n_frames)]
     chosen = everything[:: -(-len(everything) // n_frames)]
-    fitter = StyleFitter(encoder.to(device, torch.float32), cfg.data.label_nc)
+    fitter = StyleFitter(encoder.to(device, torch.float32), count_classes(cfg.data))
     for frames in stream(source, (Request.span(clip, t, 1) for clip, t in chosen), cfg.data.workers):
         assert frames.images is not None
         regions = frames.labels if frames.instances is None else frames.instances
-        fitter.add(to_float(frames.images[0], torch.float32).to(device), frames.labels[0].to(device),
+        fitter.add(to_float(frames.images[0], torch.float32).to(device), classes_of(frames)[0].to(device),
                    regions[0].to(device))
     return fitter.fit(n_styles), len(chosen)
 

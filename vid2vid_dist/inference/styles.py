@@ -17,7 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vid2vid_dist.config.schema import DataConfig
-from vid2vid_dist.data.clips import to_float
+from vid2vid_dist.data import face
+from vid2vid_dist.data.clips import Frames, to_float
 from vid2vid_dist.data.geometry import MIDDLE, clip_geometry
 from vid2vid_dist.data.images import decode
 from vid2vid_dist.data.index import MAX_FRAME_BYTES
@@ -105,7 +106,19 @@ def book_of(loaded: LoadedGenerator) -> StyleBook | None:
     """The looks of a model with styles; raises `UserError` like `StyleBook.load`."""
     if loaded.generator.netE is None:
         return None
-    return StyleBook.load(loaded.run_dir / FILE, loaded.generator.netE, loaded.config.data.label_nc)
+    return StyleBook.load(loaded.run_dir / FILE, loaded.generator.netE, count_classes(loaded.config.data))
+
+
+def count_classes(data: DataConfig) -> int:
+    """Classes that a look has a vector for."""
+    return data.label_nc or face.N_LABELS
+
+
+def classes_of(frames: Frames) -> Tensor:
+    """(F, 1, H, W) integers: what a look has a vector for, classes of a label map or parts of a face."""
+    if frames.labels.shape[1] == 1 or frames.instances is None:
+        return frames.labels
+    return frames.instances
 
 
 def choose_styles(wish: StyleWish, loaded: LoadedGenerator) -> list[Style]:
@@ -141,16 +154,31 @@ def look_of(encoder: FeatureEncoder, image: Tensor, labels: Tensor, book: StyleB
 
     Classes that it does not show are as in the look of the book that is nearest.
     """
-    found = region_means(encoder.model(image[None].to(next(encoder.parameters())))[0], labels[0])
-    classes = labels.unique().long()  # in the order of the regions
-    distance = (book.vectors[:, classes] - found.means.float()).square().sum(dim=(1, 2))
-    look = book.vectors[int(distance.argmin())].clone()
-    look[classes] = found.means.float()
+    nearest, classes, means = _nearest(encoder, image, labels, book)
+    look = nearest.clone()
+    look[classes] = means
     return look
+
+
+@torch.no_grad()
+def nearest_look(encoder: FeatureEncoder, image: Tensor, labels: Tensor, book: StyleBook) -> Tensor:
+    """The look (n_classes, n_features) of the book that is nearest to a frame, by the classes that this shows;
+    arguments as above."""
+    return _nearest(encoder, image, labels, book)[0]
+
+
+def _nearest(encoder: FeatureEncoder, image: Tensor, labels: Tensor, book: StyleBook) -> tuple[Tensor, Tensor, Tensor]:
+    """The nearest look of the book, the n classes of a frame, and what the encoder sees of them (n, n_features)."""
+    means = region_means(encoder.model(image[None].to(next(encoder.parameters())))[0], labels[0]).means.float().cpu()
+    classes = labels.unique().long()  # in the order of the regions
+    distance = (book.vectors[:, classes] - means).square().sum(dim=(1, 2))
+    return book.vectors[int(distance.argmin())], classes, means
 
 
 def _read_pair(image: Path, labels: Path, data: DataConfig) -> tuple[Tensor, Tensor]:
     """A picture (3, H, W) in [-1, 1] and its label map (1, H, W), brought to the size of the model's frames."""
+    if not data.label_nc:
+        raise UserError("--style-image: a face has no label map: choose a look by its number (--style)")
     pictures = {}
     for modality, path in (("images", image), ("labels", labels)):
         try:

@@ -10,6 +10,7 @@ from torch import Tensor
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.lane import encode_inputs
+from vid2vid_dist.inference.styles import classes_of
 from vid2vid_dist.models.blocks import per_frame_norms
 from vid2vid_dist.models.generator import GeneratedChunk, Generator
 from vid2vid_dist.models.labels import join_frames
@@ -32,14 +33,19 @@ class VideoGenerator:
         self._fg_labels = torch.tensor(cfg.generator.fg_labels if cfg.generator.fg else [], dtype=torch.uint8)
         self._device, self._dtype = device, dtype
 
+    @property
+    def knows_looks(self) -> bool:
+        """Whether `start` wants looks."""
+        return self._generator.netE is not None
+
     def start(self, given: Sequence[Frames], first_images: Tensor | None, looks: Tensor | None = None) -> None:
         """Begin B videos with the first n_frames_G - 1 label frames of each.
 
         `first_images` (B, n_frames_G - 1, 3, H, W) in [-1, 1] are the pictures of these frames. None begins from
-        nothing: the past is grey and the first generated frame takes nothing from it by warping. `looks` (B, label_nc,
-        style_nc), of a model with styles: how every class looks in all frames of each video.
+        nothing: the past is grey and the first generated frame takes nothing from it by warping. `looks` (B,
+        n_classes, style_nc), of a model with styles: how every class looks in all frames of each video.
         """
-        assert (looks is None) == (self._generator.netE is None)
+        assert (looks is not None) == self.knows_looks
         self._looks = None if looks is None else looks.to(self._device, self._dtype)
         assert all(len(frames.labels) == self._n_past for frames in given)
         self._labels = encode_inputs(self._cfg, given, self._device, self._dtype)
@@ -60,8 +66,8 @@ class VideoGenerator:
         shown = any(bool(torch.isin(frame.labels, self._fg_labels).any()) for frame in frames)
         style = None
         if self._looks is not None:
-            assert new.ids is not None
-            style = paint_classes(self._looks, new.ids[:, 0])[:, None]
+            classes = torch.stack([classes_of(frame)[0] for frame in frames]).to(self._device)
+            style = paint_classes(self._looks, classes)[:, None]
         generated = self._generate(labels, self._history, style=style, raw_only=self._from_nothing,
                                    with_foreground=shown)
         self._labels, self._history = labels.frames(slice(1, None)), generated.history

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -120,6 +121,7 @@ class GlobalWithFeatures(nn.Module):
                  n_blocks: int = 9) -> None:
         super().__init__()
         self.in_channels = in_channels
+        self.size_unit = 2**n_downsample
         self.n_downsample = n_downsample
         width = channel_widths(ngf, n_downsample, MAX_CHANNELS)[-1]
         self.model_downsample = nn.Sequential(
@@ -130,12 +132,12 @@ class GlobalWithFeatures(nn.Module):
         self.model_upsample_conv = nn.Sequential(*conv7(ngf + n_features, 3), nn.Tanh())
         init_weights(self)
 
-    def forward(self, labels: Tensor, features: Tensor) -> Tensor:
-        """Labels (N, C, H, W) and features (N, n_features, H, W) to (N, 3, H, W) in [-1, 1]."""
-        coarse = features
+    def forward(self, labels_and_features: Tensor) -> Tensor:
+        """Labels and, after them, features (N, C + n_features, H, W) to (N, 3, H, W) in [-1, 1]."""
+        features = coarse = labels_and_features[:, self.in_channels :]
         for _ in range(self.n_downsample):
             coarse = halve(coarse)
-        x = self.model_downsample(torch.cat([labels, features], dim=1))
+        x = self.model_downsample(labels_and_features)
         x = self.model_resnet(torch.cat([x, coarse], dim=1))
         x = self.model_upsample(torch.cat([x, coarse], dim=1))
         return self.model_upsample_conv(torch.cat([x, features], dim=1))
@@ -150,15 +152,18 @@ class ImageNetwork(ScaleGenerator):
     def __init__(self, cfg: GeneratorConfig, label_channels: int) -> None:
         super().__init__(cfg, scale=0)
         sizes = cfg.ngf, cfg.n_downsample_G, cfg.n_blocks
-        self.net: GlobalGenerator | LocalEnhancer
-        if cfg.netG == "global":
+        self.net: GlobalGenerator | LocalEnhancer | GlobalWithFeatures
+        if cfg.style_nc:
+            self.net = GlobalWithFeatures(label_channels, cfg.style_nc, *sizes)
+        elif cfg.netG == "global":
             self.net = GlobalGenerator(label_channels, *sizes)
         else:
             self.net = LocalEnhancer(label_channels, *sizes, cfg.n_local_enhancers, cfg.n_blocks_local)
 
     def label_branch(self, labels: EncodedLabels) -> Tensor:
-        """The newest frame's labels as they are, (B, C, H, W)."""
-        return labels.frames(slice(-1, None)).dense()[:, 0]
+        """The newest frame's labels as they are, and after them its style if there is one: (B, C + S, H, W)."""
+        dense = replace(labels, style=None).frames(slice(-1, None)).dense()[:, 0]
+        return dense if labels.style is None else torch.cat([dense, labels.style], dim=1)
 
     def synthesize(self, label_features: Tensor, previous: Tensor, coarse: Features | None = None,
                    foreground: Foreground | None = None, mask: Tensor | None = None,

@@ -289,7 +289,8 @@ class TrainingState:
 
     def _networks(self) -> dict[str, Any]:
         cfg = self.cfg
-        gen = {k: v for k, v in asdict(cfg.generator).items() if v or k != "style_nc"}  # younger than some checkpoints
+        younger = {"netG": "composite", "n_local_enhancers": 1, "style_nc": 0}  # than some checkpoints
+        gen = {k: v for k, v in asdict(cfg.generator).items() if k not in younger or v != younger[k]}
         disc = {
             k: v
             for k, v in asdict(cfg.discriminator).items()
