@@ -26,7 +26,7 @@ from launch._cli import run_main
 from launch._generate_options import add_choice, add_engine, add_output, edit_of, style_of, wish_of
 from vid2vid_dist.engine.grid import open_grid
 from vid2vid_dist.inference.generate import generate
-from vid2vid_dist.inference.load import load_generator
+from vid2vid_dist.inference.load import find_checkpoint, load_generator
 from vid2vid_dist.monitor.logs import setup_logging
 
 PATIENCE = timedelta(days=7)  # ranks meet once, at the end, and the longest video may take long
@@ -42,7 +42,9 @@ def main() -> None:
                    again=args.again)
     grid = open_grid(wish.device, PATIENCE) if "RANK" in os.environ else None
     setup_logging(rank=grid.rank if grid else 0)
-    loaded = load_generator(args.run, args.overrides, raw_weights=args.raw_weights)
+    # A run that is being trained goes on to other checkpoints: one rank chooses for all.
+    run = args.run if grid is None else grid.on_first(lambda: find_checkpoint(args.run))
+    loaded = load_generator(run, args.overrides, raw_weights=args.raw_weights)
     out = args.out or loaded.run_dir / "results" / f"{args.split}_{loaded.checkpoint.name}"
     outcome = generate(loaded, wish, out, grid)
     if grid is None or grid.is_first:

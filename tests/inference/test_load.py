@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import load_generator
@@ -33,6 +34,21 @@ def test_the_newest_checkpoint_of_a_run(cfg: Config, make_run: MakeRun) -> None:
     named = load_generator(older)
     assert same(named.generator, older / "generator.safetensors")
     assert named.run_dir == run
+
+
+def test_a_checkpoint_that_training_clears_away_meanwhile(
+        cfg: Config, make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = make_run(cfg, step=100)
+
+    def train_on(path: Path, overrides: Sequence[str] = ()) -> Config:
+        config = load_config(path, overrides)
+        if path.parent.name == "step_00000100":
+            make_run(cfg, step=200)
+            shutil.rmtree(path.parent)
+        return config
+
+    monkeypatch.setattr("vid2vid_dist.inference.load.load_config", train_on)
+    assert load_generator(run).checkpoint == run / "checkpoints/step_00000200"
 
 
 def test_the_average_is_preferred(cfg: Config, make_run: MakeRun) -> None:

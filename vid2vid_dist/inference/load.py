@@ -58,6 +58,17 @@ def load_generator(path: Path, overrides: Sequence[str] = (), *,
         UserError: no such run, no checkpoint yet, a damaged file, or weights of another architecture.
     """
     folder = find_checkpoint(path)
+    while True:
+        try:
+            return _load(folder, overrides, raw_weights)
+        except UserError:
+            newer = find_checkpoint(path)
+            if newer == folder:
+                raise
+            folder = newer  # training has gone on, and cleared away the one before
+
+
+def _load(folder: Path, overrides: Sequence[str], raw_weights: bool) -> LoadedGenerator:
     config = load_config(folder / "config.yaml", overrides)
     file = folder / "generator_ema.safetensors"
     averaged = file.is_file() and not raw_weights
