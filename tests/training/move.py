@@ -21,7 +21,9 @@ def main() -> None:
     trainer = Trainer(load_config(None, sys.argv[1:]), grid)
     position = trainer.state.position
     trainer.state.position = Position(position.step)  # clips in flight are taken up by the next step only
-    write_files(trainer.run_dir / "loaded", trainer.state.snapshot())
+    loaded = trainer.run_dir / "loaded"
+    loaded.mkdir(exist_ok=True)
+    write_files(loaded, trainer.state.snapshot())
     trainer.state.position = position
     plan = trainer._plan(position.epoch, trainer.state.phase(position.epoch))
     if grid.is_first:  # the clips of the step that comes, their frames, crops and mirrorings, by lane

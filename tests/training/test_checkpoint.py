@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,6 +98,57 @@ def test_checkpoint_beyond_latest_is_of_a_life_given_up(tmp_path: Path) -> None:
     save(tmp_path, 7)
     prune(tmp_path, step=7, keep_last=1, keep_every_steps=0)
     assert checkpoints(tmp_path) == ["latest", "step_00000007", "step_00000010", "step_00000015"]
+
+
+def test_without_latest_the_newest_whole_one_is_used(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Lost in a copy, or the run died before its first save was announced."""
+    first, second = (save(tmp_path, step) for step in (5, 10))
+    (first.parent / "latest").unlink()
+    assert newest_checkpoint(tmp_path) == second
+    assert f"latest is missing: going on from {second}" in caplog.text
+    (second / WEIGHTS).unlink()
+    assert newest_checkpoint(tmp_path) == first
+
+
+@pytest.mark.parametrize("name", ["step_00000005.bak", "step_best", "step_5"])
+def test_what_is_kept_under_another_name_is_left_alone(tmp_path: Path, name: str) -> None:
+    folder = save(tmp_path, 5)
+    folder.rename(folder.with_name(name))
+    for step in (10, 15, 100_000_000):  # the last has a digit more
+        save(tmp_path, step)
+    prune(tmp_path, 100_000_000, keep_last=1, keep_every_steps=0)
+    assert checkpoints(tmp_path) == sorted(["latest", name, "step_100000000"])
+    (tmp_path / "checkpoints/step_100000000/manifest.json").unlink()
+    with pytest.raises(UserError, match="no whole one before"):
+        newest_checkpoint(tmp_path)
+
+
+def test_what_died_in_a_save_is_cleared_away_by_the_next(tmp_path: Path) -> None:
+    """Also where that is of another step."""
+    write_files(prepare(tmp_path, 7, n_bytes=0), FILES)
+    save(tmp_path, 10)
+    assert checkpoints(tmp_path) == ["latest", "step_00000010"]
+
+
+def test_a_rank_that_does_not_see_the_folder_of_rank_0_makes_none(tmp_path: Path) -> None:
+    for root in (tmp_path, tmp_path / "checkpoints"):
+        root.mkdir(exist_ok=True)
+        with pytest.raises(OSError, match=r"\.step_00000005, which rank 0 has made, is not there: set run\.root"):
+            write_files(tmp_path / "checkpoints/.step_00000005", FILES)
+        assert not list(tmp_path.rglob(".step*"))
+
+
+def test_folders_that_cannot_be_synced_cost_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fsync = os.fsync
+
+    def of_this_server(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", of_this_server)
+    folder = save(tmp_path, 5)
+    assert newest_checkpoint(tmp_path) == folder
 
 
 def test_a_run_that_has_begun_is_not_fresh(tmp_path: Path) -> None:

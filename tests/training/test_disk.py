@@ -146,6 +146,24 @@ def test_full_disk_costs_saves_and_pictures_but_not_the_run(
         assert words in caplog.text
 
 
+def test_a_commit_that_fails_for_whatever_reason_is_no_checkpoint(
+        configure: Configure, grid: Grid, undisturbed: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor must it end the thread: the other ranks would wait for its word."""
+    cfg = configure(*EVERYTHING)
+    commit = checkpoint.commit
+
+    def fail_once(aside: Path, entries: Entries) -> Path:
+        if aside.name == ".step_00000004":
+            raise ValueError
+        return commit(aside, entries)
+
+    monkeypatch.setattr(checkpoint, "commit", fail_once)
+    Trainer(cfg, grid).run()
+    assert saved_steps(cfg) == [2, 6, 8, 10, 12, 14, 15]
+    assert [record["fault"] for record in journal(cfg) if record.get("fault")] == ["ValueError"]
+    assert_nothing_is_lost(cfg, undisturbed)
+
+
 def test_disk_that_stays_full_ends_the_run_at_its_last_save(
         configure: Configure, grid: Grid, disk: Path, undisturbed: dict[str, Tensor],
         caplog: pytest.LogCaptureFixture) -> None:

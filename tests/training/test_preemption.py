@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -87,6 +88,18 @@ def test_a_run_that_is_done_is_finished_whatever_is_asked(configure: Configure, 
     trainer.run()
     assert status(cfg)["status"] == "finished"
     assert not (folder_of(cfg) / "preempt").exists()
+
+
+def test_a_file_server_in_trouble_asks_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    look = os.stat
+
+    def stale(path: object, *others: object, **more: object) -> os.stat_result:
+        if Path(str(path)).name in FILES:
+            raise OSError(errno.ESTALE, "Stale file handle")
+        return look(path, *others, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "stat", stale)
+    assert Asked(RunConfig(root=str(tmp_path)), looks=True).now() == Ask.NOTHING
 
 
 def test_the_end_of_a_slurm_job_comes_before_a_later_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from vid2vid_dist.engine.search import Choice
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.training.checkpoint import Position
 from vid2vid_dist.training.shortage import explain_shortage
+from vid2vid_dist.training.status import Status
 from vid2vid_dist.training.trainer import Trainer
 
 Configure = Callable[..., Config]
@@ -128,6 +129,16 @@ def test_the_first_failure_is_the_reason(configure: Configure, grid: Grid) -> No
     trainer.status.write_failure(UserError("a damaged frame"), Position())
     trainer.status.write_failure(RuntimeError("Connection closed by peer"), Position())
     assert status(cfg)["why"] == "rank 0: a damaged frame"
+
+
+@pytest.mark.parametrize("text", ["[]", "{", '{"restarts": "often"}', '{"status": "failed"}', "[" * 10_000])
+def test_status_that_is_none_of_ours_is_replaced(tmp_path: Path, text: str) -> None:
+    (tmp_path / "status.json").write_text(text)
+    Status(tmp_path, 0).write_failure(UserError("a damaged frame"), Position())
+    Status(tmp_path, 0).write("running", Position())
+    told = json.loads((tmp_path / "status.json").read_text())
+    assert (told["status"], told["step"]) == ("running", 0)
+    assert told["restarts"] in (1, 2)
 
 
 def test_environment_is_noted(configure: Configure, grid: Grid) -> None:

@@ -20,10 +20,12 @@ clip number (`data/sampling.py`), and initial weights of the seed. Nothing is pi
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -37,6 +39,7 @@ from torch import Tensor
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.untrusted import is_path_within, is_whole, parse_json, read_pointer, read_text, shown
 
+NAME = re.compile(r"step_\d{8,}")  # of a checkpoint
 MAX_JSON_BYTES = 2**26  # of manifest.json and state.json
 
 log = logging.getLogger(__name__)
@@ -117,12 +120,15 @@ def checkpoint_name(step: int) -> str:
 def newest_checkpoint(run_dir: Path) -> Path | None:
     """The checkpoint that `latest` names, verified against its manifest; None when the run has none.
 
-    One that is damaged is named in the log, and the one before it is taken. Raises `UserError` when none is whole.
+    One that is damaged is named in the log, and the one before it is taken; where `latest` is missing, the newest.
+    Raises `UserError` when none is whole.
     """
     faults: list[str] = []
     for folder in _candidates(run_dir / "checkpoints"):
         fault = find_fault(folder)
         if fault is None:
+            if not (folder.parent / "latest").exists():
+                log.warning("%s is missing: going on from %s", folder.parent / "latest", folder)
             for line in faults:
                 log.warning("checkpoint %s: going on from %s", line, folder)
             return folder
@@ -133,21 +139,41 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
     return None
 
 
+def announced(run_dir: Path) -> str:
+    """What `latest` holds; "" where there is none."""
+    try:
+        return read_text(run_dir / "checkpoints/latest", 2**10)
+    except (OSError, ValueError):
+        return ""
+
+
 def _candidates(root: Path) -> Iterator[Path]:
     """The checkpoint that `latest` names and those of fewer steps, newest first.
 
     One beyond `latest` is of a life of the run that was given up, or was not announced before the run died.
     """
-    if not (root / "latest").is_file():
-        return
-    named = read_pointer(root / "latest")
-    yield root / named
-    yield from sorted((p for p in root.glob("step_*") if p.name < named), reverse=True)
+    found = saved_checkpoints(root)
+    if (root / "latest").is_file():
+        named = root / read_pointer(root / "latest")
+        yield named
+        if NAME.fullmatch(named.name):
+            found = [path for path in found if n_steps(path) < n_steps(named)]
+    yield from reversed(found)
+
+
+def saved_checkpoints(root: Path) -> list[Path]:
+    """The checkpoints in a folder, by steps. What somebody keeps beside them under another name is none of them."""
+    return sorted((path for path in root.glob("step_*") if NAME.fullmatch(path.name)), key=n_steps)
+
+
+def n_steps(folder: Path) -> int:
+    """Steps of a checkpoint, by its name."""
+    return int(folder.name.removeprefix("step_"))
 
 
 def require_fresh(run_dir: Path) -> None:
     """Raise `UserError` if the run has a checkpoint that it would go on from."""
-    found = sorted((run_dir / "checkpoints").glob("step_*"))
+    found = saved_checkpoints(run_dir / "checkpoints")
     if found:
         raise UserError(f"--fresh: {run_dir} holds {found[-1].name}; choose another run.name or remove it")
 
@@ -179,9 +205,13 @@ def count_bytes(files: Files) -> int:
 
 
 def prepare(run_dir: Path, step: int, n_bytes: int) -> Path:
-    """Make the folder aside for `n_bytes` of all ranks. Raises `OSError` when it cannot be made, or has no room."""
+    """Make the folder aside for `n_bytes` of all ranks. Raises `OSError` when it cannot be made, or has no room.
+
+    What an earlier life left aside when it died in a save goes away: it may come to other steps than this one.
+    """
     aside = run_dir / "checkpoints" / f".{checkpoint_name(step)}"
-    shutil.rmtree(aside, ignore_errors=True)
+    for leftover in aside.parent.glob(".step_*"):
+        shutil.rmtree(leftover, ignore_errors=True)
     aside.mkdir(parents=True)
     free = shutil.disk_usage(aside).free
     if free < n_bytes * 1.01 + 2**20:  # headers, manifest
@@ -191,7 +221,9 @@ def prepare(run_dir: Path, step: int, n_bytes: int) -> Path:
 
 
 def write_files(folder: Path, files: Files) -> Entries:
-    """Write one rank's files and force them to disk."""
+    """Write one rank's files into the folder that rank 0 has made, and force them to disk. Raises `OSError`."""
+    if not _is_there(folder):
+        raise OSError(f"{folder}, which rank 0 has made, is not there: set run.root to a folder that all nodes share")
     entries = {}
     for name, content in files.items():
         path = folder / name
@@ -205,6 +237,18 @@ def write_files(folder: Path, files: Files) -> Entries:
     return entries
 
 
+def _is_there(folder: Path) -> bool:
+    """Whether a folder exists, by the word of the file server: what a client remembers of it may be old."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return True
+    except FileNotFoundError:
+        return False
+    folder.rmdir()
+    return False
+
+
 def commit(aside: Path, entries: Entries) -> Path:
     """Make a checkpoint of a folder that all ranks have written; it appears as a whole."""
     final = aside.with_name(aside.name.removeprefix("."))
@@ -213,7 +257,8 @@ def commit(aside: Path, entries: Entries) -> Path:
         _sync(path)
     shutil.rmtree(final, ignore_errors=True)  # of an earlier life of this run, beyond its resume point
     os.replace(aside, final)
-    _sync(final.parent)
+    for path in (final.parent, final.parent.parent):  # the first save has made both
+        _sync(path)
     write_atomically(final.parent / "latest", final.name + "\n")
     return final
 
@@ -221,10 +266,9 @@ def commit(aside: Path, entries: Entries) -> Path:
 def prune(run_dir: Path, step: int, keep_last: int, keep_every_steps: int) -> None:
     """Remove old checkpoints up to the one of `step`: the newest `keep_last` stay, and those at multiples of
     `keep_every_steps`. Later ones are of an earlier life of the run, and are replaced when it comes there."""
-    found = sorted(p for p in (run_dir / "checkpoints").glob("step_*") if p.name <= checkpoint_name(step))
+    found = [path for path in saved_checkpoints(run_dir / "checkpoints") if n_steps(path) <= step]
     for folder in found[:-keep_last]:
-        old = int(folder.name.removeprefix("step_"))
-        if not keep_every_steps or old % keep_every_steps:
+        if not keep_every_steps or n_steps(folder) % keep_every_steps:
             shutil.rmtree(folder)
 
 
@@ -254,6 +298,9 @@ def _sync(path: Path) -> None:
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):  # some servers know no sync of folders
+            raise
     finally:
         os.close(handle)
 

@@ -82,7 +82,8 @@ class Asked:
         """What this rank is asked for, as far as it knows."""
         if self._looks and time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + LOOK_EVERY
-            found = [ask for name, ask in FILES.items() if (self._folder / name).exists()]
+            # Unlike Path.exists it finds nothing, and raises nothing, where a file server is in trouble.
+            found = [ask for name, ask in FILES.items() if os.path.exists(self._folder / name)]
             up = [self._by_time] if time.monotonic() >= self._time_is_up else []
             self._seen = max([*found, *up], default=Ask.NOTHING)
         return max(self._seen, self._by_signal)

@@ -98,7 +98,7 @@ class Saver:
         try:
             entries = checkpoint.write_files(aside, files)
         except Exception as error:  # whatever it is, the other ranks must not be left waiting
-            fault = f"rank {self._grid.rank}: {error}"
+            fault = f"rank {self._grid.rank}: {error or type(error).__name__}"
         try:
             parts = self._threads.gather((entries, fault))
             faults = [fault for _, fault in parts if fault]
@@ -115,8 +115,8 @@ class Saver:
         """Move `latest` to the checkpoint and remove old ones; if that fails, return why."""
         try:
             checkpoint.commit(aside, {name: entry for part in parts for name, entry in part.items()})
-        except OSError as error:
-            return str(error)
+        except Exception as error:  # the other ranks wait for this one's word
+            return str(error) or type(error).__name__
         try:
             checkpoint.prune(self._run_dir, step, self._keep_last, self._keep_every_steps)
         except OSError as error:

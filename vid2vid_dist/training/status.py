@@ -8,7 +8,9 @@ from pathlib import Path
 from vid2vid_dist.errors import LostRankError, UserError
 from vid2vid_dist.monitor.logs import spared
 from vid2vid_dist.training.checkpoint import Position, write_atomically
+from vid2vid_dist.untrusted import is_whole, parse_json, read_text
 
+MAX_BYTES = 2**20
 
 class Status:
     """Writes the file. Keys: `status` (running, finished, preempted, stopped, failed), `step` and `epoch` (of a
@@ -19,13 +21,16 @@ class Status:
     def __init__(self, run_dir: Path, rank: int) -> None:
         self._path, self._rank = run_dir / "status.json", rank
         known = self._read()
-        self._restarts = known.get("restarts", 0) + 1 if known else 0
+        before = known.get("restarts", 0)
+        self._restarts = (before if is_whole(before) else 0) + 1 if known else 0
 
     def _read(self) -> dict:
+        """What the file says; nothing if it is none of ours."""
         try:
-            return json.loads(self._path.read_text())
+            found = parse_json(read_text(self._path, MAX_BYTES))
         except (OSError, ValueError):
             return {}
+        return found if isinstance(found, dict) else {}
 
     def write_running(self, at: Position) -> None:
         """The newest checkpoint is that of `at`."""
@@ -51,7 +56,7 @@ class Status:
         """
         cause = "lost rank" if isinstance(error, LostRankError) else "error"
         known = self._read()
-        if known.get("status") != "failed" or (known["cause"], cause) == ("lost rank", "error"):
+        if known.get("status") != "failed" or (known.get("cause"), cause) == ("lost rank", "error"):
             rank = "" if cause == "lost rank" else f"rank {self._rank}: "  # which says it itself
             why = f"{rank}{str(error) or type(error).__name__}"
             with spared("status.json"):

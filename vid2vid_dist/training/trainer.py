@@ -26,6 +26,7 @@ from vid2vid_dist.training.epoch import Epoch, after, plan_epoch
 from vid2vid_dist.training.faults import Referee
 from vid2vid_dist.training.preemption import Ask, Asked
 from vid2vid_dist.training.reporter import Reporter
+from vid2vid_dist.training.run_lock import RunLock
 from vid2vid_dist.training.saver import Saved, Saver
 from vid2vid_dist.training.shortage import explain_shortage
 from vid2vid_dist.training.state import TrainingState, settle_clips
@@ -37,6 +38,8 @@ from vid2vid_dist.training.versions import versions
 from vid2vid_dist.training.watchdog import Watchdog
 
 log = logging.getLogger(__name__)
+
+PATIENCE = 60  # seconds for another run to leave the folder
 
 
 class Trainer:
@@ -50,6 +53,7 @@ class Trainer:
         self.run_dir = Path(cfg.run.root) / cfg.run.name
         self.source = ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed)
         # Verifying reads every byte of the checkpoint: once is enough.
+        self._announced = checkpoint.announced(self.run_dir)
         resume = grid.on_first(lambda: checkpoint.newest_checkpoint(self.run_dir))
         self.cfg = cfg = settle_clips(cfg, grid.world_size, resume)
         self._check_data()
@@ -59,6 +63,7 @@ class Trainer:
         self.state = TrainingState(cfg, grid, self.source.identity(), self.source.longest, resume, placed)
         self._check_sizes()
         self.status = Status(self.run_dir, grid.rank)
+        self._lock = RunLock(self.run_dir)
         grid.on_first(self._open_run_folder)  # from here on every rank may write its failure there
         self.monitor = RunMonitor(self.run_dir, cfg, grid.rank, grid.world_size)
         self.reporter = Reporter(cfg, grid, self.monitor, self.state.figures)
@@ -267,6 +272,9 @@ class Trainer:
         }
         try:
             self.run_dir.mkdir(parents=True, exist_ok=True)
+            self._lock.take(min(PATIENCE, self.grid.timeout.total_seconds() / 2))
+            if checkpoint.announced(self.run_dir) != self._announced:
+                raise UserError(f"another run has gone on in {self.run_dir} meanwhile: start again to go on from there")
             save_config(self.cfg, self.run_dir / "config.yaml")
             write_atomically(self.run_dir / "environment.json", json.dumps(environment, indent=1))
             self.status.write("running", self.state.position)

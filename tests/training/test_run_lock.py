@@ -1,0 +1,82 @@
+"""Two runs in one folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.training.test_trainer import TWO_EPOCHS, Configure, folder_of
+from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.training.run_lock import RunLock
+from vid2vid_dist.training.trainer import Trainer
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from vid2vid_dist.training.run_lock import RunLock
+lock = RunLock(Path(sys.argv[1]))
+lock.take(0)
+print("taken", flush=True)
+time.sleep(float(sys.argv[2]))
+"""
+
+
+def hold(run: Path, seconds: float) -> subprocess.Popen[str]:
+    """Another process that has a run folder for some time."""
+    run.mkdir(exist_ok=True)
+    other = subprocess.Popen([sys.executable, "-c", HOLD, str(run), str(seconds)], cwd=ROOT, text=True,
+                             stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert other.stdout is not None
+    assert other.stdout.readline() == "taken\n"
+    return other
+
+
+def test_a_folder_in_use_is_refused_until_its_process_is_gone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    other = hold(tmp_path, 60)
+    with pytest.raises(UserError, match=rf" is in use by another run \(process {other.pid} on "):
+        RunLock(tmp_path).take(0)
+    other.kill()
+    other.communicate()
+    RunLock(tmp_path).take(0)
+    assert "cannot be locked" not in caplog.text
+
+
+def test_who_ends_soon_is_waited_for(tmp_path: Path) -> None:
+    other = hold(tmp_path, 1)
+    RunLock(tmp_path).take(30)
+    other.communicate()
+
+
+def test_where_nothing_can_be_locked_the_run_goes_on(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.lockf", no_locks)
+    RunLock(tmp_path).take(0)
+    assert "cannot be locked ([Errno 38] Function not implemented): do not start" in caplog.text
+
+
+def test_a_second_start_touches_nothing(
+        configure: Configure, grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While another process has the folder, and after one that has gone on since the checkpoint was read."""
+    cfg = configure(*TWO_EPOCHS, "run.max_steps=2")
+    Trainer(cfg, grid).run()
+    monkeypatch.setattr("vid2vid_dist.training.trainer.PATIENCE", 0.0)
+    before = {path: path.read_bytes() for path in folder_of(cfg).rglob("*") if path.is_file() and path.name != "lock"}
+    other = hold(folder_of(cfg), 60)
+    with pytest.raises(UserError, match="in use by another run"):
+        Trainer(configure(*TWO_EPOCHS, "run.max_steps=4"), grid)
+    other.kill()
+    other.communicate()
+    monkeypatch.setattr(RunLock, "take", lambda *_: (folder_of(cfg) / "checkpoints/latest").write_text("step_00000003"))
+    with pytest.raises(UserError, match=r"another run has gone on in .* meanwhile: start again"):
+        Trainer(configure(*TWO_EPOCHS, "run.max_steps=4"), grid)
+    (folder_of(cfg) / "checkpoints/latest").write_text("step_00000002\n")
+    assert before == {path: path.read_bytes() for path in before}
