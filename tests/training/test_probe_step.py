@@ -75,7 +75,7 @@ def test_what_will_not_fit_ends_the_run_before_its_first_step(
     words = r"probe of a step of epoch 3 \(chunks of 6 frames.*The planner expects"
     with pytest.raises(UserError, match=words) as told:
         trainer.run()
-    assert "most of it is judges: try discriminator.frames_per_pass=1" in str(told.value)
+    assert "most of it is workspace: try discriminator.frames_per_pass=1" in str(told.value)
     status = json.loads((tmp_path / "run/status.json").read_text())
     assert (status["status"], status["step"]) == ("failed", 0)
 

@@ -66,9 +66,12 @@ def remedy(memory: RankMemory) -> str:
     change = {
         "weights, gradients": "a smaller generator.ngf, or optim.precision=bf16",
         "optimiser shard": "optim.offload=true, more ranks (the shards get smaller), or a smaller generator.ngf",
+        "clips": "a shorter chunk (schedule.max_frames_per_rank), fewer clips (parallel.clips_per_step), or smaller "
+                 "frames (data.loadSize)",
         "live frames": "optim.checkpoint_activations=true, fewer clips at a time (parallel.clips_per_step), a shorter "
                        "chunk (schedule.max_frames_per_rank), or more ranks per pipeline (parallel.pipelines)",
         "judges": "discriminator.frames_per_pass=1, or more discriminator ranks",
-        "workspace": "flow.network=raft_small or dis, or smaller frames (data.loadSize)",
+        "workspace": "discriminator.frames_per_pass=1, flow.network=raft_small or dis, or smaller frames "
+                     "(data.loadSize)",
     }[cause]
     return f"most of it is {cause}: try {change}"
