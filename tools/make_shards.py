@@ -1,6 +1,6 @@
 """Pack raw folders into shards.
 
-python -m tools.make_shards [--task face | pose | styles]     # a toy set, rendered if missing; bare: the street
+python -m tools.make_shards [--task face | faces | pose | styles]  # a toy set, rendered if missing; bare: the street
 python -m tools.make_shards datasets/Cityscapes data/shards/cityscapes --size 1024 --label-nc 35
 python -m tools.make_shards datasets/face data/shards/face --task face                   # landmarks or poses
 """
@@ -34,7 +34,7 @@ def main() -> None:
     )
     parser.add_argument(
         "--task", choices=tuple(TOYS), default="street",
-        help="what the folders hold: labels, landmarks or poses; styles = the toy street in several looks"
+        help="what the folders hold: labels, landmarks or poses; styles, faces = toy sets in several looks"
     )
     parser.add_argument("--force", action="store_true", help="pack again even if the shards are up to date")
     args = parser.parse_args()

@@ -127,7 +127,7 @@ class OptimConfig:
     channels_last: bool = opt(False, "generator: channels-last memory layout of activations, which tensor cores prefer")
     label_conv: str = opt("auto", "first convolution over label maps: gather = look ids up, dense = multiply one-hot planes; auto = gather on CPUs", choices=("auto", "gather", "dense"))
     max_nonfinite: int = opt(0, "steps left out because a loss or gradient is not finite, before the run stops; 0 = stop at the first", unit="steps", low=0)
-    ema_decay: float = opt(0.0, "decay per step of the averaged generator that samples are made with; 0 = none", low=0, high=0.99999)
+    ema_decay: float = opt(0.0, "decay per step of the averaged generator, which validates, generates and is exported; 0 = none", low=0, high=0.99999)
 
 
 @dataclass

@@ -78,7 +78,7 @@ def expected_step(cfg: Config, n_ranks: int, size: tuple[int, int], n_frames: in
     costs = count_costs(cfg, size[1], size[0], None if on_gpus else CPU_CORE)
     parallel = cfg.parallel
     return choose(cfg, costs, PlanRequest(n_ranks, count_lanes(parallel, n_ranks), n_frames, parallel.placement,
-                                   parallel.pipelines, n_frames_bp=n_frames_bp))
+                                           parallel.pipelines, n_frames_bp=n_frames_bp))
 
 
 class Planner:

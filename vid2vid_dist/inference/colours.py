@@ -26,7 +26,7 @@ class ColourMeter:
         shown = (outputs.float() + 1) / 2
         found = region_means(shown.flatten(0, 1), labels[0])
         colours = found.means.unflatten(1, shown.shape[:2])  # (classes, outputs, 3)
-        classes, shares = labels.unique().tolist(), found.areas / found.areas.sum()
+        classes, shares = found.ids.tolist(), found.areas / found.areas.sum()
         known = [i for i, number in enumerate(classes) if number in self._first]
         figures = {}
         if known:

@@ -9,9 +9,10 @@ from torch import Tensor
 
 
 class RegionMeans(NamedTuple):
-    """The R regions of one frame: `means` (R, C), `areas` (R) in pixels, `of_pixel` (H * W), the number of each pixel's
-    region."""
+    """The R regions of one frame: their `ids` in rising order, `means` (R, C), `areas` (R) in pixels, and `of_pixel`
+    (H * W), the place of each pixel's region among them."""
 
+    ids: Tensor
     means: Tensor
     areas: Tensor
     of_pixel: Tensor
@@ -22,11 +23,11 @@ def region_means(features: Tensor, regions: Tensor) -> RegionMeans:
 
     Summed in float64: a road has a million pixels.
     """
-    _, of_pixel = regions.flatten().unique(return_inverse=True)
+    ids, of_pixel = regions.flatten().unique(return_inverse=True)
     areas = torch.bincount(of_pixel)
     wide = features.flatten(1).double()
     sums = wide.new_zeros(len(wide), len(areas)).index_add(1, of_pixel, wide)
-    return RegionMeans((sums / areas).T.to(features.dtype), areas, of_pixel)
+    return RegionMeans(ids, (sums / areas).T.to(features.dtype), areas, of_pixel)
 
 
 def pool_by_region(features: Tensor, regions: Tensor) -> Tensor:

@@ -12,6 +12,7 @@ from vid2vid_dist.untrusted import is_whole, parse_json, read_text
 
 MAX_BYTES = 2**20
 
+
 class Status:
     """Writes the file. Keys: `status` (running, finished, preempted, stopped, failed), `step` and `epoch` (of a
     running run: of its newest checkpoint), `restarts` (how often the run was taken up again), `why` and, of a
