@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -20,9 +21,9 @@ from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.build import FrozenNetworks, Optimizers, build_held_roles, build_modules, build_roles
-from vid2vid_dist.engine.costs import count_costs
+from vid2vid_dist.engine.costs import Costs, count_costs
 from vid2vid_dist.engine.desk import LanePart
-from vid2vid_dist.engine.executor import Executor
+from vid2vid_dist.engine.executor import Executor, HeldRoles
 from vid2vid_dist.engine.footage import Footage, Reads
 from vid2vid_dist.engine.graph import step_tasks
 from vid2vid_dist.engine.grid import Grid
@@ -32,7 +33,7 @@ from vid2vid_dist.engine.placement import Layout, colocated, data_parallel, expl
 from vid2vid_dist.engine.plan import Strategy, make_plan
 from vid2vid_dist.engine.precision import DTYPES
 from vid2vid_dist.engine.reads import reads_of
-from vid2vid_dist.engine.step import LaneWork, active_roles, train_step
+from vid2vid_dist.engine.step import LaneWork, Roles, active_roles, train_step
 from vid2vid_dist.engine.tasks import LaneChunk, Site, StepShape
 from vid2vid_dist.engine.transport import Transport
 
@@ -40,14 +41,13 @@ from vid2vid_dist.engine.transport import Transport
 class PlacedJob:
     """Clips and roles of a job. `in_flight`: lanes at a time; `ahead`: reference flow a step ahead."""
 
-    def __init__(self, cfg: Config, grid: Grid, placement: str, pipelines: int, n_clips: int, n_frames_bp: int,
-                 in_flight: int, ahead: bool) -> None:
+    def __init__(self, overrides: tuple[str, ...], grid: Grid, placement: str, pipelines: int, n_clips: int,
+                 n_frames_bp: int, in_flight: int, ahead: bool) -> None:
         n_slots = grid.world_size // pipelines
-        self.cfg, self.grid = cfg, grid.in_pipelines(n_slots)
+        self.overrides, self.cfg, self.grid = overrides, (cfg := _config(overrides)), grid.in_pipelines(n_slots)
         self.layout = _layout(cfg, placement, n_slots)
         self.n_clips, self.n_frames_bp, self.in_flight, self.ahead = n_clips, n_frames_bp, in_flight, ahead
         self.all_scales = not cfg.schedule.niter_fix_global
-        self.costs = count_costs(cfg, HEIGHT, WIDTH)
         self.transport = Transport(self.grid, timedelta(seconds=60))
 
     def chunks(self, n: int, step: int) -> LaneChunk:
@@ -75,14 +75,14 @@ class PlacedJob:
             footage[n].add_labels(sorted(new.labels), encode_inputs(cfg, labels, grid.device, dtype))
             footage[n].add_real(sorted(new.real), encode_pictures(real, grid.device, dtype))
 
-        found = {}
+        found = self._weights(roles, "initial.")
         for step in range(n_steps):
             last = step + 1 == N_STEPS
             now = tuple(self.chunks(n, step) for n in mine)
             after = tuple(self.chunks(n, step + 1) for n in mine) if self.ahead and not last else ()
             shape = StepShape(now, after, flow_ready=self.ahead and step > 0, n_frames_bp=self.n_frames_bp,
                               train_all_scales=self.all_scales, in_flight=self.in_flight)
-            plan = make_plan(step_tasks(cfg, shape), self.layout, self.costs, fixed=fixed,
+            plan = make_plan(step_tasks(cfg, shape), self.layout, _costs(self.overrides), fixed=fixed,
                              n_pipelines=grid.ranks.shape[0], strategy=Strategy(split_scales=step != 1))
             fixed = {site: slot for site, slot in plan.placement.items()
                      if site.role.startswith("temporal") or any(site == to for t in plan.tasks for _, to in t.carries)}
@@ -94,10 +94,7 @@ class PlacedJob:
             names = sorted({name for of_rank in grid.gather(list(losses)) for name in of_rank})
             found[f"losses.{step}"] = grid.sum(torch.stack([losses.get(name, torch.zeros(())).double()
                                                             for name in names]))
-        weights = {f"{role}.{name}": p.detach().clone() for role, engine in roles.engines().items()
-                   for name, p in engine.module.named_parameters()}
-        for of_rank in grid.gather(weights):
-            found |= of_rank
+        found |= self._weights(roles)
         for engine in roles.engines().values():
             engine.close()
         return found
@@ -110,7 +107,7 @@ class PlacedJob:
                             Optimizers(make_optimizer, make_optimizer, make_optimizer), self.all_scales)
         n_past = cfg.generator.n_frames_G - 1
         lanes = {n: Lane(cfg, grid.device, DTYPES[cfg.optim.precision]) for n in range(self.n_clips)}
-        found = {}
+        found = self._weights(roles, "initial.")
         for step in range(n_steps):
             first, end = step * CHUNK + (n_past if step else 0), n_past + (step + 1) * CHUNK
             running = [n for n in lanes if self.chunks(n, step).n_frames]
@@ -119,10 +116,27 @@ class PlacedJob:
             active = active_roles(cfg, step * CHUNK, CHUNK)
             result = train_step(roles, work, active, self.n_frames_bp, detach_coarse=not self.all_scales)
             found[f"losses.{step}"] = torch.stack([result.losses[name].double() for name in sorted(result.losses)])
-        for role, engine in roles.engines().items():
-            found |= {f"{role}.{name}": p.detach().clone() for name, p in engine.module.named_parameters()}
+        found |= self._weights(roles)
+        for engine in roles.engines().values():
             engine.close()
         return found
+
+    def _weights(self, roles: Roles | HeldRoles, prefix: str = "") -> dict[str, Tensor]:
+        """Weights of all roles, by `ROLE.NAME`, whatever rank has them."""
+        mine = {f"{prefix}{role}.{name}": p.detach().numpy().copy() for role, engine in roles.engines().items()
+                for name, p in engine.module.named_parameters()}  # arrays are pickled many times faster than tensors
+        return {name: torch.from_numpy(array) for of_rank in self.grid.gather(mine) for name, array in of_rank.items()}
+
+
+@cache
+def _config(overrides: tuple[str, ...]) -> Config:
+    return load_config(None, [*SMALL, *overrides])
+
+
+@cache
+def _costs(overrides: tuple[str, ...]) -> Costs:
+    """Counting takes longer than a small job."""
+    return count_costs(_config(overrides), HEIGHT, WIDTH)
 
 
 class StandInFeatures(torch.nn.Module):
@@ -163,18 +177,20 @@ def _layout(cfg: Config, placement: str, n_slots: int) -> Layout:
 
 def run(grid: Grid, arguments: list[str]) -> dict[str, Tensor]:
     placement, pipelines, n_clips, n_frames_bp, in_flight, ahead, optimizer, lr, *overrides = arguments
-    cfg = load_config(None, [*SMALL, *overrides])
-    job = PlacedJob(cfg, grid, placement, int(pipelines), int(n_clips), int(n_frames_bp), int(in_flight),
+    job = PlacedJob(tuple(overrides), grid, placement, int(pipelines), int(n_clips), int(n_frames_bp), int(in_flight),
                     bool(int(ahead)))
 
     def descend(parameters: list) -> torch.optim.Optimizer:
         return torch.optim.SGD(parameters, lr=1.0)
 
     train = job.train_whole if placement == "whole" else job.train
-    before, after = (train(n_steps, descend) for n_steps in (0, 1))
-    found = {f"gradient.{name}": before[name].double() - after[name].double() for name in before}
+    descended = train(1, descend)
     kind = getattr(torch.optim, optimizer)
-    return found | train(N_STEPS, lambda parameters: kind(parameters, lr=float(lr)))
+    found = train(N_STEPS, lambda parameters: kind(parameters, lr=float(lr)))
+    for initial in [name for name in found if name.startswith("initial.")]:
+        name = initial.removeprefix("initial.")
+        found[f"gradient.{name}"] = found.pop(initial).double() - descended[name].double()
+    return found
 
 
 if __name__ == "__main__":
