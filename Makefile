@@ -82,8 +82,9 @@ bench-plan: $(READY) ## speed-up of planned steps on 8 GPUs over the serial sche
 bench-engine: $(READY) ## real ranks against the simulator, and planned against serial steps (3 minutes on idle cores)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_engine
 
-bench-step: $(READY) ## a training step at 512, 1024 and 2048 on this device: time, use, memory [SET="key=value …"]
+bench-step: $(READY) ## a training step at 512, 1024 and 2048 on this device: time, use, memory, label convolution [SET="key=value …"]
 	@$(BIN)/python -m tools.bench_step $(SET)
+	@$(BIN)/python -m tools.bench_label_conv $(SET)
 
 bench: $(READY) ## measure this machine: seconds per training step and per generated frame
 	@$(BIN)/python -m tools.bench

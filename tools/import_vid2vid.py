@@ -11,8 +11,7 @@ shapes that the options promise, and make a picture.
 from __future__ import annotations
 
 import argparse
-import pickle
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -28,6 +27,8 @@ from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import differences, load_generator
 from vid2vid_dist.inference.video import VideoGenerator
+from vid2vid_dist.models.weights import read_tensors
+from vid2vid_dist.training.checkpoint import copied
 
 SHOWN = 20  # differences that are listed
 
@@ -56,7 +57,7 @@ def import_folder(folder: Path, out: Path, overrides: Sequence[str] = (), epoch:
         cfg = _configure(folder, aside / "config.yaml", [f"run.name={out.name}", *overrides])
         roles, notes = _read(folder, epoch, parts(cfg))
         for role, tensors in roles.items():
-            save_file(tensors, aside / f"{role}.safetensors")
+            save_file(copied(tensors), aside / f"{role}.safetensors")
         lines = [f"{out}: {sum(map(len, roles.values()))} tensors ({', '.join(roles)}) from {folder}", *notes,
                  _try_out(aside)]
         (aside / "imported.txt").write_text("\n".join(lines) + "\n")
@@ -85,7 +86,11 @@ def _read(folder: Path, epoch: str, wanted: list[Part]) -> tuple[dict[str, dict[
             if part.is_needed:
                 wrong.append(f"{file.name} is missing")
             continue
-        found = read_weights(file)
+        try:
+            found = read_tensors(file)
+        except ValueError as error:
+            wrong.append(f"{file.name}: {error}")
+            continue
         counters = [name for name in part.tensors if name.endswith("num_batches_tracked") and name not in found]
         if counters:  # PyTorch 0.4.0 did not count batches; nothing reads the number
             found |= {name: torch.tensor(0) for name in counters}
@@ -102,17 +107,6 @@ def _read(folder: Path, epoch: str, wanted: list[Part]) -> tuple[dict[str, dict[
     notes += [f"{path.name} is not part of this configuration: left out"
               for path in sorted(folder.glob(f"{epoch}_net_*.pth")) if path.name not in names]
     return roles, notes
-
-
-def read_weights(file: Path) -> dict[str, Tensor]:
-    """A state dict of the original. Raises `UserError` for a file that holds anything but tensors."""
-    try:
-        weights = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError) as error:
-        raise UserError(f"{file} is not a readable weights file ({type(error).__name__})") from None
-    if not isinstance(weights, Mapping) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise UserError(f"{file} holds no table of tensors")
-    return {str(name): tensor.detach().contiguous().clone() for name, tensor in weights.items()}
 
 
 def _try_out(folder: Path) -> str:

@@ -31,6 +31,7 @@ from vid2vid_dist.data.atomic import locked, written_aside
 from vid2vid_dist.data.images import encode_png
 from vid2vid_dist.data.toy_set import write_file
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.models.weights import load_published
 
 EDGES = ((40, 80), (100, 200))
 """Canny's thresholds of faint and of strong edges: labels 1 and 2."""
@@ -118,11 +119,7 @@ def pose_finder(weights: Path) -> Find:
         raise UserError(f"poses need torchvision with its compiled operators ({error}): install the torchvision built "
                         "for this torch") from None
     network = keypointrcnn_resnet50_fpn(weights=None, weights_backbone=None)
-    try:
-        network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
-    except Exception as error:
-        raise UserError(f"{weights}: not torchvision's keypointrcnn_resnet50_fpn weights ({error})".split("\n")[0]
-                        ) from None
+    load_published(network, str(weights), "--weights wants torchvision's keypointrcnn_resnet50_fpn")
     network.eval()
 
     def find(frame: np.ndarray) -> Found | None:

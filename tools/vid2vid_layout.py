@@ -17,8 +17,10 @@ from vid2vid_dist.config.options import options
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.build import build_modules
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.untrusted import read_text, shown
 
 READ = frozenset({*SAME, "fg_labels", "n_gpus_gen", "openpose_only"} - {"ngf_option"})
+MAX_BYTES = 2**20
 FIXED = {"netG": "composite", "output_nc": 3}  # options of which the program knows one value
 
 
@@ -51,14 +53,24 @@ def parts(cfg: Config) -> list[Part]:
 def read_options(path: Path) -> Config:
     """Our configuration from the lines `name: value` of opt.txt.
 
-    Raises `UserError` for a network that does not exist here.
+    Raises `UserError` for a file that is none, and for a network that does not exist here.
     """
-    pairs = (line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
+    try:
+        lines = read_text(path, MAX_BYTES).splitlines()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    pairs = (line.split(":", 1) for line in lines if ":" in line)
     written = {name.strip(): _literal(value.strip()) for name, value in pairs}
     for name, value in FIXED.items():
         if written.get(name, value) != value:
-            raise UserError(f"{path}: {name}={written[name]} is not known here, only {name}={value}")
-    cfg = config_from_options({name: value for name, value in written.items() if name in READ})
+            raise UserError(f"{path}: {name}={shown(written[name])} is not known here, only {name}={value}")
+    try:
+        cfg = config_from_options({name: value for name, value in written.items() if name in READ})
+        known = options()
+        for key in (SAME[name] for name in written if name in SAME and name in READ):
+            known[key].set(cfg, known[key].convert(known[key].get(cfg), is_text=False))
+    except (ValueError, UserError) as error:
+        raise UserError(f"{path}: {shown(error, 200)}") from None
     cfg.generator.no_flow |= bool(written.get("openpose_only"))  # which the original sets after writing opt.txt
     return cfg
 
@@ -77,5 +89,5 @@ def write_options(cfg: Config, path: Path) -> None:
 def _literal(text: str) -> Any:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # the last three: brackets in brackets
         return text

@@ -6,20 +6,16 @@ import json
 import random
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from torch import nn
 
-from tests.hostile.attack import VALUES, attack, examples, mutate, mutate_tree, nested, watched
+from tests.hostile.attack import VALUES, attack, examples, mutate, mutate_tree, nested
 from vid2vid_dist.config.load import save_config
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import load_generator
 from vid2vid_dist.inference.results import safe_name
 from vid2vid_dist.models.generator import Generator
-from vid2vid_dist.models.weights import load_published
 from vid2vid_dist.training.checkpoint import Position, SavedState, commit, find_fault, newest_checkpoint, write_files
 from vid2vid_dist.training.pretrain import find_weights, load_pretrained
 
@@ -135,41 +131,6 @@ def test_safetensors(n: int, run: Path, tmp_path: Path) -> None:
 
     use(whole)
     assert attack(n, hostile, use, tmp_path) > n / 2
-
-
-@examples(150)
-def test_published_weights(n: int, tmp_path: Path) -> None:
-    network, path = nn.Linear(3, 2), tmp_path / "w.pth"
-    samples = []
-    for legacy in (False, True):
-        torch.save(network.state_dict(), path, _use_new_zipfile_serialization=not legacy)
-        samples.append(path.read_bytes())
-    values: list[Any] = [*VALUES, {1: torch.zeros(2)}, {"weight": 3, "bias": None},
-                         {"weight": torch.zeros(9), "bias": "x"}]
-
-    def hostile(rng: random.Random) -> bytes:
-        if rng.random() < 0.3:
-            torch.save(rng.choice(values), path)
-            return path.read_bytes()
-        tokens = [b"cos\nsystem\n", b"(S'true'\ntR.", b"\x80\x02", b"PK\x03\x04", b"ustar"]
-        return mutate(rng, rng.choice(samples), tokens)
-
-    def use(data: bytes) -> None:
-        path.write_bytes(data)
-        load_published(network, str(path), "set the key")
-
-    assert attack(n, hostile, use, tmp_path) > n / 2
-
-
-def test_weights_that_would_run_a_program(tmp_path: Path) -> None:
-    class Program:
-        def __reduce__(self) -> tuple:
-            return exec, (f"open({str(tmp_path / 'ran')!r}, 'w')",)
-
-    torch.save({"weight": Program()}, tmp_path / "w.pth")
-    with watched(tmp_path), pytest.raises(UserError, match="not a readable weights file"):
-        load_published(nn.Linear(3, 2), str(tmp_path / "w.pth"), "set the key")
-    assert not (tmp_path / "ran").exists()
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "..", "", "x" * 1000, "ä" * 1000, "a/../../b", ".hidden", "\x1b[2J"])

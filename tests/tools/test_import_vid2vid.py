@@ -14,7 +14,7 @@ from torch import Tensor
 from tests.conftest import ROOT
 from tests.inference.conftest import write_run
 from tools.export_vid2vid import export_folder
-from tools.import_vid2vid import import_folder, read_weights
+from tools.import_vid2vid import import_folder
 from tools.parity.case import Case
 from tools.parity.compare import starting_with
 from vid2vid_dist.config.load import load_config
@@ -24,6 +24,7 @@ from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import load_generator
 from vid2vid_dist.inference.opening import choose_opening
 from vid2vid_dist.inference.video import VideoGenerator
+from vid2vid_dist.models.weights import read_tensors
 from vid2vid_dist.monitor.pictures import image_pictures
 from vid2vid_dist.training.pretrain import find_weights
 
@@ -112,7 +113,7 @@ def test_checkpoint_of_the_original(golden_dir: Path, imported: Path) -> None:
 
 
 def states(folder: Path) -> dict[str, dict[str, Tensor]]:
-    return {path.name: read_weights(path) for path in sorted(folder.glob("*.pth"))}
+    return {path.name: read_tensors(path) for path in sorted(folder.glob("*.pth"))}
 
 
 def test_import_and_export_keep_every_bit(checkpoint: Path, imported: Path, tmp_path: Path) -> None:
@@ -135,7 +136,7 @@ def broken(checkpoint: Path, folder: Path, file: str, change: Any) -> Path:
     folder.mkdir()
     for path in checkpoint.iterdir():
         (folder / path.name).write_bytes(path.read_bytes())
-    state = read_weights(folder / file)
+    state = read_tensors(folder / file)
     change(state)
     torch.save(state, folder / file)
     return folder
@@ -188,7 +189,7 @@ def test_without_options_they_must_be_given(checkpoint: Path, tmp_path: Path) ->
 def test_code_in_a_weights_file_does_not_run(checkpoint: Path, tmp_path: Path) -> None:
     folder = broken(checkpoint, tmp_path / "evil", "latest_net_G0.pth", lambda state: None)
     torch.save({"weight": Path("anything but a tensor")}, folder / "latest_net_G0.pth")
-    with pytest.raises(UserError, match=r"latest_net_G0\.pth is not a readable weights file"):
+    with pytest.raises(UserError, match=r"latest_net_G0\.pth: not a readable weights file"):
         import_folder(folder, tmp_path / "run")
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from pickle import UnpicklingError
 
 import torch
 from safetensors import SafetensorError
@@ -23,6 +22,7 @@ from vid2vid_dist.models.single_image import (
     LocalEnhancer,
     network_of,
 )
+from vid2vid_dist.models.weights import read_tensors
 from vid2vid_dist.untrusted import read_pointer, shown
 
 
@@ -117,10 +117,10 @@ def load_single_image(path: Path) -> SingleImage:
         return SingleImage(scale.net, loaded.weights, loaded)
     fix = "name a file of a global or local single-image generator"
     try:
-        weights = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        weights = read_tensors(path)
         network = network_of(weights)
-    except (OSError, EOFError, RuntimeError, ValueError, TypeError, SafetensorError, UnpicklingError) as error:
-        raise UserError(f"{path}: {error}: {fix}") from None
+    except ValueError as error:
+        raise UserError(f"{path}: {shown(error)}: {fix}") from None
     wrong = differences(network.state_dict(), weights)
     if wrong:
         raise UserError(f"{path}: {'; '.join(wrong[:4])}: {fix}")
