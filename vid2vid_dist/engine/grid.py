@@ -196,8 +196,8 @@ def open_grid(device: str = "auto", timeout: timedelta = PATIENCE) -> Grid:
             f"port {port} on {os.environ.get('MASTER_ADDR', 'this host')} is taken by another program: "
             "choose another with `torchrun --master-port PORT …`, or use `torchrun --standalone …`"
         ) from error
-    # Every rank creates every group in the same order, before any engine exists.
-    alone = [dist.new_group([r]) for r in range(world_size)][rank]
+    # Made by this rank without the others: a group per rank that all of them took part in would take minutes on many.
+    alone = dist.new_group([rank], use_local_synchronization=True)
     return Grid(torch.arange(world_size).reshape(-1, 1), rank, my_device, dist.group.WORLD, alone, timeout)
 
 
