@@ -33,11 +33,10 @@ from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.build import build_frozen, build_held_roles, build_modules
+from vid2vid_dist.engine.clip_buffer import ClipBuffer
 from vid2vid_dist.engine.consent import Consent
 from vid2vid_dist.engine.costs import CPU_CORE, count_costs
-from vid2vid_dist.engine.desk import Desk, LanePart, Made
 from vid2vid_dist.engine.executor import Executor, HeldRoles, Worker
-from vid2vid_dist.engine.footage import Footage
 from vid2vid_dist.engine.graph import step_tasks
 from vid2vid_dist.engine.grid import Grid, open_grid
 from vid2vid_dist.engine.lane import encode_inputs, encode_pictures
@@ -47,6 +46,7 @@ from vid2vid_dist.engine.plan import Plan, Run, Transfer, make_plan, task_second
 from vid2vid_dist.engine.search import PlanRequest, best_plan, choose
 from vid2vid_dist.engine.simulate import simulate
 from vid2vid_dist.engine.tasks import FAR, LaneChunk, StepShape, Task, steady_shape
+from vid2vid_dist.engine.tensor_store import LanePart, Made, TensorStore
 from vid2vid_dist.engine.timing import Span
 from vid2vid_dist.engine.transport import Transport
 from vid2vid_dist.monitor.trace import TracedStep, write_trace
@@ -63,8 +63,8 @@ REAL = ["data.use_instance=true", "generator.ngf=16", "generator.n_blocks=3", "g
 class Sleeper:
     """Does any task by sleeping, and makes empty tensors for those who read it."""
 
-    def __init__(self, plan: Plan, desk: Desk, seconds: Callable[[Task], float], cfg: Config) -> None:
-        self._desk, self._seconds, self._cfg = desk, seconds, cfg
+    def __init__(self, plan: Plan, store: TensorStore, seconds: Callable[[Task], float], cfg: Config) -> None:
+        self._store, self._seconds, self._cfg = store, seconds, cfg
         self._parts: dict[int, set[Part]] = defaultdict(set)
         for task in plan.tasks:
             for need in task.needs:
@@ -73,7 +73,7 @@ class Sleeper:
 
     def run(self, task: Task) -> Made:
         time.sleep(self._seconds(task))
-        size = self._desk.lane(task.lane).footage.size
+        size = self._store.lane(task.lane).buffer.size
         return {part: torch.zeros(shape_of(self._cfg, part.name, size), dtype=dtype_of(part.name, torch.float32))
                 for part in self._parts[task.number]}
 
@@ -112,8 +112,8 @@ class SleepingExecutor(Executor):
         super().__init__(cfg, roles, grid.slot, Transport(grid), torch.float32, plan.reductions)
         self._plan, self._slower = plan, slower
 
-    def _workers(self, shape: StepShape, desk: Desk) -> dict:
-        sleeper = Sleeper(self._plan, desk, lambda task: self._slower * self._plan.durations[task.number], self.cfg)
+    def _workers(self, shape: StepShape, store: TensorStore) -> dict:
+        sleeper = Sleeper(self._plan, store, lambda task: self._slower * self._plan.durations[task.number], self.cfg)
         return defaultdict(lambda: sleeper)
 
     def _advance(self, lanes: list[LanePart | None]) -> None:
@@ -135,8 +135,8 @@ def keep_promise(grid: Grid, placement: str, n_steps: int, step_seconds: float) 
     shape = steady_shape(N_LANES, RECIPES[512].n_frames)
     parts = []
     for _ in range(N_LANES):
-        footage = Footage(1, FrameSize(1, 16, 16), n_seen=FAR)
-        parts.append(LanePart(footage, RECIPES[512].n_frames, 1 / N_LANES))
+        buffer = ClipBuffer(1, FrameSize(1, 16, 16), n_seen=FAR)
+        parts.append(LanePart(buffer, RECIPES[512].n_frames, 1 / N_LANES))
     measured = periods(grid, n_steps, lambda: executor.step(plan, shape, list(parts), list(asleep), consent=asks(grid)))
     return {"measured": measured, "simulated": step_seconds, "ratio": measured / step_seconds}
 
@@ -185,11 +185,11 @@ class SerialExecutor(Executor):
             sequence += [run, *messages[run.task.number]]
         return replace(plan, sequence=sequence)
 
-    def _run(self, task: Task, worker: Worker, desk: Desk) -> None:
+    def _run(self, task: Task, worker: Worker, store: TensorStore) -> None:
         before, after = self._slots[task.number]
         if before != self.slot:
             dist.recv(torch.zeros(1), self._ranks[before], tag=1)
-        super()._run(task, worker, desk)
+        super()._run(task, worker, store)
         if after != self.slot:
             dist.send(torch.zeros(1), self._ranks[after], tag=1)
 
@@ -248,11 +248,11 @@ def clip(cfg: Config, number: int, n_frames: int, height: int, width: int) -> La
         return torch.randint(high, (n, channels, height, width), generator=rng, dtype=torch.uint8)
 
     frames = Frames(noise(1, cfg.data.label_nc), noise(3, 256), noise(1, 30).int(), [str(i) for i in range(n)])
-    footage = Footage(cfg.generator.n_scales_spatial, FrameSize(1, height, width))
+    buffer = ClipBuffer(cfg.generator.n_scales_spatial, FrameSize(1, height, width))
     numbers, cpu = range(n_frames - n, n_frames), torch.device("cpu")
-    footage.add_labels(numbers, encode_inputs(cfg, [frames], cpu, torch.float32))
-    footage.add_real(numbers, encode_pictures([frames], cpu, torch.float32))
-    return LanePart(footage, n_frames, 1 / N_LANES)
+    buffer.add_labels(numbers, encode_inputs(cfg, [frames], cpu, torch.float32))
+    buffer.add_real(numbers, encode_pictures([frames], cpu, torch.float32))
+    return LanePart(buffer, n_frames, 1 / N_LANES)
 
 
 def worker(task: str, out: str, trace: str, n_steps: int, step_seconds: float) -> None:

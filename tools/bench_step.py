@@ -32,10 +32,9 @@ from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.data.clips import ClipSource, Frames, Request, stream
 from vid2vid_dist.data.toy_street import ensure_toy_shards
 from vid2vid_dist.engine.build import build_frozen, build_held_roles, build_modules
+from vid2vid_dist.engine.clip_buffer import ClipBuffer
 from vid2vid_dist.engine.costs import CPU_CORE, Costs, count_costs
-from vid2vid_dist.engine.desk import LanePart
 from vid2vid_dist.engine.executor import Executor
-from vid2vid_dist.engine.footage import Footage
 from vid2vid_dist.engine.graph import step_tasks
 from vid2vid_dist.engine.grid import Grid, open_grid
 from vid2vid_dist.engine.lane import encode_inputs, encode_pictures
@@ -47,6 +46,7 @@ from vid2vid_dist.engine.precision import DTYPES
 from vid2vid_dist.engine.simulate import simulate
 from vid2vid_dist.engine.step import active_roles
 from vid2vid_dist.engine.tasks import LaneChunk, StepShape
+from vid2vid_dist.engine.tensor_store import LanePart
 from vid2vid_dist.engine.timing import Span
 from vid2vid_dist.engine.transport import Transport
 from vid2vid_dist.training.curriculum import phase
@@ -112,11 +112,11 @@ def measure_size(cfg: Config, n_frames: int, n_steps: int) -> dict[str, Any]:
 
 def lane_part(cfg: Config, grid: Grid, frames: Frames, n_frames: int) -> LanePart:
     """A clip that begins."""
-    footage = Footage(cfg.generator.n_scales_spatial, FrameSize(1, *frames.labels.shape[-2:]))
+    buffer = ClipBuffer(cfg.generator.n_scales_spatial, FrameSize(1, *frames.labels.shape[-2:]))
     numbers, dtype = range(1 - cfg.generator.n_frames_G, n_frames), DTYPES[cfg.optim.precision]
-    footage.add_labels(numbers, encode_inputs(cfg, [frames], grid.device, dtype))
-    footage.add_real(numbers, encode_pictures([frames], grid.device, dtype))
-    return LanePart(footage, n_frames, 1.0)
+    buffer.add_labels(numbers, encode_inputs(cfg, [frames], grid.device, dtype))
+    buffer.add_real(numbers, encode_pictures([frames], grid.device, dtype))
+    return LanePart(buffer, n_frames, 1.0)
 
 
 def of_roles(spans: list[Span], costs: Costs, n_steps: int) -> dict[str, dict[str, float]]:

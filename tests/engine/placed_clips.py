@@ -21,10 +21,9 @@ from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.build import FrozenNetworks, Optimizers, build_held_roles, build_modules, build_roles
+from vid2vid_dist.engine.clip_buffer import ClipBuffer, Reads
 from vid2vid_dist.engine.costs import Costs, count_costs
-from vid2vid_dist.engine.desk import LanePart
 from vid2vid_dist.engine.executor import Executor, HeldRoles
-from vid2vid_dist.engine.footage import Footage, Reads
 from vid2vid_dist.engine.graph import step_tasks
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.lane import Lane, encode_inputs, encode_pictures
@@ -35,6 +34,7 @@ from vid2vid_dist.engine.precision import DTYPES
 from vid2vid_dist.engine.reads import reads_of
 from vid2vid_dist.engine.step import LaneWork, Roles, active_roles, train_step
 from vid2vid_dist.engine.tasks import LaneChunk, Site, StepShape
+from vid2vid_dist.engine.tensor_store import LanePart
 from vid2vid_dist.engine.transport import Transport
 
 
@@ -65,15 +65,15 @@ class PlacedJob:
         n_past = cfg.generator.n_frames_G - 1
         mine = range(grid.pipeline, self.n_clips, grid.ranks.shape[0])
         clips = {n: _clip(cfg, n) for n in mine}
-        footage = {n: Footage(cfg.generator.n_scales_spatial, FrameSize(1, HEIGHT, WIDTH)) for n in mine}
+        buffers = {n: ClipBuffer(cfg.generator.n_scales_spatial, FrameSize(1, HEIGHT, WIDTH)) for n in mine}
         fixed: dict[Site, int] = {}
 
         def feed(n: int, reads: Reads) -> None:
             """Frames that the rank has not yet, and no others: what a task reads besides is an error."""
-            new = reads - Reads(frozenset(footage[n].labels), frozenset(footage[n].real))
+            new = reads - Reads(frozenset(buffers[n].labels), frozenset(buffers[n].real))
             labels, real = ([_picked(clips[n], numbers, n_past)] for numbers in (new.labels, new.real))
-            footage[n].add_labels(sorted(new.labels), encode_inputs(cfg, labels, grid.device, dtype))
-            footage[n].add_real(sorted(new.real), encode_pictures(real, grid.device, dtype))
+            buffers[n].add_labels(sorted(new.labels), encode_inputs(cfg, labels, grid.device, dtype))
+            buffers[n].add_real(sorted(new.real), encode_pictures(real, grid.device, dtype))
 
         found = self._weights(roles, "initial.")
         for step in range(n_steps):
@@ -89,7 +89,7 @@ class PlacedJob:
             for lane, n in enumerate(mine):
                 feed(n, reads_of(cfg, plan, grid.slot, lane, now[lane]))
             n_active = sum(self.chunks(n, step).n_frames > 0 for n in range(self.n_clips))
-            parts = [LanePart(footage[n], CHUNK, 1 / n_active) if self.chunks(n, step).n_frames else None for n in mine]
+            parts = [LanePart(buffers[n], CHUNK, 1 / n_active) if self.chunks(n, step).n_frames else None for n in mine]
             losses = executor.step(plan, shape, parts, active_roles(cfg, step * CHUNK, CHUNK)).losses
             names = sorted({name for of_rank in grid.gather(list(losses)) for name in of_rank})
             found[f"losses.{step}"] = grid.sum(torch.stack([losses.get(name, torch.zeros(())).double()

@@ -90,7 +90,7 @@ def test_saved_activations(size: int) -> None:
     saved = sum(costs.work[f"{kind}/{s}"].saved for kind in ("label", "foreground", "synthesis") for s in scales) / 1e6
     one_hot = 2 * 105 * size * size / 2 * 2 / 1e6
     assert 0.95 * SAVED[size] < saved + one_hot < SAVED[size]
-    assert costs.work["flow/0"].passing / 1e6 > RAFT_VOLUME[size]
+    assert costs.work["flow/0"].transient / 1e6 > RAFT_VOLUME[size]
     assert costs.work["flow/0"].saved == 0
 
 
@@ -187,7 +187,7 @@ def test_measure_counts_a_convolution_and_a_relu() -> None:
         work, out = measure(network, network, x)
     assert out.shape == (1, 5, 8, 8)
     plane = 8 * 8 * 4
-    assert work == Work(flops=2 * 3 * 5 * 64, moved=2 * 5 * plane, saved=(3 + 5) * plane, passing=5 * plane)
+    assert work == Work(flops=2 * 3 * 5 * 64, moved=2 * 5 * plane, saved=(3 + 5) * plane, transient=5 * plane)
 
 
 def test_measured_times_replace_the_model(tmp_path: Path) -> None:

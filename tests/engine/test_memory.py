@@ -50,7 +50,7 @@ def test_optimiser_state_on_the_host_is_not_the_ranks() -> None:
 
 
 def test_frames_of_clips_lie_where_they_are_read() -> None:
-    costs = replace(COSTS, footage={"labels": 10**6, "real": 10**9})
+    costs = replace(COSTS, frame_bytes={"labels": 10**6, "real": 10**9})
     shape = StepShape((LaneChunk(0, 2),))
     plan = make_plan(step_tasks(CFG, shape), split(CFG, 1, 1), costs)
     generator, judge = plan_memory(CFG, plan, shape, simulate(plan).timeline)
@@ -60,7 +60,7 @@ def test_frames_of_clips_lie_where_they_are_read() -> None:
 
 
 def test_what_a_task_needs_while_it_runs_is_workspace() -> None:
-    work = COSTS.work | {"backward/0": replace(COSTS.work["backward/0"], passing=5e9)}
+    work = COSTS.work | {"backward/0": replace(COSTS.work["backward/0"], transient=5e9)}
     plan = make_plan(step_tasks(CFG, shape := steady_shape(1, 1)), colocated(CFG, 1), replace(COSTS, work=work))
     (memory,) = plan_memory(CFG, plan, shape, simulate(plan).timeline)
     assert memory.by_cause["workspace"] == 5e9 + COSTS.tensors["grad_features/0"]

@@ -9,10 +9,9 @@ from torch import Tensor
 from tests.engine.spread_clips import CHUNK, HEIGHT, SMALL, WIDTH, clip
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.engine.build import FrozenNetworks, Optimizers, build_held_roles, build_modules
+from vid2vid_dist.engine.clip_buffer import ClipBuffer
 from vid2vid_dist.engine.costs import count_costs
-from vid2vid_dist.engine.desk import LanePart
 from vid2vid_dist.engine.executor import Executor, TaskError
-from vid2vid_dist.engine.footage import Footage
 from vid2vid_dist.engine.graph import step_tasks
 from vid2vid_dist.engine.grid import solo_grid
 from vid2vid_dist.engine.lane import encode_inputs, encode_pictures
@@ -21,6 +20,7 @@ from vid2vid_dist.engine.optimizer import AdamSettings
 from vid2vid_dist.engine.placement import colocated
 from vid2vid_dist.engine.plan import make_plan
 from vid2vid_dist.engine.tasks import LaneChunk, StepShape
+from vid2vid_dist.engine.tensor_store import LanePart
 from vid2vid_dist.engine.transport import Transport
 from vid2vid_dist.errors import UserError
 
@@ -46,11 +46,11 @@ def test_a_failing_task_is_named(error: Exception, kind: type[Exception], words:
                              FrozenNetworks(BrokenFlow(error), None), Optimizers(adam, adam, adam), True)
     shape = StepShape((LaneChunk(0, CHUNK),))
     plan = make_plan(step_tasks(cfg, shape), layout, count_costs(cfg, HEIGHT, WIDTH))
-    footage = Footage(cfg.generator.n_scales_spatial, FrameSize(1, HEIGHT, WIDTH))
+    buffer = ClipBuffer(cfg.generator.n_scales_spatial, FrameSize(1, HEIGHT, WIDTH))
     numbers = range(1 - cfg.generator.n_frames_G, CHUNK)
     frames = [clip(0, len(numbers))]
-    footage.add_labels(numbers, encode_inputs(cfg, frames, grid.device, torch.float32))
-    footage.add_real(numbers, encode_pictures(frames, grid.device, torch.float32))
+    buffer.add_labels(numbers, encode_inputs(cfg, frames, grid.device, torch.float32))
+    buffer.add_real(numbers, encode_pictures(frames, grid.device, torch.float32))
     executor = Executor(cfg, roles, 0, Transport(grid), torch.float32)
     with pytest.raises(kind, match=words):
-        executor.step(plan, shape, [LanePart(footage, CHUNK, 1.0)], ["generator", "image"])
+        executor.step(plan, shape, [LanePart(buffer, CHUNK, 1.0)], ["generator", "image"])

@@ -8,15 +8,15 @@ import torch
 
 from launch import train
 from launch._cli import run_main
-from vid2vid_dist.engine.desk import Made
 from vid2vid_dist.engine.judge_tasks import ImageTasks
 from vid2vid_dist.engine.tasks import Task
+from vid2vid_dist.engine.tensor_store import Made
 
 run = ImageTasks.run
 
 
 def ask_for_too_much(self: ImageTasks, task: Task) -> Made:
-    if int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1 and self.desk.lane(task.lane).footage.n_seen >= 4:
+    if int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1 and self.store.lane(task.lane).buffer.n_seen >= 4:
         torch.empty(2**50)
     return run(self, task)
 

@@ -17,7 +17,7 @@ from vid2vid_dist.training.watchdog import Sign, Watchdog, name_laggard
 
 
 def sign(rank: int, step: int = 7, progress: int = 20, waits: bool = True) -> Sign:
-    return Sign(rank, 3, step, progress, f"task of {rank}", "engine/desk.py:9 wait", waits)
+    return Sign(rank, 3, step, progress, f"task of {rank}", "engine/tensor_store.py:9 wait", waits)
 
 
 @pytest.mark.parametrize(("signs", "silent", "words"), [

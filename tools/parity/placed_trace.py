@@ -24,10 +24,9 @@ from tools.parity.options import config_from_options
 from tools.parity.trace import VIDEO, Outcome, compare, outcome, run, spread, stand_ins, stored_modules, weights
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.build import build_held_roles
+from vid2vid_dist.engine.clip_buffer import ClipBuffer
 from vid2vid_dist.engine.costs import count_costs
-from vid2vid_dist.engine.desk import LanePart
 from vid2vid_dist.engine.executor import Executor, HeldRoles
-from vid2vid_dist.engine.footage import Footage
 from vid2vid_dist.engine.graph import step_tasks
 from vid2vid_dist.engine.grid import Grid, open_grid
 from vid2vid_dist.engine.messages import FrameSize
@@ -36,6 +35,7 @@ from vid2vid_dist.engine.placement import split
 from vid2vid_dist.engine.plan import make_plan
 from vid2vid_dist.engine.step import LaneWork, StepResult, unpack_shown
 from vid2vid_dist.engine.tasks import Kind, LaneChunk, Need, Site, StepShape, Task
+from vid2vid_dist.engine.tensor_store import LanePart
 from vid2vid_dist.engine.transport import Transport
 from vid2vid_dist.training.curriculum import phase
 from vid2vid_dist.training.state import optimizers
@@ -48,7 +48,7 @@ class PlacedStep:
         self.cfg, self.grid = cfg, grid
         self._layout = split(cfg, 1, 1)
         self._executor = Executor(cfg, roles, grid.slot, Transport(grid), torch.float64)
-        self._footage: Footage | None = None
+        self._buffer: ClipBuffer | None = None
         self._where: dict[Site, int] = {}
 
     def __call__(self, roles: HeldRoles, work: list[LaneWork], active: list[str], n_frames_bp: int,
@@ -56,23 +56,23 @@ class PlacedStep:
         (item,) = work
         lane, chunk = item.lane, item.chunk
         n_frames, height, width = chunk.real.shape[1], *chunk.real.shape[-2:]
-        if self._footage is None or chunk.is_first:
+        if self._buffer is None or chunk.is_first:
             size = FrameSize(len(chunk.real), height, width)
-            self._footage, self._where = Footage(self.cfg.generator.n_scales_spatial, size), {}
-        footage = self._footage
-        numbers = range(footage.n_seen - chunk.n_past, footage.n_seen + n_frames)
-        footage.add_labels(numbers, chunk.label_stack)
-        footage.add_real(numbers, chunk.real_stack)
+            self._buffer, self._where = ClipBuffer(self.cfg.generator.n_scales_spatial, size), {}
+        buffer = self._buffer
+        numbers = range(buffer.n_seen - chunk.n_past, buffer.n_seen + n_frames)
+        buffer.add_labels(numbers, chunk.label_stack)
+        buffer.add_real(numbers, chunk.real_stack)
         # The recorded optimiser never gets the scales that it began without (spec: quirks Q3).
         trains_all_scales = phase(self.cfg, 1, VIDEO).train_all_scales
-        shape = StepShape((LaneChunk(footage.n_seen, n_frames),), n_frames_bp=n_frames_bp,
+        shape = StepShape((LaneChunk(buffer.n_seen, n_frames),), n_frames_bp=n_frames_bp,
                           train_all_scales=trains_all_scales)
         tasks = step_tasks(self.cfg, shape)
         if not chunk.is_first:
             follow_the_record(tasks, self.cfg.generator.n_scales_spatial - 1)
         costs = count_costs(self.cfg, height, width)
         plan = make_plan(tasks, self._layout, costs, fixed=self._where)
-        result = self._executor.step(plan, shape, [LanePart(footage, n_frames, item.share)], active, show=0)
+        result = self._executor.step(plan, shape, [LanePart(buffer, n_frames, item.share)], active, show=0)
         self._where = left_at(plan)
         lane.n_seen += n_frames
         shown = self.grid.from_first(result.shown)

@@ -67,7 +67,7 @@ CPU_CORE = Machine(flops={"bf16": 2e10, "fp32": 5e10, "fp64": 2.5e10}, memory_ba
 class Costs:
     """Costs of one clip's tasks by `KIND/SCALE`; the unit is a frame, of temporal tasks a group.
 
-    `tensors`: bytes of what travels between tasks. `footage`: bytes of one frame's labels, at all scales, and of one
+    `tensors`: bytes of what travels between tasks. `frame_bytes`: of one frame's labels, at all scales, and of one
     real picture. `parameters` of the trained roles and of the frozen networks (`perceptual`, `flow`). `measured`:
     seconds by the same keys, in place of the machine model. `offload`: masters and moments lie in the host's memory.
     """
@@ -81,7 +81,7 @@ class Costs:
     machine: Machine = field(default_factory=Machine)
     measured: dict[str, float] = field(default_factory=dict)
     offload: bool = False
-    footage: dict[str, int] = field(default_factory=lambda: {"labels": 0, "real": 0})
+    frame_bytes: dict[str, int] = field(default_factory=lambda: {"labels": 0, "real": 0})
 
     def seconds(self, key: str) -> float:
         """Predicted time of one unit on one rank."""
@@ -171,7 +171,7 @@ def count_costs(cfg: Config, height: int, width: int, machine: Machine | None = 
         machine=machine,
         measured={key: on_cpu for key in work if "flow/" in key} if cfg.flow.network == "dis" else {},
         offload=cfg.optim.offload,
-        footage={"labels": clips * _label_bytes(cfg, height, width, dtype), "real": clips * 3 * plane},
+        frame_bytes={"labels": clips * _label_bytes(cfg, height, width, dtype), "real": clips * 3 * plane},
     )
 
 
@@ -255,8 +255,8 @@ def _count_judges(cfg: Config, judges: dict[str, nn.Module], height: int, width:
         to_weights, _ = measure(judge, _gradients, scores, list(judge.parameters()))
         fakes = n_fakes.get(name, 1)
         kind, _, scale = name.partition("_")
-        of_fakes = replace(fakes * (forward + to_frames), passing=fakes * to_frames.passing)
-        of_weights = replace((1 + fakes) * to_weights, passing=to_weights.passing)
+        of_fakes = replace(fakes * (forward + to_frames), transient=fakes * to_frames.transient)
+        of_weights = replace((1 + fakes) * to_weights, transient=to_weights.transient)
         # The labels stay until the generated frames are judged.
         of_real = replace(forward, saved=forward.saved + (size_of(inputs[:, 3:]) if name == "image" else 0))
         of_task = {"real": of_real, "fake": of_fakes, "backward": of_weights}

@@ -18,28 +18,28 @@ from torch.utils.flop_counter import FlopCounterMode, flop_registry
 class Work:
     """One task. `flops`: convolutions and matrix products, a multiply-add counts as two. `moved`: bytes
     that everything else reads and writes. `saved`: bytes that autograd keeps for the backward pass.
-    `passing`: bytes beyond those that stay, at the fullest moment while it runs.
+    `transient`: bytes beyond those that stay, at the fullest moment while it runs.
     """
 
     flops: float = 0.0
     moved: float = 0.0
     saved: float = 0.0
-    passing: float = 0.0
+    transient: float = 0.0
 
     def __add__(self, other: Work) -> Work:
         """One after the other."""
         return Work(self.flops + other.flops, self.moved + other.moved, self.saved + other.saved,
-                    max(self.passing, other.passing))
+                    max(self.transient, other.transient))
 
     def __mul__(self, factor: float) -> Work:
-        return Work(self.flops * factor, self.moved * factor, self.saved * factor, self.passing * factor)
+        return Work(self.flops * factor, self.moved * factor, self.saved * factor, self.transient * factor)
 
     __rmul__ = __mul__
 
 
 def measure(network: nn.Module, run: Callable[..., Any], *args: Any) -> tuple[Work, Any]:
     """Costs of `run(*args)` on meta tensors, and its result. Parameters of `network` do not count as saved, nor
-    their gradients as passing."""
+    their gradients as transient."""
     saved = _Saved(network.parameters())
     traffic = _Traffic()
     hooks = [p.register_post_accumulate_grad_hook(_drop) for p in network.parameters() if p.requires_grad]

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.consent import Consent, always
-from vid2vid_dist.engine.desk import Desk, LanePart
 from vid2vid_dist.engine.discriminator_roles import ImageDiscriminatorRole, TemporalDiscriminatorRole
 from vid2vid_dist.engine.frame_tasks import FrameTasks
 from vid2vid_dist.engine.judge_tasks import FlowTasks, ImageTasks, PerceptualTasks, TemporalTasks
@@ -22,6 +21,7 @@ from vid2vid_dist.engine.optimizer import RoleEngine
 from vid2vid_dist.engine.plan import Plan, Receive, Run, Send
 from vid2vid_dist.engine.roles import FlowRole, GeneratorRole, PerceptualRole
 from vid2vid_dist.engine.tasks import COLLECTIVE, Site, StepShape, Task
+from vid2vid_dist.engine.tensor_store import LanePart, TensorStore
 from vid2vid_dist.engine.timing import Timer
 from vid2vid_dist.engine.transport import Transport
 from vid2vid_dist.engine.updates import Updates
@@ -59,7 +59,7 @@ class TaskError(RuntimeError):
 @dataclass
 class Outcome:
     """Losses of a rank's tasks, which summed over all ranks are means over clips; squared norms of the judges'
-    gradients to its frames (`Judgement.pull`), which add up likewise. `shown`: see `Desk.shown`.
+    gradients to its frames (`Judgement.pull`), which add up likewise. `shown`: see `TensorStore.shown`.
     `updated`: False if the weights are as before.
     """
 
@@ -88,8 +88,8 @@ class Executor:
         `active`: the trained roles that have something to judge somewhere in the run, the same on all ranks.
         `show`: a lane of which slot 0 gets all frames, for pictures.
         """
-        desk = Desk(self.cfg, plan, self.slot, lanes, self.transport, self.dtype, show, self.timer)
-        workers = self._workers(shape, desk)
+        store = TensorStore(self.cfg, plan, self.slot, lanes, self.transport, self.dtype, show, self.timer)
+        workers = self._workers(shape, store)
         program = plan.programs[self.slot]
         mine = [op.task.role for op in program if isinstance(op, Run) and op.task.kind not in COLLECTIVE]
         held = {name: engine for name, engine in self.roles.engines().items() if name in active}
@@ -98,66 +98,66 @@ class Executor:
         updates = Updates(engines, Counter(mine), self.timer, self.transport.device)
         for op in program:
             if isinstance(op, Send):
-                desk.send(op.transfer)
+                store.send(op.transfer)
             elif isinstance(op, Receive):
-                desk.receive(op.transfer)
+                store.receive(op.transfer)
             elif op.task.kind not in COLLECTIVE:
-                self._run(op.task, workers[op.task.role], desk)
+                self._run(op.task, workers[op.task.role], store)
                 updates.done(op.task.role)
-        desk.finish()
-        shown = self._collect(desk, lanes)
-        updated = updates.finish(desk.losses, consent)
+        store.finish()
+        shown = self._collect(store, lanes)
+        updated = updates.finish(store.losses, consent)
         self._advance(lanes)
         self.transport.step += 1
-        return Outcome(desk.losses, desk.pulls, shown, updated)
+        return Outcome(store.losses, store.pulls, shown, updated)
 
-    def _collect(self, desk: Desk, lanes: list[LanePart | None]) -> list[Tensor]:
+    def _collect(self, store: TensorStore, lanes: list[LanePart | None]) -> list[Tensor]:
         """On slot 0 the frames that are to be shown."""
-        part = None if desk.show is None else lanes[desk.show]
-        if desk.show is None or part is None:
+        part = None if store.show is None else lanes[store.show]
+        if store.show is None or part is None:
             return []
-        size, finest = part.footage.size, self.cfg.generator.n_scales_spatial - 1
+        size, finest = part.buffer.size, self.cfg.generator.n_scales_spatial - 1
         shape = (size.clips, 9 if self.cfg.generator.no_flow else 12, size.height, size.width)
         like = [(shape, torch.promote_types(self.dtype, torch.float32))]
         frames = []
         for t in range(part.n_frames):
-            slot = desk.plan.placement[Site("generator", desk.show, t, finest)]
+            slot = store.plan.placement[Site("generator", store.show, t, finest)]
             if self.slot == slot == 0:
-                frames.append(desk.shown[t])
+                frames.append(store.shown[t])
             elif self.slot == slot:
-                self.transport.send(0, [desk.shown[t]], f"picture {t}").wait()
+                self.transport.send(0, [store.shown[t]], f"picture {t}").wait()
             elif self.slot == 0:
                 frames += self.transport.receive(slot, like, f"picture {t}").wait()
         return frames
 
-    def _run(self, task: Task, worker: Worker, desk: Desk) -> None:
+    def _run(self, task: Task, worker: Worker, store: TensorStore) -> None:
         try:
-            desk.fetch(task)
+            store.fetch(task)
             with self.timer.span(task.name, task.cost_key, task.units):
                 made = worker.run(task)
-            desk.done(task, made)
+            store.done(task, made)
         except UserError:
             raise
         except Exception as error:
             raise TaskError(f"step {self.transport.step}, {task.name}: {str(error) or type(error).__name__}") from error
 
-    def _workers(self, shape: StepShape, desk: Desk) -> dict[str, Worker]:
+    def _workers(self, shape: StepShape, store: TensorStore) -> dict[str, Worker]:
         """Who runs the tasks of each role."""
         cfg, roles = self.cfg, self.roles
         found: dict[str, Worker] = {
-            f"temporal_{scale}": TemporalTasks(cfg, role, desk) for scale, role in roles.temporal.items()}
+            f"temporal_{scale}": TemporalTasks(cfg, role, store) for scale, role in roles.temporal.items()}
         if roles.generator is not None:
-            found["generator"] = FrameTasks(cfg, roles.generator, shape, desk)
+            found["generator"] = FrameTasks(cfg, roles.generator, shape, store)
         if roles.image is not None:
-            found["image"] = ImageTasks(cfg, roles.image, desk)
+            found["image"] = ImageTasks(cfg, roles.image, store)
         if roles.perceptual is not None:
-            found["perceptual"] = PerceptualTasks(cfg, roles.perceptual, desk)
+            found["perceptual"] = PerceptualTasks(cfg, roles.perceptual, store)
         if roles.flow is not None:
-            found["flow"] = FlowTasks(cfg, roles.flow, desk)
+            found["flow"] = FlowTasks(cfg, roles.flow, store)
         return found
 
     def _advance(self, lanes: list[LanePart | None]) -> None:
         for part in lanes:
             if part is not None:
-                kept = frames_kept(self.cfg.discriminator, part.footage.n_seen + part.n_frames)
-                part.footage.advance(part.n_frames, self.cfg.generator.n_frames_G - 1, kept)
+                kept = frames_kept(self.cfg.discriminator, part.buffer.n_seen + part.n_frames)
+                part.buffer.advance(part.n_frames, self.cfg.generator.n_frames_G - 1, kept)

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.desk import Desk, Made, Read
 from vid2vid_dist.engine.messages import Part
 from vid2vid_dist.engine.roles import GeneratorRole, Judgement, RealPair, judge_flow
 from vid2vid_dist.engine.tasks import Kind, Site, StepShape, Task
+from vid2vid_dist.engine.tensor_store import Made, Read, TensorStore
 from vid2vid_dist.losses import l1
 from vid2vid_dist.models.composite import Features, Foreground, ScaleOutput
 from vid2vid_dist.models.flow import FlowReference
@@ -46,8 +46,8 @@ class ForegroundGraph:
 class FrameTasks:
     """Runs the generator's tasks of one step."""
 
-    def __init__(self, cfg: Config, role: GeneratorRole, shape: StepShape, desk: Desk) -> None:
-        self.cfg, self.role, self.shape, self.desk = cfg, role, shape, desk
+    def __init__(self, cfg: Config, role: GeneratorRole, shape: StepShape, store: TensorStore) -> None:
+        self.cfg, self.role, self.shape, self.store = cfg, role, shape, store
         self.n_past = cfg.generator.n_frames_G - 1
         self.finest = cfg.generator.n_scales_spatial - 1
 
@@ -65,20 +65,20 @@ class FrameTasks:
     def label(self, task: Task) -> Made:
         with self._recording(task.scale):
             features = self.role.module.network(task.scale).label_branch(self._labels(task))
-        self.desk.sites[_site(task)] = FrameGraph(features)
+        self.store.sites[_site(task)] = FrameGraph(features)
         return {}
 
     def foreground(self, task: Task) -> Made:
-        coarse = next((self._leaf(read.tensor, task.scale - 1) for read in self.desk.reads(task)), None)
+        coarse = next((self._leaf(read.tensor, task.scale - 1) for read in self.store.reads(task)), None)
         with self._recording(task.scale):
             made = self.role.module.network(task.scale).foreground_branch(self._labels(task), coarse)
-        self.desk.sites[_site(task)] = ForegroundGraph(coarse, self._mask(task), made)
+        self.store.sites[_site(task)] = ForegroundGraph(coarse, self._mask(task), made)
         return _detached({f"foreground/{task.scale}": made.image, f"fg_features/{task.scale}": made.features})
 
     def synthesis(self, task: Task) -> Made:
         scale, (t,) = task.scale, task.frames
-        graph: FrameGraph = self.desk.sites[_site(task)]
-        found = list(self.desk.reads(task))
+        graph: FrameGraph = self.store.sites[_site(task)]
+        found = list(self.store.reads(task))
         attached = t % self.shape.n_frames_bp != 0
         graph.history = {read.producer.frames[0]: self._leaf(read.tensor, scale, attached)
                          for read in found if read.name == f"image/{scale}"}
@@ -93,7 +93,7 @@ class FrameTasks:
         if image is not None:
             # Constant here: its branch takes its gradient from those of the frame itself.
             foreground, mask = Foreground(image, image), self._mask(task)
-        raw_only = self.cfg.generator.no_first_img and self.desk.lane(task.lane).footage.n_seen == 0
+        raw_only = self.cfg.generator.no_first_img and self.store.lane(task.lane).buffer.n_seen == 0
         with self._recording(scale):
             graph.out = out = network.synthesize(graph.label_features, torch.cat(previous, dim=1), graph.coarse,
                                                  foreground, mask, raw_only)
@@ -107,39 +107,39 @@ class FrameTasks:
 
     def flow_loss(self, task: Task) -> Made:
         (t,) = task.frames
-        lane, frame = self.desk.lane(task.lane), self.desk.frame(task, t)
-        graph: FrameGraph = self.desk.sites[_site(task)]
+        lane, frame = self.store.lane(task.lane), self.store.frame(task, t)
+        graph: FrameGraph = self.store.sites[_site(task)]
         assert graph.out is not None
-        read = {name: tensor for _, name, tensor in self.desk.reads(task)}
+        read = {name: tensor for _, name, tensor in self.store.reads(task)}
         reference = read.get("reference")
         if reference is None:
-            reference = lane.footage.carried[_site(task)].pop(("reference", frame))
+            reference = lane.buffer.carried[_site(task)].pop(("reference", frame))
         image = f"image/{self.finest}"
-        real, before = lane.footage.real[frame], lane.footage.real[frame - 1]
+        real, before = lane.buffer.real[frame], lane.buffer.real[frame - 1]
         previous_fake = read.get(image)
         if previous_fake is None:
-            previous_fake = before if frame == 0 else lane.footage.carried[_site(task)][image, frame - 1]
+            previous_fake = before if frame == 0 else lane.buffer.carried[_site(task)][image, frame - 1]
         pair = RealPair(real, before, FlowReference(reference[:, :2], reference[:, 2:]))
         out = graph.out
         verdict = judge_flow(self.cfg, pair, out.image, previous_fake, out.flow, out.weight)
         verdict.losses["L1"] = l1(out.image.detach(), real)
-        if task.lane == self.desk.show:
+        if task.lane == self.store.show:
             planes = [x.detach() for x in (out.image, out.raw, out.flow, out.weight, reference) if x is not None]
-            self.desk.shown[t] = torch.cat([x.to(reference.dtype) for x in planes], dim=1)
+            self.store.shown[t] = torch.cat([x.to(reference.dtype) for x in planes], dim=1)
         graph.verdict = verdict.weighted(lane.share / lane.n_frames)
-        self.desk.add_losses(graph.verdict.losses)
-        self.desk.add_pull("warp", graph.verdict)
+        self.store.add_losses(graph.verdict.losses)
+        self.store.add_pull("warp", graph.verdict)
         assert graph.verdict.fake is not None
         return {Part(f"grad_{image}", t): graph.verdict.fake}
 
     def backward(self, task: Task) -> Made:
         scale, (t,) = task.scale, task.frames
-        graph: FrameGraph = self.desk.sites.pop(_site(task))
+        graph: FrameGraph = self.store.sites.pop(_site(task))
         out, verdict = graph.out, graph.verdict
         assert out is not None
         pairs: list[tuple[Tensor | None, Tensor | None]] = [
             (out.image, verdict.fake), (out.flow, verdict.flow), (out.weight, verdict.weight)]
-        for read in self.desk.reads(task):
+        for read in self.store.reads(task):
             pairs += self._arrived(out, read, scale)
         self._backward(pairs)
         made = {Part(f"grad_image/{scale}", i): _gradient(leaf) for i, leaf in graph.history.items()
@@ -150,10 +150,10 @@ class FrameTasks:
         return made
 
     def foreground_backward(self, task: Task) -> Made:
-        graph: ForegroundGraph = self.desk.sites.pop(_site(task))
+        graph: ForegroundGraph = self.store.sites.pop(_site(task))
         features = f"grad_fg_features/{task.scale}"
         pairs: list[tuple[Tensor | None, Tensor | None]] = []
-        for read in self.desk.reads(task):
+        for read in self.store.reads(task):
             # Frame and purely synthesised frame are the foreground image where the mask is.
             pairs.append((graph.made.features, read.tensor) if read.name == features
                          else (graph.made.image, graph.mask * read.tensor))
@@ -194,30 +194,30 @@ class FrameTasks:
         return Features(img, flow[0] if flow else None, None)
 
     def _mask(self, task: Task) -> Tensor:
-        labels = self.desk.lane(task.lane).footage.labels[self.desk.frame(task, task.frames[0])][task.scale]
+        labels = self.store.lane(task.lane).buffer.labels[self.store.frame(task, task.frames[0])][task.scale]
         return foreground_mask(labels, self.cfg.generator.fg_labels)
 
     def _labels(self, task: Task) -> EncodedLabels:
         """The window of a frame. Its style is encoded by every branch that reads it: the encoder is small, and so no
         branch waits for another."""
-        footage, frame = self.desk.lane(task.lane).footage, self.desk.frame(task, task.frames[0])
-        window = footage.label_window(frame, self.n_past + 1, task.scale)
+        buffer, frame = self.store.lane(task.lane).buffer, self.store.frame(task, task.frames[0])
+        window = buffer.label_window(frame, self.n_past + 1, task.scale)
         if not self.cfg.generator.style_nc:
             return window
-        regions = footage.labels[frame][-1].regions
+        regions = buffer.labels[frame][-1].regions
         assert regions is not None
         module = self.role.module
-        style = module.encode_style(footage.real[frame], regions[:, 0])
+        style = module.encode_style(buffer.real[frame], regions[:, 0])
         return replace(window, style=module.style_at(style, task.scale))
 
     def _earlier_frame(self, task: Task, index: int) -> Tensor:
         """A frame of the chunk before; at the start of a clip a given one, or nothing with no_first_img."""
-        footage, frame = self.desk.lane(task.lane).footage, self.desk.frame(task, index)
+        buffer, frame = self.store.lane(task.lane).buffer, self.store.frame(task, index)
         if frame >= 0:
-            return footage.carried[_site(task)][f"image/{task.scale}", frame]
+            return buffer.carried[_site(task)][f"image/{task.scale}", frame]
         if self.cfg.generator.no_first_img:
-            return self.desk.nothing(task, f"image/{task.scale}")
-        return self.role.module.start_history(footage.real[frame][:, None])[task.scale][:, 0]
+            return self.store.nothing(task, f"image/{task.scale}")
+        return self.role.module.start_history(buffer.real[frame][:, None])[task.scale][:, 0]
 
 
 def _site(task: Task) -> Site:

@@ -1,7 +1,7 @@
 """A clip in flight as checkpoints hold it, wherever its frames were made: on one rank or on several.
 
 Tensors are saved under `image/SCALE/FRAME` and `reference/FRAME`, frames counted from the first generated one; a rank
-of a pipeline adds in front where they wait (`Footage.state`). Labels and real frames are decoded again.
+of a pipeline adds in front where they wait (`ClipBuffer.state`). Labels and real frames are decoded again.
 """
 
 from __future__ import annotations

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.desk import Desk, Made
 from vid2vid_dist.engine.discriminator_roles import ImageDiscriminatorRole, TemporalDiscriminatorRole
 from vid2vid_dist.engine.messages import Part
 from vid2vid_dist.engine.roles import FlowRole, Judgement, PerceptualRole
 from vid2vid_dist.engine.tasks import Kind, Site, Task
+from vid2vid_dist.engine.tensor_store import Made, TensorStore
 from vid2vid_dist.models.labels import join_frames
 from vid2vid_dist.models.temporal import TemporalGroups, frames_kept, temporal_plan
 
@@ -21,48 +21,48 @@ from vid2vid_dist.models.temporal import TemporalGroups, frames_kept, temporal_p
 class ImageTasks:
     """Runs the image and face discriminator's passes."""
 
-    def __init__(self, cfg: Config, role: ImageDiscriminatorRole, desk: Desk) -> None:
-        self.role, self.desk = role, desk
+    def __init__(self, cfg: Config, role: ImageDiscriminatorRole, store: TensorStore) -> None:
+        self.role, self.store = role, store
         self.image = f"image/{cfg.generator.n_scales_spatial - 1}"
 
     def run(self, task: Task) -> Made:
-        lane, frames = self.desk.lane(task.lane), [self.desk.frame(task, t) for t in task.frames]
+        lane, frames = self.store.lane(task.lane), [self.store.frame(task, t) for t in task.frames]
         weight = lane.share * len(frames) / lane.n_frames
         if task.kind == Kind.IMAGE_REAL:
-            labels = join_frames([lane.footage.labels[i][-1] for i in frames]).dense()
-            real = torch.stack([lane.footage.real[i] for i in frames], dim=1)
-            self.desk.sites[_site(task)] = self.role.see_real(labels, real)
+            labels = join_frames([lane.buffer.labels[i][-1] for i in frames]).dense()
+            real = torch.stack([lane.buffer.real[i] for i in frames], dim=1)
+            self.store.sites[_site(task)] = self.role.see_real(labels, real)
         elif task.kind == Kind.IMAGE_FAKE:
-            verdict = self.role.see_fake(self.desk.sites[_site(task)], *_generated(self.desk, task, self.image))
-            return _hand_in(self.desk, task, self.image, verdict.weighted(weight))
+            verdict = self.role.see_fake(self.store.sites[_site(task)], *_generated(self.store, task, self.image))
+            return _hand_in(self.store, task, self.image, verdict.weighted(weight))
         else:
             assert task.kind == Kind.IMAGE_BACKWARD
-            self.role.backward(self.desk.sites.pop(_site(task)), weight)
+            self.role.backward(self.store.sites.pop(_site(task)), weight)
         return {}
 
 
 class PerceptualTasks:
     """Compares single frames."""
 
-    def __init__(self, cfg: Config, role: PerceptualRole, desk: Desk) -> None:
-        self.role, self.desk = role, desk
+    def __init__(self, cfg: Config, role: PerceptualRole, store: TensorStore) -> None:
+        self.role, self.store = role, store
         self.image = f"image/{cfg.generator.n_scales_spatial - 1}"
 
     def run(self, task: Task) -> Made:
-        lane, (t,) = self.desk.lane(task.lane), task.frames
+        lane, (t,) = self.store.lane(task.lane), task.frames
         if task.kind == Kind.PERCEPTUAL_REAL:
-            real = lane.footage.real[self.desk.frame(task, t)]
-            self.desk.sites[_site(task)] = self.role.see_real(real[:, None])
+            real = lane.buffer.real[self.store.frame(task, t)]
+            self.store.sites[_site(task)] = self.role.see_real(real[:, None])
             return {}
-        verdict = self.role.see_fake(self.desk.sites.pop(_site(task)), *_generated(self.desk, task, self.image))
-        return _hand_in(self.desk, task, self.image, verdict.weighted(lane.share / lane.n_frames))
+        verdict = self.role.see_fake(self.store.sites.pop(_site(task)), *_generated(self.store, task, self.image))
+        return _hand_in(self.store, task, self.image, verdict.weighted(lane.share / lane.n_frames))
 
 
 class TemporalTasks:
     """Runs one temporal discriminator over the groups of a lane's chunk."""
 
-    def __init__(self, cfg: Config, role: TemporalDiscriminatorRole, desk: Desk) -> None:
-        self.cfg, self.role, self.desk = cfg, role, desk
+    def __init__(self, cfg: Config, role: TemporalDiscriminatorRole, store: TensorStore) -> None:
+        self.cfg, self.role, self.store = cfg, role, store
         self.image = f"image/{cfg.generator.n_scales_spatial - 1}"
 
     def run(self, task: Task) -> Made:
@@ -71,57 +71,57 @@ class TemporalTasks:
         if task.kind == Kind.TEMPORAL_FAKE:
             return self.fake(task)
         assert task.kind == Kind.TEMPORAL_BACKWARD
-        self.role.backward(self.desk.sites.pop(_site(task)), self.desk.lane(task.lane).share)
+        self.role.backward(self.store.sites.pop(_site(task)), self.store.lane(task.lane).share)
         return {}
 
     def real(self, task: Task) -> Made:
-        lane = self.desk.lane(task.lane)
-        groups = chunk_groups(self.cfg, lane.footage.n_seen, lane.n_frames, self.role.scale)
-        kept = lane.footage.carried.get(_site(task), {})
+        lane = self.store.lane(task.lane)
+        groups = chunk_groups(self.cfg, lane.buffer.n_seen, lane.n_frames, self.role.scale)
+        kept = lane.buffer.carried.get(_site(task), {})
         flows: dict[int, Tensor] = {}  # by frame, or by the running number of the pair
-        for read in self.desk.reads(task):
+        for read in self.store.reads(task):
             (index,) = read.producer.frames
-            flows[index if groups.skips_frames else self.desk.frame(task, index)] = read.tensor[:, :2]
+            flows[index if groups.skips_frames else self.store.frame(task, index)] = read.tensor[:, :2]
         if groups.skips_frames:
             n_pairs = sum(map(len, groups.flow_pairs))
-            start = lane.footage.n_seen
+            start = lane.buffer.n_seen
             flat = [flows[i] if i in flows else kept.pop((f"skipped_flow/{i}", start)) for i in range(n_pairs)]
         else:
             flat = [flows[i] if i in flows else kept["reference", i][:, :2]
                     for pairs in groups.flow_pairs for i, _ in pairs]
-        real = _grouped([lane.footage.real[i] for group in groups.frames for i in group], len(groups.frames))
-        self.desk.sites[_site(task)] = self.role.see_real(real, _grouped(flat, len(groups.frames)))
+        real = _grouped([lane.buffer.real[i] for group in groups.frames for i in group], len(groups.frames))
+        self.store.sites[_site(task)] = self.role.see_real(real, _grouped(flat, len(groups.frames)))
         return {}
 
     def fake(self, task: Task) -> Made:
-        lane = self.desk.lane(task.lane)
-        groups = chunk_groups(self.cfg, lane.footage.n_seen, lane.n_frames, self.role.scale)
-        new = {read.producer.frames[0]: read.tensor.detach().requires_grad_() for read in self.desk.reads(task)}
-        row = {i: x for (name, i), x in lane.footage.carried.get(_site(task), {}).items() if name == self.image}
-        row |= {self.desk.frame(task, t): x for t, x in new.items()}
+        lane = self.store.lane(task.lane)
+        groups = chunk_groups(self.cfg, lane.buffer.n_seen, lane.n_frames, self.role.scale)
+        new = {read.producer.frames[0]: read.tensor.detach().requires_grad_() for read in self.store.reads(task)}
+        row = {i: x for (name, i), x in lane.buffer.carried.get(_site(task), {}).items() if name == self.image}
+        row |= {self.store.frame(task, t): x for t, x in new.items()}
         fake = _grouped([row[i] for group in groups.frames for i in group], len(groups.frames))
-        terms, gradients = self.role.see_fake(self.desk.sites[_site(task)], fake, list(new.values()))
-        self.desk.add_losses({name: lane.share * term for name, term in terms.items()})
+        terms, gradients = self.role.see_fake(self.store.sites[_site(task)], fake, list(new.values()))
+        self.store.add_losses({name: lane.share * term for name, term in terms.items()})
         weighted = [lane.share * gradient for gradient in gradients]
-        self.desk.add_pull(task.role, Judgement(fake=torch.stack(weighted)))
+        self.store.add_pull(task.role, Judgement(fake=torch.stack(weighted)))
         return {Part(f"grad_{self.image}", t): x for t, x in zip(new, weighted, strict=True)}
 
 
 class FlowTasks:
     """Gives reference flow; confidence goes with it as a third channel."""
 
-    def __init__(self, cfg: Config, role: FlowRole, desk: Desk) -> None:
-        self.cfg, self.role, self.desk = cfg, role, desk
+    def __init__(self, cfg: Config, role: FlowRole, store: TensorStore) -> None:
+        self.cfg, self.role, self.store = cfg, role, store
 
     def run(self, task: Task) -> Made:
-        lane, (index,) = self.desk.lane(task.lane), task.frames
-        real = lane.footage.real
+        lane, (index,) = self.store.lane(task.lane), task.frames
+        real = lane.buffer.real
         if task.kind == Kind.FLOW:
-            frame = self.desk.frame(task, index)
+            frame = self.store.frame(task, index)
             reference = self.role.reference(real[frame], real[frame - 1])
             return {Part("reference"): torch.cat([reference.flow, reference.confidence], dim=1)}
         assert task.kind == Kind.SKIPPED_FLOW
-        groups = chunk_groups(self.cfg, self.desk.frame(task, 0), lane.n_frames, task.scale)
+        groups = chunk_groups(self.cfg, self.store.frame(task, 0), lane.n_frames, task.scale)
         now, before = [pair for pairs in groups.flow_pairs for pair in pairs][index]
         return {Part("skipped_flow"): self.role.reference(real[now], real[before]).flow}
 
@@ -140,18 +140,18 @@ def _grouped(tensors: list[Tensor], n_groups: int) -> Tensor:
     return torch.stack(tensors, dim=1).unflatten(1, (n_groups, -1)).flatten(0, 1)
 
 
-def _generated(desk: Desk, task: Task, image: str) -> tuple[Tensor, Tensor | None]:
+def _generated(store: TensorStore, task: Task, image: str) -> tuple[Tensor, Tensor | None]:
     """The generated frames (B, F, 3, H, W) that a judge reads, and the purely synthesised ones if there are such."""
-    found = {(read.producer.frames[0], read.name): read.tensor for read in desk.reads(task)}
+    found = {(read.producer.frames[0], read.name): read.tensor for read in store.reads(task)}
     fake = torch.stack([found[t, image] for t in task.frames], dim=1)
     has_raw = (task.frames[0], "raw") in found
     return fake, torch.stack([found[t, "raw"] for t in task.frames], dim=1) if has_raw else None
 
 
-def _hand_in(desk: Desk, task: Task, image: str, verdict: Judgement) -> Made:
+def _hand_in(store: TensorStore, task: Task, image: str, verdict: Judgement) -> Made:
     """Note the losses of a pass; its gradients, frame by frame."""
-    desk.add_losses(verdict.losses)
-    desk.add_pull(task.role, verdict)
+    store.add_losses(verdict.losses)
+    store.add_pull(task.role, verdict)
     made: Made = {}
     for name, gradient in ((image, verdict.fake), ("raw", verdict.raw)):
         if gradient is not None:

@@ -52,7 +52,7 @@ def _clips(cfg: Config, plan: Plan, shape: StepShape, slot: int) -> float:
     """Bytes of the frames of all lanes that a slot reads."""
     reads = [reads_of(cfg, plan, slot, lane, chunk, ahead)
              for lane, (chunk, ahead) in enumerate(zip_longest(shape.lanes, shape.ahead))]
-    of_frame = plan.costs.footage
+    of_frame = plan.costs.frame_bytes
     return float(sum(len(found.labels) * of_frame["labels"] + len(found.real) * of_frame["real"] for found in reads))
 
 
@@ -85,18 +85,18 @@ def _of_slot(plan: Plan, slot: int, runs: list[Run], clips: float) -> RankMemory
             starts_frame = task.kind == Kind.LABEL
             frame = (task.lane, site.index) if starts_frame else None
             events += [(run.start, 1, cause, saved, frame), (last[site], 0, cause, -saved, frame)]
-        passing = _passing(plan, run)
-        events += [(run.start, 1, "workspace", passing, None), (run.end, 0, "workspace", -passing, None)]
+        transient = _transient(plan, run)
+        events += [(run.start, 1, "workspace", transient, None), (run.end, 0, "workspace", -transient, None)]
     return _peak(events, fixed)
 
 
-def _passing(plan: Plan, run: Run) -> float:
+def _transient(plan: Plan, run: Run) -> float:
     """Bytes that a task needs only while it runs."""
     task = run.task
-    passing = plan.costs.work[task.cost_key].passing * task.units
+    transient = plan.costs.work[task.cost_key].transient * task.units
     if task.kind == Kind.BACKWARD:
-        passing += plan.costs.tensors[f"grad_features/{task.scale}"]
-    return passing
+        transient += plan.costs.tensors[f"grad_features/{task.scale}"]
+    return transient
 
 
 def _peak(events: list[tuple[float, int, str, float, tuple[int, int] | None]], fixed: dict[str, float]) -> RankMemory:

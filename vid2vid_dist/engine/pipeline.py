@@ -15,11 +15,10 @@ from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
+from vid2vid_dist.engine.clip_buffer import ClipBuffer, Reads
 from vid2vid_dist.engine.consent import Consent, always
 from vid2vid_dist.engine.costs import CPU_CORE, Costs, count_costs
-from vid2vid_dist.engine.desk import LanePart
 from vid2vid_dist.engine.executor import Executor, HeldRoles, Outcome
-from vid2vid_dist.engine.footage import Footage, Reads
 from vid2vid_dist.engine.graph import step_tasks
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.in_flight import ClipState, clip_files
@@ -30,6 +29,7 @@ from vid2vid_dist.engine.plan import Plan, Run, Strategy, make_plan
 from vid2vid_dist.engine.search import Choice, PlanRequest, choose
 from vid2vid_dist.engine.simulate import simulate
 from vid2vid_dist.engine.tasks import FAR, LaneChunk, Site, StepShape
+from vid2vid_dist.engine.tensor_store import LanePart
 from vid2vid_dist.engine.timing import Timer
 from vid2vid_dist.engine.transport import Transport
 from vid2vid_dist.models.temporal import frames_kept
@@ -120,7 +120,7 @@ class Pipeline:
     def __init__(self, cfg: Config, grid: Grid, placed: Placed, roles: HeldRoles, dtype: torch.dtype) -> None:
         self.cfg, self.grid, self.dtype = cfg, grid, dtype
         self.planner = Planner(cfg, placed)
-        self.footage: dict[int, Footage] = {}  # by lane of the run
+        self.buffers: dict[int, ClipBuffer] = {}  # by lane of the run
         self._executor = Executor(cfg, roles, grid.slot, Transport(grid), dtype, placed.reductions)
         self._last: tuple[Plan, StepShape] | None = None
 
@@ -140,19 +140,19 @@ class Pipeline:
     @contextmanager
     def aside(self) -> Iterator[None]:
         """Within, steps have clips and plans of their own; afterwards those of before are back."""
-        kept = self.planner, self.footage, self._last
-        self.planner, self.footage = Planner(self.cfg, self.planner.placed), {}
+        kept = self.planner, self.buffers, self._last
+        self.planner, self.buffers = Planner(self.cfg, self.planner.placed), {}
         yield
-        self.planner, self.footage, self._last = kept
+        self.planner, self.buffers, self._last = kept
         self.timer.take()
 
     def feed(self, lane: int, reads: Reads, decoded: list[Frames]) -> None:
         """Take up the frames of a lane's clips that were decoded for this rank."""
-        footage, device = self.footage[lane], self.grid.device
+        buffer, device = self.buffers[lane], self.grid.device
         if reads.labels:
-            footage.add_labels(sorted(reads.labels), encode_inputs(self.cfg, decoded, device, self.dtype))
+            buffer.add_labels(sorted(reads.labels), encode_inputs(self.cfg, decoded, device, self.dtype))
         if reads.real:
-            footage.add_real(sorted(reads.real), encode_pictures(decoded, device, self.dtype))
+            buffer.add_real(sorted(reads.real), encode_pictures(decoded, device, self.dtype))
 
     def step(self, number: int, plan: Plan, shape: StepShape, parts: list[LanePart | None], active: list[str],
              show: int | None = None, consent: Consent = always) -> Outcome:
@@ -166,7 +166,7 @@ class Pipeline:
         assert self._last is not None
         plan, shape = self._last
         left = InFlight([[*astuple(site), slot] for site, slot in left_at(plan).items()], bool(shape.ahead))
-        return {**{self._file(number): footage.state() for number, footage in self.footage.items()},
+        return {**{self._file(number): buffer.state() for number, buffer in self.buffers.items()},
                 self._in_flight_file(): json.dumps(asdict(left))}
 
     def load(self, folder: Path) -> bool:
@@ -175,17 +175,17 @@ class Pipeline:
         self.planner.where = {Site(*site): slot for *site, slot in left.sites}
         return left.flow_ready
 
-    def load_footage(self, folder: Path, number: int, size: FrameSize, moved: bool) -> Footage:
+    def load_buffer(self, folder: Path, number: int, size: FrameSize, moved: bool) -> ClipBuffer:
         """A clip in flight as `snapshot` left it, without the frames that are decoded again. `moved`: on another
         grid, or on one rank; then everything that any task may want of it is here."""
-        footage = Footage(self.cfg.generator.n_scales_spatial, size)
+        buffer = ClipBuffer(self.cfg.generator.n_scales_spatial, size)
         device = self.grid.device
         if moved:
             lane = range(self.grid.pipeline, number + 1, self.grid.ranks.shape[0]).index(number)
-            footage.take_up(ClipState.read(clip_files(folder, number), device), lane, self.cfg)
+            buffer.take_up(ClipState.read(clip_files(folder, number), device), lane, self.cfg)
         else:
-            footage.restore(load_file(folder / self._file(number), device=str(device)))
-        return footage
+            buffer.restore(load_file(folder / self._file(number), device=str(device)))
+        return buffer
 
     def _file(self, number: int) -> str:
         return f"lane_{number:04d}.slot_{self.grid.slot:03d}.safetensors"

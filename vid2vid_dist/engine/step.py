@@ -61,7 +61,7 @@ class Made:
 
 
 def unpack_shown(chunk: Chunk, frames: list[Tensor]) -> Made:
-    """From the planes of a chunk's frames, as pictures are collected from other ranks (`Desk.shown`)."""
+    """From the planes of a chunk's frames, as pictures are collected from other ranks (`TensorStore.shown`)."""
     planes = torch.stack(frames, dim=1)
     if planes.shape[2] == 9:
         fake, raw, flow_ref, conf = planes.split((3, 3, 2, 1), dim=2)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from vid2vid_dist.data.clips import Request
-from vid2vid_dist.engine.footage import Reads
+from vid2vid_dist.engine.clip_buffer import Reads
 from vid2vid_dist.engine.pipeline import Planner
 from vid2vid_dist.engine.plan import Plan
 from vid2vid_dist.engine.reads import reads_of

@@ -23,8 +23,8 @@ from vid2vid_dist.engine.build import (
     build_modules,
     build_roles,
 )
+from vid2vid_dist.engine.clip_buffer import ClipBuffer
 from vid2vid_dist.engine.executor import HeldRoles
-from vid2vid_dist.engine.footage import Footage
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.in_flight import ClipState, clip_files
 from vid2vid_dist.engine.lane import Lane, count_lanes
@@ -132,15 +132,15 @@ class TrainingState:
                 self._lanes[number].restore(ClipState.read(clip_files(self._saved_lanes, number), self.grid.device))
         return self._lanes[number]
 
-    def footage(self, number: int, chunk: int, size: FrameSize) -> Footage:
+    def clip_buffer(self, number: int, chunk: int, size: FrameSize) -> ClipBuffer:
         """The same of a placed run: what this rank has of the lane's clip."""
         assert self.pipeline is not None
         if chunk == 0:
-            self.pipeline.footage[number] = Footage(self.cfg.generator.n_scales_spatial, size)
-        elif number not in self.pipeline.footage:
-            self.pipeline.footage[number] = self.pipeline.load_footage(
+            self.pipeline.buffers[number] = ClipBuffer(self.cfg.generator.n_scales_spatial, size)
+        elif number not in self.pipeline.buffers:
+            self.pipeline.buffers[number] = self.pipeline.load_buffer(
                 self._saved_lanes, number, size, self._moved)
-        return self.pipeline.footage[number]
+        return self.pipeline.buffers[number]
 
     def enter(self, epoch: int) -> Phase:
         """Bring the optimisers to the values of an epoch."""

@@ -12,13 +12,13 @@ from itertools import tee
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Clip, ClipSource, Frames, stream
-from vid2vid_dist.engine.desk import LanePart
-from vid2vid_dist.engine.footage import Reads
+from vid2vid_dist.engine.clip_buffer import Reads
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.lane import look_back
 from vid2vid_dist.engine.messages import FrameSize
 from vid2vid_dist.engine.pipeline import Pipeline
 from vid2vid_dist.engine.step import LaneWork, Roles, StepResult, active_roles, train_step, unpack_shown
+from vid2vid_dist.engine.tensor_store import LanePart
 from vid2vid_dist.training.curriculum import Phase
 from vid2vid_dist.training.epoch import Epoch
 from vid2vid_dist.training.faults import LaneInput, Referee, StepInput
@@ -136,7 +136,7 @@ class PlacedSteps(Steps):
             return False
         parts = [self._part(step, lane, number, decoded.get(number, [])) for lane, number in enumerate(state.my_lanes)]
         shown = None if step.shown is None else parts[step.shown]
-        pictured = shown.footage.chunk(shown.n_frames) if shown is not None and self._grid.is_first else None
+        pictured = shown.buffer.chunk(shown.n_frames) if shown is not None and self._grid.is_first else None
         outcome = self._pipeline.step(state.position.step + 1, step.plan, step.shape, parts, self._active(chunk),
                                       step.shown, self._referee.consent)
         if outcome.updated:
@@ -152,8 +152,8 @@ class PlacedSteps(Steps):
             return None
         clips = this.lanes[number]
         width, height = self._source.size_of(clips[0])
-        footage = self._state.footage(number, step.chunk, FrameSize(len(clips), height, width))
-        self._referee.step_input.lanes[number] = LaneInput(clips, frames, footage.state())
+        buffer = self._state.clip_buffer(number, step.chunk, FrameSize(len(clips), height, width))
+        self._referee.step_input.lanes[number] = LaneInput(clips, frames, buffer.state())
         if frames:
             self._pipeline.feed(number, step.reads[number], frames)
-        return LanePart(footage, n_frames, len(clips) / this.n_clips(step.chunk))
+        return LanePart(buffer, n_frames, len(clips) / this.n_clips(step.chunk))

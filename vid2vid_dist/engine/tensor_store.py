@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.footage import Footage
+from vid2vid_dist.engine.clip_buffer import ClipBuffer
 from vid2vid_dist.engine.messages import Part, dtype_of, message_parts, parts_for, shape_of
 from vid2vid_dist.engine.plan import Plan, Transfer
 from vid2vid_dist.engine.roles import Judgement
@@ -33,12 +33,12 @@ class Read(NamedTuple):
 class LanePart(NamedTuple):
     """A lane's part in the step: its clip on this rank, frames to generate, its clips over all clips of the step."""
 
-    footage: Footage
+    buffer: ClipBuffer
     n_frames: int
     share: float
 
 
-class Desk:
+class TensorStore:
     """One step of one rank. `sites`: what a site's tasks hand on to each other, graphs included.
 
     `shown`: frames (B, C, H, W) of one lane for pictures, by frame of the chunk: image, raw, flow and weight if
@@ -77,11 +77,11 @@ class Desk:
     def frame(self, task: Task, index: int) -> int:
         """A frame of the task's chunk, counted from the start of the clip."""
         part = self.lane(task.lane)
-        return part.footage.n_seen + index + (part.n_frames if task.is_ahead else 0)
+        return part.buffer.n_seen + index + (part.n_frames if task.is_ahead else 0)
 
     def nothing(self, task: Task, name: str) -> Tensor:
         """Zeros in place of a tensor of the task's lane that nobody makes."""
-        return torch.zeros(shape_of(self._cfg, name, self.lane(task.lane).footage.size),
+        return torch.zeros(shape_of(self._cfg, name, self.lane(task.lane).buffer.size),
                            dtype=dtype_of(name, self._dtype), device=self._transport.device)
 
     def add_losses(self, losses: dict[str, Tensor]) -> None:
@@ -142,7 +142,7 @@ class Desk:
         assert not self._coming, "messages that nobody read"
 
     def _expected(self, transfer: Transfer, parts: list[Part]) -> list[tuple[tuple[int, ...], torch.dtype]]:
-        size = self.lane(self.plan.tasks[transfer.producer].lane).footage.size
+        size = self.lane(self.plan.tasks[transfer.producer].lane).buffer.size
         return [(shape_of(self._cfg, part.name, size), dtype_of(part.name, self._dtype)) for part in parts]
 
     def _name(self, transfer: Transfer) -> str:
@@ -164,4 +164,4 @@ class Desk:
         (index,) = task.frames
         if task.kind == Kind.SKIPPED_FLOW:  # a running number among the chunk's
             name, index = f"{name}/{index}", 0
-        self.lane(task.lane).footage.carry(site, name, self.frame(task, index), tensor)
+        self.lane(task.lane).buffer.carry(site, name, self.frame(task, index), tensor)

@@ -40,7 +40,7 @@ class Reads:
 
 
 @dataclass
-class Footage:
+class ClipBuffer:
     """One lane's clip on this rank.
 
     `labels` per scale, coarsest first, and `real` (B, 3, H, W), by frame. `carried`: images and
