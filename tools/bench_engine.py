@@ -158,7 +158,7 @@ def periods(grid: Grid, n_steps: int, step: Callable[[], object]) -> float:
 
 
 class SerialExecutor(Executor):
-    """One task at a time on all ranks together, in the original's order: lane after lane, frames, judges, gradients.
+    """One task at a time on all ranks together, in the original's order: lane after lane, frames, critics, gradients.
 
     A token goes round: a task begins when the one before it has ended, wherever that was.
     """

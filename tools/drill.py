@@ -80,8 +80,8 @@ class Run:
 
     def __init__(self, folder: Path, n_ranks: int, n_steps: int = 0) -> None:
         self.folder, self.n_ranks, self._code = folder, n_ranks, folder.parent / "code"
-        n_judges = n_ranks // 2
-        placement = f"split:{n_ranks - n_judges}+{n_judges}"
+        n_discriminators = n_ranks // 2
+        placement = f"split:{n_ranks - n_discriminators}+{n_discriminators}"
         self._command = [
             sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n_ranks}",
             f"--max-restarts={RESTARTS}", str(self._code / "launch/train.py"), *TINY, f"run.max_steps={n_steps}",

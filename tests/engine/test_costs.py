@@ -27,7 +27,7 @@ GENERATOR = [
      "foreground": 433, "foreground_backward": 510},
 ]
 # GFLOP per pass: image discriminator forward = gradient to frames, its own backward; temporal likewise; VGG; RAFT.
-JUDGES = {
+CRITICS = {
     512: (20.9, 38.6, 18.7, 36.4, 94.7, 208.9),
     1024: (85.1, 156.3, 75.9, 147.1, 378.7, 861.2),
     2048: (337.6, 619.4, 300.4, 582.2, 378.7, 3857.1),
@@ -63,9 +63,9 @@ def test_generator_operations(size: int) -> None:
 
 
 @sizes
-def test_operations_of_the_judges(size: int) -> None:
+def test_operations_of_the_critics(size: int) -> None:
     _, costs = costs_of(size)
-    image, image_own, temporal, temporal_own, vgg, raft = JUDGES[size]
+    image, image_own, temporal, temporal_own, vgg, raft = CRITICS[size]
     expected = {
         "image_real/0": image, "image_fake/0": 4 * image, "image_backward/0": 3 * image_own,
         "temporal_real/1": temporal, "temporal_fake/1": 2 * temporal, "temporal_backward/1": 2 * temporal_own,

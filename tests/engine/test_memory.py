@@ -53,10 +53,10 @@ def test_frames_of_clips_lie_where_they_are_read() -> None:
     costs = replace(COSTS, frame_bytes={"labels": 10**6, "real": 10**9})
     shape = StepShape((LaneChunk(0, 2),))
     plan = make_plan(step_tasks(CFG, shape), split(CFG, 1, 1), costs)
-    generator, judge = plan_memory(CFG, plan, shape, simulate(plan).timeline)
+    generator, discriminator = plan_memory(CFG, plan, shape, simulate(plan).timeline)
     # Windows of three labels for two frames; real frames for the losses of the flow, the given ones among them.
     assert generator.by_cause["clips"] == 4e6 + 4e9
-    assert judge.by_cause["clips"] >= 2e6 + 2e9
+    assert discriminator.by_cause["clips"] >= 2e6 + 2e9
 
 
 def test_what_a_task_needs_while_it_runs_is_workspace() -> None:

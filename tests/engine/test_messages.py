@@ -39,18 +39,18 @@ def test_reference_flow_is_never_narrow() -> None:
 
 
 def test_gradients_go_to_the_frames_of_their_reader_only() -> None:
-    """A judge of four frames sends each of two generator ranks the gradients of its own two."""
+    """A discriminator of four frames sends each of two generator ranks the gradients of its own two."""
     cfg = load_config(None, SMALL)
     plan = make_plan(step_tasks(cfg, steady_shape(1, 4)), split(cfg, 2, 1), count_costs(cfg, 32, 64),
                      strategy=Strategy(split_scales=False))
     parts = message_parts(plan)
     transfers = {(item.producer, item.destination) for item in plan.sequence if isinstance(item, Transfer)}
     assert parts.keys() == transfers
-    (judge,) = (task.number for task in plan.tasks if task.kind == Kind.IMAGE_FAKE)
-    sent = [{part.frame for part in parts[judge, slot] if part.name == "grad_raw"} for slot in (0, 1)]
+    (discriminator,) = (task.number for task in plan.tasks if task.kind == Kind.IMAGE_FAKE)
+    sent = [{part.frame for part in parts[discriminator, slot] if part.name == "grad_raw"} for slot in (0, 1)]
     backwards = [{task.frames[0] for task in plan.tasks if task.kind in (Kind.BACKWARD, Kind.FOREGROUND_BACKWARD)
                   and task.scale == 1 and task.site is not None and plan.placement[task.site] == slot}
                  for slot in (0, 1)]
     assert sent == backwards
     assert sent[0] | sent[1] == {0, 1, 2, 3}
-    assert Part("grad_raw") not in parts[judge, 0]
+    assert Part("grad_raw") not in parts[discriminator, 0]

@@ -24,7 +24,7 @@ from tests.engine.textbook import (
     noise,
 )
 from tools.parity.trace import StandInFlow
-from vid2vid_dist.engine.roles import FlowRole, GeneratorRole, Judgement, PerceptualRole
+from vid2vid_dist.engine.roles import CriticResult, FlowRole, GeneratorRole, PerceptualRole
 from vid2vid_dist.models.generator import GeneratedChunk, Generator
 from vid2vid_dist.models.warp import warp
 
@@ -36,7 +36,7 @@ def test_flow_role(overrides: tuple[str, ...]) -> None:
     this, generated, before = chunk(cfg), made(cfg), noise(9, B, T, 3, H, W)
     role = FlowRole(cfg, StandInFlow())
     reference = role.reference(this.real, this.real_prev)
-    verdict = role.judge(this, generated, before, reference)
+    result = role.evaluate(this, generated, before, reference)
 
     fake = generated.fake.clone().requires_grad_()
     mask, flow_ref = reference.confidence, reference.flow
@@ -45,21 +45,21 @@ def test_flow_role(overrides: tuple[str, ...]) -> None:
         return warp(images.flatten(0, 1), flow.flatten(0, 1)).unflatten(0, (B, T))
 
     total = LAMBDA * ((fake - warped(before, flow_ref)) * mask).abs().mean()
-    torch.testing.assert_close(verdict.losses["G_Warp"], total.detach())
-    torch.testing.assert_close(verdict.fake, torch.autograd.grad(total, fake)[0])
+    torch.testing.assert_close(result.losses["G_Warp"], total.detach())
+    torch.testing.assert_close(result.fake, torch.autograd.grad(total, fake)[0])
     if generated.flow is None or generated.weight is None:
-        assert set(verdict.losses) == {"G_Warp"}
-        assert (verdict.flow, verdict.weight) == (None, None)
+        assert set(result.losses) == {"G_Warp"}
+        assert (result.flow, result.weight) == (None, None)
         return
     flow, weight = (x.clone().requires_grad_() for x in (generated.flow, generated.weight))
     total = LAMBDA / 2 * ((flow - flow_ref) * mask).abs().mean()
     total = total + LAMBDA * ((warped(this.real_prev, flow) - this.real) * mask).abs().mean()
-    torch.testing.assert_close(verdict.losses["F_Flow"] + verdict.losses["F_Warp"], total.detach())
-    torch.testing.assert_close(verdict.flow, torch.autograd.grad(total, flow)[0])
+    torch.testing.assert_close(result.losses["F_Flow"] + result.losses["F_Warp"], total.detach())
+    torch.testing.assert_close(result.flow, torch.autograd.grad(total, flow)[0])
     if cfg.generator.no_first_img:
-        torch.testing.assert_close(verdict.weight, torch.autograd.grad((weight * mask).abs().mean(), weight)[0])
+        torch.testing.assert_close(result.weight, torch.autograd.grad((weight * mask).abs().mean(), weight)[0])
     else:
-        assert verdict.weight is None
+        assert result.weight is None
 
 
 def test_perceptual_role() -> None:
@@ -69,15 +69,15 @@ def test_perceptual_role() -> None:
 
     cfg = config()
     this, generated = chunk(cfg), made(cfg)
-    verdict = PerceptualRole(cfg, Features()).judge(this, generated)
+    result = PerceptualRole(cfg, Features()).evaluate(this, generated)
     fake, raw = (x.clone().requires_grad_() for x in (generated.fake, generated.raw))
     weights, features = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1), Features()
     total = torch.zeros((), dtype=torch.float64)
     for image in (fake, raw):
         for w, a, b in zip(weights, features(image), features(this.real), strict=True):
             total = total + LAMBDA * w * (a - b).abs().mean()
-    torch.testing.assert_close(verdict.losses["G_VGG"], total.detach())
-    torch.testing.assert_close([verdict.fake, verdict.raw], list(torch.autograd.grad(total, [fake, raw])))
+    torch.testing.assert_close(result.losses["G_VGG"], total.detach())
+    torch.testing.assert_close([result.fake, result.raw], list(torch.autograd.grad(total, [fake, raw])))
 
 
 @pytest.mark.parametrize("n_frames_bp", [1, 4])
@@ -94,8 +94,8 @@ def test_generator_carries_gradients_back_as_one_backward_would(n_frames_bp: int
     parts = [generated.fake, generated.raw, generated.flow, generated.weight]
     leaves = [x.detach().requires_grad_() for x in parts if x is not None]
     judged = GeneratedChunk(*leaves, [])
-    verdict = Judgement({}, *torch.autograd.grad(loss(judged), leaves))
-    role.backward(generated, verdict, SHARE)
+    result = CriticResult({}, *torch.autograd.grad(loss(judged), leaves))
+    role.backward(generated, result, SHARE)
     found = gradients(role.module)
     again = role.generate(this, [], n_frames_bp, detach_coarse=False)
     assert_equal(found, expected_gradients(SHARE * loss(again), role.module))
@@ -114,8 +114,8 @@ def test_generator_starts_from_real_frames_or_from_nothing() -> None:
     torch.testing.assert_close(found.fake, found.raw)  # nothing to warp in the first chunk
 
 
-def test_judgements_add_up() -> None:
-    one, two = Judgement({"a": torch.tensor(1.0)}, fake=torch.ones(2)), Judgement({"b": torch.tensor(2.0)})
+def test_results_of_critics_add_up() -> None:
+    one, two = CriticResult({"a": torch.tensor(1.0)}, fake=torch.ones(2)), CriticResult({"b": torch.tensor(2.0)})
     two.fake, two.flow = torch.ones(2), torch.full((2,), 3.0)
     one += two
     assert {name: float(value) for name, value in one.losses.items()} == {"a": 1.0, "b": 2.0}

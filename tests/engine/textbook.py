@@ -72,15 +72,15 @@ def matching(cfg: Config, fake: list[list[Tensor]], real: list[list[Tensor]]) ->
 class Textbook:
     """Losses of one discriminator by three forwards: real, fake held constant, fake for the generator."""
 
-    def __init__(self, cfg: Config, judge: Callable[[Tensor], list[list[Tensor]]], real: Tensor) -> None:
-        self.cfg, self.judge, self.real, self.mode = cfg, judge, real, cfg.loss.gan_mode
+    def __init__(self, cfg: Config, discriminator: Callable[[Tensor], list[list[Tensor]]], real: Tensor) -> None:
+        self.cfg, self.discriminator, self.real, self.mode = cfg, discriminator, real, cfg.loss.gan_mode
 
     def for_generator(self, fake: Tensor) -> Tensor:
-        outputs = self.judge(fake)
-        return gan(outputs, 1, self.mode, generator=True) + matching(self.cfg, outputs, self.judge(self.real))
+        outputs = self.discriminator(fake)
+        return gan(outputs, 1, self.mode, generator=True) + matching(self.cfg, outputs, self.discriminator(self.real))
 
     def for_weights(self, fake: Tensor) -> Tensor:
-        return gan(self.judge(fake.detach()), -1, self.mode) + gan(self.judge(self.real), 1, self.mode)
+        return gan(self.discriminator(fake.detach()), -1, self.mode) + gan(self.discriminator(self.real), 1, self.mode)
 
 
 def gradients(module: nn.Module) -> dict[str, Tensor]:

@@ -1,4 +1,5 @@
-"""Under torchrun: launch/train.py with a judge that asks for more memory than there is, on the last rank in step 3."""
+"""Under torchrun: launch/train.py with a discriminator that asks for more memory than there is, on
+the last rank in step 3."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import torch
 
 from launch import train
 from launch._cli import run_main
-from vid2vid_dist.engine.judge_tasks import ImageTasks
+from vid2vid_dist.engine.critic_tasks import ImageTasks
 from vid2vid_dist.engine.tasks import Task
 from vid2vid_dist.engine.tensor_store import Made
 

@@ -1,4 +1,4 @@
-"""Under torchrun: launch/train.py with a judge that breaks on rank 2 in the third step."""
+"""Under torchrun: launch/train.py with a discriminator that breaks on rank 2 in the third step."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 from launch import train
 from launch._cli import run_main
-from vid2vid_dist.engine.judge_tasks import ImageTasks
+from vid2vid_dist.engine.critic_tasks import ImageTasks
 from vid2vid_dist.engine.tasks import Task
 from vid2vid_dist.engine.tensor_store import Made
 
@@ -15,7 +15,7 @@ run = ImageTasks.run
 
 def break_down(self: ImageTasks, task: Task) -> Made:
     if os.environ["RANK"] == "2" and self.store.lane(task.lane).buffer.n_seen >= 4:
-        raise ArithmeticError("the judge is ill")
+        raise ArithmeticError("the discriminator is ill")
     return run(self, task)
 
 

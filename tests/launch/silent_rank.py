@@ -1,7 +1,7 @@
 """Under torchrun: launch/train.py with rank 2 stopped in its third step, where SILENT says.
 
-task: in a judge's task. reduction: when its tasks are done, before it gives consent to the updates. report: when it
-has updated.
+task: in a discriminator's task. reduction: when its tasks are done, before the ranks decide on the updates. report:
+when it has updated.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from launch import train
 from launch._cli import run_main
-from vid2vid_dist.engine.judge_tasks import ImageTasks
+from vid2vid_dist.engine.critic_tasks import ImageTasks
 from vid2vid_dist.engine.updates import Updates
 from vid2vid_dist.training.reporter import Reporter
 from vid2vid_dist.training.trainer import Trainer

@@ -77,7 +77,7 @@ def test_two_ranks_in_order(data: Path, tmp_path: Path) -> None:
     assert done.returncode == (0 if findings["ok"] else 1)
     assert findings["seconds"] < 60
     assert len(findings["ranks"]) == len(findings["convolution_s"]) == 2
-    # The generator's frames go to the judges, gradients come back.
+    # The generator's frames go to the discriminators, gradients come back.
     assert {(link["source"], link["destination"]) for link in findings["links"]} == {(0, 1), (1, 0)}
     assert all(1e6 < link["bandwidth"] < 1e12 for link in findings["links"])
     assert "split 1G+1D: 1 × 2 ranks, frames of 64x32" in done.stdout

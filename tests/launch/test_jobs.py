@@ -76,10 +76,10 @@ def test_killed_rank_ends_the_job(arguments: list[str], tmp_path: Path) -> None:
 def test_broken_task_ends_the_job_and_is_named(arguments: list[str], tmp_path: Path) -> None:
     result = torchrun(4, "tests/launch/failing_task.py", "configs/base.yaml", *arguments, *PLACED, timeout=END + 60)
     assert result.returncode
-    assert re.search(r"TaskError: step 3, image_\w+ lane \d.*: the judge is ill", result.stdout), result.stdout
+    assert re.search(r"TaskError: step 3, image_\w+ lane \d.*: the discriminator is ill", result.stdout), result.stdout
     outcome = status(tmp_path)
     assert (outcome["status"], outcome["cause"]) == ("failed", "error")
-    assert re.match(r"rank 2: step 3, .*: the judge is ill", outcome["why"]), outcome
+    assert re.match(r"rank 2: step 3, .*: the discriminator is ill", outcome["why"]), outcome
 
 
 def test_task_without_memory_is_told_with_the_planners_numbers(arguments: list[str], tmp_path: Path) -> None:

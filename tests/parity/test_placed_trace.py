@@ -1,4 +1,4 @@
-"""The golden training traces also pass with generator and judges on ranks of their own."""
+"""The golden training traces also pass with generator and critics on ranks of their own."""
 
 from __future__ import annotations
 

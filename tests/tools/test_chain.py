@@ -54,7 +54,7 @@ STAGES = """stages:
     overrides: [run.name=third, data.loadSize=64, generator.n_scales_spatial=3, schedule.niter=1,
                 schedule.niter_decay=1]
 """
-JUDGED_BY_NOBODY = ("L1", "F_Flow", "F_Warp", "G_Warp")  # comparable between runs: no trained network takes part
+UNTRAINED = ("L1", "F_Flow", "F_Warp", "G_Warp")  # comparable between runs: no trained network takes part
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def events(stage: Stage) -> list[str]:
 def start_of(run_dir: Path) -> dict[str, float]:
     """Means of the first two epochs."""
     reports = [record["losses"] for record in records(run_dir) if "losses" in record][:6]
-    return {name: statistics.mean(losses[name] for losses in reports) for name in JUDGED_BY_NOBODY}
+    return {name: statistics.mean(losses[name] for losses in reports) for name in UNTRAINED}
 
 
 def test_an_interrupted_stage_goes_on_and_a_finished_one_is_skipped(chain: list[Stage],
@@ -118,7 +118,7 @@ def test_a_stage_starts_better_than_from_scratch(chain: list[Stage], grid: Grid,
     cfg.run.name, cfg.run.load_pretrain, cfg.run.max_steps = f"scratch_{number}", "", 6
     Trainer(cfg, grid).run()
     started, scratch = start_of(chain[number].run_dir), start_of(Path(cfg.run.root) / cfg.run.name)
-    assert all(started[name] < scratch[name] for name in JUDGED_BY_NOBODY), (started, scratch)
+    assert all(started[name] < scratch[name] for name in UNTRAINED), (started, scratch)
 
 
 def test_after_the_switch_every_scale_learns_and_the_rate_keeps_falling(chain: list[Stage]) -> None:

@@ -74,14 +74,14 @@ def test_a_lost_loss_counts(configure: Configure, grid: Grid) -> None:
     cfg = configure(*TWO_EPOCHS)
     trainer = Trainer(cfg, grid)
     image = trainer.state.roles.image
-    judge = image.judge
+    evaluate = image.evaluate
 
     def ill(*args: object) -> object:
-        verdict = judge(*args)
-        verdict.losses["D_real"] = verdict.losses["D_real"] / 0
-        return verdict
+        result = evaluate(*args)
+        result.losses["D_real"] = result.losses["D_real"] / 0
+        return result
 
-    image.judge = ill
+    image.evaluate = ill
     with pytest.raises(UserError, match="step 1: not finite: rank 0: D_real"):
         trainer.run()
 

@@ -1,4 +1,4 @@
-"""Golden training traces with the generator on one rank and everything that judges on another.
+"""Golden training traces with the generator on one rank and all critics on another.
 
     torchrun --standalone --nproc_per_node 2 -m tools.parity.placed_trace GOLDEN
 

@@ -33,7 +33,7 @@ class Optimizers:
 
 @dataclass(frozen=True)
 class FrozenNetworks:
-    """The judges that are not trained: reference flow, and VGG19 features unless the loss goes without."""
+    """The critics that are not trained: reference flow, and VGG19 features unless the loss goes without."""
 
     flow: nn.Module
     perceptual: nn.Module | None

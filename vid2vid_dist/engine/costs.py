@@ -149,14 +149,15 @@ def count_costs(cfg: Config, height: int, width: int, machine: Machine | None = 
         generator = Generator(cfg).to(dtype)
         generator.economize(chosen_economy(cfg.optim, on_cpu=machine.is_cpu))
         generator.check_size(width, height)
-        judges: dict[str, nn.Module] = {"image": image_discriminator(cfg)}
+        discriminators: dict[str, nn.Module] = {"image": image_discriminator(cfg)}
         if cfg.discriminator.add_face_disc:
-            judges["face"] = face_discriminator(cfg)
-        judges |= {f"temporal_{s}": temporal_discriminator(cfg) for s in range(cfg.discriminator.n_scales_temporal)}
-        for judge in judges.values():
-            judge.to(dtype)
+            discriminators["face"] = face_discriminator(cfg)
+        for s in range(cfg.discriminator.n_scales_temporal):
+            discriminators[f"temporal_{s}"] = temporal_discriminator(cfg)
+        for discriminator in discriminators.values():
+            discriminator.to(dtype)
         _count_generator(cfg, generator, height, width, dtype, work, tensors)
-        _count_judges(cfg, judges, height, width, dtype, work)
+        _count_discriminators(cfg, discriminators, height, width, dtype, work)
         frozen = _count_frozen(cfg, height, width, dtype, work)
         work["flow_loss/0"] = _flow_loss(cfg, height, width, dtype)
     plane = height * width * dtype.itemsize
@@ -165,7 +166,7 @@ def count_costs(cfg: Config, height: int, width: int, machine: Machine | None = 
     return Costs(
         work={key: one * clips for key, one in work.items()},
         tensors={name: n_bytes * clips for name, n_bytes in tensors.items()},
-        parameters={"generator": _size(generator), **{name: _size(judge) for name, judge in judges.items()}},
+        parameters={"generator": _size(generator), **{name: _size(module) for name, module in discriminators.items()}},
         frozen=frozen,
         precision=cfg.optim.precision,
         machine=machine,
@@ -240,19 +241,19 @@ def _label_bytes(cfg: Config, height: int, width: int, dtype: torch.dtype) -> in
     return n_bytes
 
 
-def _count_judges(cfg: Config, judges: dict[str, nn.Module], height: int, width: int, dtype: torch.dtype,
-                  work: dict[str, Work]) -> None:
+def _count_discriminators(cfg: Config, discriminators: dict[str, nn.Module], height: int, width: int,
+                          dtype: torch.dtype, work: dict[str, Work]) -> None:
     """D runs once on real and once on each kind of fake; two gradients are taken from the fake passes."""
     n_fakes = {"image": 1 if cfg.generator.no_flow else 2}
     face = losses.face_side(cfg.data.fineSize)
-    for name, judge in judges.items():
+    for name, discriminator in discriminators.items():
         size = (face, face) if name == "face" else (height, width)
-        channels = next(judge.parameters()).shape[1]  # of the kernel that reads the input
+        channels = next(discriminator.parameters()).shape[1]  # of the kernel that reads the input
         inputs = torch.empty(1, channels, *size, dtype=dtype, requires_grad=True)
-        forward, outputs = measure(judge, judge, inputs)
+        forward, outputs = measure(discriminator, discriminator, inputs)
         scores = [scale[-1] for scale in outputs]
-        to_frames, _ = measure(judge, _gradients, scores, [inputs])
-        to_weights, _ = measure(judge, _gradients, scores, list(judge.parameters()))
+        to_frames, _ = measure(discriminator, _gradients, scores, [inputs])
+        to_weights, _ = measure(discriminator, _gradients, scores, list(discriminator.parameters()))
         fakes = n_fakes.get(name, 1)
         kind, _, scale = name.partition("_")
         of_fakes = replace(fakes * (forward + to_frames), transient=fakes * to_frames.transient)
@@ -296,13 +297,13 @@ def _flow_loss(cfg: Config, height: int, width: int, dtype: torch.dtype) -> Work
 
     fake, flow = plane(3).requires_grad_(), plane(2).requires_grad_()
 
-    def judge() -> None:
+    def terms() -> None:
         _backward([losses.temporal_warp_loss(fake, plane(3), plane(2), plane(1), 1.0)])
         if not cfg.generator.no_flow:
             _backward([losses.flow_loss(flow, plane(2), plane(1), 1.0, 1)
                        + losses.flow_warp_loss(flow, plane(3), plane(3), plane(1), 1.0)])
 
-    return replace(measure(nn.Module(), judge)[0], saved=0.0)
+    return replace(measure(nn.Module(), terms)[0], saved=0.0)
 
 
 def _backward(outputs: list[Tensor]) -> None:

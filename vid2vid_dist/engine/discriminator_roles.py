@@ -15,7 +15,7 @@ from vid2vid_dist import losses
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.lane import Chunk, TemporalRow
 from vid2vid_dist.engine.optimizer import RoleEngine
-from vid2vid_dist.engine.roles import FlowRole, Judgement, detached
+from vid2vid_dist.engine.roles import CriticResult, FlowRole, detached
 from vid2vid_dist.engine.scores import ScoreTally, spread
 from vid2vid_dist.models.generator import GeneratedChunk
 
@@ -47,89 +47,90 @@ class ImageDiscriminatorRole:
     tally: ScoreTally = field(default_factory=ScoreTally)
     face_tally: ScoreTally = field(default_factory=ScoreTally)
 
-    def judge(self, chunk: Chunk, generated: GeneratedChunk, share: float) -> Judgement:
+    def evaluate(self, chunk: Chunk, generated: GeneratedChunk, share: float) -> CriticResult:
         n_frames = generated.fake.shape[1]
         per_pass = self.cfg.discriminator.frames_per_pass or n_frames
         parts = []
         for start in range(0, n_frames, per_pass):
             these = slice(start, start + per_pass)
             part = len(range(*these.indices(n_frames))) / n_frames
-            parts.append((part, self._judge_pass(chunk, generated, these, share * part)))
-        verdict = Judgement(losses={k: sum(p * j.losses[k] for p, j in parts) for k in parts[0][1].losses})  # type: ignore[misc]
-        verdict.fake = torch.cat([p * _filled(j.fake) for p, j in parts], dim=1)
+            parts.append((part, self._evaluate_pass(chunk, generated, these, share * part)))
+        result = CriticResult(losses={k: sum(p * r.losses[k] for p, r in parts) for k in parts[0][1].losses})  # type: ignore[misc]
+        result.fake = torch.cat([p * _filled(r.fake) for p, r in parts], dim=1)
         if generated.raw is not generated.fake:
-            verdict.raw = torch.cat([p * _filled(j.raw) for p, j in parts], dim=1)
-        return verdict
+            result.raw = torch.cat([p * _filled(r.raw) for p, r in parts], dim=1)
+        return result
 
-    def _judge_pass(self, chunk: Chunk, generated: GeneratedChunk, these: slice, share: float) -> Judgement:
-        judged = self.see_real(chunk.labels.frames(these).dense(), chunk.real[:, these])
+    def _evaluate_pass(self, chunk: Chunk, generated: GeneratedChunk, these: slice, share: float) -> CriticResult:
+        image_pass = self.see_real(chunk.labels.frames(these).dense(), chunk.real[:, these])
         same = generated.raw is generated.fake  # without flow both are one tensor
-        verdict = self.see_fake(judged, generated.fake[:, these], None if same else generated.raw[:, these])
-        self.backward(judged, share)
-        return verdict
+        result = self.see_fake(image_pass, generated.fake[:, these], None if same else generated.raw[:, these])
+        self.backward(image_pass, share)
+        return result
 
     def see_real(self, labels: Tensor, real: Tensor) -> ImagePass:
         """Begin a pass: `labels` (B, F, Ca, H, W) and `real` (B, F, 3, H, W) of its frames."""
         labels, real = labels.flatten(0, 1), real.flatten(0, 1)
-        judged = ImagePass(labels, self.engine.module(torch.cat([labels, real], dim=1)))
+        image_pass = ImagePass(labels, self.engine.module(torch.cat([labels, real], dim=1)))
         if self.face_engine is not None:
             marked_by_pose = self.cfg.discriminator.face_marker == "openpose"
-            judged.box = losses.face_box(labels, self.cfg.data.fineSize, marked_by_pose)
-            if judged.box is not None:
-                judged.on_real_face = self._face_scores(judged, real)
-        return judged
+            image_pass.box = losses.face_box(labels, self.cfg.data.fineSize, marked_by_pose)
+            if image_pass.box is not None:
+                image_pass.on_real_face = self._face_scores(image_pass, real)
+        return image_pass
 
-    def see_fake(self, judged: ImagePass, fake: Tensor, raw: Tensor | None) -> Judgement:
+    def see_fake(self, image_pass: ImagePass, fake: Tensor, raw: Tensor | None) -> CriticResult:
         """Gradients to the generated frames (B, F, 3, H, W). Without `raw` the frames count twice."""
         cfg = self.cfg
         fake = fake.detach().requires_grad_()
         raw = None if raw is None else raw.detach().requires_grad_()
 
         def scores(images: Tensor) -> losses.LayerOutputs:
-            return self.engine.module(torch.cat([judged.labels, images.flatten(0, 1)], dim=1))
+            return self.engine.module(torch.cat([image_pass.labels, images.flatten(0, 1)], dim=1))
 
         on_fake = scores(fake)
         on_raw = on_fake if raw is None else scores(raw)
-        terms = _two_sided(cfg, judged.on_real, [on_fake, on_raw], ("G_GAN", "G_GAN_Feat", "D_real", "D_fake"))
-        judged.spreads = _spreads(cfg, judged.on_real, [on_fake, on_raw])
+        terms = _two_sided(cfg, image_pass.on_real, [on_fake, on_raw], ("G_GAN", "G_GAN_Feat", "D_real", "D_fake"))
+        image_pass.spreads = _spreads(cfg, image_pass.on_real, [on_fake, on_raw])
         # D_real stands twice in the total, once for each kind of fake frame (spec: losses 4).
         terms["D_real"] = 2 * terms["D_real"]
         g_loss = terms["G_GAN"] + terms["G_GAN_Feat"]
-        judged.own_loss = 0.5 * (terms["D_fake"] + terms["D_real"])
+        image_pass.own_loss = 0.5 * (terms["D_fake"] + terms["D_real"])
         if self.face_engine is not None:
-            terms |= self._face_terms(judged, fake)
+            terms |= self._face_terms(image_pass, fake)
             g_loss = g_loss + terms["G_f_GAN"] + terms["G_f_GAN_Feat"]
         wanted = [fake] if raw is None else [fake, raw]
         of_fake, *of_raw = torch.autograd.grad(g_loss, wanted, retain_graph=True)
-        return Judgement(detached(terms), fake=of_fake, raw=of_raw[0] if of_raw else None)
+        return CriticResult(detached(terms), fake=of_fake, raw=of_raw[0] if of_raw else None)
 
-    def backward(self, judged: ImagePass, share: float) -> None:
+    def backward(self, image_pass: ImagePass, share: float) -> None:
         """The discriminators' own losses into their weights; ends the pass."""
-        assert judged.own_loss is not None
-        assert judged.spreads is not None
-        self.engine.backward(judged.own_loss * share)
-        self.tally.add(*judged.spreads, share)
-        if self.face_engine is not None and judged.own_face_loss is not None:
-            assert judged.face_spreads is not None
-            self.face_engine.backward(judged.own_face_loss * share)
-            self.face_tally.add(*judged.face_spreads, share)
+        assert image_pass.own_loss is not None
+        assert image_pass.spreads is not None
+        self.engine.backward(image_pass.own_loss * share)
+        self.tally.add(*image_pass.spreads, share)
+        if self.face_engine is not None and image_pass.own_face_loss is not None:
+            assert image_pass.face_spreads is not None
+            self.face_engine.backward(image_pass.own_face_loss * share)
+            self.face_tally.add(*image_pass.face_spreads, share)
 
-    def _face_terms(self, judged: ImagePass, fake: Tensor) -> dict[str, Tensor]:
+    def _face_terms(self, image_pass: ImagePass, fake: Tensor) -> dict[str, Tensor]:
         names = ("G_f_GAN", "G_f_GAN_Feat", "D_f_real", "D_f_fake")
-        if judged.on_real_face is None:
-            return {name: judged.labels.new_zeros(()) for name in names}
-        on_fake = self._face_scores(judged, fake.flatten(0, 1))
-        terms = _two_sided(self.cfg, judged.on_real_face, [on_fake], names)
-        judged.face_spreads = _spreads(self.cfg, judged.on_real_face, [on_fake])
+        if image_pass.on_real_face is None:
+            return {name: image_pass.labels.new_zeros(()) for name in names}
+        on_fake = self._face_scores(image_pass, fake.flatten(0, 1))
+        terms = _two_sided(self.cfg, image_pass.on_real_face, [on_fake], names)
+        image_pass.face_spreads = _spreads(self.cfg, image_pass.on_real_face, [on_fake])
         for name in names[:2]:
             terms[name] = losses.FACE_WEIGHT * terms[name]
-        judged.own_face_loss = 0.5 * (terms["D_f_fake"] + terms["D_f_real"])
+        image_pass.own_face_loss = 0.5 * (terms["D_f_fake"] + terms["D_f_real"])
         return terms
 
-    def _face_scores(self, judged: ImagePass, images: Tensor) -> losses.LayerOutputs:
+    def _face_scores(self, image_pass: ImagePass, images: Tensor) -> losses.LayerOutputs:
         assert self.face_engine is not None
-        assert judged.box is not None
-        return self.face_engine.module(torch.cat([judged.box.crop(judged.labels), judged.box.crop(images)], dim=1))
+        box = image_pass.box
+        assert box is not None
+        return self.face_engine.module(torch.cat([box.crop(image_pass.labels), box.crop(images)], dim=1))
 
 
 @dataclass
@@ -151,7 +152,7 @@ class TemporalDiscriminatorRole:
     scale: int
     tally: ScoreTally = field(default_factory=ScoreTally)
 
-    def judge(self, row: TemporalRow, generated: GeneratedChunk, flow: FlowRole, share: float) -> Judgement:
+    def evaluate(self, row: TemporalRow, generated: GeneratedChunk, flow: FlowRole, share: float) -> CriticResult:
         groups = row.plan.scales[self.scale]
         fake = generated.fake.detach().requires_grad_()
         index = torch.tensor(groups.frames, device=fake.device)  # (groups, n_frames_D)
@@ -164,33 +165,33 @@ class TemporalDiscriminatorRole:
             ).flow
         else:
             flows = row.flow[:, pairs[..., 0]].flatten(0, 1)
-        judged = self.see_real(real_groups, flows)
-        terms, (gradient,) = self.see_fake(judged, fake_groups, [fake])
-        self.backward(judged, share)
-        return Judgement(terms, fake=gradient)
+        group_pass = self.see_real(real_groups, flows)
+        terms, (gradient,) = self.see_fake(group_pass, fake_groups, [fake])
+        self.backward(group_pass, share)
+        return CriticResult(terms, fake=gradient)
 
     def see_real(self, groups: Tensor, flows: Tensor) -> GroupPass:
         """Begin a pass: real `groups` (B x groups, n_frames_D, 3, H, W), reference `flows` between their frames."""
         return GroupPass(flows, self.engine.module(losses.temporal_input(groups, flows)))
 
     def see_fake(
-        self, judged: GroupPass, groups: Tensor, frames: list[Tensor]
+        self, group_pass: GroupPass, groups: Tensor, frames: list[Tensor]
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Losses, and gradients to the `frames` from which the generated `groups` are put together."""
-        on_fake = self.engine.module(losses.temporal_input(groups, judged.flows))
+        on_fake = self.engine.module(losses.temporal_input(groups, group_pass.flows))
         names = tuple(f"{name}{self.scale}" for name in ("G_T_GAN", "G_T_GAN_Feat", "D_T_real", "D_T_fake"))
-        terms = _two_sided(self.cfg, judged.on_real, [on_fake], names)
+        terms = _two_sided(self.cfg, group_pass.on_real, [on_fake], names)
         gan, features, d_real, d_fake = (terms[name] for name in names)
-        judged.own_loss = 0.5 * (d_fake + d_real)
-        judged.spreads = _spreads(self.cfg, judged.on_real, [on_fake])
+        group_pass.own_loss = 0.5 * (d_fake + d_real)
+        group_pass.spreads = _spreads(self.cfg, group_pass.on_real, [on_fake])
         return detached(terms), list(torch.autograd.grad(gan + features, frames, retain_graph=True))
 
-    def backward(self, judged: GroupPass, share: float) -> None:
+    def backward(self, group_pass: GroupPass, share: float) -> None:
         """The discriminator's own loss into its weights; ends the pass."""
-        assert judged.own_loss is not None
-        assert judged.spreads is not None
-        self.engine.backward(judged.own_loss * share)
-        self.tally.add(*judged.spreads, share)
+        assert group_pass.own_loss is not None
+        assert group_pass.spreads is not None
+        self.engine.backward(group_pass.own_loss * share)
+        self.tally.add(*group_pass.spreads, share)
 
 
 def _two_sided(

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.consent import Consent, always
+from vid2vid_dist.engine.critic_tasks import FlowTasks, ImageTasks, PerceptualTasks, TemporalTasks
 from vid2vid_dist.engine.discriminator_roles import ImageDiscriminatorRole, TemporalDiscriminatorRole
 from vid2vid_dist.engine.frame_tasks import FrameTasks
-from vid2vid_dist.engine.judge_tasks import FlowTasks, ImageTasks, PerceptualTasks, TemporalTasks
 from vid2vid_dist.engine.optimizer import RoleEngine
 from vid2vid_dist.engine.plan import Plan, Receive, Run, Send
 from vid2vid_dist.engine.roles import FlowRole, GeneratorRole, PerceptualRole
@@ -58,13 +58,13 @@ class TaskError(RuntimeError):
 
 @dataclass
 class Outcome:
-    """Losses of a rank's tasks, which summed over all ranks are means over clips; squared norms of the judges'
-    gradients to its frames (`Judgement.pull`), which add up likewise. `shown`: see `TensorStore.shown`.
+    """Losses of a rank's tasks, which summed over all ranks are means over clips; squared norms of the critics'
+    gradients to its frames (`CriticResult.squared_norm`), which add up likewise. `shown`: see `TensorStore.shown`.
     `updated`: False if the weights are as before.
     """
 
     losses: dict[str, Tensor]
-    pulls: dict[str, Tensor]
+    squared_norms: dict[str, Tensor]
     shown: list[Tensor]
     updated: bool
 
@@ -85,7 +85,7 @@ class Executor:
         """Run one step.
 
         `lanes`: the lanes of this pipeline, None for one that rests; `shape` is what the plan was made for.
-        `active`: the trained roles that have something to judge somewhere in the run, the same on all ranks.
+        `active`: the trained roles that have something to compute somewhere in the run, the same on all ranks.
         `show`: a lane of which slot 0 gets all frames, for pictures.
         """
         store = TensorStore(self.cfg, plan, self.slot, lanes, self.transport, self.dtype, show, self.timer)
@@ -109,7 +109,7 @@ class Executor:
         updated = updates.finish(store.losses, consent)
         self._advance(lanes)
         self.transport.step += 1
-        return Outcome(store.losses, store.pulls, shown, updated)
+        return Outcome(store.losses, store.squared_norms, shown, updated)
 
     def _collect(self, store: TensorStore, lanes: list[LanePart | None]) -> list[Tensor]:
         """On slot 0 the frames that are to be shown."""

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.messages import Part
-from vid2vid_dist.engine.roles import GeneratorRole, Judgement, RealPair, judge_flow
+from vid2vid_dist.engine.roles import CriticResult, GeneratorRole, RealPair, evaluate_flow
 from vid2vid_dist.engine.tasks import Kind, Site, StepShape, Task
 from vid2vid_dist.engine.tensor_store import Made, Read, TensorStore
 from vid2vid_dist.losses import l1
@@ -31,7 +31,7 @@ class FrameGraph:
     history: dict[int, Tensor] = field(default_factory=dict)  # by frame of the chunk
     coarse: Features | None = None
     out: ScaleOutput | None = None
-    verdict: Judgement = field(default_factory=Judgement)  # of the flow losses
+    result: CriticResult = field(default_factory=CriticResult)  # of the flow losses
 
 
 @dataclass
@@ -121,24 +121,24 @@ class FrameTasks:
             previous_fake = before if frame == 0 else lane.buffer.carried[_site(task)][image, frame - 1]
         pair = RealPair(real, before, FlowReference(reference[:, :2], reference[:, 2:]))
         out = graph.out
-        verdict = judge_flow(self.cfg, pair, out.image, previous_fake, out.flow, out.weight)
-        verdict.losses["L1"] = l1(out.image.detach(), real)
+        result = evaluate_flow(self.cfg, pair, out.image, previous_fake, out.flow, out.weight)
+        result.losses["L1"] = l1(out.image.detach(), real)
         if task.lane == self.store.show:
             planes = [x.detach() for x in (out.image, out.raw, out.flow, out.weight, reference) if x is not None]
             self.store.shown[t] = torch.cat([x.to(reference.dtype) for x in planes], dim=1)
-        graph.verdict = verdict.weighted(lane.share / lane.n_frames)
-        self.store.add_losses(graph.verdict.losses)
-        self.store.add_pull("warp", graph.verdict)
-        assert graph.verdict.fake is not None
-        return {Part(f"grad_{image}", t): graph.verdict.fake}
+        graph.result = result.weighted(lane.share / lane.n_frames)
+        self.store.add_losses(graph.result.losses)
+        self.store.add_squared_norm("warp", graph.result)
+        assert graph.result.fake is not None
+        return {Part(f"grad_{image}", t): graph.result.fake}
 
     def backward(self, task: Task) -> Made:
         scale, (t,) = task.scale, task.frames
         graph: FrameGraph = self.store.sites.pop(_site(task))
-        out, verdict = graph.out, graph.verdict
+        out, result = graph.out, graph.result
         assert out is not None
         pairs: list[tuple[Tensor | None, Tensor | None]] = [
-            (out.image, verdict.fake), (out.flow, verdict.flow), (out.weight, verdict.weight)]
+            (out.image, result.fake), (out.flow, result.flow), (out.weight, result.weight)]
         for read in self.store.reads(task):
             pairs += self._arrived(out, read, scale)
         self._backward(pairs)

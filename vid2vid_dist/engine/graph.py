@@ -123,7 +123,7 @@ class _Step:
             gradients[t].append(Need(loss.number))
 
     def packet(self, prefix: str = "") -> tuple[str, ...]:
-        """What a judge of both kinds of frames is sent, or sends back."""
+        """What a critic of both kinds of frames is sent, or sends back."""
         return (f"{prefix}image/{self.finest}", *(() if self.cfg.generator.no_flow else (f"{prefix}raw",)))
 
     def add_image(self, lane: int, made: list[list[Task]], gradients: dict[int, list[Need]]) -> None:
@@ -188,7 +188,7 @@ class _Step:
                                       needs=[Need(made[t][s].number), *judged, *finer, *later])
                 self.backwards[-1].append(done[t, s].number)
                 if self.cfg.generator.fg:
-                    # Its gradient is the frame's, masked, so it waits for the same judges and not for BACKWARD.
+                    # Its gradient is the frame's, masked, so it waits for the same critics and not for BACKWARD.
                     needs = [Need(self.foregrounds[lane, t, s])]
                     needs += [Need(need.task, need.tensors or (f"grad_image/{s}",)) for need in judged] + later
                     if foreground is not None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.clip_buffer import Reads
-from vid2vid_dist.engine.judge_tasks import chunk_groups
+from vid2vid_dist.engine.critic_tasks import chunk_groups
 from vid2vid_dist.engine.plan import Plan
 from vid2vid_dist.engine.tasks import Kind, LaneChunk, Task
 

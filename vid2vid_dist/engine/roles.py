@@ -1,8 +1,8 @@
 """The roles of a training step. Each knows how to run its own part on one rank, and nothing of the others.
 
-Here are the generator and the judges that are not trained; the others are in `discriminator_roles`. Losses are means
-over a lane; `share` is the lane's part of the step (its clips over all clips of the step), so that sums over lanes and
-ranks give the mean over clips.
+Here are the generator and the critics that are not trained; those that are, the discriminators, are in
+`discriminator_roles`. Losses are means over a lane; `share` is the lane's part of the step (its clips over all clips of
+the step), so that sums over lanes and ranks give the mean over clips.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from vid2vid_dist.models.generator import GeneratedChunk, Generator
 
 
 @dataclass
-class Judgement:
-    """What a role has to say about a lane's chunk.
+class CriticResult:
+    """Losses and gradients of one critic of a lane's chunk, or of several.
 
     `losses` by logged name (spec: losses 8), detached; gradients of the generator's loss with respect to the
-    generated tensors, of the same shape as those, None = no part in it. `pulls` by judge, of those that were heard.
+    generated tensors, of the same shape as those, None = no part in it. `squared_norms` by critic, of those added.
     """
 
     losses: dict[str, Tensor] = field(default_factory=dict)
@@ -33,37 +33,37 @@ class Judgement:
     raw: Tensor | None = None
     flow: Tensor | None = None
     weight: Tensor | None = None
-    pulls: dict[str, Tensor] = field(default_factory=dict)
+    squared_norms: dict[str, Tensor] = field(default_factory=dict)
 
-    def hear(self, judge: str, other: Judgement) -> None:
-        """Take up what a judge has to say, and note how strongly it pulls at the frames."""
-        self.pulls[judge] = other.pull()
+    def add(self, critic: str, other: CriticResult) -> None:
+        """Add a critic's losses and gradients, and note the gradients' squared norm."""
+        self.squared_norms[critic] = other.squared_norm()
         self += other
 
-    def pull(self) -> Tensor:
+    def squared_norm(self) -> Tensor:
         """The squared norm of the gradients to the colours of the frames: over frames, clips and ranks it adds up."""
         gradients = [x for x in (self.fake, self.raw) if x is not None]
         return torch.stack([torch.linalg.vector_norm(x, dtype=torch.promote_types(x.dtype, torch.float32))
                             for x in gradients]).square().sum()
 
-    def __iadd__(self, other: Judgement) -> Judgement:
+    def __iadd__(self, other: CriticResult) -> CriticResult:
         self.losses |= other.losses
         for name in ("fake", "raw", "flow", "weight"):
             mine, new = getattr(self, name), getattr(other, name)
             setattr(self, name, new if mine is None else mine if new is None else mine + new)
         return self
 
-    def weighted(self, weight: float) -> Judgement:
+    def weighted(self, weight: float) -> CriticResult:
         """Losses and gradients times a weight."""
         scaled = {name: weight * loss for name, loss in self.losses.items()}
         fake, raw, flow, mask = (None if gradient is None else weight * gradient
                                  for gradient in (self.fake, self.raw, self.flow, self.weight))
-        return Judgement(scaled, fake, raw, flow, mask)
+        return CriticResult(scaled, fake, raw, flow, mask)
 
 
 @dataclass
 class GeneratorRole:
-    """Makes the frames of a chunk and carries the judges' gradients back into its weights."""
+    """Makes the frames of a chunk and carries the critics' gradients back into its weights."""
 
     cfg: Config
     engine: RoleEngine
@@ -87,13 +87,13 @@ class GeneratorRole:
             detach_coarse=detach_coarse,
         )
 
-    def backward(self, generated: GeneratedChunk, verdict: Judgement, share: float) -> None:
+    def backward(self, generated: GeneratedChunk, result: CriticResult, share: float) -> None:
         # One backward through all frames of the chunk: with n_frames_bp > 1 their graphs hang together.
         pairs = [
-            (generated.fake, verdict.fake),
-            (generated.raw, verdict.raw),
-            (generated.flow, verdict.flow),
-            (generated.weight, verdict.weight),
+            (generated.fake, result.fake),
+            (generated.raw, result.raw),
+            (generated.flow, result.flow),
+            (generated.weight, result.weight),
         ]
         surrogate = torch.stack([(x * g).sum() for x, g in pairs if x is not None and g is not None]).sum()
         self.engine.backward(surrogate * share)
@@ -106,7 +106,7 @@ class PerceptualRole:
     cfg: Config
     features: nn.Module  # `models.perceptual.VGG19Features`, or one that gives such a list
 
-    def judge(self, chunk: Chunk, generated: GeneratedChunk) -> Judgement:
+    def evaluate(self, chunk: Chunk, generated: GeneratedChunk) -> CriticResult:
         same = generated.raw is generated.fake
         return self.see_fake(self.see_real(chunk.real), generated.fake, None if same else generated.raw)
 
@@ -115,18 +115,18 @@ class PerceptualRole:
         with torch.no_grad():
             return self.features(real.flatten(0, 1))
 
-    def see_fake(self, of_real: list[Tensor], fake: Tensor, raw: Tensor | None) -> Judgement:
+    def see_fake(self, of_real: list[Tensor], fake: Tensor, raw: Tensor | None) -> CriticResult:
         """Gradients to the generated frames (B, F, 3, H, W). Without `raw` the frames count twice."""
         wanted = [x.detach().requires_grad_() for x in (fake, raw) if x is not None]
         distances = [losses.perceptual_distance(self.features(x.flatten(0, 1)), of_real) for x in wanted]
         loss = self.cfg.loss.lambda_feat * (distances[0] + distances[-1])
         of_fake, *of_raw = torch.autograd.grad(loss, wanted)
-        return Judgement({"G_VGG": loss.detach()}, fake=of_fake, raw=of_raw[0] if of_raw else None)
+        return CriticResult({"G_VGG": loss.detach()}, fake=of_fake, raw=of_raw[0] if of_raw else None)
 
 
 @dataclass
 class FlowRole:
-    """Gives the reference flow and judges predicted flow and warped frames by it."""
+    """Gives the reference flow and compares predicted flow and warped frames with it."""
 
     cfg: Config
     network: nn.Module  # `models.flow.ReferenceFlow`, or one that gives a `FlowReference`
@@ -135,11 +135,11 @@ class FlowRole:
         """Reference flow of (..., 3, H, W) frames and its confidence, leading dimensions kept."""
         return self.network(current, previous)
 
-    def judge(
+    def evaluate(
         self, chunk: Chunk, generated: GeneratedChunk, previous_fake: Tensor, reference: FlowReference
-    ) -> Judgement:
+    ) -> CriticResult:
         pair = RealPair(chunk.real, chunk.real_prev, reference)
-        return judge_flow(self.cfg, pair, generated.fake, previous_fake, generated.flow, generated.weight)
+        return evaluate_flow(self.cfg, pair, generated.fake, previous_fake, generated.flow, generated.weight)
 
 
 @dataclass
@@ -151,9 +151,9 @@ class RealPair:
     reference: FlowReference
 
 
-def judge_flow(
+def evaluate_flow(
     cfg: Config, pair: RealPair, fake: Tensor, previous_fake: Tensor, flow: Tensor | None, weight: Tensor | None
-) -> Judgement:
+) -> CriticResult:
     """The flow and warp losses of generated frames (..., 3, H, W); needs no network."""
 
     def fold(x: Tensor) -> Tensor:
@@ -163,21 +163,21 @@ def judge_flow(
     fake = fake.detach().requires_grad_()
     warped = losses.temporal_warp_loss(fold(fake), fold(previous_fake), flow_ref, conf, cfg.loss.lambda_T)
     (of_fake,) = torch.autograd.grad(warped, fake)
-    verdict = Judgement({"G_Warp": warped.detach()}, fake=of_fake)
+    result = CriticResult({"G_Warp": warped.detach()}, fake=of_fake)
     if flow is None or weight is None:
-        return verdict
+        return result
     flow, weight = flow.detach().requires_grad_(), weight.detach().requires_grad_()
     terms = {
         "F_Flow": losses.flow_loss(fold(flow), flow_ref, conf, cfg.loss.lambda_F, cfg.generator.n_scales_spatial),
         "F_Warp": losses.flow_warp_loss(fold(flow), fold(pair.previous), fold(pair.real), conf, cfg.loss.lambda_T),
     }
     (of_flow,) = torch.autograd.grad(terms["F_Flow"] + terms["F_Warp"], flow)
-    verdict += Judgement(detached(terms), flow=of_flow)
+    result += CriticResult(detached(terms), flow=of_flow)
     if cfg.generator.no_first_img:
         loss = losses.weight_loss(fold(weight), conf)
         (of_weight,) = torch.autograd.grad(loss, weight)
-        verdict += Judgement({"W": loss.detach()}, weight=of_weight)
-    return verdict
+        result += CriticResult({"W": loss.detach()}, weight=of_weight)
+    return result
 
 
 def detached(terms: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -17,7 +17,7 @@ from vid2vid_dist.engine.consent import Consent, always, find_lost
 from vid2vid_dist.engine.discriminator_roles import ImageDiscriminatorRole, TemporalDiscriminatorRole
 from vid2vid_dist.engine.lane import Chunk, Lane
 from vid2vid_dist.engine.optimizer import RoleEngine
-from vid2vid_dist.engine.roles import FlowRole, GeneratorRole, Judgement, PerceptualRole
+from vid2vid_dist.engine.roles import CriticResult, FlowRole, GeneratorRole, PerceptualRole
 from vid2vid_dist.losses import l1
 from vid2vid_dist.models.flow import FlowReference
 from vid2vid_dist.models.generator import GeneratedChunk
@@ -77,14 +77,14 @@ class StepResult:
     losses: dict[str, Tensor] = field(default_factory=dict)
     last: Made | None = None  # of this rank's last lane
     updated: bool = True  # False: the weights are as before
-    pulls: dict[str, Tensor] = field(default_factory=dict)  # by judge (`Judgement.pull`), by their weighted gradients
+    squared_norms: dict[str, Tensor] = field(default_factory=dict)  # by critic, of their weighted gradients to frames
 
 
 def train_step(
     roles: Roles, work: list[LaneWork], active: list[str], n_frames_bp: int, detach_coarse: bool,
     consent: Consent = always,
 ) -> StepResult:
-    """Run one step. `active` names the trained roles that have something to judge in it, the same on all ranks.
+    """Run one step. `active` names the trained roles that have something to compute in it, the same on all ranks.
 
     A rank without work (its lanes rest) still takes part in the reductions.
     """
@@ -97,12 +97,13 @@ def train_step(
             generated = roles.generator.generate(item.chunk, item.lane.history, n_frames_bp, detach_coarse)
             with torch.no_grad():
                 reference = roles.flow.reference(item.chunk.real, item.chunk.real_prev)
-            verdict = judge(roles, item, generated, reference)
-            roles.generator.backward(generated, verdict, item.share)
-            for name, loss in verdict.losses.items():
+            critics = run_critics(roles, item, generated, reference)
+            roles.generator.backward(generated, critics, item.share)
+            for name, loss in critics.losses.items():
                 result.losses[name] = result.losses.get(name, loss.new_zeros(())) + item.share * loss
-            for name, pull in verdict.pulls.items():
-                result.pulls[name] = result.pulls.get(name, pull.new_zeros(())) + item.share**2 * pull
+            for name, norm in critics.squared_norms.items():
+                known = result.squared_norms.get(name, norm.new_zeros(()))
+                result.squared_norms[name] = known + item.share**2 * norm
             result.last = Made(item.chunk, generated.detach(), reference)
     result.updated = consent(find_lost(engines, result.losses))
     for engine in engines.values():
@@ -110,21 +111,21 @@ def train_step(
     return result
 
 
-def judge(roles: Roles, item: LaneWork, generated: GeneratedChunk, reference: FlowReference) -> Judgement:
-    """Every judge's losses and gradients for one lane's chunk; the discriminators accumulate their own gradients."""
+def run_critics(roles: Roles, item: LaneWork, generated: GeneratedChunk, reference: FlowReference) -> CriticResult:
+    """Every critic's losses and gradients for one lane's chunk; the discriminators accumulate their own gradients."""
     lane, chunk, share = item.lane, item.chunk, item.share
-    verdict = Judgement()
-    verdict.hear("image", roles.image.judge(chunk, generated, share))
+    critics = CriticResult()
+    critics.add("image", roles.image.evaluate(chunk, generated, share))
     if roles.perceptual is not None:
-        verdict.hear("perceptual", roles.perceptual.judge(chunk, generated))
-    verdict.hear("warp", roles.flow.judge(chunk, generated, lane.previous_fake(chunk, generated.fake), reference))
+        critics.add("perceptual", roles.perceptual.evaluate(chunk, generated))
+    critics.add("warp", roles.flow.evaluate(chunk, generated, lane.previous_fake(chunk, generated.fake), reference))
     row = lane.temporal_row(chunk, reference.flow)
     for role in roles.temporal:
         if row.plan.scales[role.scale].frames:
-            verdict.hear(f"temporal_{role.scale}", role.judge(row, generated, roles.flow, share))
+            critics.add(f"temporal_{role.scale}", role.evaluate(row, generated, roles.flow, share))
     lane.keep(generated, row)
-    verdict.losses["L1"] = l1(generated.fake.detach(), chunk.real)
-    return verdict
+    critics.losses["L1"] = l1(generated.fake.detach(), chunk.real)
+    return critics
 
 
 def active_roles(cfg: Config, n_seen: int, chunk_frames: int) -> list[str]:

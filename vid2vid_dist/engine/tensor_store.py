@@ -13,7 +13,7 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.clip_buffer import ClipBuffer
 from vid2vid_dist.engine.messages import Part, dtype_of, message_parts, parts_for, shape_of
 from vid2vid_dist.engine.plan import Plan, Transfer
-from vid2vid_dist.engine.roles import Judgement
+from vid2vid_dist.engine.roles import CriticResult
 from vid2vid_dist.engine.tasks import Kind, Site, Task
 from vid2vid_dist.engine.timing import WAIT, Timer
 from vid2vid_dist.engine.transport import Pending, Transport
@@ -51,7 +51,7 @@ class TensorStore:
         self.shown: dict[int, Tensor] = {}
         self.sites: dict[Site, Any] = {}
         self.losses: dict[str, Tensor] = {}
-        self.pulls: dict[str, Tensor] = {}
+        self.squared_norms: dict[str, Tensor] = {}
         self._cfg, self._lanes, self._transport, self._dtype = cfg, lanes, transport, dtype
         self._timer = timer
         self._here: dict[int, Made] = {}
@@ -89,10 +89,10 @@ class TensorStore:
         for name, loss in losses.items():
             self.losses[name] = self.losses.get(name, torch.zeros_like(loss)) + loss
 
-    def add_pull(self, judge: str, verdict: Judgement) -> None:
-        """How strongly a judge pulls at frames, its weight in the step's loss included."""
-        pull = verdict.pull()
-        self.pulls[judge] = self.pulls.get(judge, torch.zeros_like(pull)) + pull
+    def add_squared_norm(self, critic: str, result: CriticResult) -> None:
+        """The squared norm of a critic's gradients to frames, its weight in the step's loss included."""
+        new = result.squared_norm()
+        self.squared_norms[critic] = self.squared_norms.get(critic, torch.zeros_like(new)) + new
 
     def fetch(self, task: Task) -> None:
         """Wait until everything that a task reads of others is here."""

@@ -16,7 +16,7 @@ def report(choice: Choice, request: PlanRequest, serial: float, batch_size: int)
         f"{request.n_frames} frames per chunk, {request.n_lanes * batch_size} clips per step, {request.n_ranks} ranks",
         "",
         headline(choice) + reason, "", grid(choice), "", rank_table(choice), "",
-        timing(choice, serial, request.n_lanes * batch_size * request.n_frames), verdict(choice, request)])
+        timing(choice, serial, request.n_lanes * batch_size * request.n_frames), memory_fit(choice, request)])
 
 
 def headline(choice: Choice) -> str:
@@ -49,7 +49,7 @@ def timing(choice: Choice, serial: float, n_frames: int) -> str:
             f"the original's serial schedule {1e3 * serial:.1f} ms: {serial / period:.2f}x as fast")
 
 
-def verdict(choice: Choice, request: PlanRequest) -> str:
+def memory_fit(choice: Choice, request: PlanRequest) -> str:
     """Yes or no against the memory, and what to change."""
     need = f"{choice.peak / GB:.1f} GB on the fullest rank"
     if not request.memory:

@@ -31,7 +31,7 @@ class StepReport:
     # (`engine.scores`), and of those on the right side of the middle.
     spreads: dict[str, list[float]] = field(default_factory=dict)
     accuracy: dict[str, float] = field(default_factory=dict)
-    # By judge: the norm of its gradients to the generated frames over the sum of all judges' norms.
+    # By critic: the norm of its gradients to the generated frames over the sum of all critics' norms.
     gradient_shares: dict[str, float] = field(default_factory=dict)
     gradient_norms: dict[str, float] = field(default_factory=dict)  # by role, of its last update, over all ranks
 

@@ -76,7 +76,7 @@ class RunMonitor:
             scalars |= {f"speed/{name}": value for name, value in speed.items()}
             scalars |= {f"accuracy/{name}": value for name, value in report.accuracy.items()}
             scalars |= {f"gradient_norm/{role}": value for role, value in report.gradient_norms.items()}
-            scalars |= {f"gradient_share/{judge}": value for judge, value in report.gradient_shares.items()}
+            scalars |= {f"gradient_share/{critic}": value for critic, value in report.gradient_shares.items()}
             scalars |= {f"loss_share/{name}": value for name, value in report.loss_shares.items()}
             scalars |= {"curriculum/n_frames_total": report.n_frames_total,
                         "curriculum/chunk_frames": report.chunk_frames, "curriculum/epoch": report.epoch}

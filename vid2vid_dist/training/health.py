@@ -19,12 +19,13 @@ SIDES = ("real", "fake")
 
 def figure_shapes(cfg: Config) -> dict[str, tuple[int, ...]]:
     """Name and shape of every figure of a run, in one order on all ranks: `scores/ROLE` as `ScoreTally.take` gives
-    it, `norm/ROLE` of the role's last update, `pull/JUDGE` over all steps (`Judgement.pull`)."""
-    judges = ["image", *(["face"] if cfg.discriminator.add_face_disc else []),
-              *(f"temporal_{scale}" for scale in range(cfg.discriminator.n_scales_temporal))]
-    pulling = ["warp", "perceptual", *(judge for judge in judges if judge != "face")]  # the image's speaks for the face
-    return {**{f"scores/{role}": (len(SIDES), len(OFFSETS) + 1) for role in judges},
-            **{f"norm/{role}": () for role in ["generator", *judges]}, **{f"pull/{judge}": () for judge in pulling}}
+    it, `norm/ROLE` of the role's last update, `squared_norm/CRITIC` over all steps (`CriticResult.squared_norm`)."""
+    discriminators = ["image", *(["face"] if cfg.discriminator.add_face_disc else []),
+                      *(f"temporal_{scale}" for scale in range(cfg.discriminator.n_scales_temporal))]
+    critics = ["warp", "perceptual", *(name for name in discriminators if name != "face")]  # image's includes face's
+    return {**{f"scores/{role}": (len(SIDES), len(OFFSETS) + 1) for role in discriminators},
+            **{f"norm/{role}": () for role in ["generator", *discriminators]},
+            **{f"squared_norm/{critic}": () for critic in critics}}
 
 
 def take_figures(roles: Roles | HeldRoles, is_first: Callable[[str], bool]) -> Figures:
@@ -53,9 +54,10 @@ def spreads_of(totals: Mapping[str, Tensor]) -> dict[str, list[float]]:
     return found
 
 
-def shares_of_pulls(totals: Mapping[str, Tensor]) -> dict[str, float]:
-    """The judges' parts in what the generator is told of its frames: norms of their gradients over the sum of norms."""
-    norms = {name.removeprefix("pull/"): float(x) ** 0.5 for name, x in totals.items() if name.startswith("pull/")}
+def gradient_shares_of(totals: Mapping[str, Tensor]) -> dict[str, float]:
+    """The critics' parts in the generator's gradient at its frames: norms of their gradients over the sum of norms."""
+    prefix = "squared_norm/"
+    norms = {name.removeprefix(prefix): float(x) ** 0.5 for name, x in totals.items() if name.startswith(prefix)}
     total = sum(norms.values())
     return {name: norm / total for name, norm in norms.items() if norm} if math.isfinite(total) else {}
 

@@ -18,7 +18,7 @@ from vid2vid_dist.monitor.gpu import GpuMeter
 from vid2vid_dist.monitor.report import Sample, StepReport
 from vid2vid_dist.monitor.run import RunMonitor
 from vid2vid_dist.training.curriculum import Phase
-from vid2vid_dist.training.health import Figures, accuracy_of, figure_shapes, shares_of_pulls, spreads_of
+from vid2vid_dist.training.health import Figures, accuracy_of, figure_shapes, gradient_shares_of, spreads_of
 
 
 def loss_names(cfg: Config) -> list[str]:
@@ -69,8 +69,9 @@ class Reporter:
         """
         for name, loss in result.losses.items():
             self._sums[name] = self._sums.get(name, torch.zeros_like(loss)) + loss
-        for name, pull in result.pulls.items():
-            self._sums[f"pull/{name}"] = self._sums.get(f"pull/{name}", torch.zeros_like(pull)) + pull
+        for name, norm in result.squared_norms.items():
+            key = f"squared_norm/{name}"
+            self._sums[key] = self._sums.get(key, torch.zeros_like(norm)) + norm
         for name in self._names:
             scale = name[-1] if "_T_" in name else ""
             self._counts[name] += not scale or f"temporal_{scale}" in active
@@ -127,7 +128,7 @@ class Reporter:
                 waiting=waiting if any(busy) else [],
                 spreads=spreads,
                 accuracy=accuracy_of(spreads),
-                gradient_shares=shares_of_pulls(totals),
+                gradient_shares=gradient_shares_of(totals),
                 gradient_norms={role: norm for role, norm in norms.items() if math.isfinite(norm)},
             ),
             gpus,

@@ -72,7 +72,7 @@ class Steps(ABC):
                                            for number, of_lane in clips.items()})
 
     def _active(self, chunk: int) -> list[str]:
-        """Trained roles that have something to judge in a chunk."""
+        """Trained roles that have something to compute in a chunk."""
         return active_roles(self._cfg, chunk * self._plan.chunk_frames, self._plan.chunk_frames)
 
     def _add(self, result: StepResult, round_: int, chunk: int) -> None:
@@ -142,7 +142,7 @@ class PlacedSteps(Steps):
         if outcome.updated:
             state.after_update()
             made = None if pictured is None else unpack_shown(pictured, outcome.shown)
-            self._add(StepResult(outcome.losses, made, pulls=outcome.pulls), round_, chunk)
+            self._add(StepResult(outcome.losses, made, squared_norms=outcome.squared_norms), round_, chunk)
         return outcome.updated
 
     def _part(self, step: PlacedStep, lane: int, number: int, frames: list[Frames]) -> LanePart | None:

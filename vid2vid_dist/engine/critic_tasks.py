@@ -1,4 +1,4 @@
-"""The tasks of those who judge frames, and of the reference flow.
+"""The tasks of the critics (discriminators and perceptual loss), and of the reference flow.
 
 Gradients leave with their weight in the step's loss: the lane's part, over the frames that a mean runs over.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.discriminator_roles import ImageDiscriminatorRole, TemporalDiscriminatorRole
 from vid2vid_dist.engine.messages import Part
-from vid2vid_dist.engine.roles import FlowRole, Judgement, PerceptualRole
+from vid2vid_dist.engine.roles import CriticResult, FlowRole, PerceptualRole
 from vid2vid_dist.engine.tasks import Kind, Site, Task
 from vid2vid_dist.engine.tensor_store import Made, TensorStore
 from vid2vid_dist.models.labels import join_frames
@@ -33,8 +33,8 @@ class ImageTasks:
             real = torch.stack([lane.buffer.real[i] for i in frames], dim=1)
             self.store.sites[_site(task)] = self.role.see_real(labels, real)
         elif task.kind == Kind.IMAGE_FAKE:
-            verdict = self.role.see_fake(self.store.sites[_site(task)], *_generated(self.store, task, self.image))
-            return _hand_in(self.store, task, self.image, verdict.weighted(weight))
+            result = self.role.see_fake(self.store.sites[_site(task)], *_generated(self.store, task, self.image))
+            return _hand_in(self.store, task, self.image, result.weighted(weight))
         else:
             assert task.kind == Kind.IMAGE_BACKWARD
             self.role.backward(self.store.sites.pop(_site(task)), weight)
@@ -54,8 +54,8 @@ class PerceptualTasks:
             real = lane.buffer.real[self.store.frame(task, t)]
             self.store.sites[_site(task)] = self.role.see_real(real[:, None])
             return {}
-        verdict = self.role.see_fake(self.store.sites.pop(_site(task)), *_generated(self.store, task, self.image))
-        return _hand_in(self.store, task, self.image, verdict.weighted(lane.share / lane.n_frames))
+        result = self.role.see_fake(self.store.sites.pop(_site(task)), *_generated(self.store, task, self.image))
+        return _hand_in(self.store, task, self.image, result.weighted(lane.share / lane.n_frames))
 
 
 class TemporalTasks:
@@ -103,7 +103,7 @@ class TemporalTasks:
         terms, gradients = self.role.see_fake(self.store.sites[_site(task)], fake, list(new.values()))
         self.store.add_losses({name: lane.share * term for name, term in terms.items()})
         weighted = [lane.share * gradient for gradient in gradients]
-        self.store.add_pull(task.role, Judgement(fake=torch.stack(weighted)))
+        self.store.add_squared_norm(task.role, CriticResult(fake=torch.stack(weighted)))
         return {Part(f"grad_{self.image}", t): x for t, x in zip(new, weighted, strict=True)}
 
 
@@ -141,19 +141,19 @@ def _grouped(tensors: list[Tensor], n_groups: int) -> Tensor:
 
 
 def _generated(store: TensorStore, task: Task, image: str) -> tuple[Tensor, Tensor | None]:
-    """The generated frames (B, F, 3, H, W) that a judge reads, and the purely synthesised ones if there are such."""
+    """The generated frames (B, F, 3, H, W) that a critic reads, and the purely synthesised ones if there are such."""
     found = {(read.producer.frames[0], read.name): read.tensor for read in store.reads(task)}
     fake = torch.stack([found[t, image] for t in task.frames], dim=1)
     has_raw = (task.frames[0], "raw") in found
     return fake, torch.stack([found[t, "raw"] for t in task.frames], dim=1) if has_raw else None
 
 
-def _hand_in(store: TensorStore, task: Task, image: str, verdict: Judgement) -> Made:
+def _hand_in(store: TensorStore, task: Task, image: str, result: CriticResult) -> Made:
     """Note the losses of a pass; its gradients, frame by frame."""
-    store.add_losses(verdict.losses)
-    store.add_pull(task.role, verdict)
+    store.add_losses(result.losses)
+    store.add_squared_norm(task.role, result)
     made: Made = {}
-    for name, gradient in ((image, verdict.fake), ("raw", verdict.raw)):
+    for name, gradient in ((image, result.fake), ("raw", result.raw)):
         if gradient is not None:
             made |= {Part(f"grad_{name}", t): gradient[:, i] for i, t in enumerate(task.frames)}
     return made
