@@ -34,9 +34,9 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.build import build_frozen, build_held_roles, build_modules
 from vid2vid_dist.engine.clip_buffer import ClipBuffer
-from vid2vid_dist.engine.consent import Consent
 from vid2vid_dist.engine.costs import CPU_CORE, count_costs
 from vid2vid_dist.engine.executor import Executor, HeldRoles, Worker
+from vid2vid_dist.engine.finite_check import MayUpdate
 from vid2vid_dist.engine.graph import step_tasks
 from vid2vid_dist.engine.grid import Grid, open_grid
 from vid2vid_dist.engine.lane import encode_inputs, encode_pictures
@@ -137,13 +137,14 @@ def keep_promise(grid: Grid, placement: str, n_steps: int, step_seconds: float) 
     for _ in range(N_LANES):
         buffer = ClipBuffer(1, FrameSize(1, 16, 16), n_seen=FAR)
         parts.append(LanePart(buffer, RECIPES[512].n_frames, 1 / N_LANES))
-    measured = periods(grid, n_steps, lambda: executor.step(plan, shape, list(parts), list(asleep), consent=asks(grid)))
+    measured = periods(grid, n_steps, lambda: executor.step(plan, shape, list(parts), list(asleep),
+                                                            may_update=asks(grid)))
     return {"measured": measured, "simulated": step_seconds, "ratio": measured / step_seconds}
 
 
-def asks(grid: Grid) -> Consent:
+def asks(grid: Grid) -> MayUpdate:
     """Ranks agree before they update, as in training."""
-    return lambda lost: not any(grid.gather(lost))
+    return lambda nonfinite: not any(grid.gather(nonfinite))
 
 
 def periods(grid: Grid, n_steps: int, step: Callable[[], object]) -> float:
@@ -215,10 +216,10 @@ def gain(grid: Grid, n_steps: int, trace: str) -> dict[str, float]:
         return [clip(cfg, n, n_frames, height, width) for n in range(N_LANES)]
 
     def step() -> None:
-        executor.step(planned, shape, parts(), active, consent=asks(grid))
+        executor.step(planned, shape, parts(), active, may_update=asks(grid))
 
     def serial_step() -> None:
-        serial.step(in_order, shape, parts(), active, consent=asks(grid))
+        serial.step(in_order, shape, parts(), active, may_update=asks(grid))
 
     found = {"serial": periods(grid, n_steps, serial_step), "planned": periods(grid, n_steps, step)}
     if trace:

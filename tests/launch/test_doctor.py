@@ -24,9 +24,9 @@ from vid2vid_dist.data.toy_street import render_toy_street
 from vid2vid_dist.engine.grid import open_grid
 from vid2vid_dist.engine.probe import Link, rounds
 from vid2vid_dist.monitor.checks import FAULT, OK, WARNING, Check
-from vid2vid_dist.training import verdicts
+from vid2vid_dist.training import preflight_checks
 from vid2vid_dist.training.preflight import examine
-from vid2vid_dist.training.verdicts import Needs, Seen
+from vid2vid_dist.training.preflight_checks import Needs, Seen
 
 SMALL = ["data.loadSize=64", "generator.ngf=4", "generator.n_blocks=2", "generator.n_downsample_G=2",
          "discriminator.ndf=4", "discriminator.num_D=1", "discriminator.n_scales_temporal=1", "loss.no_vgg=true",
@@ -169,20 +169,20 @@ def four(**odd: object) -> list[Seen]:
 
 
 @pytest.mark.parametrize(("check", "words"), [
-    (verdicts.check_versions(four(versions={**GOOD.versions, "torch": "2.12.1"})),
+    (preflight_checks.check_versions(four(versions={**GOOD.versions, "torch": "2.12.1"})),
      "rank 3 (node1): torch 2.12.1, elsewhere 2.13.0"),
-    (verdicts.check_versions(four(versions={"python": "3.11", "torch": "2.13.0"})),
+    (preflight_checks.check_versions(four(versions={"python": "3.11", "torch": "2.13.0"})),
      "rank 3 (node1): deepspeed missing, elsewhere 0.19"),
-    (verdicts.check_devices(four(device="A100")), "rank 3 (node1): A100, elsewhere H100"),
-    (verdicts.check_devices(four(device_id="gpu-2")), "ranks 2, 3 (node1): share GPU gpu-2"),
-    (verdicts.check_memory(four(memory_free=10 * 2**30), Needs([20 * 2**30] * 4, 0, [], "")),
+    (preflight_checks.check_devices(four(device="A100")), "rank 3 (node1): A100, elsewhere H100"),
+    (preflight_checks.check_devices(four(device_id="gpu-2")), "ranks 2, 3 (node1): share GPU gpu-2"),
+    (preflight_checks.check_memory(four(memory_free=10 * 2**30), Needs([20 * 2**30] * 4, 0, [], "")),
      "rank 3 (node1): 10.0 GiB free, the plan needs 20.0: free the device, or ask launch/plan.py --gpu-memory"),
-    (verdicts.check_disk(four(disk_free=2**30), 8 * 2**30),
+    (preflight_checks.check_disk(four(disk_free=2**30), 8 * 2**30),
      "rank 3 (node1): 1 GiB free for run.root, checkpoints take 8: free some space or lower run.keep_last"),
-    (verdicts.check_shm(four(shm_free=2**26)),
+    (preflight_checks.check_shm(four(shm_free=2**26)),
      "rank 3 (node1): 0.062 GiB free in /dev/shm, NCCL wants 0.12 (docker run --shm-size)"),
-    (verdicts.check_clocks([0, 0.01, -0.02, -3.5]), "rank 3: clock -3.5 s against rank 0's: start NTP there"),
-    (verdicts.check_speed(four(), [1.0, 1.1, 1.0, 2.5]),
+    (preflight_checks.check_clocks([0, 0.01, -0.02, -3.5]), "rank 3: clock -3.5 s against rank 0's: start NTP there"),
+    (preflight_checks.check_speed(four(), [1.0, 1.1, 1.0, 2.5]),
      "rank 3 (node1): 2.5x the time of the fastest rank: a hot or throttled device, or another program"),
 ], ids=lambda value: value.name if isinstance(value, Check) else "")
 def test_what_differs_is_a_fault_and_named(check: Check, words: str) -> None:
@@ -191,17 +191,17 @@ def test_what_differs_is_a_fault_and_named(check: Check, words: str) -> None:
 
 def test_what_is_slow_is_a_warning() -> None:
     links = [Link(0, 1, 10e9), Link(1, 0, 11e9), Link(2, 3, 1e9), Link(1, 2, 2e9), Link(2, 1, 2e9)]
-    check = verdicts.check_links(four(), links)
+    check = preflight_checks.check_links(four(), links)
     assert check.state == WARNING
     assert check.found == ("rank 2 (node1) to rank 3 (node1): 1.00 GB/s, others in a node 10.00",)
-    assert verdicts.check_speed(four(), [1.0, 1.1, 1.0, 1.5]).state == WARNING
-    assert verdicts.check_speed(four(), [1.0, 1.1, 1.0, 1.2]).state == OK
+    assert preflight_checks.check_speed(four(), [1.0, 1.1, 1.0, 1.5]).state == WARNING
+    assert preflight_checks.check_speed(four(), [1.0, 1.1, 1.0, 1.2]).state == OK
 
 
 def test_ranks_on_cpus_share_the_memory_of_their_host() -> None:
     ranks = [replace(one, device_id="", memory_free=8 * 2**30) for one in four()]
-    assert verdicts.check_memory(ranks, Needs([4 * 2**30] * 4, 0, [], "")).state == OK
-    assert verdicts.check_memory(ranks, Needs([5 * 2**30] * 4, 0, [], "")).state == FAULT
+    assert preflight_checks.check_memory(ranks, Needs([4 * 2**30] * 4, 0, [], "")).state == OK
+    assert preflight_checks.check_memory(ranks, Needs([5 * 2**30] * 4, 0, [], "")).state == FAULT
 
 
 def test_links_are_measured_in_rounds_of_separate_pairs() -> None:

@@ -119,9 +119,9 @@ def test_silent_rank_is_named_by_those_who_wait(
     assert "trainer.py" in (tmp_path / "try/watch" / stacks[0]).read_text()
 
 
-def test_lost_gradient_of_one_rank_keeps_the_weights_of_all(arguments: list[str], tmp_path: Path) -> None:
+def test_nonfinite_gradient_of_one_rank_keeps_the_weights_of_all(arguments: list[str], tmp_path: Path) -> None:
     """The first is left out by all ranks, the second ends the run: no role was updated, on no rank."""
-    result = torchrun(4, "tests/launch/lost_gradient.py", "configs/base.yaml", *arguments, *PLACED,
+    result = torchrun(4, "tests/launch/nonfinite_gradient.py", "configs/base.yaml", *arguments, *PLACED,
                       "optim.max_nonfinite=1", "run.save_every_steps=1", "schedule.max_frames_backpropagate=2")
     assert result.returncode
     assert "step 3: not finite: rank 2: gradient of image: left out" in result.stdout, result.stdout

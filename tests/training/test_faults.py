@@ -25,7 +25,7 @@ STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 NAN = float("nan")
 
 
-def lose_a_gradient(trainer: Trainer, *steps: int, role: str = "generator") -> None:
+def spoil_a_gradient(trainer: Trainer, *steps: int, role: str = "generator") -> None:
     """One element of one gradient becomes NaN in these steps (numbers of the run, as they were tried)."""
     tried = iter(range(1, 10**6))
     engine = trainer.state.roles.engines()[role]
@@ -45,11 +45,11 @@ def journal(cfg: Config) -> str:
 
 
 @pytest.mark.parametrize("role", ["generator", "image"])
-def test_no_weight_changes_in_a_lost_step(configure: Configure, grid: Grid, role: str) -> None:
+def test_no_weight_changes_in_a_nonfinite_step(configure: Configure, grid: Grid, role: str) -> None:
     """Also not of the roles whose own gradients are fine. The batch is kept."""
     cfg = configure(*TWO_EPOCHS, "run.save_every_steps=3")
     trainer = Trainer(cfg, grid)
-    lose_a_gradient(trainer, 4, role=role)
+    spoil_a_gradient(trainer, 4, role=role)
     with pytest.raises(UserError, match=rf"step 4: not finite: rank 0: gradient of {role}\. .*optim\.lr"):
         trainer.run()
     assert saved_steps(cfg) == [3]
@@ -69,7 +69,7 @@ def test_no_weight_changes_in_a_lost_step(configure: Configure, grid: Grid, role
     assert int(kept["lane_0/kept/n_seen"]) == 2
 
 
-def test_a_lost_loss_counts(configure: Configure, grid: Grid) -> None:
+def test_a_nonfinite_loss_counts(configure: Configure, grid: Grid) -> None:
     """One that no gradient depends on."""
     cfg = configure(*TWO_EPOCHS)
     trainer = Trainer(cfg, grid)
@@ -86,11 +86,11 @@ def test_a_lost_loss_counts(configure: Configure, grid: Grid) -> None:
         trainer.run()
 
 
-def test_lost_steps_are_left_out_up_to_a_limit(configure: Configure, grid: Grid) -> None:
-    """The clip of a lost step is given up: one of 2 chunks by its first, one of 3 chunks by its second."""
+def test_nonfinite_steps_are_left_out_up_to_a_limit(configure: Configure, grid: Grid) -> None:
+    """The clip of such a step is given up: one of 2 chunks by its first, one of 3 chunks by its second."""
     cfg = configure(*TWO_EPOCHS, "optim.max_nonfinite=2")
     trainer = Trainer(cfg, grid)
-    lose_a_gradient(trainer, 1, 7)
+    spoil_a_gradient(trainer, 1, 7)
     trainer.run()
     assert trainer.state.position.step == 15 - 2 - 2
     assert status(cfg)["status"] == "finished"
@@ -101,25 +101,25 @@ def test_lost_steps_are_left_out_up_to_a_limit(configure: Configure, grid: Grid)
 
     cfg = configure(*TWO_EPOCHS, "optim.max_nonfinite=1", "run.name=other")
     trainer = Trainer(cfg, grid)
-    lose_a_gradient(trainer, 1, 7)
+    spoil_a_gradient(trainer, 1, 7)
     with pytest.raises(UserError, match="step 6: not finite"):
         trainer.run()
 
 
 def test_a_run_that_leaves_out_its_last_clip_is_the_shorter_run(configure: Configure, grid: Grid) -> None:
-    """Nothing of a lost step comes through, neither in weights nor in Adam's moments."""
+    """Nothing of a step that is left out comes through, neither in weights nor in Adam's moments."""
     weights = {}
-    for name, n_clips in {"short": 1, "lost": 2}.items():
+    for name, n_clips in {"short": 1, "left_out": 2}.items():
         cfg = configure("schedule.niter=1", "schedule.niter_decay=0", "schedule.n_frames_total=2", "data.shuffle=false",
                         f"data.max_videos={n_clips}", f"run.name={name}", "optim.max_nonfinite=1")
         trainer = Trainer(cfg, grid)
-        if name == "lost":
-            lose_a_gradient(trainer, 3)
+        if name == "left_out":
+            spoil_a_gradient(trainer, 3)
         trainer.run()
         assert trainer.state.position.step == 2
         weights[name] = {role: engine.module.state_dict() for role, engine in trainer.state.roles.engines().items()}
     for role, tensors in weights["short"].items():
-        assert all(weights["lost"][role][key].equal(x) for key, x in tensors.items())
+        assert all(weights["left_out"][role][key].equal(x) for key, x in tensors.items())
 
 
 @pytest.fixture
@@ -152,7 +152,7 @@ def test_unreadable_frames_are_left_out_up_to_a_limit(
         Trainer(configure(*whole, "data.max_faults=1", "run.name=other"), grid).run()
 
 
-def test_a_lost_step_is_undone_by_every_zero_stage(grid: Grid) -> None:
+def test_a_nonfinite_step_is_undone_by_every_zero_stage(grid: Grid) -> None:
     """Gradients that were reduced and discarded are not in the next step's."""
     def train(optim: OptimConfig, losses: list[float]) -> dict[str, Tensor]:
         torch.manual_seed(0)
@@ -166,5 +166,5 @@ def test_a_lost_step_is_undone_by_every_zero_stage(grid: Grid) -> None:
 
     for optim in (OptimConfig(backend="plain"), OptimConfig(zero_stage=1), OptimConfig(zero_stage=2),
                   OptimConfig(offload=True)):
-        good, lost = train(optim, [1.0, 2.0]), train(optim, [1.0, NAN, 2.0])
-        assert all(good[name].equal(lost[name]) for name in good), optim
+        good, undone = train(optim, [1.0, 2.0]), train(optim, [1.0, NAN, 2.0])
+        assert all(good[name].equal(undone[name]) for name in good), optim

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.consent import Consent, always
 from vid2vid_dist.engine.critic_tasks import FlowTasks, ImageTasks, PerceptualTasks, TemporalTasks
 from vid2vid_dist.engine.discriminator_roles import ImageDiscriminatorRole, TemporalDiscriminatorRole
+from vid2vid_dist.engine.finite_check import MayUpdate, always
 from vid2vid_dist.engine.frame_tasks import FrameTasks
 from vid2vid_dist.engine.optimizer import RoleEngine
 from vid2vid_dist.engine.plan import Plan, Receive, Run, Send
@@ -81,7 +81,7 @@ class Executor:
         self.timer = Timer()
 
     def step(self, plan: Plan, shape: StepShape, lanes: list[LanePart | None], active: list[str],
-             show: int | None = None, consent: Consent = always) -> Outcome:
+             show: int | None = None, may_update: MayUpdate = always) -> Outcome:
         """Run one step.
 
         `lanes`: the lanes of this pipeline, None for one that rests; `shape` is what the plan was made for.
@@ -106,7 +106,7 @@ class Executor:
                 updates.done(op.task.role)
         store.finish()
         shown = self._collect(store, lanes)
-        updated = updates.finish(store.losses, consent)
+        updated = updates.finish(store.losses, may_update)
         self._advance(lanes)
         self.transport.step += 1
         return Outcome(store.losses, store.squared_norms, shown, updated)

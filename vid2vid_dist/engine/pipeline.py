@@ -16,9 +16,9 @@ from torch import Tensor
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.clip_buffer import ClipBuffer, Reads
-from vid2vid_dist.engine.consent import Consent, always
 from vid2vid_dist.engine.costs import CPU_CORE, Costs, count_costs
 from vid2vid_dist.engine.executor import Executor, HeldRoles, Outcome
+from vid2vid_dist.engine.finite_check import MayUpdate, always
 from vid2vid_dist.engine.graph import step_tasks
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.in_flight import ClipState, clip_files
@@ -155,11 +155,11 @@ class Pipeline:
             buffer.add_real(sorted(reads.real), encode_pictures(decoded, device, self.dtype))
 
     def step(self, number: int, plan: Plan, shape: StepShape, parts: list[LanePart | None], active: list[str],
-             show: int | None = None, consent: Consent = always) -> Outcome:
-        """Step `number` of the run, by the planner's next plan; `parts`, `show` and `consent` as in `Executor.step`."""
+             show: int | None = None, may_update: MayUpdate = always) -> Outcome:
+        """Step `number` of the run, by the planner's next plan; the others as in `Executor.step`."""
         self._executor.transport.step = number
         self._last = plan, shape
-        return self._executor.step(plan, shape, parts, active, show, consent)
+        return self._executor.step(plan, shape, parts, active, show, may_update)
 
     def snapshot(self) -> dict[str, dict[str, Tensor] | str]:
         """Files of a checkpoint, by name: what lies on this rank of the clips in flight, not copied."""

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.consent import Consent, always, find_lost
 from vid2vid_dist.engine.discriminator_roles import ImageDiscriminatorRole, TemporalDiscriminatorRole
+from vid2vid_dist.engine.finite_check import MayUpdate, always, find_nonfinite
 from vid2vid_dist.engine.lane import Chunk, Lane
 from vid2vid_dist.engine.optimizer import RoleEngine
 from vid2vid_dist.engine.roles import CriticResult, FlowRole, GeneratorRole, PerceptualRole
@@ -82,7 +82,7 @@ class StepResult:
 
 def train_step(
     roles: Roles, work: list[LaneWork], active: list[str], n_frames_bp: int, detach_coarse: bool,
-    consent: Consent = always,
+    may_update: MayUpdate = always,
 ) -> StepResult:
     """Run one step. `active` names the trained roles that have something to compute in it, the same on all ranks.
 
@@ -105,7 +105,7 @@ def train_step(
                 known = result.squared_norms.get(name, norm.new_zeros(()))
                 result.squared_norms[name] = known + item.share**2 * norm
             result.last = Made(item.chunk, generated.detach(), reference)
-    result.updated = consent(find_lost(engines, result.losses))
+    result.updated = may_update(find_nonfinite(engines, result.losses))
     for engine in engines.values():
         engine.step() if result.updated else engine.discard()
     return result

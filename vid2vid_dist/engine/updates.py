@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor
 
-from vid2vid_dist.engine.consent import Consent, find_lost
+from vid2vid_dist.engine.finite_check import MayUpdate, find_nonfinite
 from vid2vid_dist.engine.optimizer import RoleEngine
 from vid2vid_dist.engine.timing import Timer
 
@@ -45,16 +45,16 @@ class Updates:
         self._left[role] -= 1
         self._look(role)
 
-    def finish(self, losses: Mapping[str, Tensor], consent: Consent) -> bool:
-        """Wait for the rest, then update every role, or none where `consent` says so; returns which.
+    def finish(self, losses: Mapping[str, Tensor], may_update: MayUpdate) -> bool:
+        """Wait for the rest, then update every role, or none where `may_update` says no; returns which.
 
-        Call it when all messages of the step have been received: `consent` may be a collective. An error of the
+        Call it when all messages of the step have been received: `may_update` may be a collective. An error of the
         thread is raised here.
         """
         self._thread.join()
         if self._error is not None:
             raise self._error
-        agreed = consent(find_lost(self._engines, losses))
+        agreed = may_update(find_nonfinite(self._engines, losses))
         for role, engine in self._engines.items():
             with self._timer.span(f"update {role}", f"update/{role}"):
                 engine.step() if agreed else engine.discard()

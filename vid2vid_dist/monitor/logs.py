@@ -24,7 +24,7 @@ def setup_logging(rank: int) -> None:
 
 
 @contextmanager
-def spared(what: str) -> Iterator[None]:
+def nonfatal(what: str) -> Iterator[None]:
     """Around output that a run can do without: a disk error (full, read-only) is logged, and the run goes on."""
     try:
         yield

@@ -17,7 +17,7 @@ from vid2vid_dist.monitor.alarms import Alarms
 from vid2vid_dist.monitor.console import StepConsole
 from vid2vid_dist.monitor.curves import number
 from vid2vid_dist.monitor.gpu import GpuReading
-from vid2vid_dist.monitor.logs import spared
+from vid2vid_dist.monitor.logs import nonfatal
 from vid2vid_dist.monitor.metrics import MetricsLog, Record
 from vid2vid_dist.monitor.page import write_training_page
 from vid2vid_dist.monitor.pictures import (
@@ -85,7 +85,7 @@ class RunMonitor:
             for rank, gpu in enumerate(gpus):
                 figures = asdict(gpu) if gpu else {}
                 scalars |= {f"gpu{rank}/{k}": v for k, v in figures.items() if isinstance(v, (int, float))}
-            with spared("TensorBoard's scalars"):
+            with nonfatal("TensorBoard's scalars"):
                 self._tensorboard.scalars(report.step, scalars)
                 for name, above in report.spreads.items():
                     self._tensorboard.spread(report.step, f"scores/{name}", edges(self._cfg.loss.gan_mode), above)
@@ -99,13 +99,13 @@ class RunMonitor:
         folder = f"media/step_{step:08d}"
         alarms, figures = self._alarms.of_sample(sample)
         l1 = figures["L1"] = float((sample.fake - sample.real).abs().mean())
-        with spared(f"the sample of step {step}"):
+        with nonfatal(f"the sample of step {step}"):
             self._write_clip(folder, frames)
             self._keep({"step": step, "sample": folder, "panels": list(panels), "frames": len(frames), "l1": l1})
         self._sound(alarms)
         self._write_page("running")
         if self._tensorboard:
-            with spared("TensorBoard's pictures"):
+            with nonfatal("TensorBoard's pictures"):
                 self._tensorboard.scalars(step, {f"sample/{name}": value for name, value in figures.items()})
                 for name, pictures in panels.items():
                     self._tensorboard.image(step, f"sample/{name}", pictures[-1])
@@ -122,13 +122,13 @@ class RunMonitor:
         log.info("validation at step %d: %s", step, "  ".join(
             f"{name} {number(value)}" for name, value in validation.figures.items()))
         record: Record = {"step": step, "validation": validation.figures}
-        with spared(f"the validation clip of step {step}"):
+        with nonfatal(f"the validation clip of step {step}"):
             self._write_clip(folder, frames)
             record |= {"clip": folder, "panels": list(panels), "frames": len(frames)}
         self._keep(record)
         self._write_page("running")
         if self._tensorboard:
-            with spared("TensorBoard's validation"):
+            with nonfatal("TensorBoard's validation"):
                 self._tensorboard.scalars(step, {f"validation/{name}": x for name, x in validation.figures.items()})
                 for name, pictures in panels.items():
                     self._tensorboard.image(step, f"validation/{name}", pictures[-1])
@@ -162,26 +162,26 @@ class RunMonitor:
         log.log(logging.ERROR if fault else logging.INFO, "%s", text)
         self._keep({"event": text, "step": step, "seconds": seconds, "stall": stall, "fault": fault})
         if self._tensorboard and fault is None:
-            with spared("TensorBoard's scalars"):
+            with nonfatal("TensorBoard's scalars"):
                 self._tensorboard.scalars(step, {"checkpoint/seconds": seconds, "checkpoint/stall": stall})
 
     def close(self, outcome: str = "finished") -> None:
         """Write the page a last time with the outcome on it; from then on it no longer reloads itself."""
         if not self._active:
             return
-        with spared("the end of metrics.jsonl"):
+        with nonfatal("the end of metrics.jsonl"):
             self._metrics.close()
         self._write_page(outcome)
         if self._tensorboard:
-            with spared("the end of TensorBoard's events"):
+            with nonfatal("the end of TensorBoard's events"):
                 self._tensorboard.close()
 
     def _keep(self, record: Record) -> None:
-        with spared("metrics.jsonl"):
+        with nonfatal("metrics.jsonl"):
             self._metrics.write(record)
 
     def _write_page(self, state: str) -> None:
-        with spared("the run's page"):
+        with nonfatal("the run's page"):
             self._web_dir.mkdir(parents=True, exist_ok=True)
             write_training_page(self._web_dir, self._cfg, self._metrics.journal, state)
 

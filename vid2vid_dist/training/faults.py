@@ -45,9 +45,9 @@ class StepInput:
     modules: Mapping[str, nn.Module] = field(default_factory=dict)
 
 
-class Referee:
-    """Decides over steps, together with all other ranks: gives consent to an update (`engine.consent`), and whether
-    a step can begin.
+class FaultHandler:
+    """Decides over steps, together with all other ranks: whether one can begin, and whether it may update the weights
+    (`engine.finite_check`).
 
     `event` keeps a line in the run's journal.
     """
@@ -55,23 +55,25 @@ class Referee:
     def __init__(self, cfg: Config, grid: Grid, asked: Asked, event: Callable[[str], None]) -> None:
         self._cfg, self._grid, self._asked, self._event = cfg, grid, asked, event
         self._folder = Path(cfg.run.root) / cfg.run.name / "faults"
-        self._n_lost = self._n_unreadable = 0
+        self._n_nonfinite = self._n_unreadable = 0
         self.step_input = StepInput(Position())  # of the step under way
         self.ask = Ask.NOTHING  # what the ranks agreed on in the last step
 
-    def consent(self, lost: list[str]) -> bool:
-        """One small reduction says what anybody has lost, and what anybody is asked for.
+    def may_update(self, nonfinite: list[str]) -> bool:
+        """One small reduction says whether anything is not finite on any rank, and what any rank is asked for.
 
-        Raises `UserError` on all ranks when more steps are lost than `optim.max_nonfinite` allows.
+        `nonfinite`: names of what is not finite on this rank. Raises `UserError` on all ranks when that happens in more
+        steps than `optim.max_nonfinite` allows.
         """
-        some_lost, ask = self._grid.largest([int(bool(lost)), self._asked.now()])
+        any_nonfinite, ask = self._grid.largest([int(bool(nonfinite)), self._asked.now()])
         self.ask = Ask(ask)
-        if not some_lost:
+        if not any_nonfinite:
             return True
-        self._n_lost += 1
-        goes_on = self._n_lost <= self._cfg.optim.max_nonfinite
-        kept = self._keep(lost, with_weights=not goes_on)
-        by_rank = [f"rank {rank}: {', '.join(names)}" for rank, names in enumerate(self._grid.gather(lost)) if names]
+        self._n_nonfinite += 1
+        goes_on = self._n_nonfinite <= self._cfg.optim.max_nonfinite
+        kept = self._keep(nonfinite, with_weights=not goes_on)
+        by_rank = [f"rank {rank}: {', '.join(names)}"
+                   for rank, names in enumerate(self._grid.gather(nonfinite)) if names]
         found = f"step {self.step_input.after.step + 1}: not finite: {'; '.join(by_rank)}"
         if not goes_on:
             raise UserError(
@@ -79,7 +81,7 @@ class Referee:
                 "optim.precision=fp32, or leave out some such steps with optim.max_nonfinite; the same command goes on "
                 "from the last checkpoint"
             )
-        self._event(f"{found}: left out with the rest of its clips ({self._n_lost} of optim.max_nonfinite="
+        self._event(f"{found}: left out with the rest of its clips ({self._n_nonfinite} of optim.max_nonfinite="
                     f"{self._cfg.optim.max_nonfinite}); what it worked on {kept}")
         return False
 
@@ -107,16 +109,16 @@ class Referee:
                     f"({self._n_unreadable} of data.max_faults={limit}): {faults}")
         return None
 
-    def _keep(self, lost: list[str], with_weights: bool) -> str:
+    def _keep(self, nonfinite: list[str], with_weights: bool) -> str:
         """Leave what this rank's step started from in the run's folder; says where it is, or why it is nowhere."""
         folder = self._folder / checkpoint_name(self.step_input.after.step + 1)
         try:
-            self._write(folder, lost, with_weights)
+            self._write(folder, nonfinite, with_weights)
         except (OSError, SafetensorError) as error:  # the other ranks wait for this one's answer
             return f"could not be kept ({error})"
         return f"is in {folder}"
 
-    def _write(self, folder: Path, lost: list[str], with_weights: bool) -> None:
+    def _write(self, folder: Path, nonfinite: list[str], with_weights: bool) -> None:
         given = self.step_input
         folder.mkdir(parents=True, exist_ok=True)
         tensors: dict[str, Tensor] = {}
@@ -130,7 +132,7 @@ class Referee:
                 planes = {"labels": frames.labels, "images": frames.images, "instances": frames.instances}
                 tensors |= {f"lane_{number}/clip_{i}/{name}": x for name, x in planes.items() if x is not None}
         save_file(copied(tensors), folder / f"rank_{self._grid.rank:05d}.safetensors")
-        told = {"after": asdict(given.after), "lost": lost, "lanes": clips}
+        told = {"after": asdict(given.after), "lost": nonfinite, "lanes": clips}
         (folder / f"rank_{self._grid.rank:05d}.json").write_text(json.dumps(told, indent=1))
         if with_weights:
             for role, module in given.modules.items():

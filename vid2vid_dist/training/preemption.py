@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from vid2vid_dist.config.schema import RunConfig
-from vid2vid_dist.monitor.logs import spared
+from vid2vid_dist.monitor.logs import nonfatal
 
 LOOK_EVERY = 1.0  # seconds between two looks for files: run folders lie on shared file systems
 
@@ -93,5 +93,5 @@ class Asked:
         self._seen = Ask.NOTHING
         for name, of_file in FILES.items():
             if self._looks and (ask.outcome or of_file == ask):
-                with spared(f"the end of the request {self._folder / name}"):
+                with nonfatal(f"the end of the request {self._folder / name}"):
                     (self._folder / name).unlink(missing_ok=True)

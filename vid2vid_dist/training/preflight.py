@@ -1,6 +1,6 @@
 """Before a long run: whether every rank has what the configuration needs, and all have the same.
 
-Every rank looks at its own machine, all gather what they saw, measure together, and conclude (`verdicts`).
+Every rank looks at its own machine, all gather what they saw, measure together, and conclude (`preflight_checks`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from vid2vid_dist.engine.search import Choice
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.checks import Check, to_json
 from vid2vid_dist.training.curriculum import LONGEST_CLIP, n_epochs, phase
-from vid2vid_dist.training.verdicts import Needs, Seen, check_clocks, check_links, check_speed, conclude
+from vid2vid_dist.training.preflight_checks import Needs, Seen, check_clocks, check_links, check_speed, conclude
 from vid2vid_dist.training.versions import versions
 
 PROBE_BYTES = 2**22  # written to the disk and removed

@@ -1,7 +1,7 @@
 """A probe before clips grow or all scales are trained: the largest step to come runs when training starts.
 
-It reads real clips, and its update is refused (`engine.consent`), so that weights, moments and statistics stay as they
-are; clips in flight are put aside (`TrainingState.aside`). A run that will not fit ends at once, not days later.
+It reads real clips, and its update is refused (`engine.finite_check`), so that weights, moments and statistics stay as
+they are; clips in flight are put aside (`TrainingState.aside`). A run that will not fit ends at once, not days later.
 
 Off on CPUs unless asked for: there memory that runs out is not an error which could be explained, but the kernel's kill
 or hours of swapping, and a step of the longest chunks takes long.
@@ -21,16 +21,16 @@ from vid2vid_dist.engine.step import active_roles
 from vid2vid_dist.monitor.plan_report import GB
 from vid2vid_dist.training.curriculum import Phase, n_epochs, phase
 from vid2vid_dist.training.epoch import Epoch
-from vid2vid_dist.training.faults import Referee
+from vid2vid_dist.training.faults import FaultHandler
 from vid2vid_dist.training.shortage import is_shortage
 
 T = TypeVar("T")
 
 
-class Refusal(Referee):
+class Refusal(FaultHandler):
     """Refuses every update."""
 
-    def consent(self, lost: list[str]) -> bool:
+    def may_update(self, nonfinite: list[str]) -> bool:
         return False
 
     def read(self, decode: Callable[[], T]) -> T | None:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from vid2vid_dist.errors import LostRankError, UserError
-from vid2vid_dist.monitor.logs import spared
+from vid2vid_dist.monitor.logs import nonfatal
 from vid2vid_dist.training.checkpoint import Position, write_atomically
 from vid2vid_dist.untrusted import is_whole, parse_json, read_text
 
@@ -35,7 +35,7 @@ class Status:
 
     def write_running(self, at: Position) -> None:
         """The newest checkpoint is that of `at`."""
-        with spared("status.json"):
+        with nonfatal("status.json"):
             self.write("running", at)
 
     def write_end(self, status: str, at: Position, **more: str) -> None:
@@ -60,5 +60,5 @@ class Status:
         if known.get("status") != "failed" or (known.get("cause"), cause) == ("lost rank", "error"):
             rank = "" if cause == "lost rank" else f"rank {self._rank}: "  # which says it itself
             why = f"{rank}{str(error) or type(error).__name__}"
-            with spared("status.json"):
+            with nonfatal("status.json"):
                 self.write("failed", at, cause=cause, why=f"{finding}; {why}" if finding and not rank else why)

@@ -13,7 +13,7 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.pipeline import Pipeline
 from vid2vid_dist.engine.timing import Span
-from vid2vid_dist.monitor.logs import spared
+from vid2vid_dist.monitor.logs import nonfatal
 from vid2vid_dist.monitor.trace import TracedStep, write_costs, write_trace
 
 
@@ -54,7 +54,7 @@ class Tracer:
             mine = TracedStep(self._grid.rank, step, zero - self._began, spans, pipeline.planned_runs())
             self._traced += self._grid.gather(mine)
             if step == self._steps[-1] and self._grid.is_first:
-                with spared("traces"):
+                with nonfatal("traces"):
                     write_trace(self._folder / f"{self._name}.json", self._traced)
                     write_costs(self._folder / "costs.json", self._traced)
 
@@ -66,7 +66,7 @@ class Tracer:
         yield
         if step == self._steps[-1]:
             self._profiler.stop()
-            with spared("traces"):
+            with nonfatal("traces"):
                 self._folder.mkdir(parents=True, exist_ok=True)
                 self._profiler.export_chrome_trace(str(self._folder / f"{self._name}.rank_{self._grid.rank}.json"))
             self._profiler = None

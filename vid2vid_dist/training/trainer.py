@@ -23,7 +23,7 @@ from vid2vid_dist.training import checkpoint, probe_step
 from vid2vid_dist.training.checkpoint import Position, write_atomically
 from vid2vid_dist.training.curriculum import Phase, n_epochs, phase
 from vid2vid_dist.training.epoch import Epoch, after, plan_epoch
-from vid2vid_dist.training.faults import Referee
+from vid2vid_dist.training.faults import FaultHandler
 from vid2vid_dist.training.preemption import Ask, Asked
 from vid2vid_dist.training.reporter import Reporter
 from vid2vid_dist.training.run_lock import RunLock
@@ -69,7 +69,7 @@ class Trainer:
         self.reporter = Reporter(cfg, grid, self.monitor, self.state.figures)
         self.setting = Setting(cfg, grid, self.source, self.state, self.reporter)
         self.asked = Asked(cfg.run, looks=grid.is_first)
-        self.referee = Referee(cfg, grid, self.asked, self.monitor.event)
+        self.faults = FaultHandler(cfg, grid, self.asked, self.monitor.event)
         self.watchdog = Watchdog(self.run_dir, grid.rank, grid.world_size, grid.timeout.total_seconds() / 2,
                                  self.state.pipeline.timer if self.state.pipeline is not None else None)
         self.tracer = Tracer(cfg, grid, self.run_dir)
@@ -117,7 +117,7 @@ class Trainer:
 
     def _close(self) -> None:
         """Say how the run ended."""
-        ask = self.referee.ask
+        ask = self.faults.ask
         outcome, why = ("finished", {}) if self._is_complete() else (ask.outcome, {"why": ask.words})
         for words in why.values():
             self.monitor.event(f"{outcome} after step {self.state.position.step}: {words}")
@@ -131,7 +131,7 @@ class Trainer:
         now = self.state.enter(number)
         plan = self._plan(number, now)
         start = (self.state.position.round, self.state.position.chunk)
-        steps = self.setting.steps(self.referee, plan, now, start)
+        steps = self.setting.steps(self.faults, plan, now, start)
         if start == (0, 0):
             self.monitor.event(
                 f"epoch {number}: {len(plan.rounds)} rounds, clips of up to {now.n_frames_total} frames "
@@ -157,7 +157,7 @@ class Trainer:
             self._note(self.saver.poll())
             if self._ends():
                 return
-            if self._save_is_due(interval_ends) or self.referee.ask == Ask.SAVE_FILE:
+            if self._save_is_due(interval_ends) or self.faults.ask == Ask.SAVE_FILE:
                 self._save()
                 self.asked.served(Ask.SAVE_FILE)
 
@@ -218,7 +218,7 @@ class Trainer:
         return self._limit_reached() or self.state.position.epoch > n_epochs(self.cfg)
 
     def _ends(self) -> bool:
-        return self._is_complete() or bool(self.referee.ask.outcome)
+        return self._is_complete() or bool(self.faults.ask.outcome)
 
     def _save_is_due(self, interval_ends: bool) -> bool:
         run = self.cfg.run

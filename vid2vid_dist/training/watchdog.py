@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 from vid2vid_dist.engine.timing import Timer
-from vid2vid_dist.monitor.logs import spared
+from vid2vid_dist.monitor.logs import nonfatal
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Watchdog:
         self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
 
     def __enter__(self) -> Watchdog:
-        with spared(f"{self._folder}"):
+        with nonfatal(f"{self._folder}"):
             self._folder.mkdir(parents=True, exist_ok=True)
         self._thread.start()
         return self
@@ -97,14 +97,14 @@ class Watchdog:
         frame = sys._current_frames().get(self._main)
         n_tasks, task = (self._timer.n_begun, self._timer.current) if self._timer is not None else (0, "")
         sign = Sign(self._rank, self._count, self.step, self.step + n_tasks, task, _place(frame), _waits(frame))
-        with spared("the watchdog's sign of life"):
+        with nonfatal("the watchdog's sign of life"):
             aside = self._file(self._rank).with_suffix(".new")
             aside.write_text(json.dumps(asdict(sign)))
             os.replace(aside, self._file(self._rank))
         return sign
 
     def _report(self, mine: Sign) -> None:
-        with spared("stacks"), self._file(self._rank).with_suffix(".stacks.txt").open("w") as file:
+        with nonfatal("stacks"), self._file(self._rank).with_suffix(".stacks.txt").open("w") as file:
             faulthandler.dump_traceback(file, all_threads=True)
         before, end = self._signs(), time.monotonic() + max(SILENCE, 3 * self.interval)
         while time.monotonic() < end:

@@ -17,9 +17,9 @@ seen: dict[int, int] = {}
 
 def run_ill(self: Trainer) -> None:
     def spoil(gradient: Tensor) -> Tensor:
-        after = self.referee.step_input.after
-        lost = after.step in (2, 4) and after.round == seen.setdefault(after.step, after.round)
-        return gradient * float("nan") if lost else gradient
+        after = self.faults.step_input.after
+        nonfinite = after.step in (2, 4) and after.round == seen.setdefault(after.step, after.round)
+        return gradient * float("nan") if nonfinite else gradient
 
     if os.environ["RANK"] == "2":
         engine = self.state.roles.engines()["image"]

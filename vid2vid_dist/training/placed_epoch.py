@@ -34,7 +34,7 @@ class PlacedStep:
 
 
 @dataclass
-class Itinerary:
+class PlacedEpoch:
     """Walks through an epoch. `lanes`: of this pipeline; `slot`: of this rank in it; `sample_is_due`: whether
     pictures are made of a step of this pipeline.
     """

@@ -13,7 +13,7 @@ from vid2vid_dist.engine.placement import Layout, explicit, split
 from vid2vid_dist.engine.plan import Strategy
 from vid2vid_dist.training.curriculum import Phase
 from vid2vid_dist.training.epoch import plan_epoch
-from vid2vid_dist.training.itinerary import Itinerary, PlacedStep
+from vid2vid_dist.training.placed_epoch import PlacedEpoch, PlacedStep
 
 CFG = load_config(None, [*SMALL, "discriminator.n_scales_temporal=2"])
 CHUNK, LENGTHS = 4, [20, 14, 20, 7, 9]
@@ -32,7 +32,7 @@ PAIR = planner(split(CFG, 1, 1))
 
 
 def steps(planned: Planner, slot: int, start: tuple[int, int] = (0, 0), pictured: bool = False) -> list[PlacedStep]:
-    walk = Itinerary(EPOCH, NOW, planned, slot, range(2), lambda step: pictured and step == 2)
+    walk = PlacedEpoch(EPOCH, NOW, planned, slot, range(2), lambda step: pictured and step == 2)
     return list(walk.steps(start, 1, flow_ready=False))
 
 
@@ -74,9 +74,9 @@ def test_a_run_that_goes_on_decodes_again_what_it_looks_back_at(start: tuple[int
     rest = steps(PAIR, 1, start)
     whole = whole[len(whole) - len(rest):]
     assert [step.requests for step in rest[1:]] == [step.requests for step in whole[1:]]
-    opening = set(decoded(rest[:1], "images"))
-    assert opening > set(decoded(whole[:1], "images"))
-    assert min(i for _, i in opening) >= 0
+    first = set(decoded(rest[:1], "images"))
+    assert first > set(decoded(whole[:1], "images"))
+    assert min(i for _, i in first) >= 0
 
 
 def test_pictures_need_whole_chunks_on_the_first_slot() -> None:
