@@ -11,7 +11,7 @@ from tests.conftest import ROOT
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config, DataConfig, GeneratorConfig
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.models.economy import Economy
+from vid2vid_dist.models.compute_options import ComputeOptions
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.labels import EncodedLabels, pyramid
 
@@ -160,7 +160,7 @@ def test_style_encoder_computed_again_is_the_same() -> None:
     assert generator.netE is not None
     gradients = []
     for again in (False, True):
-        generator.economize(Economy(checkpoint=again))
+        generator.set_compute_options(ComputeOptions(checkpoint=again))
         style = generator.encode_style(images, torch.zeros(2, 1, HEIGHT, WIDTH, dtype=torch.int32))
         gradients.append(torch.autograd.grad(style.square().sum(), list(generator.netE.parameters())))
     for kept, again in zip(*gradients, strict=True):

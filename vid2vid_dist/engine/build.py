@@ -15,8 +15,8 @@ from vid2vid_dist.engine.optimizer import MakeOptimizer, PlainEngine, RoleEngine
 from vid2vid_dist.engine.precision import DTYPES
 from vid2vid_dist.engine.roles import FlowRole, GeneratorRole, PerceptualRole
 from vid2vid_dist.engine.step import Roles
+from vid2vid_dist.models.compute_options import compute_options_from
 from vid2vid_dist.models.discriminator import face_discriminator, image_discriminator, temporal_discriminator
-from vid2vid_dist.models.economy import chosen_economy
 from vid2vid_dist.models.flow import NoFlow, build_flow
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.perceptual import load_vgg19
@@ -128,7 +128,7 @@ def build_generator_role(
     """The generator with an optimiser over all scales, or over the finest and the style encoder only."""
     assert isinstance(module, Generator)
     module = module.to(grid.device, DTYPES[cfg.optim.precision])
-    module.economize(chosen_economy(cfg.optim, on_cpu=grid.device.type == "cpu"))
+    module.set_compute_options(compute_options_from(cfg.optim, on_cpu=grid.device.type == "cpu"))
     module.requires_grad_(False)
     for part in module.trained_parts(train_all_scales):
         part.requires_grad_(True)

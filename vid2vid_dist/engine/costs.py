@@ -22,8 +22,8 @@ from vid2vid_dist.engine.precision import DTYPES
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models._torchvision import models
 from vid2vid_dist.models.composite import Features, Foreground
+from vid2vid_dist.models.compute_options import compute_options_from
 from vid2vid_dist.models.discriminator import face_discriminator, image_discriminator, temporal_discriminator
-from vid2vid_dist.models.economy import chosen_economy
 from vid2vid_dist.models.flow import RaftFlow, raft_network
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.labels import EncodedLabels
@@ -147,7 +147,7 @@ def count_costs(cfg: Config, height: int, width: int, machine: Machine | None = 
     dtype, clips = DTYPES[cfg.optim.precision], cfg.parallel.batch_size
     with torch.device("meta"):
         generator = Generator(cfg).to(dtype)
-        generator.economize(chosen_economy(cfg.optim, on_cpu=machine.is_cpu))
+        generator.set_compute_options(compute_options_from(cfg.optim, on_cpu=machine.is_cpu))
         generator.check_size(width, height)
         discriminators: dict[str, nn.Module] = {"image": image_discriminator(cfg)}
         if cfg.discriminator.add_face_disc:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from vid2vid_dist.config.schema import GeneratorConfig
 from vid2vid_dist.models.blocks import conv7, decoder, down, encoder, init_weights, resnet_blocks, stem, up
-from vid2vid_dist.models.economy import Economy, laid_out, recomputed
+from vid2vid_dist.models.compute_options import ComputeOptions, laid_out, recomputed
 from vid2vid_dist.models.label_conv import label_convolution
 from vid2vid_dist.models.labels import EncodedLabels
 from vid2vid_dist.models.warp import warp
@@ -81,7 +81,7 @@ class ScaleGenerator(nn.Module):
         self.flow_unit = 20.0 * 2**scale  # pixels of this scale per unit of the flow head
         self.ngf = cfg.ngf // 2**scale
         self.fg_ngf = self.ngf // 2 if cfg.n_downsample_G > 2 else self.ngf
-        self.economy = Economy()
+        self.compute_options = ComputeOptions()
 
     def label_branch(self, labels: EncodedLabels) -> Tensor:
         """Features of n_frames_G label frames, oldest first."""
@@ -95,8 +95,8 @@ class ScaleGenerator(nn.Module):
     def _encode(self, stack: nn.Sequential, labels: EncodedLabels) -> Tensor:
         """A stack that begins with a pad and a 7x7 convolution, from labels."""
         _, conv, *rest = stack
-        x = label_convolution(labels, cast(nn.Conv2d, conv), self.economy.gather_labels)
-        return self._stage(laid_out(x, self.economy), *rest)
+        x = label_convolution(labels, cast(nn.Conv2d, conv), self.compute_options.gather_labels)
+        return self._stage(laid_out(x, self.compute_options), *rest)
 
     def _stage(self, x: Tensor, *stacks: nn.Module) -> Tensor:
         """Layers one after the other, whose activations are kept for the backward pass or computed again in it."""
@@ -105,7 +105,7 @@ class ScaleGenerator(nn.Module):
                 x = stack(x)
             return x
 
-        return recomputed(run, x, *stacks) if self.economy.checkpoint and torch.is_grad_enabled() else run(x)
+        return recomputed(run, x, *stacks) if self.compute_options.checkpoint and torch.is_grad_enabled() else run(x)
 
     def synthesize(self, label_features: Tensor, previous: Tensor, coarse: Features | None = None,
                    foreground: Foreground | None = None, mask: Tensor | None = None,
@@ -117,7 +117,7 @@ class ScaleGenerator(nn.Module):
         `raw_only` leaves the warped previous frame out of the image; flow and weight are still made.
         """
         coarse_img, coarse_flow = (coarse.img, coarse.flow) if coarse is not None else (None, None)
-        trunk = label_features + self._stage(laid_out(previous, self.economy), self.model_down_img)
+        trunk = label_features + self._stage(laid_out(previous, self.compute_options), self.model_down_img)
         img_features = self._stage(_add(trunk, coarse_img), self.model_res_img, self.model_up_img)
         image = raw = self._stage(img_features, self.model_final_img)
         flow = weight = flow_features = None

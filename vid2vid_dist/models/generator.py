@@ -19,7 +19,7 @@ from vid2vid_dist.models.composite import (
     Features,
     ScaleGenerator,
 )
-from vid2vid_dist.models.economy import Economy, laid_out, recomputed
+from vid2vid_dist.models.compute_options import ComputeOptions, laid_out, recomputed
 from vid2vid_dist.models.encoder import FeatureEncoder
 from vid2vid_dist.models.labels import EncodedLabels, foreground_mask, label_pyramid, pyramid
 from vid2vid_dist.models.regions import pool_by_region
@@ -84,18 +84,18 @@ class Generator(nn.Module):
         if gen.style_nc:  # halves as scale 0 does: it asks no more of frames, and goes on from stage to stage
             n_halvings = min(MAX_DOWNSAMPLE_E, gen.n_downsample_G)
             self.netE = FeatureEncoder(gen.style_nc, n_downsample=n_halvings)
-        self._economy = Economy()
+        self._compute_options = ComputeOptions()
 
     def network(self, scale: int) -> ScaleGenerator:
         network = self.get_submodule(f"netG{scale}")
         assert isinstance(network, ScaleGenerator)
         return network
 
-    def economize(self, economy: Economy) -> None:
+    def set_compute_options(self, options: ComputeOptions) -> None:
         """Choose how all scales compute; results stay what they are."""
-        self._economy = economy
+        self._compute_options = options
         for scale in range(self.n_scales):
-            self.network(scale).economy = economy
+            self.network(scale).compute_options = options
 
     def start_history(self, first_frames: Tensor) -> list[Tensor]:
         """History per scale from the first n_frames_G - 1 frames of a clip (B, n_frames_G - 1, 3, H, W)."""
@@ -122,8 +122,8 @@ class Generator(nn.Module):
     def style_features(self, images: Tensor) -> Tensor:
         """The same, pixel by pixel, before it is pooled."""
         assert self.netE is not None
-        stack, images = self.netE.model, laid_out(images, self._economy)
-        if self._economy.checkpoint and torch.is_grad_enabled():
+        stack, images = self.netE.model, laid_out(images, self._compute_options)
+        if self._compute_options.checkpoint and torch.is_grad_enabled():
             return recomputed(stack, images, stack)
         return stack(images)
 

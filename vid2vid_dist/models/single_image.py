@@ -26,7 +26,7 @@ from vid2vid_dist.models.blocks import (
     up,
 )
 from vid2vid_dist.models.composite import Features, Foreground, ScaleGenerator, ScaleOutput
-from vid2vid_dist.models.economy import laid_out
+from vid2vid_dist.models.compute_options import laid_out
 from vid2vid_dist.models.labels import EncodedLabels
 
 NORM = "instance"
@@ -169,5 +169,5 @@ class ImageNetwork(ScaleGenerator):
                    foreground: Foreground | None = None, mask: Tensor | None = None,
                    raw_only: bool = False) -> ScaleOutput:
         """One image (B, 3, H, W) in [-1, 1] from `label_branch`."""
-        image = self._stage(laid_out(label_features, self.economy), self.net)
+        image = self._stage(laid_out(label_features, self.compute_options), self.net)
         return ScaleOutput(image, image, None, None, Features(image, None, None))

@@ -14,7 +14,7 @@ from vid2vid_dist.config.schema import OptimConfig
 
 
 @dataclass(frozen=True)
-class Economy:
+class ComputeOptions:
     """How a generator computes: equal results for less memory or less time."""
 
     gather_labels: bool = True  # look label ids up instead of multiplying one-hot planes
@@ -22,10 +22,10 @@ class Economy:
     channels_last: bool = False  # lay activations out with the channels of a pixel side by side
 
 
-def chosen_economy(optim: OptimConfig, on_cpu: bool) -> Economy:
+def compute_options_from(optim: OptimConfig, on_cpu: bool) -> ComputeOptions:
     """What the configuration asks for. Looking ids up is faster on CPUs; on GPUs it has not been measured yet."""
     gather = optim.label_conv == "gather" or (optim.label_conv == "auto" and on_cpu)
-    return Economy(gather, optim.checkpoint_activations, optim.channels_last)
+    return ComputeOptions(gather, optim.checkpoint_activations, optim.channels_last)
 
 
 def recomputed(run: Callable[[Tensor], Tensor], x: Tensor, *stacks: nn.Module) -> Tensor:
@@ -50,6 +50,6 @@ def _statistics_left_alone(stacks: tuple[nn.Module, ...]) -> Iterator[None]:
             norm.momentum, norm.num_batches_tracked = momentum, count
 
 
-def laid_out(x: Tensor, economy: Economy) -> Tensor:
+def laid_out(x: Tensor, options: ComputeOptions) -> Tensor:
     """`x` (N, C, H, W) in the memory layout that convolutions are to run in; those that follow keep it."""
-    return x.contiguous(memory_format=torch.channels_last) if economy.channels_last else x
+    return x.contiguous(memory_format=torch.channels_last) if options.channels_last else x
