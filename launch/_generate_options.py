@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from vid2vid_dist.inference.edits import LabelEdit, Pairs, parse_pairs
-from vid2vid_dist.inference.generate import Wish
-from vid2vid_dist.inference.styles import StyleWish
+from vid2vid_dist.inference.generate import GenerationOptions
+from vid2vid_dist.inference.styles import StyleOptions
 
 
 def add_choice(parser: argparse.ArgumentParser) -> None:
@@ -56,16 +56,16 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--again", action="store_true", help="remake videos that are already complete")
 
 
-def wish_of(args: argparse.Namespace) -> Wish:
+def options_of(args: argparse.Namespace) -> GenerationOptions:
     """What `add_choice` and `add_engine` have read."""
-    return Wish(
+    return GenerationOptions(
         input=args.input, split=args.split, videos=tuple(filter(None, args.videos.split(","))),
         start_frame=args.start_frame, how_many=args.how_many, first=args.first, device=args.device,
         precision=args.precision, compiled=args.compile)
 
 
-def style_of(args: argparse.Namespace) -> StyleWish:
-    return StyleWish(args.style, args.style_image, args.style_labels)
+def style_of(args: argparse.Namespace) -> StyleOptions:
+    return StyleOptions(args.style, args.style_image, args.style_labels)
 
 
 def edit_of(args: argparse.Namespace) -> LabelEdit:

@@ -17,7 +17,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout, installed or not
 
 from launch._cli import run_main
-from launch._generate_options import add_choice, add_engine, wish_of
+from launch._generate_options import add_choice, add_engine, options_of
 from vid2vid_dist.inference.evaluate import evaluate, lines
 from vid2vid_dist.inference.load import load_generator
 from vid2vid_dist.inference.quality import WeightFiles
@@ -37,7 +37,7 @@ def main() -> None:
     files = WeightFiles(args.lpips_weights, args.fid_weights, args.video_fid_weights)
     loaded = load_generator(args.run, args.overrides, raw_weights=args.raw_weights)
     out = args.out or loaded.run_dir / "evaluation" / f"{args.split}_{loaded.checkpoint.name}"
-    for line in lines(evaluate(loaded, wish_of(args), files, out)):
+    for line in lines(evaluate(loaded, options_of(args), files, out)):
         print(line)
     print(f"page: {(out / 'index.html').absolute().as_uri()}")
 

@@ -23,7 +23,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout, installed or not
 
 from launch._cli import run_main
-from launch._generate_options import add_choice, add_engine, add_output, edit_of, style_of, wish_of
+from launch._generate_options import add_choice, add_engine, add_output, edit_of, options_of, style_of
 from vid2vid_dist.engine.grid import open_grid
 from vid2vid_dist.inference.generate import generate
 from vid2vid_dist.inference.load import find_checkpoint, load_generator
@@ -38,15 +38,15 @@ def main() -> None:
     add_output(parser)
     add_engine(parser)
     args = parser.parse_intermixed_args()
-    wish = replace(wish_of(args), edit=edit_of(args), style=style_of(args), fps=args.fps, batch=args.batch,
-                   again=args.again)
-    grid = open_grid(wish.device, PATIENCE) if "RANK" in os.environ else None
+    options = replace(options_of(args), edit=edit_of(args), style=style_of(args), fps=args.fps, batch=args.batch,
+                      again=args.again)
+    grid = open_grid(options.device, PATIENCE) if "RANK" in os.environ else None
     setup_logging(rank=grid.rank if grid else 0)
     # A run that is being trained goes on to other checkpoints: one rank chooses for all.
     run = args.run if grid is None else grid.on_first(lambda: find_checkpoint(args.run))
     loaded = load_generator(run, args.overrides, raw_weights=args.raw_weights)
     out = args.out or loaded.run_dir / "results" / f"{args.split}_{loaded.checkpoint.name}"
-    outcome = generate(loaded, wish, out, grid)
+    outcome = generate(loaded, options, out, grid)
     if grid is None or grid.is_first:
         if outcome.frames:
             per_frame = outcome.seconds / outcome.frames

@@ -54,9 +54,9 @@ def test_an_export_generates_the_same_frames_without_the_packages_of_training(
         cfg: Config, make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(cfg, ema=True)
     export(load_generator(run), tmp_path / "passed_on")
-    wish = ("--videos", "park", "--how-many", 2, "--device", "cpu")
+    arguments = ("--videos", "park", "--how-many", 2, "--device", "cpu")
     for source, out in ((run, "a"), (tmp_path / "passed_on", "b")):
-        done = generate_without(source, *wish, "--out", tmp_path / out)
+        done = generate_without(source, *arguments, "--out", tmp_path / out)
         assert done.returncode == 0, done.stderr
     names = sorted(path.name for path in (tmp_path / "a/park/frames").iterdir())
     assert len(names) == 2

@@ -1,4 +1,4 @@
-"""Generation from a run folder to the page, and every wish that cannot be met."""
+"""Generation from a run folder to the page, and every request that cannot be met."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource, Frames, Request, to_float
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.edits import LabelEdit
-from vid2vid_dist.inference.generate import Wish, generate
+from vid2vid_dist.inference.generate import GenerationOptions, generate
 from vid2vid_dist.inference.load import load_generator
 from vid2vid_dist.inference.results import safe_name
 from vid2vid_dist.inference.video import VideoGenerator
@@ -70,8 +70,8 @@ def test_from_the_command_line_to_a_page(cfg: Config, make_run: MakeRun) -> None
 def test_frames_are_those_of_the_generator(cfg: Config, make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(cfg)
     out = tmp_path / "out"
-    wish = Wish(videos=("park",), start_frame=1, how_many=2, device="cpu")
-    outcome = generate(load_generator(run), wish, out)
+    options = GenerationOptions(videos=("park",), start_frame=1, how_many=2, device="cpu")
+    outcome = generate(load_generator(run), options, out)
     assert outcome.frames == 2
     assert sorted(path.name for path in out.iterdir()) == ["index.html", "park"]
     source = ClipSource(cfg.data, 3, 0, "test")
@@ -91,8 +91,8 @@ def test_without_real_frames(cfg: Config, make_run: MakeRun, shards: Path, tmp_p
     run = make_run(cfg)
     blind = [f"data.shards={shards / 'blind'}"]
     with pytest.raises(UserError, match="no real frames to start from: use --first single"):
-        generate(load_generator(run, blind), Wish(device="cpu"), tmp_path / "out")
-    generate(load_generator(run, blind), Wish(device="cpu", first="none"), tmp_path / "out")
+        generate(load_generator(run, blind), GenerationOptions(device="cpu"), tmp_path / "out")
+    generate(load_generator(run, blind), GenerationOptions(device="cpu", first="none"), tmp_path / "out")
     assert "trained with real first frames but started from nothing" in caplog.text
     page = (tmp_path / "out/index.html").read_text()
     assert "<span>real</span>" not in page
@@ -103,22 +103,23 @@ def test_a_model_that_knows_no_first_frames_starts_from_nothing(
     cfg: Config, make_run: MakeRun, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     cfg.generator.no_first_img = True
-    generate(load_generator(make_run(cfg)), Wish(device="cpu", videos=("park",)), tmp_path / "out")
+    generate(load_generator(make_run(cfg)), GenerationOptions(device="cpu", videos=("park",)), tmp_path / "out")
     assert "from nothing</b>" in (tmp_path / "out/index.html").read_text()
     assert "may look worse" not in caplog.text
 
 
-@pytest.mark.parametrize(("wish", "message"), [
-    (Wish(videos=("park", "zoo")), "no video zoo in .*: it has a & b, park"),
-    (Wish(start_frame=3), "video a & b has 5 frames: with 2 to start from, --start-frame can be at most 2"),
-    (Wish(split="train"), "no shards at"),
-    (Wish(device="cuda"), "sees no GPU here; use --device cpu"),
+@pytest.mark.parametrize(("options", "message"), [
+    (GenerationOptions(videos=("park", "zoo")), "no video zoo in .*: it has a & b, park"),
+    (GenerationOptions(start_frame=3),
+     "video a & b has 5 frames: with 2 to start from, --start-frame can be at most 2"),
+    (GenerationOptions(split="train"), "no shards at"),
+    (GenerationOptions(device="cuda"), "sees no GPU here; use --device cpu"),
 ])
-def test_wishes_that_cannot_be_met(cfg: Config, make_run: MakeRun, tmp_path: Path, wish: Wish, message: str,
-                                   monkeypatch: pytest.MonkeyPatch) -> None:
+def test_options_that_cannot_be_met(cfg: Config, make_run: MakeRun, tmp_path: Path, options: GenerationOptions,
+                                    message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=message):
-        generate(load_generator(make_run(cfg)), wish, tmp_path / "out")
+        generate(load_generator(make_run(cfg)), options, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -134,7 +135,7 @@ def test_a_folder_of_somebody_else_is_left_alone(cfg: Config, make_run: MakeRun,
     precious.touch()
     loaded = load_generator(make_run(cfg))
     with pytest.raises(UserError, match="was not made by generation: choose another --out"):
-        generate(loaded, Wish(device="cpu", videos=("park",)), tmp_path / "out")
+        generate(loaded, GenerationOptions(device="cpu", videos=("park",)), tmp_path / "out")
     assert precious.exists()
 
 
@@ -144,7 +145,7 @@ def test_side_by_side_is_one_after_the_other(cfg: Config, make_run: MakeRun, tmp
     cfg.generator.n_scales_spatial = n_scales
     run = make_run(cfg)
     for batch in (1, 2):
-        generate(load_generator(run), Wish(device="cpu", batch=batch), tmp_path / str(batch))
+        generate(load_generator(run), GenerationOptions(device="cpu", batch=batch), tmp_path / str(batch))
     for path in sorted(tmp_path.glob("1/*/frames/*.png")):
         beside = tmp_path / "2" / path.relative_to(tmp_path / "1")
         one, two = (np.asarray(Image.open(p)).astype(int) for p in (path, beside))
@@ -158,7 +159,7 @@ def test_dealt_over_ranks(cfg: Config, make_run: MakeRun, tmp_path: Path) -> Non
     assert done.returncode == 0, done.stdout
     assert done.stdout.count("page: file") == 1
     assert "8 frames: " in done.stdout
-    generate(load_generator(run), Wish(device="cpu"), tmp_path / "one")
+    generate(load_generator(run), GenerationOptions(device="cpu"), tmp_path / "one")
     sections = [re.findall("<h2>.*?</h2>", (tmp_path / n / "index.html").read_text()) for n in ("one", "two")]
     assert sections == [["<h2>a &amp; b</h2>", "<h2>park</h2>"]] * 2
     for path in sorted(tmp_path.glob("one/*/frames/*.png")):
@@ -167,7 +168,7 @@ def test_dealt_over_ranks(cfg: Config, make_run: MakeRun, tmp_path: Path) -> Non
 
 def test_goes_on_where_it_was_interrupted(cfg: Config, make_run: MakeRun, tmp_path: Path,
                                           monkeypatch: pytest.MonkeyPatch) -> None:
-    run, wish, step, n_steps = make_run(cfg), Wish(device="cpu"), VideoGenerator.step, 0
+    run, options, step, n_steps = make_run(cfg), GenerationOptions(device="cpu"), VideoGenerator.step, 0
 
     def interrupted(self: VideoGenerator, frames: list[Frames]) -> GeneratedChunk:
         nonlocal n_steps
@@ -179,22 +180,22 @@ def test_goes_on_where_it_was_interrupted(cfg: Config, make_run: MakeRun, tmp_pa
     with monkeypatch.context() as patch:
         patch.setattr(VideoGenerator, "step", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            generate(load_generator(run), wish, tmp_path)
+            generate(load_generator(run), options, tmp_path)
     assert sorted(path.name for path in tmp_path.iterdir() if path.is_dir()) == ["park", "toy_street"]
     complete = (tmp_path / "park/output.mp4").stat().st_mtime_ns
-    outcome = generate(load_generator(run), wish, tmp_path)
+    outcome = generate(load_generator(run), options, tmp_path)
     assert (outcome.frames, outcome.kept) == (3, 1)
     assert (tmp_path / "park/output.mp4").stat().st_mtime_ns == complete
     page = outcome.page.read_text()
     assert "<b>8</b> frames" in page
     assert page.count("L1 to real") == 2
-    assert generate(load_generator(run), replace(wish, batch=2), tmp_path).kept == 2
-    assert generate(load_generator(run), replace(wish, again=True), tmp_path).kept == 0
-    assert generate(load_generator(run), replace(wish, start_frame=1), tmp_path).kept == 0
+    assert generate(load_generator(run), replace(options, batch=2), tmp_path).kept == 2
+    assert generate(load_generator(run), replace(options, again=True), tmp_path).kept == 0
+    assert generate(load_generator(run), replace(options, start_frame=1), tmp_path).kept == 0
 
 
 def test_an_edit_stands_beside_the_original(cfg: Config, make_run: MakeRun, tmp_path: Path) -> None:
-    run, plain = make_run(cfg), Wish(device="cpu", videos=("park",))
+    run, plain = make_run(cfg), GenerationOptions(device="cpu", videos=("park",))
     generate(load_generator(run), plain, tmp_path / "plain")
     outcome = generate(load_generator(run), replace(plain, edit=LabelEdit(classes=((1, 2),))), tmp_path / "edited")
     page = outcome.page.read_text()
@@ -212,7 +213,7 @@ def test_an_edit_stands_beside_the_original(cfg: Config, make_run: MakeRun, tmp_
     assert n_frames(folder / "edited.mp4") == 5
 
 
-def test_half_precision_and_a_film(cfg: Config, make_run: MakeRun, tmp_path: Path) -> None:
+def test_half_precision_and_a_video_file(cfg: Config, make_run: MakeRun, tmp_path: Path) -> None:
     cfg.data.label_nc, cfg.data.use_instance, cfg.generator.fg = 0, False, False
     write_video(tmp_path / "ride.mp4", [np.full((32, 64, 3), 40 * t, np.uint8) for t in range(6)], 10)
     run = make_run(cfg)
@@ -227,8 +228,8 @@ def test_half_precision_and_a_film(cfg: Config, make_run: MakeRun, tmp_path: Pat
 def test_compiled(cfg: Config, make_run: MakeRun, tmp_path: Path) -> None:
     run = make_run(cfg)
     for compiled in (False, True):
-        wish = Wish(device="cpu", videos=("park",), compiled=compiled)
-        generate(load_generator(run), wish, tmp_path / str(compiled))
+        options = GenerationOptions(device="cpu", videos=("park",), compiled=compiled)
+        generate(load_generator(run), options, tmp_path / str(compiled))
     for path in sorted(tmp_path.glob("False/park/frames/*.png")):
         plain, fast = (np.asarray(Image.open(p)).astype(int) for p in
                        (path, tmp_path / "True" / path.relative_to(tmp_path / "False")))
@@ -238,7 +239,7 @@ def test_compiled(cfg: Config, make_run: MakeRun, tmp_path: Path) -> None:
 def test_generating_again_replaces(cfg: Config, make_run: MakeRun, tmp_path: Path) -> None:
     loaded = load_generator(make_run(cfg))
     for how_many in (4, 2):
-        generate(loaded, Wish(device="cpu", videos=("park",), how_many=how_many), tmp_path)
+        generate(loaded, GenerationOptions(device="cpu", videos=("park",), how_many=how_many), tmp_path)
     assert len(list((tmp_path / "park/frames").iterdir())) == 2
     assert [path.name for path in tmp_path.glob(".*")] == []
 

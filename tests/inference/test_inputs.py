@@ -1,4 +1,4 @@
-"""Shards, folders and films as input: the same frames by every way, and what is refused."""
+"""Shards, folders and video files as input: the same frames by every way, and what is refused."""
 
 from __future__ import annotations
 
@@ -66,15 +66,15 @@ def test_a_folder_of_faces(cfg: Config, tmp_path: Path) -> None:
         open_input(tmp_path / "raw/test_keypoints", cfg, "test", tmp_path / "work2")
 
 
-def film(cfg: Config, tmp_path: Path) -> Path:
+def video_file(cfg: Config, tmp_path: Path) -> Path:
     """Six frames of grey levels 0, 40, 80, ..."""
     cfg.data.label_nc, cfg.data.use_instance, cfg.generator.fg = 0, False, False
     write_video(tmp_path / "ride.mp4", [np.full((32, 64, 3), 40 * t, np.uint8) for t in range(6)], 10)
     return tmp_path / "ride.mp4"
 
 
-def test_a_film_is_read_frame_by_frame(cfg: Config, tmp_path: Path) -> None:
-    source = open_input(film(cfg, tmp_path), cfg, "test", tmp_path / "work")
+def test_a_video_file_is_read_frame_by_frame(cfg: Config, tmp_path: Path) -> None:
+    source = open_input(video_file(cfg, tmp_path), cfg, "test", tmp_path / "work")
     assert (source.videos, source.has_images) == ([Video("ride", 6, (64, 32))], False)
     frames = list(source.read(0, SPANS))
     assert [f.names for f in frames] == [["000001", "000002"], ["000003"], ["000004"]]
@@ -86,9 +86,9 @@ def test_a_film_is_read_frame_by_frame(cfg: Config, tmp_path: Path) -> None:
     assert larger.labels.shape == (1, 3, 64, 128)
 
 
-def test_a_film_that_was_cut_short(cfg: Config, tmp_path: Path) -> None:
+def test_a_video_file_that_was_cut_short(cfg: Config, tmp_path: Path) -> None:
     """Its header, at the beginning, still promises all frames."""
-    file = film(cfg, tmp_path)
+    file = video_file(cfg, tmp_path)
     file.write_bytes(file.read_bytes()[:-8])
     source = open_input(file, cfg, "test", tmp_path / "work")
     assert source.videos[0].n_frames == 6
@@ -110,7 +110,7 @@ def test_what_is_no_input(cfg: Config, shards: Path, tmp_path: Path) -> None:
     folder.mkdir()
     with pytest.raises(UserError, match="no labels found"):
         open_input(folder, cfg, "test", work)
-    film(cfg, tmp_path)
+    video_file(cfg, tmp_path)
     broken = tmp_path / "broken.mp4"
     broken.write_bytes((tmp_path / "ride.mp4").read_bytes()[:100])
     with pytest.raises(UserError, match=r"broken\.mp4 is not a video that can be read"):

@@ -19,7 +19,7 @@ from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.data.toy_set import ToyOptions
 from vid2vid_dist.data.toy_street import render_toy_street
 from vid2vid_dist.inference.edits import LabelEdit
-from vid2vid_dist.inference.generate import Outcome, Wish, generate
+from vid2vid_dist.inference.generate import GenerationOptions, Outcome, generate
 from vid2vid_dist.inference.load import load_generator
 from vid2vid_dist.inference.results import VideoFolder
 
@@ -81,8 +81,8 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(VideoFolder, "add", measured)
-        wish = Wish(device="cpu", edit=LabelEdit(classes=((21, 11),)))
-        return Made(generate(load_generator(write_run(root, cfg)), wish, root / "out"), held)
+        options = GenerationOptions(device="cpu", edit=LabelEdit(classes=((21, 11),)))
+        return Made(generate(load_generator(write_run(root, cfg)), options, root / "out"), held)
 
 
 def test_memory_is_constant(made: Made) -> None:

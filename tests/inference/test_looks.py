@@ -22,15 +22,15 @@ from vid2vid_dist.inference.colours import ColourMeter, edit_figures
 from vid2vid_dist.inference.edits import LabelEdit
 from vid2vid_dist.inference.evaluate import evaluate
 from vid2vid_dist.inference.export import export
-from vid2vid_dist.inference.generate import Wish, generate
+from vid2vid_dist.inference.generate import GenerationOptions, generate
 from vid2vid_dist.inference.load import load_generator
 from vid2vid_dist.inference.quality import WeightFiles
 from vid2vid_dist.inference.style_fitting import fit_styles
-from vid2vid_dist.inference.styles import FILE, StyleBook, StyleWish, choose_styles, fingerprint, look_of
+from vid2vid_dist.inference.styles import FILE, StyleBook, StyleOptions, choose_styles, fingerprint, look_of
 from vid2vid_dist.inference.video import VideoGenerator
 
 MakeRun = Callable[..., Path]
-WISH = Wish(device="cpu", videos=("park",), how_many=2)
+OPTIONS = GenerationOptions(device="cpu", videos=("park",), how_many=2)
 
 
 @pytest.fixture
@@ -71,8 +71,8 @@ def command(module: object, capsys: pytest.CaptureFixture[str], monkeypatch: pyt
 
 
 def test_looks_stand_side_by_side(run: Path, tmp_path: Path) -> None:
-    wish = replace(WISH, style=StyleWish((0, 2)), edit=LabelEdit(classes=((1, 2),)))
-    page = generate(load_generator(run), wish, tmp_path / "all").page.read_text()
+    options = replace(OPTIONS, style=StyleOptions((0, 2)), edit=LabelEdit(classes=((1, 2),)))
+    page = generate(load_generator(run), options, tmp_path / "all").page.read_text()
     for caption in ("input", "input edited", "style 0", "style 2", "style 0 edited", "style 2 edited", "real"):
         assert f"<span>{caption}</span>" in page
     for figure in ("colour drift", "between styles", "change where edited", "change elsewhere"):
@@ -83,31 +83,31 @@ def test_looks_stand_side_by_side(run: Path, tmp_path: Path) -> None:
     zero, two = (frames_of(folder / name) for name in ("frames_style_0", "frames_style_2"))
     assert not np.array_equal(zero[0], two[0])
     for number, frames in ((0, zero), (2, two)):  # each is what it is alone
-        generate(load_generator(run), replace(WISH, style=StyleWish((number,))), tmp_path / str(number))
+        generate(load_generator(run), replace(OPTIONS, style=StyleOptions((number,))), tmp_path / str(number))
         alone = frames_of(tmp_path / str(number) / "park/frames")
         assert max(abs(a.astype(int) - b).max() for a, b in zip(alone, frames, strict=True)) <= 1
 
 
-def test_without_a_wish_the_first_look(run: Path, tmp_path: Path) -> None:
-    for name, wish in (("default", WISH), ("zero", replace(WISH, style=StyleWish((0,))))):
-        generate(load_generator(run), wish, tmp_path / name)
+def test_without_options_the_first_look(run: Path, tmp_path: Path) -> None:
+    for name, options in (("default", OPTIONS), ("zero", replace(OPTIONS, style=StyleOptions((0,))))):
+        generate(load_generator(run), options, tmp_path / name)
     for a, b in zip(frames_of(tmp_path / "default/park/frames"), frames_of(tmp_path / "zero/park/frames"), strict=True):
         assert np.array_equal(a, b)
 
 
 def test_another_look_is_not_taken_for_what_is_there(run: Path, tmp_path: Path) -> None:
     loaded = load_generator(run)
-    assert generate(load_generator(run), replace(WISH, style=StyleWish((0,))), tmp_path / "a").kept == 0
-    assert generate(load_generator(run), replace(WISH, style=StyleWish((0,))), tmp_path / "a").kept == 1
-    assert generate(load_generator(run), replace(WISH, style=StyleWish((1,))), tmp_path / "a").kept == 0
+    assert generate(load_generator(run), replace(OPTIONS, style=StyleOptions((0,))), tmp_path / "a").kept == 0
+    assert generate(load_generator(run), replace(OPTIONS, style=StyleOptions((0,))), tmp_path / "a").kept == 1
+    assert generate(load_generator(run), replace(OPTIONS, style=StyleOptions((1,))), tmp_path / "a").kept == 0
     add_book(run, seed=1)
-    assert generate(loaded, replace(WISH, style=StyleWish((1,))), tmp_path / "a").kept == 0
+    assert generate(loaded, replace(OPTIONS, style=StyleOptions((1,))), tmp_path / "a").kept == 0
 
 
 def test_a_look_is_the_same_in_every_frame(styled: Config, run: Path) -> None:
     """A still of labels from a still past: the style alone decides, and it does not move."""
     loaded = load_generator(run)
-    (style,) = choose_styles(StyleWish((1,)), loaded)
+    (style,) = choose_styles(StyleOptions((1,)), loaded)
     source = ClipSource(styled.data, 3, 0, "test")
     still = source.load(Request.span(source.whole(1), 0, 1))
     video = VideoGenerator(loaded.generator, styled, torch.device("cpu"), torch.float32)
@@ -131,8 +131,8 @@ def test_the_look_of_a_picture(styled: Config, run: Path, tmp_path: Path) -> Non
     labels = frame.labels.clamp(max=2)
     Image.fromarray(frame.images[0].permute(1, 2, 0).numpy()).save(tmp_path / "street.png")
     Image.fromarray(labels[0, 0].numpy()).save(tmp_path / "ids.png")
-    wish = StyleWish((1,), tmp_path / "street.png", tmp_path / "ids.png")
-    numbered, (name, vectors) = choose_styles(wish, loaded)[0], vars(choose_styles(wish, loaded)[1]).values()
+    options = StyleOptions((1,), tmp_path / "street.png", tmp_path / "ids.png")
+    numbered, (name, vectors) = choose_styles(options, loaded)[0], vars(choose_styles(options, loaded)[1]).values()
     assert (numbered.name, name) == ("style 1", "look of street")
     expected = encoder(to_float(frame.images, torch.float32), labels)
     for number in (0, 1, 2):
@@ -140,7 +140,7 @@ def test_the_look_of_a_picture(styled: Config, run: Path, tmp_path: Path) -> Non
         assert torch.allclose(vectors[number], expected[0][:, here].mean(dim=1), atol=1e-5)
     distance = (book.vectors[:, :3] - vectors[:3]).square().sum(dim=(1, 2))
     assert torch.equal(vectors[3:], book.vectors[distance.argmin(), 3:])
-    generate(loaded, replace(WISH, style=wish), tmp_path / "out")
+    generate(loaded, replace(OPTIONS, style=options), tmp_path / "out")
     assert len(frames_of(tmp_path / "out/park/frames_look_of_street")) == 2
 
 
@@ -158,7 +158,7 @@ def test_fitted_exported_and_found_again(styled: Config, make_run: MakeRun, tmp_
                                          capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     run = make_run(styled, ema=True)
     with pytest.raises(UserError, match=r"no looks to choose from: .*styles\.safetensors is missing; fit them"):
-        generate(load_generator(run), WISH, tmp_path / "out")
+        generate(load_generator(run), OPTIONS, tmp_path / "out")
     assert not (tmp_path / "out").exists()
     (tmp_path / "train").symlink_to(shards / "full/test")
     status, said = command(fit_command, capsys, monkeypatch, run, f"data.shards={tmp_path}", "--styles", 4,
@@ -204,20 +204,20 @@ def test_pictures_that_give_no_look(run: Path, tmp_path: Path, image: np.ndarray
     for name, array in (("image.png", image), ("ids.png", ids)):
         Image.fromarray(array).save(tmp_path / name)
     with pytest.raises(UserError, match=message):
-        choose_styles(StyleWish((), tmp_path / "image.png", tmp_path / "ids.png"), load_generator(run))
+        choose_styles(StyleOptions((), tmp_path / "image.png", tmp_path / "ids.png"), load_generator(run))
 
 
 def test_a_model_without_styles_has_no_looks(cfg: Config, make_run: MakeRun) -> None:
     loaded = load_generator(make_run(cfg))
-    assert choose_styles(StyleWish(), loaded) == []
+    assert choose_styles(StyleOptions(), loaded) == []
     with pytest.raises(UserError, match="need a model that was trained with"):
-        choose_styles(StyleWish((0,)), loaded)
+        choose_styles(StyleOptions((0,)), loaded)
     with pytest.raises(UserError, match="trained without styles"):
         fit_styles(loaded, 3, 10, torch.device("cpu"))
 
 
 def test_figures_of_a_model_with_styles(run: Path, tmp_path: Path) -> None:
-    evaluation = evaluate(load_generator(run), replace(WISH, how_many=0), WeightFiles("", "", ""), tmp_path / "out")
+    evaluation = evaluate(load_generator(run), replace(OPTIONS, how_many=0), WeightFiles("", "", ""), tmp_path / "out")
     assert {"L1", "warp error"} <= set(evaluation.names)
 
 

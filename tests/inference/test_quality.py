@@ -15,8 +15,8 @@ from tests.inference.conftest import write_run
 from vid2vid_dist.config.schema import Config, FlowConfig
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference._torchmetrics import LPIPS, FrechetInceptionDistance
-from vid2vid_dist.inference.evaluate import Evaluation, Judge, evaluate, lines
-from vid2vid_dist.inference.generate import Wish
+from vid2vid_dist.inference.evaluate import Evaluation, Evaluator, evaluate, lines
+from vid2vid_dist.inference.generate import GenerationOptions
 from vid2vid_dist.inference.load import load_generator
 from vid2vid_dist.inference.quality import HIGHEST_PSNR, FrameQuality, SetQuality, VideoFeatures, WeightFiles
 from vid2vid_dist.models._torchvision import models
@@ -42,16 +42,16 @@ def moving(n_frames: int) -> list[Tensor]:
     return [texture()[..., t * SHIFT : t * SHIFT + WIDTH] for t in range(n_frames)]
 
 
-def judged(fakes: list[Tensor], reals: list[Tensor] | None) -> Evaluation:
-    judge = Judge(NONE, build_flow(FlowConfig()))
-    judge.begin_video("street")
+def evaluated(fakes: list[Tensor], reals: list[Tensor] | None) -> Evaluation:
+    evaluator = Evaluator(NONE, build_flow(FlowConfig()))
+    evaluator.begin_video("street")
     for t, fake in enumerate(fakes):
-        judge.add(fake, None if reals is None else reals[t])
-    return judge.finish()
+        evaluator.add(fake, None if reals is None else reals[t])
+    return evaluator.finish()
 
 
 def test_equal_videos() -> None:
-    found = judged(moving(5), moving(5))
+    found = evaluated(moving(5), moving(5))
     assert (found.mean("L1"), found.mean("PSNR"), found.mean("SSIM")) == (0.0, HIGHEST_PSNR, pytest.approx(1.0))
     assert found.mean("warp error") == found.mean("warp error of the real") < 0.01
     assert found.drift("PSNR") == pytest.approx(0, abs=1e-9)
@@ -85,7 +85,7 @@ def test_a_shift_by_a_known_flow_costs_nothing() -> None:
 def test_independent_frames_flicker() -> None:
     """Two independent uniform colours of a range of 1 are 1/3 apart; the real video says that nothing moves."""
     reals = [torch.zeros(1, 3, HEIGHT, WIDTH)] * 4
-    found = judged([noise(1, 3, HEIGHT, WIDTH, seed=t) for t in range(4)], reals)
+    found = evaluated([noise(1, 3, HEIGHT, WIDTH, seed=t) for t in range(4)], reals)
     assert found.mean("warp error") == pytest.approx(1 / 3, rel=0.02)
     assert found.mean("warp error of the real") == 0
 
@@ -93,7 +93,7 @@ def test_independent_frames_flicker() -> None:
 def test_drift_is_the_slope_over_frames() -> None:
     """A video that leaves the real one by 0.002 a frame."""
     reals = [torch.zeros(1, 3, HEIGHT, WIDTH)] * 20
-    found = judged([real + 0.002 * t for t, real in enumerate(reals)], reals)
+    found = evaluated([real + 0.002 * t for t, real in enumerate(reals)], reals)
     assert found.drift("L1") == pytest.approx(0.2, rel=1e-4)
     assert found.by_frame("L1") == pytest.approx(0.002 * np.arange(20), abs=1e-6)
 
@@ -105,7 +105,7 @@ def test_videos_of_different_length() -> None:
 
 
 def test_without_real_frames() -> None:
-    found = judged(moving(4), None)
+    found = evaluated(moving(4), None)
     assert found.names == ["warp error"]
     assert found.mean("warp error") < 0.01
 
@@ -151,11 +151,11 @@ def test_weights_are_those_of_the_file(weights: WeightFiles) -> None:
 
 def test_video_distance_sees_what_windows_see(weights: WeightFiles) -> None:
     def distance(fakes: list[Tensor], reals: list[Tensor]) -> float:
-        judge = SetQuality(weights)
-        judge.begin_video()
+        evaluator = SetQuality(weights)
+        evaluator.begin_video()
         for fake, real in zip(fakes, reals, strict=True):
-            judge.add(fake, real)
-        return judge.figures()["video FID"]
+            evaluator.add(fake, real)
+        return evaluator.figures()["video FID"]
 
     reals = moving(24)  # two windows
     assert distance(reals, reals) == pytest.approx(0, abs=1e-3)
@@ -166,11 +166,11 @@ def test_video_distance_sees_what_windows_see(weights: WeightFiles) -> None:
 def test_weights_that_are_not_there_or_another_networks(weights: WeightFiles, tmp_path: Path) -> None:
     for files in (WeightFiles(lpips="gone"), WeightFiles(fid="gone"), WeightFiles(video_fid="gone")):
         with pytest.raises(UserError, match=r"no weights file at 'gone': .*`make weights` fetches it"):
-            Judge(files, build_flow(FlowConfig()))
+            Evaluator(files, build_flow(FlowConfig()))
     for files in (WeightFiles(lpips=weights.video_fid), WeightFiles(fid=weights.lpips),
                   WeightFiles(video_fid=weights.lpips)):
         with pytest.raises(UserError, match="holds the weights of another network"):
-            Judge(files, build_flow(FlowConfig()))
+            Evaluator(files, build_flow(FlowConfig()))
     torch.save({"run me": Path("a pickled object")}, tmp_path / "evil.pth")
     with pytest.raises(UserError, match=r"evil\.pth is not a readable weights file"):
         SetQuality(WeightFiles(fid=str(tmp_path / "evil.pth")))
@@ -178,7 +178,7 @@ def test_weights_that_are_not_there_or_another_networks(weights: WeightFiles, tm
 
 def test_from_a_run_to_table_page_and_events(cfg: Config, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    found = evaluate(load_generator(write_run(tmp_path, cfg)), Wish(device="cpu"), NONE, out)
+    found = evaluate(load_generator(write_run(tmp_path, cfg)), GenerationOptions(device="cpu"), NONE, out)
     assert [len(figures["L1"]) for figures in found.frames.values()] == [3, 5]
     stored = json.loads((out / "evaluation.json").read_text())
     assert stored["figures"]["PSNR"]["mean"] == pytest.approx(found.mean("PSNR"))

@@ -21,8 +21,8 @@ from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.inference.first_frames import choose_first_frames
 from vid2vid_dist.inference.load import load_generator
-from vid2vid_dist.inference.opening import choose_opening
 from vid2vid_dist.inference.video import VideoGenerator
 from vid2vid_dist.models.weights import read_tensors
 from vid2vid_dist.monitor.pictures import image_pictures
@@ -72,7 +72,7 @@ def frames_differ_by(case: Case, run: Path, first: str) -> list[int]:
         seen = window(case, tensors, number, cfg)
         if frame["history_restarted"]:
             given = seen.part(slice(0, -1))
-            images = choose_opening(first, cfg, seen.images is not None, "the case", CPU).images
+            images = choose_first_frames(first, cfg, seen.images is not None, "the case", CPU).images
             video.start([given], None if images is None else images(given, None)[None])
         made = image_pictures(video.step([seen.part(slice(-1, None))]).fake[0])[0].astype(int)
         differences.append(int(abs(made - tensors[f"frame{number}.fake_u8_hwc"].numpy()).max()))

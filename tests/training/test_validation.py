@@ -12,7 +12,7 @@ from tests.damage import spoil_picture
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.inference.evaluate import evaluate
-from vid2vid_dist.inference.generate import Wish
+from vid2vid_dist.inference.generate import GenerationOptions
 from vid2vid_dist.inference.load import load_generator
 from vid2vid_dist.inference.quality import WeightFiles
 from vid2vid_dist.monitor.metrics import read_journal
@@ -33,7 +33,7 @@ def test_figures_are_those_of_the_evaluation(
     found = record["validation"]
     for name, raw in (("fake", True), ("fake_averaged", False)):
         loaded = load_generator(tmp_path / "run", raw_weights=raw)
-        expected = evaluate(loaded, Wish(device="cpu", how_many=N_FRAMES), WeightFiles(), tmp_path / name)
+        expected = evaluate(loaded, GenerationOptions(device="cpu", how_many=N_FRAMES), WeightFiles(), tmp_path / name)
         assert found[f"L1_{name}"] == pytest.approx(expected.mean("L1"), rel=1e-4)
         assert found[f"warp_error_{name}"] == pytest.approx(expected.mean("warp error"), rel=1e-4)
         assert found["warp_error_real"] == pytest.approx(expected.mean("warp error of the real"), rel=1e-4)

@@ -15,10 +15,10 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.data.clips import Frames, to_float
-from vid2vid_dist.inference.generate import Wish, plan_jobs
+from vid2vid_dist.inference.first_frames import choose_first_frames
+from vid2vid_dist.inference.generate import GenerationOptions, plan_jobs
 from vid2vid_dist.inference.inputs import open_input
 from vid2vid_dist.inference.load import LoadedGenerator
-from vid2vid_dist.inference.opening import choose_opening
 from vid2vid_dist.inference.panels import Look
 from vid2vid_dist.inference.quality import FrameQuality, SetQuality, WeightFiles
 from vid2vid_dist.inference.runtime import choose_device, choose_dtype
@@ -82,7 +82,7 @@ class Evaluation:
 HEADER = ("figure", "mean", "drift per 100 frames", "better")
 
 
-class Judge:
+class Evaluator:
     """Compares videos, frame by frame, with the real ones where there are such."""
 
     def __init__(self, files: WeightFiles, flow: ReferenceFlow) -> None:
@@ -96,7 +96,7 @@ class Judge:
         self._sets.begin_video()
 
     def add(self, fake: Tensor, real: Tensor | None) -> None:
-        """Judge the next frame, both (1, 3, H, W) in [-1, 1]."""
+        """Add the next frame, both (1, 3, H, W) in [-1, 1]."""
         figures = {} if real is None else self._quality(fake, real)
         for name, meter in self._meters.items():
             frame = fake if name == "warp error" else real
@@ -115,39 +115,39 @@ class Judge:
         return self.evaluation
 
 
-def evaluate(loaded: LoadedGenerator, wish: Wish, files: WeightFiles, out: Path) -> Evaluation:
-    """Generate the wanted videos, each frame from those generated before it, judge them, and report into `out`.
+def evaluate(loaded: LoadedGenerator, options: GenerationOptions, files: WeightFiles, out: Path) -> Evaluation:
+    """Generate the wanted videos, each frame from those generated before it, evaluate them, and report into `out`.
 
     A model with styles gives each video the look of its own first frames. Raises `UserError` as `generate` does, and
     for weights files that are missing or of another network.
     """
     cfg = loaded.config
-    device = choose_device(wish.device)
-    dtype = choose_dtype(wish.precision, cfg, device)
-    judge = Judge(files, build_flow(cfg.flow))
-    source = open_input(wish.input, cfg, wish.split, out / ".input")
-    opening = choose_opening(wish.first, cfg, source.has_images, source.where, device)
-    jobs = plan_jobs(source, wish, cfg.generator.n_frames_G - 1, [Look()], "")
+    device = choose_device(options.device)
+    dtype = choose_dtype(options.precision, cfg, device)
+    evaluator = Evaluator(files, build_flow(cfg.flow))
+    source = open_input(options.input, cfg, options.split, out / ".input")
+    first_frames = choose_first_frames(options.first, cfg, source.has_images, source.where, device)
+    jobs = plan_jobs(source, options, cfg.generator.n_frames_G - 1, [Look()], "")
     encoder, book = deepcopy(loaded.generator.netE), book_of(loaded)
-    generator, seconds = VideoGenerator(loaded.generator, cfg, device, dtype, compiled=wish.compiled), 0.0
+    generator, seconds = VideoGenerator(loaded.generator, cfg, device, dtype, compiled=options.compiled), 0.0
     for job in jobs:
-        judge.begin_video(job.result.name)
+        evaluator.begin_video(job.result.name)
         frames = source.read(job.number, job.spans)
         given = next(frames)
         look = None if book is None or encoder is None else _own_look(encoder, given, book)[None]
-        generator.start([given], None if opening.images is None else opening.images(given, None)[None], look)
+        generator.start([given], None if first_frames.images is None else first_frames.images(given, None)[None], look)
         for frame in frames:
             started = time.perf_counter()
             fake = generator.step([frame]).fake[0].float().cpu()
             seconds += time.perf_counter() - started
-            judge.add(fake, None if frame.images is None else to_float(frame.images, torch.float32))
+            evaluator.add(fake, None if frame.images is None else to_float(frame.images, torch.float32))
         log.info("%s: %d frames", job.result.name, job.n_frames)
-    evaluation = judge.finish()
+    evaluation = evaluator.finish()
     n_frames = sum(job.n_frames for job in jobs)
     report(evaluation, out, f"{cfg.run.name}: {source.where}", {
         "checkpoint": loaded.checkpoint.name + (", averaged weights" if loaded.averaged else ""),
         "videos": str(len(jobs)), "frames": str(n_frames), "frames/s": number(n_frames / seconds),
-        "first frames": opening.description, "reference flow": cfg.flow.network})
+        "first frames": first_frames.description, "reference flow": cfg.flow.network})
     return evaluation
 
 

@@ -16,13 +16,13 @@ from vid2vid_dist.config.schema import DataConfig, FlowConfig
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.edits import NO_EDIT, LabelEdit
+from vid2vid_dist.inference.first_frames import FirstFrames, choose_first_frames
 from vid2vid_dist.inference.inputs import Input, Span, Video, open_input
 from vid2vid_dist.inference.load import LoadedGenerator
-from vid2vid_dist.inference.opening import Opening, choose_opening
 from vid2vid_dist.inference.panels import FrameView, Look, make_looks
 from vid2vid_dist.inference.results import Results, VideoResult, folder_names
 from vid2vid_dist.inference.runtime import choose_device, choose_dtype, peak_memory
-from vid2vid_dist.inference.styles import NO_STYLE, StyleWish, choose_styles
+from vid2vid_dist.inference.styles import NO_STYLE, StyleOptions, choose_styles
 from vid2vid_dist.inference.video import VideoGenerator
 from vid2vid_dist.models.flow import ReferenceFlow, build_flow
 from vid2vid_dist.models.warp_error import WarpErrorMeter
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Wish:
+class GenerationOptions:
     """What is to be generated."""
 
     input: Path | None = None  # shards, folder or mp4; None = the shards that were trained on
@@ -40,9 +40,9 @@ class Wish:
     videos: tuple[str, ...] = ()  # names; empty = all
     start_frame: int = 0  # of each video
     how_many: int = 0  # generated frames per video; 0 = to its end
-    first: str = "auto"  # what a video starts from: see `opening.choose_opening`
+    first: str = "auto"  # what a video starts from: see `first_frames.choose_first_frames`
     edit: LabelEdit = NO_EDIT  # gives each output another one
-    style: StyleWish = NO_STYLE  # gives each video an output for every look
+    style: StyleOptions = NO_STYLE  # gives each video an output for every look
     fps: int = 15
     device: str = "auto"  # auto, cpu or cuda
     precision: str = "auto"  # auto, fp32 or bf16: see `runtime.choose_dtype`
@@ -76,30 +76,31 @@ class Job:
         return len(self.spans) - 1
 
 
-def generate(loaded: LoadedGenerator, wish: Wish, out: Path, grid: Grid | None = None) -> Outcome:
-    """Generate the videos of an input, `wish.batch` at a time and dealt over the ranks, and the page that shows them.
+def generate(loaded: LoadedGenerator, options: GenerationOptions, out: Path, grid: Grid | None = None) -> Outcome:
+    """Generate the videos of an input, `options.batch` at a time and dealt over the ranks, and the page that shows
+    them.
 
     Each video gives its frames from the n_frames_G-th on; the ones before are what it starts from. A video that is
     complete and was made from the same is kept.
     Raises `UserError` for a video that does not exist or is too short, missing real frames or a missing GPU.
     """
     cfg = loaded.config
-    wish.edit.check(cfg.data)
-    device = choose_device(wish.device) if grid is None else grid.device
-    dtype = choose_dtype(wish.precision, cfg, device)
-    source = open_input(wish.input, cfg, wish.split, out / ".input")
-    opening = choose_opening(wish.first, cfg, source.has_images, source.where, device)
+    options.edit.check(cfg.data)
+    device = choose_device(options.device) if grid is None else grid.device
+    dtype = choose_dtype(options.precision, cfg, device)
+    source = open_input(options.input, cfg, options.split, out / ".input")
+    first_frames = choose_first_frames(options.first, cfg, source.has_images, source.where, device)
     # A video generator that knows one look leaves the choice to the network of its first frames.
-    styled = loaded if loaded.generator.netE is not None or wish.style == NO_STYLE else opening.styled or loaded
-    looks = make_looks(choose_styles(wish.style, styled), wish.edit)
-    made_from = _fingerprint(loaded, wish, source, opening, dtype, looks)
-    jobs = plan_jobs(source, wish, cfg.generator.n_frames_G - 1, looks, made_from)
+    styled = loaded if loaded.generator.netE is not None or options.style == NO_STYLE else first_frames.styled or loaded
+    looks = make_looks(choose_styles(options.style, styled), options.edit)
+    made_from = _fingerprint(loaded, options, source, first_frames, dtype, looks)
+    jobs = plan_jobs(source, options, cfg.generator.n_frames_G - 1, looks, made_from)
     mine = jobs[grid.rank :: grid.world_size] if grid is not None else jobs
-    results = Results(out, f"{cfg.run.name}: {source.where}", wish.fps)
-    todo = [job for job in mine if wish.again or not _take_up(results, job)]
-    generator = VideoGenerator(loaded.generator, cfg, device, dtype, compiled=wish.compiled)
-    maker = Maker(source, opening, looks, generator, results, cfg.data)
-    for batch in _batches(todo, source.videos, wish.batch):
+    results = Results(out, f"{cfg.run.name}: {source.where}", options.fps)
+    todo = [job for job in mine if options.again or not _take_up(results, job)]
+    generator = VideoGenerator(loaded.generator, cfg, device, dtype, compiled=options.compiled)
+    maker = Maker(source, first_frames, looks, generator, results, cfg.data)
+    for batch in _batches(todo, source.videos, options.batch):
         maker.make(batch)
     n_frames = sum(job.result.frames for job in todo)
     part = (mine, Outcome(out / "index.html", n_frames, len(mine) - len(todo), maker.seconds, peak_memory(device)))
@@ -112,8 +113,8 @@ def generate(loaded: LoadedGenerator, wish: Wish, out: Path, grid: Grid | None =
             "frames": str(sum(job.result.frames for job in videos)),
             **({"frames/s": number(outcome.frames / outcome.seconds)} if outcome.frames else {}),
             "GiB at most": f"{outcome.peak_memory:.2f}",
-            "first frames": opening.description,
-            **({"edit": str(wish.edit)} if wish.edit else {}),
+            "first frames": first_frames.description,
+            **({"edit": str(options.edit)} if options.edit else {}),
         })
     return outcome
 
@@ -121,9 +122,9 @@ def generate(loaded: LoadedGenerator, wish: Wish, out: Path, grid: Grid | None =
 class Maker:
     """Makes videos side by side."""
 
-    def __init__(self, source: Input, opening: Opening, looks: Sequence[Look], generator: VideoGenerator,
+    def __init__(self, source: Input, first_frames: FirstFrames, looks: Sequence[Look], generator: VideoGenerator,
                  results: Results, data: DataConfig) -> None:
-        self._source, self._opening, self._looks = source, opening, looks
+        self._source, self._first_frames, self._looks = source, first_frames, looks
         self._generator, self._results, self._data = generator, results, data
         self._flow: ReferenceFlow = build_flow(FlowConfig())
         self.seconds = 0.0  # in the generator
@@ -132,7 +133,7 @@ class Maker:
         """Make some videos of one size; a video that ends leaves the batch."""
         looks, readers = self._looks, [self._source.read(job.number, job.spans) for job in batch]
         given = [look.edit.apply(frames) for frames in map(next, readers) for look in looks]
-        images = self._opening.images
+        images = self._first_frames.images
         styles = [look.style.vectors for look in looks if look.style is not None] * len(batch)
         of_video, of_first = (styles, []) if self._generator.knows_looks else ([], styles)
         first = None if images is None else torch.stack(
@@ -161,34 +162,35 @@ class Maker:
                 running = still
 
 
-def plan_jobs(source: Input, wish: Wish, n_past: int, looks: Sequence[Look], made_from: str) -> list[Job]:
+def plan_jobs(source: Input, options: GenerationOptions, n_past: int, looks: Sequence[Look],
+              made_from: str) -> list[Job]:
     """What to make of the wanted videos, in the order of the input."""
     numbers = {video.name: number for number, video in enumerate(source.videos)}
-    unknown = [name for name in wish.videos if name not in numbers]
+    unknown = [name for name in options.videos if name not in numbers]
     if unknown:
         raise UserError(f"no video {', '.join(unknown)} in {source.where}: it has {', '.join(numbers)}")
-    wanted = [number for name, number in numbers.items() if not wish.videos or name in wish.videos]
+    wanted = [number for name, number in numbers.items() if not options.videos or name in options.videos]
     folders = folder_names([source.videos[number].name for number in wanted])
     jobs = []
     for index, folder in zip(wanted, folders, strict=True):
-        video, first = source.videos[index], wish.start_frame + n_past
-        end = min(video.n_frames, first + wish.how_many) if wish.how_many else video.n_frames
+        video, first = source.videos[index], options.start_frame + n_past
+        end = min(video.n_frames, first + options.how_many) if options.how_many else video.n_frames
         if first >= end:
             raise UserError(f"video {video.name} has {video.n_frames} frames: with {n_past} to start from, "
                             f"--start-frame can be at most {video.n_frames - n_past - 1}")
-        spans = [Span(wish.start_frame, n_past), *(Span(i, 1) for i in range(first, end))]
+        spans = [Span(options.start_frame, n_past), *(Span(i, 1) for i in range(first, end))]
         jobs.append(Job(index, spans, VideoResult(video.name, folder, made_from, [look.name for look in looks])))
     return jobs
 
 
-def _fingerprint(loaded: LoadedGenerator, wish: Wish, source: Input, opening: Opening, dtype: torch.dtype,
-                 looks: Sequence[Look]) -> str:
+def _fingerprint(loaded: LoadedGenerator, options: GenerationOptions, source: Input, first_frames: FirstFrames,
+                 dtype: torch.dtype, looks: Sequence[Look]) -> str:
     """Changes when a frame might; how the work is spread over batches and ranks plays no part."""
     cfg, status = loaded.config, loaded.weights.stat()
-    wanted = wish.start_frame, wish.how_many, wish.fps, wish.edit
+    wanted = options.start_frame, options.how_many, options.fps, options.edit
     network = astuple(cfg.generator), astuple(replace(cfg.data, workers=0, shards=""))
     told = (loaded.weights.resolve(), status.st_size, status.st_mtime_ns, network, wanted, source.identity,
-            opening.identity, dtype, *(look.style.vectors.tolist() for look in looks if look.style is not None))
+            first_frames.identity, dtype, *(look.style.vectors.tolist() for look in looks if look.style is not None))
     return hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()
 
 

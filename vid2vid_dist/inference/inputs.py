@@ -69,7 +69,7 @@ class ShardInput:
         return stream(self._source, requests, self._workers)
 
 
-class FilmInput:
+class VideoFileInput:
     """A video file as RGB input, decoded frame by frame. Frames are named by their number."""
 
     def __init__(self, cfg: Config, file: Path) -> None:
@@ -125,7 +125,7 @@ def open_input(path: Path | None, cfg: Config, split: str, work: Path) -> Input:
     if path is None:
         return ShardInput(cfg, split)
     if path.is_file():
-        return FilmInput(cfg, path)
+        return VideoFileInput(cfg, path)
     if not path.is_dir():
         raise UserError(f"--input {path}: no such file or folder")
     shards = path

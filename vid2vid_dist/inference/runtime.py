@@ -10,18 +10,18 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
 
 
-def choose_device(wish: str) -> torch.device:
-    """`wish` is auto, cpu or cuda. Raises `UserError` for a GPU that is not there."""
-    if wish == "cuda" and not torch.cuda.is_available():
+def choose_device(device: str) -> torch.device:
+    """`device` is auto, cpu or cuda. Raises `UserError` for a GPU that is not there."""
+    if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch sees no GPU here; use --device cpu")
-    return torch.device("cuda" if wish != "cpu" and torch.cuda.is_available() else "cpu")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
-def choose_dtype(wish: str, cfg: Config, device: torch.device) -> torch.dtype:
-    """`wish` is fp32, bf16, or auto: as in training on a GPU, fp32 on a CPU, where bf16 is slower."""
-    if wish == "auto":
-        wish = "bf16" if cfg.optim.precision == "bf16" and device.type == "cuda" else "fp32"
-    return {"fp32": torch.float32, "bf16": torch.bfloat16}[wish]
+def choose_dtype(precision: str, cfg: Config, device: torch.device) -> torch.dtype:
+    """`precision` is fp32, bf16, or auto: as in training on a GPU, fp32 on a CPU, where bf16 is slower."""
+    if precision == "auto":
+        precision = "bf16" if cfg.optim.precision == "bf16" and device.type == "cuda" else "fp32"
+    return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
 
 
 def peak_memory(device: torch.device) -> float:

@@ -91,7 +91,7 @@ class Style:
 
 
 @dataclass(frozen=True)
-class StyleWish:
+class StyleOptions:
     """Which looks are wanted: numbers of the model's book, and that of a picture, given with its label map."""
 
     numbers: tuple[int, ...] = ()
@@ -99,7 +99,7 @@ class StyleWish:
     labels: Path | None = None
 
 
-NO_STYLE = StyleWish()
+NO_STYLE = StyleOptions()
 
 
 def book_of(loaded: LoadedGenerator) -> StyleBook | None:
@@ -121,30 +121,30 @@ def classes_of(frames: Frames) -> Tensor:
     return frames.instances
 
 
-def choose_styles(wish: StyleWish, loaded: LoadedGenerator) -> list[Style]:
+def choose_styles(options: StyleOptions, loaded: LoadedGenerator) -> list[Style]:
     """The wanted looks; of a model with styles the first of its book if nothing is wanted, of others none.
 
     Raises `UserError` for a model without styles or looks, for a number that is not in its book, and for files that
     are no picture with its label map.
     """
     encoder, data = loaded.generator.netE, loaded.config.data
-    if (wish.image is None) != (wish.labels is None):
+    if (options.image is None) != (options.labels is None):
         raise UserError("--style-image and --style-labels go together: a picture and its label map")
     if encoder is None:
-        if wish != NO_STYLE:
+        if options != NO_STYLE:
             raise UserError("--style and --style-image need a model that was trained with generator.style_nc > 0")
         return []
     book = book_of(loaded)
     assert book is not None
-    for number in wish.numbers:
+    for number in options.numbers:
         if not 0 <= number < len(book.vectors):
             raise UserError(f"--style {number}: {loaded.run_dir / FILE} holds looks 0..{len(book.vectors) - 1}")
-    if wish.image is not None and wish.labels is not None:
-        image, labels = _read_pair(wish.image, wish.labels, data)
-        of_image = [Style(f"look of {wish.image.stem}", look_of(encoder, image, labels, book))]
+    if options.image is not None and options.labels is not None:
+        image, labels = _read_pair(options.image, options.labels, data)
+        of_image = [Style(f"look of {options.image.stem}", look_of(encoder, image, labels, book))]
     else:
         of_image = []
-    numbers = wish.numbers or (() if of_image else (0,))
+    numbers = options.numbers or (() if of_image else (0,))
     return [*(Style(f"style {number}", book.vectors[number]) for number in numbers), *of_image]
 
 

@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource, Frames, Request, to_float
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.inference.first_frames import FirstFrames, choose_first_frames
 from vid2vid_dist.inference.load import load_generator, load_single_image
-from vid2vid_dist.inference.opening import Opening, choose_opening
 from vid2vid_dist.inference.styles import FILE, StyleBook, fingerprint
 from vid2vid_dist.models.labels import encode_labels
 from vid2vid_dist.models.single_image import GlobalGenerator, LocalEnhancer
@@ -31,12 +31,12 @@ def given(cfg: Config) -> Frames:
     return source.load(Request.span(source.whole(1), 0, 2))
 
 
-def opening(wish: str, cfg: Config, has_images: bool = True) -> Opening:
-    return choose_opening(wish, cfg, has_images, "the input", CPU)
+def first_frames(first: str, cfg: Config, has_images: bool = True) -> FirstFrames:
+    return choose_first_frames(first, cfg, has_images, "the input", CPU)
 
 
-def images(wish: str, cfg: Config, given: Frames, look: torch.Tensor | None = None) -> torch.Tensor:
-    found = opening(wish, cfg).images
+def images(first: str, cfg: Config, given: Frames, look: torch.Tensor | None = None) -> torch.Tensor:
+    found = first_frames(first, cfg).images
     assert found is not None
     return found(given, look)
 
@@ -45,8 +45,8 @@ def test_as_in_training(cfg: Config, given: Frames) -> None:
     assert given.images is not None
     assert torch.equal(images("auto", cfg, given), to_float(given.images, torch.float32))
     cfg.generator.no_first_img = True
-    assert opening("auto", cfg).images is None
-    assert opening("real", cfg).images is not None
+    assert first_frames("auto", cfg).images is None
+    assert first_frames("real", cfg).images is not None
 
 
 def test_a_picture(cfg: Config, given: Frames, tmp_path: Path) -> None:
@@ -73,25 +73,25 @@ def test_single_image_generators(cfg: Config, given: Frames, tmp_path: Path, wit
         assert torch.allclose(images(f"single:{file}", cfg, given), expected, atol=1e-6)
 
 
-def test_openings_that_cannot_be_had(cfg: Config, tmp_path: Path) -> None:
+def test_first_frames_that_cannot_be_had(cfg: Config, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the input has no real frames to start from"):
-        opening("real", cfg, has_images=False)
-    for wish in ("sketch", "single:", "image"):
+        first_frames("real", cfg, has_images=False)
+    for first in ("sketch", "single:", "image"):
         with pytest.raises(UserError, match="write real, none, single:RUN_OR_FILE or image:FILE"):
-            opening(wish, cfg)
-    for wish in ("single", "image"):
-        with pytest.raises(UserError, match=r"nowhere\.pth: no such file" + " or run" * (wish == "single")):
-            opening(f"{wish}:{tmp_path / 'nowhere.pth'}", cfg)
+            first_frames(first, cfg)
+    for first in ("single", "image"):
+        with pytest.raises(UserError, match=r"nowhere\.pth: no such file" + " or run" * (first == "single")):
+            first_frames(f"{first}:{tmp_path / 'nowhere.pth'}", cfg)
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(UserError, match=r"model\.1\.weight is missing"):
-        opening(f"single:{tmp_path / 'other.pth'}", cfg)
+        first_frames(f"single:{tmp_path / 'other.pth'}", cfg)
     state = GlobalGenerator(7, 4, 2, 3).state_dict()
     torch.save({**state, "model.99.weight": torch.zeros(3)}, tmp_path / "more.pth")
     with pytest.raises(UserError, match=r"model\.99\.weight is not part of the network"):
-        opening(f"single:{tmp_path / 'more.pth'}", cfg)
+        first_frames(f"single:{tmp_path / 'more.pth'}", cfg)
     torch.save(GlobalGenerator(36, 4, 2, 3).state_dict(), tmp_path / "wide.pth")
     with pytest.raises(UserError, match="reads 36 input channels, the video generator 7 "):
-        opening(f"single:{tmp_path / 'wide.pth'}", cfg)
+        first_frames(f"single:{tmp_path / 'wide.pth'}", cfg)
 
 
 def single_image(cfg: Config) -> Config:
@@ -111,19 +111,19 @@ def test_a_run_of_a_single_image_generator(cfg: Config, given: Frames, make_run:
     with torch.no_grad():
         expected = torch.cat([network(frame[None]) for frame in labels])
     assert torch.allclose(images(f"single:{run}", cfg, given), expected, atol=1e-6)
-    assert "generator_ema" in opening(f"single:{run}", cfg).identity
+    assert "generator_ema" in first_frames(f"single:{run}", cfg).identity
 
 
 def test_runs_that_make_no_first_frames(cfg: Config, given: Frames, make_run: Callable[..., Path]) -> None:
     single = single_image(cfg)
     with pytest.raises(UserError, match=r"trained with generator\.netG=composite, which makes videos"):
-        opening(f"single:{make_run(cfg)}", cfg)
+        first_frames(f"single:{make_run(cfg)}", cfg)
     single.generator.n_downsample_G = 4
     with pytest.raises(UserError, match="makes frames whose sides are multiples of 64, not 64x32"):
         images(f"single:{make_run(single)}", cfg, given)
     single.data.label_nc, single.data.input_nc, single.run.name = 0, 3, "rgb"
     with pytest.raises(UserError, match=r"reads 3 input channels of the task street, .* trained on other labels"):
-        opening(f"single:{make_run(single)}", cfg)
+        first_frames(f"single:{make_run(single)}", cfg)
 
 
 def test_a_run_that_knows_looks(cfg: Config, given: Frames, make_run: Callable[..., Path]) -> None:
@@ -132,7 +132,7 @@ def test_a_run_that_knows_looks(cfg: Config, given: Frames, make_run: Callable[.
     single.generator.netG, single.generator.style_nc = "global", 2
     run = make_run(single)
     with pytest.raises(UserError, match="no looks to choose from"):
-        opening(f"single:{run}", cfg)
+        first_frames(f"single:{run}", cfg)
     encoder = load_generator(run).generator.netE
     assert encoder is not None
     assert given.images is not None

@@ -29,7 +29,7 @@ Images = Callable[[Frames, Tensor | None], Tensor]
 
 
 @dataclass(frozen=True)
-class Opening:
+class FirstFrames:
     """`images` gives (F, 3, H, W) in [-1, 1] for the F label frames that a video begins with; None = nothing.
 
     Its second argument is how they are to look (`styles.Style.vectors`), for those by a network that knows looks, or
@@ -43,35 +43,35 @@ class Opening:
     styled: LoadedGenerator | None = None
 
 
-def choose_opening(wish: str, cfg: Config, has_images: bool, where: str, device: torch.device) -> Opening:
-    """The opening that `wish` names: auto (as in training), real, none, single:RUN_OR_FILE, image:FILE.
+def choose_first_frames(first: str, cfg: Config, has_images: bool, where: str, device: torch.device) -> FirstFrames:
+    """The first frames that `first` names: auto (as in training), real, none, single:RUN_OR_FILE, image:FILE.
 
-    Raises `UserError` when it cannot be had.
+    Raises `UserError` when they cannot be had.
     """
-    kind, _, path = wish.partition(":")
+    kind, _, path = first.partition(":")
     if path and not (Path(path).is_file() or (kind == "single" and Path(path).is_dir())):
-        raise UserError(f"--first {wish}: no such file{' or run' * (kind == 'single')}")
+        raise UserError(f"--first {first}: no such file{' or run' * (kind == 'single')}")
     if kind == "auto":
         kind = "none" if cfg.generator.no_first_img else "real"
     if kind == "none":
         if not cfg.generator.no_first_img:
             log.warning("trained with real first frames but started from nothing: "
                         "the first frames may look worse than the later ones")
-        return Opening("from nothing", None, "nothing")
+        return FirstFrames("from nothing", None, "nothing")
     if kind == "single" and path:
         single = load_single_image(Path(path))
         _check_inputs(single, cfg)
         if isinstance(single.network, GlobalWithFeatures):
             return _by_styled_network(single, cfg, device, f"by {Path(path).name}")
-        return Opening(f"by {Path(path).name}", _by_network(single, cfg, device), _identity(single.weights))
+        return FirstFrames(f"by {Path(path).name}", _by_network(single, cfg, device), _identity(single.weights))
     if kind == "image" and path:
-        return Opening(f"from {Path(path).name}", _picture(Path(path)), _identity(Path(path)))
+        return FirstFrames(f"from {Path(path).name}", _picture(Path(path)), _identity(Path(path)))
     if kind != "real":
-        raise UserError(f"--first {wish}: write real, none, single:RUN_OR_FILE or image:FILE")
+        raise UserError(f"--first {first}: write real, none, single:RUN_OR_FILE or image:FILE")
     if not has_images:
         raise UserError(f"{where} has no real frames to start from: use --first single:RUN_OR_FILE, image:FILE "
                         "or none")
-    return Opening("real", _real, "real")
+    return FirstFrames("real", _real, "real")
 
 
 def _identity(path: Path) -> str:
@@ -120,7 +120,7 @@ def _by_network(single: SingleImage, cfg: Config, device: torch.device) -> Image
     return images
 
 
-def _by_styled_network(single: SingleImage, cfg: Config, device: torch.device, description: str) -> Opening:
+def _by_styled_network(single: SingleImage, cfg: Config, device: torch.device, description: str) -> FirstFrames:
     """The same by a network that is also told how every class looks. Raises `UserError` without fitted looks."""
     styled = single.loaded
     assert styled is not None
@@ -138,7 +138,7 @@ def _by_styled_network(single: SingleImage, cfg: Config, device: torch.device, d
         style = paint_classes(look.expand(len(classes), -1, -1), classes).to(device)
         return torch.cat([network(frame[None]) for frame in torch.cat([labels, style], dim=1)]).cpu()
 
-    return Opening(description, images, f"{_identity(single.weights)} {_identity(styled.run_dir / FILE)}", styled)
+    return FirstFrames(description, images, f"{_identity(single.weights)} {_identity(styled.run_dir / FILE)}", styled)
 
 
 def _labels(single: SingleImage, cfg: Config, given: Frames, device: torch.device) -> Tensor:
