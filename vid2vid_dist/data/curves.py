@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import leastsq
 
 Color = tuple[int, int, int]
 
@@ -36,6 +35,8 @@ def curve_through(points: np.ndarray) -> Curve | None:
 
 def _function(x: np.ndarray, y: np.ndarray) -> Curve | None:
     """y as a polynomial of x, at whole steps of x."""
+    from scipy.optimize import leastsq  # half a second of every rank's start that other tasks need not spend
+
     polynomial = _line if len(x) == 2 else _parabola
     coefficients = leastsq(lambda p: polynomial(x, *p) - y, np.ones(len(x)), full_output=True)[0]
     if len(x) == 3 and abs(coefficients[0]) > 1:

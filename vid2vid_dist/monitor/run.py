@@ -30,7 +30,6 @@ from vid2vid_dist.monitor.pictures import (
     unit_pictures,
 )
 from vid2vid_dist.monitor.report import Sample, StepReport, Validation
-from vid2vid_dist.monitor.tensorboard import TensorBoardLog
 from vid2vid_dist.monitor.video import write_video
 
 log = logging.getLogger(__name__)
@@ -53,7 +52,11 @@ class RunMonitor:
             return
         self._console, self._alarms = StepConsole(), Alarms()
         self._metrics = MetricsLog(run_dir)
-        self._tensorboard = TensorBoardLog(run_dir) if cfg.monitor.tensorboard else None
+        self._tensorboard = None
+        if cfg.monitor.tensorboard:
+            from vid2vid_dist.monitor.tensorboard import TensorBoardLog  # slow to import, and for one rank only
+
+            self._tensorboard = TensorBoardLog(run_dir)
         self._write_page("running")
         log.info("%d %s; page: %s", world_size, "ranks" if world_size > 1 else "rank",
                  (self._web_dir / "index.html").absolute().as_uri())
