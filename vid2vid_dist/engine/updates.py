@@ -37,13 +37,12 @@ class Updates:
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="updates", daemon=True)
         self._thread.start()
-        for role in self._engines:
-            self._look(role)
+        self._look()
 
     def done(self, role: str) -> None:
         """A task of a role is done."""
         self._left[role] -= 1
-        self._look(role)
+        self._look()
 
     def finish(self, losses: Mapping[str, Tensor], may_update: MayUpdate) -> bool:
         """Wait for the rest, then update every role, or none where `may_update` says no; returns which.
@@ -60,11 +59,11 @@ class Updates:
                 engine.step() if agreed else engine.discard()
         return agreed
 
-    def _look(self, role: str) -> None:
-        # The face discriminator has no tasks of its own: it sees what the image discriminator sees.
-        for mine, counted in ((role, role), ("face", "image")):
-            if mine in self._ready and not self._left[counted]:
-                self._ready[mine].set()
+    def _look(self) -> None:
+        for role, ready in self._ready.items():
+            # The face discriminator has no tasks of its own: it sees what the image discriminator sees.
+            if not self._left["image" if role == "face" else role]:
+                ready.set()
 
     def _run(self) -> None:
         try:
