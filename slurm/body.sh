@@ -67,7 +67,7 @@ export MASTER_ADDR
 idle=0 # starts in a row that have brought no checkpoint
 if ((${SLURM_RESTART_COUNT:-0} > 0)) && [[ -f $run_dir/idle ]]; then idle=$(< "$run_dir/idle"); fi
 for ((start = 0; ; start++)); do
-    before=$(newest)
+    before=$(newest) restarts=$(field restarts)
     logs=$run_dir/logs/$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}.$start
     mkdir -p "$logs"
     export MASTER_PORT=$((12000 + (SLURM_JOB_ID * 16 + start) % 18000)) # below the ports that the kernel gives away
@@ -82,7 +82,9 @@ for ((start = 0; ; start++)); do
         if ! kill -0 $! 2> /dev/null; then break; fi
     done
 
-    outcome=$(field status)
+    # A start that failed before it took up the run has said nothing: the file is the last one's.
+    outcome='' cause=''
+    if [[ $(field restarts) != "$restarts" ]]; then outcome=$(field status) cause=$(field cause); fi
     if [[ $(newest) != "$before" ]]; then idle=0; else idle=$((idle + 1)); fi
     echo "$idle" > "$run_dir/idle"
     say "outcome: $outcome (step $(field step)), srun $status, newest checkpoint: $(newest)"
@@ -98,7 +100,7 @@ for ((start = 0; ; start++)); do
             ;;
     esac
     # Nothing new and it says why: the next start would say the same. Lost without a word: one more try.
-    if ((idle > 1)) || { ((idle)) && [[ $(field cause) == error ]]; }; then break; fi
+    if ((idle > 1)) || { ((idle)) && [[ $cause == error ]]; }; then break; fi
     say "starting again"
 done
 say "no progress, giving up: see $run_dir/status.json and $logs"
