@@ -11,6 +11,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from safetensors import SafetensorError
+
 from launch._cli import run_main
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import load_generator
@@ -35,8 +37,8 @@ def main() -> None:
     path = loaded.run_dir / FILE
     try:
         book.save(path)
-    except OSError as error:
-        raise UserError(f"cannot write {path}: {error.strerror or error}") from None
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot write {path} ({error}): free some space, or check its permissions") from None
     print(f"{path}: {len(book.vectors)} looks from {n_frames} frames, for the weights of {loaded.checkpoint.name}")
 
 

@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -47,20 +48,24 @@ def main() -> None:
 def import_folder(folder: Path, out: Path, overrides: Sequence[str] = (), epoch: str = "latest") -> list[str]:
     """Make the checkpoint folder `out` from a folder of the original; gives lines to print.
 
-    Raises `UserError` with a list of what is missing or of another shape.
+    Raises `UserError` with a list of what is missing or of another shape, and where `out` cannot be written.
     """
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: name checkpoints/NAME of the original")
     if out.exists() and not (out / "imported.txt").is_file():
         raise UserError(f"{out} exists and is not an imported folder: choose another name")
-    with locked(out), written_aside(out) as aside:
-        cfg = _configure(folder, aside / "config.yaml", [f"run.name={out.name}", *overrides])
-        roles, notes = _read(folder, epoch, parts(cfg))
-        for role, tensors in roles.items():
-            save_file(copied(tensors), aside / f"{role}.safetensors")
-        lines = [f"{out}: {sum(map(len, roles.values()))} tensors ({', '.join(roles)}) from {folder}", *notes,
-                 _try_out(aside)]
-        (aside / "imported.txt").write_text("\n".join(lines) + "\n")
+    try:
+        with locked(out), written_aside(out) as aside:
+            cfg = _configure(folder, aside / "config.yaml", [f"run.name={out.name}", *overrides])
+            roles, notes = _read(folder, epoch, parts(cfg))
+            for role, tensors in roles.items():
+                save_file(copied(tensors), aside / f"{role}.safetensors")
+            lines = [f"{out}: {sum(map(len, roles.values()))} tensors ({', '.join(roles)}) from {folder}", *notes,
+                     _try_out(aside, folder)]
+            (aside / "imported.txt").write_text("\n".join(lines) + "\n")
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot make {out} ({error}): free some space, check its permissions, or choose another OUT"
+                        ) from None
     return lines
 
 
@@ -109,9 +114,9 @@ def _read(folder: Path, epoch: str, wanted: list[Part]) -> tuple[dict[str, dict[
     return roles, notes
 
 
-def _try_out(folder: Path) -> str:
-    """Make one frame of noise with what was written: a picture of another network is grey, white or NaN."""
-    loaded = load_generator(folder)
+def _try_out(made: Path, folder: Path) -> str:
+    """Make one frame of noise with what was made of `folder`: a picture of another network is grey, white or NaN."""
+    loaded = load_generator(made)
     cfg = loaded.config
     side = max(32, 4 * loaded.generator.size_unit)
     torch.manual_seed(0)

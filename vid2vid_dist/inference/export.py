@@ -5,7 +5,7 @@
     OUT/styles.safetensors      the looks of a model with styles, if they have been fitted
     OUT/export.json             where they come from
 
-`launch/generate.py OUT --shards DIR` and `run.load_pretrain=OUT` take it like a checkpoint.
+`launch/generate.py OUT --input DIR` and `run.load_pretrain=OUT` take it like a checkpoint.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -59,8 +60,9 @@ def export(loaded: LoadedGenerator, out: Path) -> Exported:
                 book.save(aside / STYLES)
             save_config(loaded.config, aside / "config.yaml")
             (aside / "export.json").write_text(json.dumps(source, indent=1) + "\n")
-    except OSError as error:
-        raise UserError(f"cannot write {out}: {error.strerror or error}") from None
+    except (OSError, SafetensorError) as error:
+        raise UserError(f"cannot write {out} ({error}): free some space, check its permissions, or choose another OUT"
+                        ) from None
     count = sum(parameter.numel() for parameter in loaded.generator.parameters())
     return Exported(out, count, (out / "generator.safetensors").stat().st_size, rounded)
 
