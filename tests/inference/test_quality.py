@@ -110,6 +110,13 @@ def test_without_real_frames() -> None:
     assert found.mean("warp error") < 0.01
 
 
+def test_a_figure_that_no_frame_has_is_null() -> None:
+    """Frames that are not finite, or flow that is trusted nowhere."""
+    stored = json.loads(Evaluation({"street": {"L1": [math.nan, math.nan]}}, {"FID": math.nan}).to_json())
+    assert stored["figures"]["L1"]["mean"] is None
+    assert stored["sets"]["FID"] is None
+
+
 class Coordinates(nn.Module):
     """Stands for a network whose features are known: they are the input."""
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from copy import deepcopy
 from dataclasses import dataclass, field
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -57,8 +58,9 @@ class Evaluation:
         return np.where(there, padded, 0).sum(0) / np.where(there.any(0), there.sum(0), np.nan)
 
     def mean(self, name: str) -> float:
-        """The mean over all frames of all videos."""
-        return float(np.nanmean(np.concatenate([figures.get(name, []) for figures in self.frames.values()])))
+        """The mean over all frames of all videos, NaN where no frame has the figure."""
+        values = np.concatenate([figures.get(name, []) for figures in self.frames.values()])
+        return float(np.nanmean(values)) if not np.isnan(values).all() else float("nan")
 
     def drift(self, name: str) -> float:
         """Change per 100 frames, of the straight line through the means by frame."""
@@ -67,10 +69,11 @@ class Evaluation:
         return float(100 * np.polyfit(index, values[index], 1)[0]) if len(index) > 1 else 0.0
 
     def to_json(self) -> str:
-        figures = {name: {"mean": self.mean(name), "drift_per_100_frames": self.drift(name),
+        figures = {name: {"mean": _plain([self.mean(name)])[0], "drift_per_100_frames": self.drift(name),
                           "by_frame": _plain(self.by_frame(name))} for name in self.names}
         videos = {video: {name: _plain(values) for name, values in of.items()} for video, of in self.frames.items()}
-        return json.dumps({"figures": figures, "sets": self.sets, "videos": videos}, indent=1, allow_nan=False)
+        sets = dict(zip(self.sets, _plain(list(self.sets.values())), strict=True))
+        return json.dumps({"figures": figures, "sets": sets, "videos": videos}, indent=1, allow_nan=False)
 
     def rows(self) -> list[list[str]]:
         """The table: name, mean, drift, and which way is better."""
@@ -170,8 +173,8 @@ def report(evaluation: Evaluation, out: Path, title: str, about: dict[str, str])
         for index in np.flatnonzero(np.isfinite(values)):
             board.scalars(int(index), {f"by_frame/{name}": float(values[index])})
     board.close()
-    body = [f"<h1>{title}</h1>", facts(about), table(HEADER, evaluation.rows()), "<h2>Over the frames of a video</h2>",
-            f'<div class="grid">{"".join(cards)}</div>']
+    body = [f"<h1>{escape(title)}</h1>", facts(about), table(HEADER, evaluation.rows()),
+            "<h2>Over the frames of a video</h2>", f'<div class="grid">{"".join(cards)}</div>']
     write_page(out / "index.html", title, "\n".join(body))
 
 
