@@ -98,7 +98,7 @@ class Saver:
         try:
             entries = checkpoint.write_files(aside, files)
         except Exception as error:  # whatever it is, the other ranks must not be left waiting
-            fault = f"rank {self._grid.rank}: {error or type(error).__name__}"
+            fault = f"rank {self._grid.rank}: {str(error) or type(error).__name__}"
         try:
             parts = self._threads.gather((entries, fault))
             faults = [fault for _, fault in parts if fault]
@@ -107,6 +107,8 @@ class Saver:
             saved.fault = self._threads.from_first(fault)
         except RuntimeError as error:
             saved.fault = f"another rank has left: {error}"
+        except Exception as error:  # a save that does not know how it ended has not succeeded
+            saved.fault = f"rank {self._grid.rank}: {str(error) or type(error).__name__}"
         if saved.fault and self._grid.is_first:
             shutil.rmtree(aside, ignore_errors=True)  # give back the room that it has taken
         saved.seconds = time.monotonic() - started
