@@ -76,7 +76,7 @@ def test_single_image_generators(cfg: Config, given: Frames, tmp_path: Path, wit
 def test_first_frames_that_cannot_be_had(cfg: Config, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the input has no real frames to start from"):
         first_frames("real", cfg, has_images=False)
-    for first in ("sketch", "single:", "image"):
+    for first in ("sketch", "single:", "image", f"real:{__file__}", f"auto:{__file__}"):
         with pytest.raises(UserError, match="write real, none, single:RUN_OR_FILE or image:FILE"):
             first_frames(first, cfg)
     for first in ("single", "image"):

@@ -51,6 +51,8 @@ def choose_first_frames(first: str, cfg: Config, has_images: bool, where: str, d
     kind, _, path = first.partition(":")
     if path and not (Path(path).is_file() or (kind == "single" and Path(path).is_dir())):
         raise UserError(f"--first {first}: no such file{' or run' * (kind == 'single')}")
+    if path and kind not in ("single", "image"):
+        raise UserError(f"--first {first}: write real, none, single:RUN_OR_FILE or image:FILE")
     if kind == "auto":
         kind = "none" if cfg.generator.no_first_img else "real"
     if kind == "none":
