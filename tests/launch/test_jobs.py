@@ -133,5 +133,5 @@ def test_nonfinite_gradient_of_one_rank_keeps_the_weights_of_all(arguments: list
         assert weights
         assert all(after[name].equal(before[name]) for name in weights)
     told = [json.loads((faults / f"rank_{rank:05d}.json").read_text()) for rank in range(4)]
-    assert [each["lost"] for each in told] == [[], [], ["gradient of image"], []]
+    assert [each["nonfinite"] for each in told] == [[], [], ["gradient of image"], []]
     assert sorted(path.name for path in (tmp_path / "try/checkpoints").glob("step_*"))[-1] == checkpoint.name

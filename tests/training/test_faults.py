@@ -61,7 +61,7 @@ def test_no_weight_changes_in_a_nonfinite_step(configure: Configure, grid: Grid,
         same = {key for key in before if after[key].equal(before[key])}
         assert same >= {key for key in before if not key.endswith(STATISTICS)}
     told = json.loads((faults / "rank_00000.json").read_text())
-    assert told["lost"] == [f"gradient of {role}"]
+    assert told["nonfinite"] == [f"gradient of {role}"]
     assert told["after"] == {"step": 3, "epoch": 1, "round": 1, "chunk": 1}
     ((clip,),) = told["lanes"].values()
     kept = load_file(faults / "rank_00000.safetensors")

@@ -132,7 +132,7 @@ class FaultHandler:
                 planes = {"labels": frames.labels, "images": frames.images, "instances": frames.instances}
                 tensors |= {f"lane_{number}/clip_{i}/{name}": x for name, x in planes.items() if x is not None}
         save_file(copied(tensors), folder / f"rank_{self._grid.rank:05d}.safetensors")
-        told = {"after": asdict(given.after), "lost": nonfinite, "lanes": clips}
+        told = {"after": asdict(given.after), "nonfinite": nonfinite, "lanes": clips}
         (folder / f"rank_{self._grid.rank:05d}.json").write_text(json.dumps(told, indent=1))
         if with_weights:
             for role, module in given.modules.items():

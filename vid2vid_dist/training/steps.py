@@ -116,7 +116,7 @@ class PlacedSteps(Steps):
                  pipeline: Pipeline) -> None:
         super().__init__(setting, faults, plan, now)
         self._pipeline = pipeline
-        # Looked at twice, by the threads that decode ahead and by the steps: each plan is made once.
+        # Looked at twice, far ahead for the frames to decode and by the steps: each plan is made once.
         self._placed_steps, ahead = tee(self._walk(start))
         requests = (request for step in ahead for request in step.requests)
         self._frames = stream(self._source, requests, self._cfg.data.workers)
