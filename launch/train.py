@@ -1,7 +1,7 @@
 """Train a video generator.
 
     torchrun --nproc_per_node 8 launch/train.py                          the toy street set, settings for this machine:
-                                                                         generator frames and judges on separate ranks
+                                                                         generator frames and critics on separate ranks
     torchrun --nproc_per_node 8 launch/train.py configs/FILE.yaml        another run
     python launch/train.py configs/FILE.yaml optim.lr=1e-4 run.name=try  one rank, two settings changed
 

@@ -38,7 +38,7 @@ def test_shards_are_spread_over_the_role_in_all_pipelines() -> None:
     assert memory[0].by_cause["optimiser shard"] == 12 * COSTS.parameters["generator"] / 8
     assert memory[2].by_cause["optimiser shard"] == 12 * COSTS.parameters["image"] / 4
     assert memory[2].live_frames == 0
-    assert memory[0].by_cause["judges"] == 0
+    assert memory[0].by_cause["critics"] == 0
 
 
 def test_optimiser_state_on_the_host_is_not_the_ranks() -> None:

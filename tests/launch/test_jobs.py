@@ -88,7 +88,7 @@ def test_task_without_memory_is_told_with_the_planners_numbers(arguments: list[s
     assert result.returncode
     assert re.search(r"\[rank 1\] error: out of memory: step 3, image_\w+ lane \d.*allocate 4503599627370496 bytes.*"
                      r"The planner expects 2\.0\d GB on this rank \(weights, gradients .* context 2\.00\); most of it "
-                     r"is judges: try discriminator\.frames_per_pass=1", result.stdout), result.stdout
+                     r"is critics: try discriminator\.frames_per_pass=1", result.stdout), result.stdout
     assert 'trainer.py", line' not in result.stdout
     assert status(tmp_path)["why"].startswith("rank 1: out of memory")
 

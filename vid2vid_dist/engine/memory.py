@@ -12,7 +12,7 @@ from vid2vid_dist.engine.tasks import INTO_WEIGHTS, Kind, Site, StepShape
 
 SHARD_BYTES = 12  # per parameter, over all ranks of a role: float32 master weight and Adam's two moments
 CONTEXT_BYTES = 2e9  # CUDA context, communication buffers, convolution workspace: an allowance
-CAUSES = ("weights, gradients", "optimiser shard", "clips", "live frames", "judges", "workspace", "context")
+CAUSES = ("weights, gradients", "optimiser shard", "clips", "live frames", "critics", "workspace", "context")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ def _of_slot(plan: Plan, slot: int, runs: list[Run], clips: float) -> RankMemory
         if site is None:
             continue
         if site in trained:
-            cause = "live frames" if task.role == "generator" else "judges"
+            cause = "live frames" if task.role == "generator" else "critics"
             saved = costs.work[task.cost_key].saved * task.units
             starts_frame = task.kind == Kind.LABEL
             frame = (task.lane, site.index) if starts_frame else None
@@ -100,7 +100,7 @@ def _transient(plan: Plan, run: Run) -> float:
 
 
 def _peak(events: list[tuple[float, int, str, float, tuple[int, int] | None]], fixed: dict[str, float]) -> RankMemory:
-    now = dict.fromkeys(("live frames", "judges", "workspace"), 0.0)
+    now = dict.fromkeys(("live frames", "critics", "workspace"), 0.0)
     fullest = dict(now)
     alive: dict[tuple[int, int], int] = {}
     most = 0

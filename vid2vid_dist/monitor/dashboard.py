@@ -10,7 +10,7 @@ LAYOUT: dict[str, dict[str, list[str | list[str]]]] = {
         "adversarial losses of the generator": ["Multiline", [r"loss/G_(T_|f_)?GAN\d*$"]],
     },
     "What drives the generator": {
-        "share of each judge in the gradient at its frames": ["Multiline", [r"gradient_share/.*"]],
+        "share of each critic in the gradient at its frames": ["Multiline", [r"gradient_share/.*"]],
         "share of each loss, by size": ["Multiline", [r"loss_share/.*"]],
         "gradient norms": ["Multiline", [r"gradient_norm/.*"]],
         "L1 to the real frames, not trained on": ["Multiline", [r"loss/L1", r"validation/L1_.*"]],

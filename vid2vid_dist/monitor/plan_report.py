@@ -70,7 +70,7 @@ def remedy(memory: RankMemory) -> str:
                  "frames (data.loadSize)",
         "live frames": "optim.checkpoint_activations=true, fewer clips at a time (parallel.clips_per_step), a shorter "
                        "chunk (schedule.max_frames_per_rank), or more ranks per pipeline (parallel.pipelines)",
-        "judges": "discriminator.frames_per_pass=1, or more discriminator ranks",
+        "critics": "discriminator.frames_per_pass=1, or more discriminator ranks",
         "workspace": "discriminator.frames_per_pass=1, flow.network=raft_small or dis, or smaller frames "
                      "(data.loadSize)",
     }[cause]
