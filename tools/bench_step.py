@@ -55,7 +55,8 @@ from vid2vid_dist.training.state import optimizers
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 SIZES = (512, 1024, 2048)
 # Weights that are not shipped; they can be named again on the command line.
-FREE = ["loss.no_vgg=true", "loss.vgg_weights=", "flow.network=dis", "flow.weights=", "optim.backend=plain"]
+FREE = ["loss.no_vgg=true", "loss.vgg_weights=", "flow.network=dis", "flow.weights=", "optim.backend=plain",
+        "optim.ema_decay=0"]
 GENERATOR = ("label", "foreground", "synthesis", "backward", "foreground_backward")
 N_WARM_UP = 2  # steps: from the second one on the optimisers have their state
 

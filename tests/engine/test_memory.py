@@ -41,6 +41,14 @@ def test_shards_are_spread_over_the_role_in_all_pipelines() -> None:
     assert memory[0].by_cause["critics"] == 0
 
 
+def test_the_average_lies_on_the_generators_first_rank() -> None:
+    cfg = config(generator__fg=True, loss__no_vgg=True, discriminator__n_scales_temporal=0, optim__ema_decay=0.99)
+    plan = make_plan(step_tasks(cfg, shape := steady_shape(1, 2)), split(cfg, 2, 1), COSTS)
+    with_average, without = (plan_memory(one, plan, shape, simulate(plan).timeline) for one in (cfg, CFG))
+    more = [a.total - b.total for a, b in zip(with_average, without, strict=True)]
+    assert more == pytest.approx([4 * COSTS.parameters["generator"], 0, 0])
+
+
 def test_optimiser_state_on_the_host_is_not_the_ranks() -> None:
     costs = replace(COSTS, offload=True)
     plan = make_plan(step_tasks(CFG, shape := steady_shape(1, 1)), colocated(CFG, 1), costs)

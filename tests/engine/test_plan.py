@@ -12,13 +12,23 @@ from hypothesis import strategies as st
 from tests.engine.plans import config, made_up_costs
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.graph import step_tasks
-from vid2vid_dist.engine.memory import live_frame_bound, plan_memory
+from vid2vid_dist.engine.memory import plan_memory
 from vid2vid_dist.engine.placement import Layout, colocated, data_parallel, placed_roles, split
 from vid2vid_dist.engine.plan import Op, Plan, Receive, Run, Send, Strategy, make_plan
 from vid2vid_dist.engine.simulate import simulate
 from vid2vid_dist.engine.tasks import COLLECTIVE, Kind, LaneChunk, StepShape, steady_shape
 
 CHUNKS = st.builds(LaneChunk, st.integers(0, 40), st.integers(0, 12))
+
+
+def live_frame_bound(plan: Plan, slot: int, in_flight: int) -> int:
+    """Frames that a slot can hold at most when `in_flight` lanes (0 = all) are worked on at a time."""
+    by_lane: dict[int, set[int]] = {}
+    for site, where in plan.placement.items():
+        if where == slot and site.role == "generator" and not site.part:
+            by_lane.setdefault(site.lane, set()).add(site.index)
+    largest = sorted((len(frames) for frames in by_lane.values()), reverse=True)
+    return sum(largest[:in_flight] if in_flight else largest)
 
 
 @st.composite

@@ -34,18 +34,15 @@ def plan_memory(cfg: Config, plan: Plan, shape: StepShape, timeline: list[Run]) 
     to the last task of the site. What a task needs only while it runs, RAFT's volume, gradients of feature maps or
     activations computed again, is workspace.
     """
-    return [_of_slot(plan, slot, [run for run in timeline if run.slot == slot], _clips(cfg, plan, shape, slot))
+    averages = plan.layout.holders("generator")[0]
+    return [_of_slot(plan, slot, [run for run in timeline if run.slot == slot], _clips(cfg, plan, shape, slot),
+                     average_bytes(cfg, plan) if slot == averages else 0.0)
             for slot in range(plan.layout.n_slots)]
 
 
-def live_frame_bound(plan: Plan, slot: int, in_flight: int) -> int:
-    """Frames that a slot can hold at most when `in_flight` lanes (0 = all) are worked on at a time."""
-    by_lane: dict[int, set[int]] = {}
-    for site, where in plan.placement.items():
-        if where == slot and site.role == "generator" and not site.part:
-            by_lane.setdefault(site.lane, set()).add(site.index)
-    largest = sorted((len(frames) for frames in by_lane.values()), reverse=True)
-    return sum(largest[:in_flight] if in_flight else largest)
+def average_bytes(cfg: Config, plan: Plan) -> float:
+    """Of the averaged generator in float32, which one rank keeps, where there is one."""
+    return 4.0 * plan.costs.parameters["generator"] if cfg.optim.ema_decay else 0.0
 
 
 def _clips(cfg: Config, plan: Plan, shape: StepShape, slot: int) -> float:
@@ -56,10 +53,10 @@ def _clips(cfg: Config, plan: Plan, shape: StepShape, slot: int) -> float:
     return float(sum(len(found.labels) * of_frame["labels"] + len(found.real) * of_frame["real"] for found in reads))
 
 
-def _of_slot(plan: Plan, slot: int, runs: list[Run], clips: float) -> RankMemory:
+def _of_slot(plan: Plan, slot: int, runs: list[Run], clips: float, average: float) -> RankMemory:
     costs = plan.costs
     roles = [role for role in costs.parameters if slot in plan.layout.holders(role)]
-    weights = sum(2 * costs.element * costs.parameters[role] for role in roles)
+    weights = average + sum(2 * costs.element * costs.parameters[role] for role in roles)
     weights += sum(costs.element * n for role, n in costs.frozen.items() if slot in plan.layout.holders(role))
     shards = 0.0 if costs.offload else sum(
         SHARD_BYTES * costs.parameters[role] / len(plan.layout.holders(role)) / plan.n_pipelines

@@ -22,7 +22,7 @@ from vid2vid_dist.data.clips import ClipSource, Request
 from vid2vid_dist.data.geometry import Size
 from vid2vid_dist.engine import probe
 from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.memory import SHARD_BYTES
+from vid2vid_dist.engine.memory import SHARD_BYTES, average_bytes
 from vid2vid_dist.engine.pipeline import expected_step
 from vid2vid_dist.engine.plan import Transfer
 from vid2vid_dist.engine.search import Choice
@@ -89,7 +89,7 @@ def _plan(cfg: Config, grid: Grid, frame_size: Size) -> Needs:
     last = phase(cfg, n_epochs(cfg), LONGEST_CLIP)
     choice = expected_step(cfg, n_ranks, frame_size, last.chunk_frames, last.n_frames_bp, on_gpu)
     of_slots = [one.total if on_gpu else one.total - one.by_cause["context"] for one in choice.memory]
-    n_bytes = (4 + SHARD_BYTES) * sum(choice.plan.costs.parameters.values())
+    n_bytes = (4 + SHARD_BYTES) * sum(choice.plan.costs.parameters.values()) + average_bytes(cfg, choice.plan)
     layout = choice.plan.layout
     return Needs(of_slots * choice.n_pipelines, n_bytes * (cfg.run.keep_last + 1), _edges(choice, n_ranks),
                  f"{layout.name}: {choice.n_pipelines} × {layout.n_slots} ranks, frames of {width}x{height}")

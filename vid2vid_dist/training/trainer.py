@@ -89,7 +89,6 @@ class Trainer:
             )
         for line in self.state.changes:
             self.monitor.event(f"changed since then: {line}")
-        self.validation = ValidationClips(cfg, grid, self.state, self.monitor.event)
 
     def run(self) -> None:
         """Train to the end, or until asked to stop; leaves a checkpoint, and the outcome in status.json."""
@@ -97,10 +96,12 @@ class Trainer:
             self.monitor.event("nothing left to train: raise schedule.niter or run.max_steps, or take another run.name")
         try:
             with self.asked.listening(), self.watchdog:
+                with self.grid.meeting(self.state.position.step, "opening the validation clips"):
+                    validation = ValidationClips(self.cfg, self.grid, self.state, self.monitor.event)
                 if not self._ends():
                     self._rehearse()
                 while not self._ends():
-                    self._run_epoch(self.state.position.epoch)
+                    self._run_epoch(self.state.position.epoch, validation)
                 if self._saved_step != self.state.position.step:
                     self._save()
                 self._note(self.saver.finish())
@@ -126,7 +127,7 @@ class Trainer:
             self.status.write_end(outcome, self.state.position, **why)
         self.monitor.close(outcome)
 
-    def _run_epoch(self, number: int) -> None:
+    def _run_epoch(self, number: int, validation: ValidationClips) -> None:
         """The steps of an epoch that are still to be done, to its end or to the end of a round that is given up."""
         now = self.state.enter(number)
         plan = self._plan(number, now)
@@ -149,9 +150,9 @@ class Trainer:
             self.state.position = after(plan, Position(step, number, round_number, chunk))
             with self.grid.meeting(step, "losses of all ranks"):
                 interval_ends = self.reporter.after_step(step, number, now, self._n_steps - step)
-            if self.validation.is_due(step):
+            if validation.is_due(step):
                 with self.grid.meeting(step, "validation clips"):
-                    found = self.validation.measure()
+                    found = validation.measure()
                 if found is not None:
                     self.monitor.validation(step, found)
             self._note(self.saver.poll())
