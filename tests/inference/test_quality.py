@@ -179,7 +179,7 @@ def test_weights_that_are_not_there_or_another_networks(weights: WeightFiles, tm
         with pytest.raises(UserError, match="holds the weights of another network"):
             Evaluator(files, build_flow(FlowConfig()))
     torch.save({"run me": Path("a pickled object")}, tmp_path / "evil.pth")
-    with pytest.raises(UserError, match=r"evil\.pth is not a readable weights file"):
+    with pytest.raises(UserError, match=r"evil\.pth: not a readable weights file"):
         SetQuality(WeightFiles(fid=str(tmp_path / "evil.pth")))
 
 
