@@ -46,7 +46,7 @@ from vid2vid_dist.engine.plan import Plan, Run, Transfer, make_plan, task_second
 from vid2vid_dist.engine.search import PlanRequest, best_plan, choose
 from vid2vid_dist.engine.simulate import simulate
 from vid2vid_dist.engine.tasks import FAR, LaneChunk, StepShape, Task, steady_shape
-from vid2vid_dist.engine.tensor_store import LanePart, Made, TensorStore
+from vid2vid_dist.engine.tensor_store import LanePart, TaskTensors, TensorStore
 from vid2vid_dist.engine.timing import Span
 from vid2vid_dist.engine.transport import Transport
 from vid2vid_dist.monitor.trace import TracedStep, write_trace
@@ -71,7 +71,7 @@ class Sleeper:
                 self._parts[need.task].update(parts_for(task, need.tensors))
             self._parts[task.number].update(Part(name) for name, _ in task.carries)
 
-    def run(self, task: Task) -> Made:
+    def run(self, task: Task) -> TaskTensors:
         time.sleep(self._seconds(task))
         size = self._store.lane(task.lane).buffer.size
         return {part: torch.zeros(shape_of(self._cfg, part.name, size), dtype=dtype_of(part.name, torch.float32))

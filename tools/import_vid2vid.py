@@ -26,7 +26,7 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.atomic import locked, written_aside
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.inference.load import differences, load_generator
+from vid2vid_dist.inference.load import load_generator, weight_differences
 from vid2vid_dist.inference.video import VideoGenerator
 from vid2vid_dist.models.weights import read_tensors
 from vid2vid_dist.training.checkpoint import copied
@@ -100,7 +100,7 @@ def _read(folder: Path, epoch: str, wanted: list[Part]) -> tuple[dict[str, dict[
         if counters:  # PyTorch 0.4.0 did not count batches; nothing reads the number
             found |= {name: torch.tensor(0) for name in counters}
             notes.append(f"{file.name}: {len(counters)} batch counters are not in the file: set to 0")
-        wrong += [f"{file.name}: {text}" for text in differences(part.tensors, found)]
+        wrong += [f"{file.name}: {text}" for text in weight_differences(part.tensors, found)]
         ordered = {f"{part.prefix}{name}": found[name] for name in part.tensors if name in found}
         roles[part.role] = {**roles.get(part.role, {}), **ordered}
     if wrong:

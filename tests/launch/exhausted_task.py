@@ -11,12 +11,12 @@ from launch import train
 from launch._cli import run_main
 from vid2vid_dist.engine.critic_tasks import ImageTasks
 from vid2vid_dist.engine.tasks import Task
-from vid2vid_dist.engine.tensor_store import Made
+from vid2vid_dist.engine.tensor_store import TaskTensors
 
 run = ImageTasks.run
 
 
-def ask_for_too_much(self: ImageTasks, task: Task) -> Made:
+def ask_for_too_much(self: ImageTasks, task: Task) -> TaskTensors:
     if int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1 and self.store.lane(task.lane).buffer.n_seen >= 4:
         torch.empty(2**50)
     return run(self, task)

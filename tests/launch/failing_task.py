@@ -8,12 +8,12 @@ from launch import train
 from launch._cli import run_main
 from vid2vid_dist.engine.critic_tasks import ImageTasks
 from vid2vid_dist.engine.tasks import Task
-from vid2vid_dist.engine.tensor_store import Made
+from vid2vid_dist.engine.tensor_store import TaskTensors
 
 run = ImageTasks.run
 
 
-def break_down(self: ImageTasks, task: Task) -> Made:
+def break_down(self: ImageTasks, task: Task) -> TaskTensors:
     if os.environ["RANK"] == "2" and self.store.lane(task.lane).buffer.n_seen >= 4:
         raise ArithmeticError("the discriminator is ill")
     return run(self, task)

@@ -118,7 +118,7 @@ def shorten_index(shards: Path) -> None:
      ["video street0000 in shards/train has 8 frames", "needs 18", "lower schedule.n_generator_slots"]),
     (["loss.no_vgg=false"], ["no weights file at ''", "set loss.vgg_weights", "loss.no_vgg=true"]),
     (["loss.no_vgg=false", "loss.vgg_weights=vgg.pth"], ["no weights file at 'vgg.pth'", "loss.no_vgg=true"]),
-    (["loss.no_vgg=false", "loss.vgg_weights=shards/train/index.json"], ["index.json is not a readable weights file"]),
+    (["loss.no_vgg=false", "loss.vgg_weights=shards/train/index.json"], ["index.json: not a readable weights file"]),
     (["flow.network=raft_small", "flow.weights=raft.pth"], ["no weights file at 'raft.pth'", "flow.network=dis"]),
     (["run.load_pretrain=runs/coarse"], ["run.load_pretrain=runs/coarse", "name a run folder"]),
     (["run.device=cuda"], ["run.device=cuda", "sees no GPU", "run.device=cpu"]),

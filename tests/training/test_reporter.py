@@ -11,7 +11,7 @@ import torch
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.grid import Grid
 from vid2vid_dist.engine.lane import Chunk
-from vid2vid_dist.engine.step import Made, StepResult
+from vid2vid_dist.engine.step import ShownLane, StepResult
 from vid2vid_dist.models.flow import FlowReference
 from vid2vid_dist.models.generator import GeneratedChunk
 from vid2vid_dist.models.labels import encode_labels
@@ -61,13 +61,13 @@ def test_losses_are_means_over_the_steps_that_have_them(configure: Configure, gr
     assert "D_T_real0" not in report.losses
 
 
-def made(label_nc: int) -> Made:
+def made(label_nc: int) -> ShownLane:
     """A chunk of two clips and two frames; class 3 everywhere, or an RGB input."""
     images = torch.rand(2, 4, 3, 8, 8)
     labels = encode_labels(torch.full((2, 4, 1, 8, 8), 3) if label_nc else torch.ones_like(images), None, label_nc)
     generated = GeneratedChunk(images[:, 2:], images[:, 2:], None, None, [])
     reference = FlowReference(torch.rand(2, 2, 2, 8, 8), torch.ones(2, 2, 1, 8, 8))
-    return Made(Chunk(labels, images, n_past=2, is_first=True), generated, reference)
+    return ShownLane(Chunk(labels, images, n_past=2, is_first=True), generated, reference)
 
 
 def test_sample_is_the_first_clip_of_the_chunk(configure: Configure) -> None:

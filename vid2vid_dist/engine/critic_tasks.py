@@ -13,7 +13,7 @@ from vid2vid_dist.engine.discriminator_roles import ImageDiscriminatorRole, Temp
 from vid2vid_dist.engine.messages import Part
 from vid2vid_dist.engine.roles import CriticResult, FlowRole, PerceptualRole
 from vid2vid_dist.engine.tasks import Kind, Site, Task
-from vid2vid_dist.engine.tensor_store import Made, TensorStore
+from vid2vid_dist.engine.tensor_store import TaskTensors, TensorStore
 from vid2vid_dist.models.labels import join_frames
 from vid2vid_dist.models.temporal import TemporalGroups, frames_kept, temporal_plan
 
@@ -25,7 +25,7 @@ class ImageTasks:
         self.role, self.store = role, store
         self.image = f"image/{cfg.generator.n_scales_spatial - 1}"
 
-    def run(self, task: Task) -> Made:
+    def run(self, task: Task) -> TaskTensors:
         lane, frames = self.store.lane(task.lane), [self.store.frame(task, t) for t in task.frames]
         weight = lane.share * len(frames) / lane.n_frames
         if task.kind == Kind.IMAGE_REAL:
@@ -48,7 +48,7 @@ class PerceptualTasks:
         self.role, self.store = role, store
         self.image = f"image/{cfg.generator.n_scales_spatial - 1}"
 
-    def run(self, task: Task) -> Made:
+    def run(self, task: Task) -> TaskTensors:
         lane, (t,) = self.store.lane(task.lane), task.frames
         if task.kind == Kind.PERCEPTUAL_REAL:
             real = lane.buffer.real[self.store.frame(task, t)]
@@ -65,7 +65,7 @@ class TemporalTasks:
         self.cfg, self.role, self.store = cfg, role, store
         self.image = f"image/{cfg.generator.n_scales_spatial - 1}"
 
-    def run(self, task: Task) -> Made:
+    def run(self, task: Task) -> TaskTensors:
         if task.kind == Kind.TEMPORAL_REAL:
             return self.real(task)
         if task.kind == Kind.TEMPORAL_FAKE:
@@ -74,7 +74,7 @@ class TemporalTasks:
         self.role.backward(self.store.sites.pop(_site(task)), self.store.lane(task.lane).share)
         return {}
 
-    def real(self, task: Task) -> Made:
+    def real(self, task: Task) -> TaskTensors:
         lane = self.store.lane(task.lane)
         groups = chunk_groups(self.cfg, lane.buffer.n_seen, lane.n_frames, self.role.scale)
         kept = lane.buffer.carried.get(_site(task), {})
@@ -93,7 +93,7 @@ class TemporalTasks:
         self.store.sites[_site(task)] = self.role.see_real(real, _grouped(flat, len(groups.frames)))
         return {}
 
-    def fake(self, task: Task) -> Made:
+    def fake(self, task: Task) -> TaskTensors:
         lane = self.store.lane(task.lane)
         groups = chunk_groups(self.cfg, lane.buffer.n_seen, lane.n_frames, self.role.scale)
         new = {read.producer.frames[0]: read.tensor.detach().requires_grad_() for read in self.store.reads(task)}
@@ -113,7 +113,7 @@ class FlowTasks:
     def __init__(self, cfg: Config, role: FlowRole, store: TensorStore) -> None:
         self.cfg, self.role, self.store = cfg, role, store
 
-    def run(self, task: Task) -> Made:
+    def run(self, task: Task) -> TaskTensors:
         lane, (index,) = self.store.lane(task.lane), task.frames
         real = lane.buffer.real
         if task.kind == Kind.FLOW:
@@ -148,11 +148,11 @@ def _generated(store: TensorStore, task: Task, image: str) -> tuple[Tensor, Tens
     return fake, torch.stack([found[t, "raw"] for t in task.frames], dim=1) if has_raw else None
 
 
-def _hand_in(store: TensorStore, task: Task, image: str, result: CriticResult) -> Made:
+def _hand_in(store: TensorStore, task: Task, image: str, result: CriticResult) -> TaskTensors:
     """Note the losses of a pass; its gradients, frame by frame."""
     store.add_losses(result.losses)
     store.add_squared_norm(task.role, result)
-    made: Made = {}
+    made: TaskTensors = {}
     for name, gradient in ((image, result.fake), ("raw", result.raw)):
         if gradient is not None:
             made |= {Part(f"grad_{name}", t): gradient[:, i] for i, t in enumerate(task.frames)}

@@ -57,7 +57,7 @@ class TaskError(RuntimeError):
 
 
 @dataclass
-class Outcome:
+class PlacedResult:
     """Losses of a rank's tasks, which summed over all ranks are means over clips; squared norms of the critics'
     gradients to its frames (`CriticResult.squared_norm`), which add up likewise. `shown`: see `TensorStore.shown`.
     `updated`: False if the weights are as before.
@@ -81,7 +81,7 @@ class Executor:
         self.timer = Timer()
 
     def step(self, plan: Plan, shape: StepShape, lanes: list[LanePart | None], active: list[str],
-             show: int | None = None, may_update: MayUpdate = always) -> Outcome:
+             show: int | None = None, may_update: MayUpdate = always) -> PlacedResult:
         """Run one step.
 
         `lanes`: the lanes of this pipeline, None for one that rests; `shape` is what the plan was made for.
@@ -109,7 +109,7 @@ class Executor:
         updated = updates.finish(store.losses, may_update)
         self._advance(lanes)
         self.transport.step += 1
-        return Outcome(store.losses, store.squared_norms, shown, updated)
+        return PlacedResult(store.losses, store.squared_norms, shown, updated)
 
     def _collect(self, store: TensorStore, lanes: list[LanePart | None]) -> list[Tensor]:
         """On slot 0 the frames that are to be shown."""

@@ -16,7 +16,7 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.messages import Part
 from vid2vid_dist.engine.roles import CriticResult, GeneratorRole, RealPair, evaluate_flow
 from vid2vid_dist.engine.tasks import Kind, Site, StepShape, Task
-from vid2vid_dist.engine.tensor_store import Made, Read, TensorStore
+from vid2vid_dist.engine.tensor_store import Read, TaskTensors, TensorStore
 from vid2vid_dist.losses import l1
 from vid2vid_dist.models.composite import Features, Foreground, ScaleOutput
 from vid2vid_dist.models.flow import FlowReference
@@ -51,7 +51,7 @@ class FrameTasks:
         self.n_past = cfg.generator.n_frames_G - 1
         self.finest = cfg.generator.n_scales_spatial - 1
 
-    def run(self, task: Task) -> Made:
+    def run(self, task: Task) -> TaskTensors:
         step = {
             Kind.LABEL: self.label,
             Kind.FOREGROUND: self.foreground,
@@ -62,20 +62,20 @@ class FrameTasks:
         }[task.kind]
         return step(task)
 
-    def label(self, task: Task) -> Made:
+    def label(self, task: Task) -> TaskTensors:
         with self._recording(task.scale):
             features = self.role.module.network(task.scale).label_branch(self._labels(task))
         self.store.sites[_site(task)] = FrameGraph(features)
         return {}
 
-    def foreground(self, task: Task) -> Made:
+    def foreground(self, task: Task) -> TaskTensors:
         coarse = next((self._leaf(read.tensor, task.scale - 1) for read in self.store.reads(task)), None)
         with self._recording(task.scale):
             made = self.role.module.network(task.scale).foreground_branch(self._labels(task), coarse)
         self.store.sites[_site(task)] = ForegroundGraph(coarse, self._mask(task), made)
         return _detached({f"foreground/{task.scale}": made.image, f"fg_features/{task.scale}": made.features})
 
-    def synthesis(self, task: Task) -> Made:
+    def synthesis(self, task: Task) -> TaskTensors:
         scale, (t,) = task.scale, task.frames
         graph: FrameGraph = self.store.sites[_site(task)]
         found = list(self.store.reads(task))
@@ -105,7 +105,7 @@ class FrameTasks:
             made["raw"] = out.raw
         return _detached(made)
 
-    def flow_loss(self, task: Task) -> Made:
+    def flow_loss(self, task: Task) -> TaskTensors:
         (t,) = task.frames
         lane, frame = self.store.lane(task.lane), self.store.frame(task, t)
         graph: FrameGraph = self.store.sites[_site(task)]
@@ -132,7 +132,7 @@ class FrameTasks:
         assert graph.result.fake is not None
         return {Part(f"grad_{image}", t): graph.result.fake}
 
-    def backward(self, task: Task) -> Made:
+    def backward(self, task: Task) -> TaskTensors:
         scale, (t,) = task.scale, task.frames
         graph: FrameGraph = self.store.sites.pop(_site(task))
         out, result = graph.out, graph.result
@@ -149,7 +149,7 @@ class FrameTasks:
             made[Part(f"grad_features/{scale - 1}", t)] = torch.cat([_gradient(x) for x in maps], dim=1)
         return made
 
-    def foreground_backward(self, task: Task) -> Made:
+    def foreground_backward(self, task: Task) -> TaskTensors:
         graph: ForegroundGraph = self.store.sites.pop(_site(task))
         features = f"grad_fg_features/{task.scale}"
         pairs: list[tuple[Tensor | None, Tensor | None]] = []
@@ -230,5 +230,5 @@ def _gradient(leaf: Tensor) -> Tensor:
     return leaf.grad
 
 
-def _detached(tensors: dict[str, Tensor]) -> Made:
+def _detached(tensors: dict[str, Tensor]) -> TaskTensors:
     return {Part(name): tensor.detach() for name, tensor in tensors.items()}

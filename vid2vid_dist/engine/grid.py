@@ -138,8 +138,8 @@ class Grid:
         return cast(T, result)
 
     def from_first(self, value: Any) -> Any:
-        """Rank 0's `value`, on every rank."""
-        return self.from_rank(0, value)
+        """The first rank's `value`, on every rank."""
+        return self.from_rank(int(self.ranks.flatten()[0]), value)
 
     def from_rank(self, rank: int, value: Any) -> Any:
         """The `value` of a rank, on every rank. Values must be picklable."""

@@ -17,7 +17,7 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.clip_buffer import ClipBuffer, Reads
 from vid2vid_dist.engine.costs import CPU_CORE, Costs, count_costs
-from vid2vid_dist.engine.executor import Executor, HeldRoles, Outcome
+from vid2vid_dist.engine.executor import Executor, HeldRoles, PlacedResult
 from vid2vid_dist.engine.finite_check import MayUpdate, always
 from vid2vid_dist.engine.graph import step_tasks
 from vid2vid_dist.engine.grid import Grid
@@ -155,7 +155,7 @@ class Pipeline:
             buffer.add_real(sorted(reads.real), encode_pictures(decoded, device, self.dtype))
 
     def step(self, number: int, plan: Plan, shape: StepShape, parts: list[LanePart | None], active: list[str],
-             show: int | None = None, may_update: MayUpdate = always) -> Outcome:
+             show: int | None = None, may_update: MayUpdate = always) -> PlacedResult:
         """Step `number` of the run, by the planner's next plan; the others as in `Executor.step`."""
         self._executor.transport.step = number
         self._last = plan, shape

@@ -52,7 +52,7 @@ class LaneWork:
 
 
 @dataclass(frozen=True)
-class Made:
+class ShownLane:
     """What one lane saw and made in a step, without gradients, for pictures."""
 
     chunk: Chunk
@@ -60,14 +60,14 @@ class Made:
     reference: FlowReference
 
 
-def unpack_shown(chunk: Chunk, frames: list[Tensor]) -> Made:
+def unpack_shown(chunk: Chunk, frames: list[Tensor]) -> ShownLane:
     """From the planes of a chunk's frames, as pictures are collected from other ranks (`TensorStore.shown`)."""
     planes = torch.stack(frames, dim=1)
     if planes.shape[2] == 9:
         fake, raw, flow_ref, conf = planes.split((3, 3, 2, 1), dim=2)
-        return Made(chunk, GeneratedChunk(fake, raw, None, None, []), FlowReference(flow_ref, conf))
+        return ShownLane(chunk, GeneratedChunk(fake, raw, None, None, []), FlowReference(flow_ref, conf))
     fake, raw, flow, weight, flow_ref, conf = planes.split((3, 3, 2, 1, 2, 1), dim=2)
-    return Made(chunk, GeneratedChunk(fake, raw, flow, weight, []), FlowReference(flow_ref, conf))
+    return ShownLane(chunk, GeneratedChunk(fake, raw, flow, weight, []), FlowReference(flow_ref, conf))
 
 
 @dataclass
@@ -75,7 +75,7 @@ class StepResult:
     """Losses of this rank's lanes, weighted by their shares: summed over the ranks they are means over clips."""
 
     losses: dict[str, Tensor] = field(default_factory=dict)
-    last: Made | None = None  # of this rank's last lane
+    last: ShownLane | None = None  # of this rank's last lane
     updated: bool = True  # False: the weights are as before
     squared_norms: dict[str, Tensor] = field(default_factory=dict)  # by critic, of their weighted gradients to frames
 
@@ -104,7 +104,7 @@ def train_step(
             for name, norm in critics.squared_norms.items():
                 known = result.squared_norms.get(name, norm.new_zeros(()))
                 result.squared_norms[name] = known + item.share**2 * norm
-            result.last = Made(item.chunk, generated.detach(), reference)
+            result.last = ShownLane(item.chunk, generated.detach(), reference)
     result.updated = may_update(find_nonfinite(engines, result.losses))
     for engine in engines.values():
         engine.step() if result.updated else engine.discard()

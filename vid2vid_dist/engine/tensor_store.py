@@ -18,7 +18,7 @@ from vid2vid_dist.engine.tasks import Kind, Site, Task
 from vid2vid_dist.engine.timing import WAIT, Timer
 from vid2vid_dist.engine.transport import Pending, Transport
 
-Made = dict[Part, Tensor]
+TaskTensors = dict[Part, Tensor]
 """What a task gives to others, without graph."""
 
 
@@ -54,7 +54,7 @@ class TensorStore:
         self.squared_norms: dict[str, Tensor] = {}
         self._cfg, self._lanes, self._transport, self._dtype = cfg, lanes, transport, dtype
         self._timer = timer
-        self._here: dict[int, Made] = {}
+        self._here: dict[int, TaskTensors] = {}
         self._coming: dict[int, tuple[list[Part], Pending]] = {}
         self._going: list[Pending] = []
         self._parts = message_parts(plan)
@@ -106,7 +106,7 @@ class TensorStore:
             for part in parts_for(task, need.tensors):
                 yield Read(self.plan.tasks[need.task], part.name, self._of(need.task)[part])
 
-    def done(self, task: Task, made: Made) -> None:
+    def done(self, task: Task, made: TaskTensors) -> None:
         """Store what a task has made, hand on what the next step starts from, free what nobody reads any more."""
         if self._readers[task.number]:
             self._here[task.number] = made
@@ -148,7 +148,7 @@ class TensorStore:
     def _name(self, transfer: Transfer) -> str:
         return self.plan.tasks[transfer.producer].name
 
-    def _of(self, number: int) -> Made:
+    def _of(self, number: int) -> TaskTensors:
         if number in self._coming:
             parts, message = self._coming.pop(number)
             with self._timer.span(message.what, WAIT):

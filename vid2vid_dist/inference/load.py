@@ -80,7 +80,7 @@ def _load(folder: Path, overrides: Sequence[str], raw_weights: bool) -> LoadedGe
         raise UserError(f"{file} cannot be read ({shown(error)}): choose another checkpoint") from None
     with torch.device("meta"):  # no time is spent on initial values
         generator = Generator(config)
-    wrong = differences(generator.state_dict(), weights)
+    wrong = weight_differences(generator.state_dict(), weights)
     if wrong:
         first = "; ".join(wrong[:4])
         rest = f"; and {len(wrong) - 4} more" if len(wrong) > 4 else ""
@@ -121,7 +121,7 @@ def load_single_image(path: Path) -> SingleImage:
         network = network_of(weights)
     except ValueError as error:
         raise UserError(f"{path}: {shown(error)}: {fix}") from None
-    wrong = differences(network.state_dict(), weights)
+    wrong = weight_differences(network.state_dict(), weights)
     if wrong:
         raise UserError(f"{path}: {'; '.join(wrong[:4])}: {fix}")
     network.load_state_dict(weights, assign=True)
@@ -144,7 +144,7 @@ def find_checkpoint(path: Path) -> Path:
     return folder
 
 
-def differences(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
+def weight_differences(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
     """What keeps `found` from being loaded as `wanted`, one text per tensor."""
     texts = []
     for name in [*wanted, *(found.keys() - wanted.keys())]:

@@ -12,7 +12,7 @@ from torch import Tensor
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames, viewable
 from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.step import Made, StepResult
+from vid2vid_dist.engine.step import ShownLane, StepResult
 from vid2vid_dist.engine.timing import WAIT, Timer
 from vid2vid_dist.monitor.gpu import GpuMeter
 from vid2vid_dist.monitor.report import Sample, StepReport
@@ -42,7 +42,7 @@ class Reporter:
         self._meter = GpuMeter(grid.device)
         self._names = loss_names(cfg)
         self._shapes = {**dict.fromkeys(self._names, ()), **figure_shapes(cfg)}
-        self._last: Made | None = None  # of the step just done
+        self._last: ShownLane | None = None  # of the step just done
         self._sample_is_due = False
         self.begin_interval()
 
@@ -146,7 +146,7 @@ class Reporter:
         return {name: x.view(shape) for (name, shape), x in zip(self._shapes.items(), split, strict=True)}
 
 
-def make_sample(cfg: Config, made: Made) -> Sample:
+def make_sample(cfg: Config, made: ShownLane) -> Sample:
     """The first clip of a lane's chunk, as pictures want it."""
     chunk, generated, reference = made.chunk, made.generated, made.reference
 
