@@ -51,7 +51,7 @@ weights: $(READY) ## fetch the published weights that losses, flow and figures n
 	@$(BIN)/python -m tools.fetch_weights $(if $(OUT),"$(OUT)") $(if $(BASE),--base-url "$(BASE)")
 
 test: $(READY) ## run the tests (a selection: make test TESTS=tests/data)
-	@GOLDEN=$(GOLDEN) FRAMES=$(FRAMES) $(BIN)/python -m pytest -q $(PYTEST_FLAGS) -n $$(( $(CORES) < 4 ? $(CORES) : 4 )) --dist loadfile $(TESTS)
+	@GOLDEN=$(GOLDEN) FRAMES=$(FRAMES) $(BIN)/python -m pytest -q $(PYTEST_FLAGS) -n $$(( $(CORES) < 4 ? $(CORES) : 4 )) --dist loadfile --no-loadscope-reorder $(TESTS)
 
 test-slurm: $(READY) ## the batch scripts under a real Slurm of two nodes on this machine (root, slurm-wlm, munge)
 	@$(BIN)/python -m pytest -q -rs tests/slurm

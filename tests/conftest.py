@@ -16,6 +16,15 @@ settings.load_profile("house")
 ROOT = Path(__file__).resolve().parents[1]
 GOLDEN = Path(os.environ.get("GOLDEN", ROOT / "../shared/golden"))
 FRAMES = Path(os.environ.get("FRAMES", ROOT / "../shared/cityscapes_example"))
+# They start real jobs and take minutes each.
+LONG = tuple(str(ROOT / "tests" / name) for name in (
+    "launch/test_jobs", "engine/test_executor", "engine/test_equality", "slurm", "test_recipes", "test_parity",
+    "launch", "tools/test_chain", "training"))
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Long files first, so that no worker is left with one when the others are done."""
+    items.sort(key=lambda item: next((i for i, path in enumerate(LONG) if str(item.path).startswith(path)), len(LONG)))
 
 
 @pytest.fixture(scope="session")
