@@ -18,6 +18,8 @@ from vid2vid_dist.data.toy_set import ToyOptions
 from vid2vid_dist.data.toy_street import render_toy_street
 
 FOLDER = ROOT / "configs"
+SECONDS = 900  # for all recipes of a task, on cores that others use, too
+pytestmark = pytest.mark.timeout(SECONDS + 50)
 STAGES = {
     "street": ["512", "512_no_fg", "512_batch", "1024", "2048", "2048_crop", "g1_256", "g1_512", "g1_1024",
                "modern/512", "modern/1024", "modern/2048"],
@@ -44,7 +46,7 @@ def roots(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         render(here / "raw", options)
         make_shards(here / "raw", here / "shards", PackOptions(label_nc=35 * (task == "street"), task=task))
         job = torchrun(2, "tests/shrunken_recipes.py", str(here / "shards"), str(here / "runs"),
-                       *(str(FOLDER / task / f"{stage}.yaml") for stage in STAGES[task]), timeout=900)
+                       *(str(FOLDER / task / f"{stage}.yaml") for stage in STAGES[task]), timeout=SECONDS)
         assert job.returncode == 0, job.stdout
         return here / "runs"
 
