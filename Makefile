@@ -70,7 +70,7 @@ parity: $(READY) ## compare with the original's numbers: [GOLDEN=folder] [FRAMES
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.parity --golden $(GOLDEN) --frames $(FRAMES) $(if $(ONLY),--only $(ONLY))
 	$(if $(ONLY),,@OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node 2 -m tools.parity.placed_trace $(GOLDEN))
 
-drill: $(READY) ## kill a run of 4 ranks 30 times; nothing may be lost (16 minutes on two busy cores)
+drill: $(READY) ## kill a run of 4 ranks 30 times; nothing may be lost (16 to 31 minutes on two busy cores)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.drill
 
 chain: $(READY) ## a chain of stages, coarse to fine: [CHAIN=file] [RANKS=n] [SET="key=value …"]

@@ -33,7 +33,7 @@ BATCH = 4
 
 @dataclass(frozen=True)
 class Switch:
-    """One way to generate: `step` makes the next frame of each of `videos` videos."""
+    """One way to generate: `step` makes the next frame of each of `videos` videos, and waits until it is there."""
 
     name: str
     step: Callable[[], object]
@@ -113,10 +113,10 @@ def some_frames(cfg: Config, size: tuple[int, int], with_foreground: bool) -> Fr
     return Frames(labels, None, labels.int() if cfg.data.use_instance else None, [""] * len(labels))
 
 
-def measure(found: Sequence[Switch], device: torch.device) -> dict[str, float]:
+def measure(found: Sequence[Switch], device: torch.device, rounds: int = ROUNDS) -> dict[str, float]:
     """Frames per second of each, made in turn after one round that is not counted."""
     seconds: dict[str, list[float]] = {switch.name: [] for switch in found}
-    for round_number in range(ROUNDS + 1):
+    for round_number in range(rounds + 1):
         for switch in found:
             if device.type == "cuda":
                 torch.cuda.synchronize()

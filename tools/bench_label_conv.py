@@ -9,35 +9,30 @@ those of the convolution, a multiply-add counts as two: looking up adds, it does
 
 from __future__ import annotations
 
-import statistics
 import sys
-import time
-from pathlib import Path
+from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from launch._cli import run_main
-from tools.bench_step import SIZES, configured
-from vid2vid_dist.config.schema import Config, DataConfig
+from tools.bench_generate import Switch, measure
+from tools.bench_step import SIZES, configured, device_name, provide_shards
+from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource, Request
-from vid2vid_dist.data.toy_street import ensure_toy_shards
 from vid2vid_dist.engine.lane import encode_inputs
 from vid2vid_dist.engine.precision import DTYPES
 from vid2vid_dist.inference.runtime import choose_device
 from vid2vid_dist.models.label_conv import label_convolution
-from vid2vid_dist.models.labels import EncodedLabels
 
 ROUNDS = 3
 
 
 def main() -> None:
-    overrides = sys.argv[1:]
-    if not any(override.startswith("data.shards=") for override in overrides):
-        ensure_toy_shards(Path(DataConfig().shards))
+    provide_shards(sys.argv[1:])
     for size in SIZES:
-        print(compare(configured(size, 0, overrides)), flush=True)
+        print(compare(configured(size, 0, sys.argv[1:])), flush=True)
 
 
 def compare(cfg: Config) -> str:
@@ -47,41 +42,26 @@ def compare(cfg: Config) -> str:
     n_frames = cfg.generator.n_frames_G
     frames = source.load(Request.span(source.clip(1, 0, 1, 1), 0, n_frames))
     labels = encode_inputs(cfg, [frames], device, dtype)
-    width = cfg.generator.ngf >> (cfg.generator.n_scales_spatial - 1)
-    conv = nn.Conv2d(n_frames * cfg.label_channels, width, 7, device=device, dtype=dtype)
-    seconds: dict[bool, list[float]] = {True: [], False: []}
-    flops = {}
-    for round_number in range(ROUNDS + 1):
-        for gather in seconds:
-            if round_number:
-                seconds[gather].append(_timed(labels, conv, gather))
-                continue
-            with FlopCounterMode(display=False) as counter:
-                _run(labels, conv, gather)
-            flops[gather] = counter.get_total_flops()
-    looked_up, multiplied = (statistics.median(seconds[gather]) for gather in (True, False))
-    height, wide = frames.labels.shape[-2:]
-    name = torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
-    return (f"label convolution {wide}x{height}, {conv.in_channels} to {width} channels, {cfg.optim.precision}, "
-            f"{name}: multiplied {flops[False] / 1e9:.1f} GFLOP, {multiplied:.3f} s; looked up "
-            f"{flops[True] / 1e9:.1f} GFLOP, {looked_up:.3f} s; ratio {multiplied / looked_up:.2f}")
+    channels = cfg.generator.ngf >> (cfg.generator.n_scales_spatial - 1)
+    conv = nn.Conv2d(n_frames * cfg.label_channels, channels, 7, device=device, dtype=dtype)
 
+    def run(gather: bool) -> float:
+        conv.zero_grad()
+        out = label_convolution(labels, conv, gather)
+        out.backward(torch.ones_like(out))
+        assert conv.weight.grad is not None
+        return float(conv.weight.grad.sum())  # which waits for the device
 
-def _run(labels: EncodedLabels, conv: nn.Conv2d, gather: bool) -> Tensor:
-    out = label_convolution(labels, conv, gather)
-    out.backward(torch.ones_like(out))
-    conv.zero_grad()
-    return out
-
-
-def _timed(labels: EncodedLabels, conv: nn.Conv2d, gather: bool) -> float:
-    if conv.weight.is_cuda:
-        torch.cuda.synchronize()
-    started = time.perf_counter()
-    _run(labels, conv, gather)
-    if conv.weight.is_cuda:
-        torch.cuda.synchronize()
-    return time.perf_counter() - started
+    ways, flops = {"multiplied": False, "looked up": True}, {}
+    for name, gather in ways.items():
+        with FlopCounterMode(display=False) as counter:
+            run(gather)
+        flops[name] = counter.get_total_flops()
+    rates = measure([Switch(name, partial(run, gather)) for name, gather in ways.items()], device, ROUNDS)
+    told = "; ".join(f"{name} {flops[name] / 1e9:.1f} GFLOP, {1 / rates[name]:.3f} s" for name in ways)
+    height, width = frames.labels.shape[-2:]
+    return (f"label convolution {width}x{height}, {conv.in_channels} to {channels} channels, {cfg.optim.precision}, "
+            f"{device_name(device)}: {told}; ratio {rates['looked up'] / rates['multiplied']:.2f}")
 
 
 if __name__ == "__main__":

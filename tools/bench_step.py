@@ -101,9 +101,8 @@ def measure_size(cfg: Config, n_frames: int, n_steps: int) -> dict[str, Any]:
         spans += executor.timer.take()
         steps.append(time.perf_counter() - started)
     return {
-        "size": f"{width}x{height}", "device": torch.cuda.get_device_name() if on_gpu else
-        f"CPU, {torch.get_num_threads()} thread(s)", "precision": cfg.optim.precision, "ngf": cfg.generator.ngf,
-        "ndf": cfg.discriminator.ndf, "frames": n_frames, "seconds_per_step": statistics.median(steps),
+        "size": f"{width}x{height}", "device": device_name(grid.device), "precision": cfg.optim.precision,
+        "ngf": cfg.generator.ngf, "ndf": cfg.discriminator.ndf, "frames": n_frames, "seconds_per_step": statistics.median(steps),
         "frames_per_second": n_frames / statistics.median(steps), "loader_wait": sum(waits) / sum(steps),
         "decoded_frames_per_second_and_core": decode, "memory_gb": memory.peak / 1e9,
         "planned_gb": (planned.total - planned.by_cause["context"]) / 1e9,
@@ -182,6 +181,16 @@ def configured(size: int, width: int, overrides: list[str]) -> Config:
     return load_config(CONFIGS / f"street/{size}.yaml", [shards, *FREE, *narrow, *overrides])
 
 
+def provide_shards(overrides: list[str]) -> None:
+    """Make the toy street unless other shards are asked for."""
+    if not any(override.startswith("data.shards=") for override in overrides):
+        ensure_toy_shards(Path(DataConfig().shards))
+
+
+def device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name() if device.type == "cuda" else f"CPU, {torch.get_num_threads()} thread(s)"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     add = parser.add_argument
@@ -197,8 +206,7 @@ def main() -> None:
         cfg = configured(args.sizes[0], args.width, args.overrides)
         args.alone.write_text(json.dumps(measure_size(cfg, args.frames, args.steps)))
         return
-    if not any(override.startswith("data.shards=") for override in args.overrides):
-        ensure_toy_shards(Path(DataConfig().shards))
+    provide_shards(args.overrides)
     found = []
     for size in args.sizes:
         with tempfile.NamedTemporaryFile() as out:

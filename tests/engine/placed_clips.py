@@ -44,7 +44,8 @@ class PlacedJob:
     def __init__(self, overrides: tuple[str, ...], grid: Grid, placement: str, pipelines: int, n_clips: int,
                  n_frames_bp: int, in_flight: int, ahead: bool) -> None:
         n_slots = grid.world_size // pipelines
-        self.overrides, self.cfg, self.grid = overrides, (cfg := _config(overrides)), grid.in_pipelines(n_slots)
+        cfg = _config(overrides)
+        self.overrides, self.cfg, self.grid = overrides, cfg, grid.in_pipelines(n_slots)
         self.layout = _layout(cfg, placement, n_slots)
         self.n_clips, self.n_frames_bp, self.in_flight, self.ahead = n_clips, n_frames_bp, in_flight, ahead
         self.all_scales = not cfg.schedule.niter_fix_global

@@ -6,6 +6,7 @@ and without a file written outside the folder that the reader was given.
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import resource
@@ -175,6 +176,15 @@ def _mutate_once(rng: random.Random, tree: Any) -> Any:
     else:
         copy[key] = _mutate_once(rng, copy[key])
     return copy
+
+
+def mutate_safetensors(rng: random.Random, whole: bytes, tokens: Sequence[bytes] = ()) -> bytes:
+    """A safetensors file with its header damaged, as bytes or as the JSON that it is."""
+    start = 8 + int.from_bytes(whole[:8], "little")
+    if rng.random() < 0.5:
+        return mutate(rng, whole[:start], [b"I64", b"BF16", b"9" * 30, *tokens]) + whole[start:]
+    text = json.dumps(mutate_tree(rng, json.loads(whole[8:start]))).encode()
+    return len(text).to_bytes(8, "little") + text + whole[start:]
 
 
 def nested(rng: random.Random, opening: str, closing: str) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.hostile.attack import VALUES, attack, examples, mutate, mutate_tree, nested
+from tests.hostile.attack import VALUES, attack, examples, mutate, mutate_safetensors, mutate_tree, nested
 from vid2vid_dist.config.load import save_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.inference.load import load_generator
@@ -114,15 +114,7 @@ def test_latest(n: int, run: Path, tmp_path: Path) -> None:
 def test_safetensors(n: int, run: Path, tmp_path: Path) -> None:
     file = run / "checkpoints/step_00000003/generator.safetensors"
     whole = file.read_bytes()
-    n_header = int.from_bytes(whole[:8], "little")
     network = Generator(load_generator(run).config)
-
-    def hostile(rng: random.Random) -> bytes:
-        header = json.loads(whole[8 : 8 + n_header])
-        if rng.random() < 0.5:
-            return mutate(rng, whole[: 8 + n_header], [b"I64", b"BF16", b"F8_E4M3", b"9" * 30]) + whole[8 + n_header :]
-        text = json.dumps(mutate_tree(rng, header)).encode()
-        return len(text).to_bytes(8, "little") + text + whole[8 + n_header :]
 
     def use(data: bytes) -> None:
         file.write_bytes(data)
@@ -130,7 +122,7 @@ def test_safetensors(n: int, run: Path, tmp_path: Path) -> None:
         load_generator(run)
 
     use(whole)
-    assert attack(n, hostile, use, tmp_path) > n / 2
+    assert attack(n, lambda rng: mutate_safetensors(rng, whole, [b"F8_E4M3"]), use, tmp_path) > n / 2
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "..", "", "x" * 1000, "ä" * 1000, "a/../../b", ".hidden", "\x1b[2J"])

@@ -47,8 +47,13 @@ class Grid:
         return self.ranks.numel()
 
     @property
+    def first(self) -> int:
+        """The rank that decides for all of these."""
+        return int(self.ranks.flatten()[0])
+
+    @property
     def is_first(self) -> bool:
-        return self.rank == int(self.ranks.flatten()[0])
+        return self.rank == self.first
 
     @property
     def pipeline(self) -> int:
@@ -139,7 +144,7 @@ class Grid:
 
     def from_first(self, value: Any) -> Any:
         """The first rank's `value`, on every rank."""
-        return self.from_rank(int(self.ranks.flatten()[0]), value)
+        return self.from_rank(self.first, value)
 
     def from_rank(self, rank: int, value: Any) -> Any:
         """The `value` of a rank, on every rank. Values must be picklable."""
@@ -153,7 +158,7 @@ class Grid:
     def share_first(self, module: nn.Module) -> None:
         """Give every rank rank 0's weights."""
         for tensor in module.state_dict().values() if self.world_size > 1 else ():
-            dist.broadcast(tensor, src=int(self.ranks.flatten()[0]), group=self.everyone)
+            dist.broadcast(tensor, src=self.first, group=self.everyone)
 
     def barrier(self) -> None:
         """Nobody goes on before everybody has come here."""

@@ -69,10 +69,10 @@ class Evaluation:
         return float(100 * np.polyfit(index, values[index], 1)[0]) if len(index) > 1 else 0.0
 
     def to_json(self) -> str:
-        figures = {name: {"mean": _plain([self.mean(name)])[0], "drift_per_100_frames": self.drift(name),
+        figures = {name: {"mean": _finite(self.mean(name)), "drift_per_100_frames": self.drift(name),
                           "by_frame": _plain(self.by_frame(name))} for name in self.names}
         videos = {video: {name: _plain(values) for name, values in of.items()} for video, of in self.frames.items()}
-        sets = dict(zip(self.sets, _plain(list(self.sets.values())), strict=True))
+        sets = {name: _finite(value) for name, value in self.sets.items()}
         return json.dumps({"figures": figures, "sets": sets, "videos": videos}, indent=1, allow_nan=False)
 
     def rows(self) -> list[list[str]]:
@@ -187,4 +187,9 @@ def lines(evaluation: Evaluation) -> Iterator[str]:
 
 
 def _plain(values: np.ndarray | list[float]) -> list[float | None]:
-    return [float(value) if np.isfinite(value) else None for value in values]
+    return list(map(_finite, values))
+
+
+def _finite(value: float) -> float | None:
+    """As JSON knows numbers."""
+    return float(value) if np.isfinite(value) else None
