@@ -102,8 +102,9 @@ def measure_size(cfg: Config, n_frames: int, n_steps: int) -> dict[str, Any]:
         steps.append(time.perf_counter() - started)
     return {
         "size": f"{width}x{height}", "device": device_name(grid.device), "precision": cfg.optim.precision,
-        "ngf": cfg.generator.ngf, "ndf": cfg.discriminator.ndf, "frames": n_frames, "seconds_per_step": statistics.median(steps),
-        "frames_per_second": n_frames / statistics.median(steps), "loader_wait": sum(waits) / sum(steps),
+        "ngf": cfg.generator.ngf, "ndf": cfg.discriminator.ndf, "frames": n_frames,
+        "seconds_per_step": statistics.median(steps), "frames_per_second": n_frames / statistics.median(steps),
+        "loader_wait": sum(waits) / sum(steps),
         "decoded_frames_per_second_and_core": decode, "memory_gb": memory.peak / 1e9,
         "planned_gb": (planned.total - planned.by_cause["context"]) / 1e9,
         "roles": of_roles(spans, costs, n_steps),
