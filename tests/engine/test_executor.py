@@ -5,13 +5,14 @@ Clips of odd number end a chunk earlier; the second of three steps puts all scal
 may spread them. Every rank is given only the frames that its tasks read. ROWS hold every placement, number of lanes
 and scales, reach of the gradient and setting at least once; `make test-full` runs all combinations, in float64 and
 with ZeRO 1 and 2; `make test PYTEST_FLAGS="-m pairs" TESTS=tests/engine/test_executor.py` those that show every two
-values of settings, scales, reach and lanes together, in every placement (its float64 third took 37 minutes on two
-busy cores).
+values of settings, scales, reach and lanes together, in every placement, in float64 and with one of the ZeRO stages
+(its float64 half took 37 minutes on two busy cores).
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import pytest
@@ -80,17 +81,27 @@ PLACEMENTS = [  # ranks, placement, pipelines
 SETTINGS: list[tuple[str, ...]] = [(), (STYLES,), (NO_FG, NO_INSTANCE), (NO_FIRST,), (SPARSE, TWO_TEMPORAL), FACE]
 
 
-def full_matrix() -> list:
-    """All combinations; an orthogonal array of 18 of the 162 settings besides the placement is marked `pairs`."""
-    reaches, rows = (1, 2, CHUNK), []
+def combinations() -> Iterator[tuple[Row, bool, int]]:
+    """All rows; is it in the orthogonal array of 18 of the 162 settings besides the placement; its ZeRO stage there."""
+    reaches = (1, 2, CHUNK)
     for s, scales, reach, lanes in itertools.product(range(6), range(3), range(3), range(3)):
-        marks = [pytest.mark.full]
-        if reach == (scales + s) % 3 and lanes == (2 * scales + s + s // 3) % 3:
-            marks.append(pytest.mark.pairs)
+        held = reach == (scales + s) % 3 and lanes == (2 * scales + s + s // 3) % 3
         overrides = (f"generator.n_scales_spatial={scales + 1}", *SETTINGS[s])
-        rows += [pytest.param(Row(ranks, placement, (lanes + 1) * pipelines, overrides, reaches[reach], pipelines),
-                              marks=marks) for ranks, placement, pipelines in PLACEMENTS]
-    return rows
+        for place, (ranks, placement, pipelines) in enumerate(PLACEMENTS):
+            row = Row(ranks, placement, (lanes + 1) * pipelines, overrides, reaches[reach], pipelines)
+            yield row, held, 1 + (place + s + scales) % 2
+
+
+def marked(*values: object, pairs: bool) -> object:
+    return pytest.param(*values, marks=[pytest.mark.full, *([pytest.mark.pairs] if pairs else [])])
+
+
+FLOAT64 = [*ROWS, *(marked(row, pairs=held) for row, held, _ in combinations())]
+ZERO = [
+    *((row, stage) for row in (Row(3, "split:2+1", 2, n_frames_bp=2), Row(4, "split:1+1", 3, pipelines=2))
+      for stage in (1, 2)),
+    *(marked(row, stage, pairs=held and stage == turn) for row, held, turn in combinations() for stage in (1, 2)),
+]
 
 
 def job(row: Row, optimizer: str, lr: float) -> Job:
@@ -123,7 +134,7 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     return Batches("tests/engine/placed_clips.py", wanted, tmp_path_factory.mktemp("jobs"))
 
 
-@pytest.mark.parametrize("row", [*ROWS, *full_matrix()], ids=str)
+@pytest.mark.parametrize("row", FLOAT64, ids=str)
 def test_plain_float64_is_equal(found: Batches, row: Row) -> None:
     """Three steps of Adam: losses, gradients and weights to 1e-10."""
     reference, placed = map(found, float64_jobs(row))
@@ -133,10 +144,8 @@ def test_plain_float64_is_equal(found: Batches, row: Row) -> None:
     assert worst_gradient(reference, placed) < 1e-10
 
 
-@pytest.mark.parametrize("stage", [1, 2])
-@pytest.mark.parametrize("row", [Row(3, "split:2+1", 2, n_frames_bp=2), Row(4, "split:1+1", 3, pipelines=2),
-                                 *full_matrix()], ids=str)
-def test_zero_float32_is_equal(found: Batches, stage: int, row: Row) -> None:
+@pytest.mark.parametrize(("row", "stage"), ZERO, ids=str)
+def test_zero_float32_is_equal(found: Batches, row: Row, stage: int) -> None:
     """Losses of the first step to 1e-6, gradients to 1e-5 of their length, weights after three steps to 1e-6."""
     reference, placed = map(found, zero_jobs(row, stage))
     assert worst_loss(reference["losses.0"], placed["losses.0"]) < 1e-6
