@@ -53,7 +53,7 @@ from vid2vid_dist.monitor.trace import TracedStep, write_trace
 from vid2vid_dist.training.curriculum import phase
 from vid2vid_dist.training.state import optimizers
 
-WARM_UP = 2
+WARM_UP = 1
 N_LANES = 4
 REAL = ["data.use_instance=true", "generator.ngf=16", "generator.n_blocks=3", "generator.n_downsample_G=2",
         "generator.fg=true", "discriminator.ndf=16", "discriminator.frames_per_pass=1", "loss.no_vgg=true",

@@ -94,7 +94,8 @@ def test_task_without_memory_is_told_with_the_planners_numbers(arguments: list[s
 
 
 @pytest.mark.parametrize(("place", "awaited"), [
-    ("task", " of rank 2"), ("reduction", "gradients of all ranks"),
+    ("task", " of rank 2"),
+    pytest.param("reduction", "gradients of all ranks", marks=pytest.mark.full),
     pytest.param("report", "losses of all ranks", marks=pytest.mark.full),
 ])
 def test_silent_rank_is_named_by_those_who_wait(

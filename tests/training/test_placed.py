@@ -43,7 +43,7 @@ def events(folder: Path) -> list[str]:
     return [line["event"] for line in lines if "event" in line]
 
 
-@pytest.mark.parametrize("stage", [1, 2])
+@pytest.mark.parametrize("stage", [1, pytest.param(2, marks=pytest.mark.full)])
 def test_a_run_that_stopped_in_the_middle_of_clips_goes_on_bit_by_bit(train, stage: int) -> None:
     """Discriminator ranks do not hold the generator: each role is saved and read by its holders."""
     placed = ("parallel.placement=split:2+1", f"optim.zero_stage={stage}")

@@ -33,7 +33,7 @@ def saved(run: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize(("ranks", "placement", "backend"), [
-    (2, "data_parallel", "plain"), (2, "split:1+1", "zero")])
+    pytest.param(2, "data_parallel", "plain", marks=pytest.mark.full), (2, "split:1+1", "zero")])
 def test_a_probed_run_equals_one_without(shards: Path, tmp_path: Path, ranks: int, placement: str,
                                          backend: str) -> None:
     """Bit by bit, with a start in the middle of a clip, past the switch to all scales."""
