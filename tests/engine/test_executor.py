@@ -6,7 +6,7 @@ may spread them. Every rank is given only the frames that its tasks read. ROWS h
 and scales, reach of the gradient and setting at least once; `make test-full` runs all combinations, in float64 and
 with ZeRO 1 and 2; `make test PYTEST_FLAGS="-m pairs" TESTS=tests/engine/test_executor.py` those that show every two
 values of settings, scales, reach and lanes together, in every placement, in float64 and with one of the ZeRO stages
-(its float64 half took 37 minutes on two busy cores).
+(37 and 26 minutes on two busy cores).
 """
 
 from __future__ import annotations
@@ -120,9 +120,11 @@ def float64_jobs(row: Row) -> tuple[Job, Job]:
     return job(whole(row, row.overrides), "Adam", 5e-5), job(row, "Adam", 5e-5)
 
 
-def zero_jobs(row: Row, stage: int) -> tuple[Job, Job]:
-    placed = row._replace(overrides=(*row.overrides, f"optim.zero_stage={stage}"))
-    return job(whole(row, (*row.overrides, *PLAIN32)), "SGD", 1e-6), job(placed, "SGD", 1e-6)
+def zero_jobs(row: Row, stage: int) -> tuple[Job, Job, Job, Job]:
+    """One process in float32 and in float64, the placement on the plain backend and with ZeRO."""
+    plain, zero = (row._replace(overrides=(*row.overrides, more)) for more in (*PLAIN32, f"optim.zero_stage={stage}"))
+    exact = whole(row, (*row.overrides, *PLAIN64))
+    return tuple(job(one, "SGD", 1e-6) for one in (whole(row, plain.overrides), exact, plain, zero))
 
 
 @pytest.fixture(scope="module")
@@ -146,9 +148,18 @@ def test_plain_float64_is_equal(found: Batches, row: Row) -> None:
 
 @pytest.mark.parametrize(("row", "stage"), ZERO, ids=str)
 def test_zero_float32_is_equal(found: Batches, row: Row, stage: int) -> None:
-    """Losses of the first step to 1e-6, gradients to 1e-5 of their length, weights after three steps to 1e-6."""
-    reference, placed = map(found, zero_jobs(row, stage))
-    assert worst_loss(reference["losses.0"], placed["losses.0"]) < 1e-6
-    assert worst_parameter(reference, placed) < 1e-6
+    """Losses of the first step to 1e-6, gradients to 1e-5 of their length, weights after three steps to 1e-6.
+
+    Losses and weights against one process, or to three times what float32 costs that: networks as small as these make
+    much of a rounding. Gradients against the same placement on the plain backend, which float64 has shown to be that of
+    one process: where a rounding changes the sign of a difference, a gradient jumps.
+    """
+    reference, exact, plain, placed = map(found, zero_jobs(row, stage))
+    spread = worst_parameter(exact, reference)
+    assert worst_loss(reference["losses.0"], placed["losses.0"]) < max(
+        1e-6, 3 * worst_loss(exact["losses.0"], reference["losses.0"]))
+    assert worst_parameter(reference, placed) < max(1e-6, 3 * spread)
+    assert worst_loss(plain["losses.0"], placed["losses.0"]) < 1e-6
+    assert worst_parameter(plain, placed) < max(1e-6, spread)
     # The step at rate 1 is rounded to the weights' own float32 grid: it hides gradients of nearly no length.
-    assert worst_gradient(reference, placed, floor=1e-2) < 1e-5
+    assert worst_gradient(plain, placed, floor=1e-2) < 1e-5
