@@ -23,6 +23,7 @@ def test_a_line_from_edge_to_edge() -> None:
     assert 0 <= ys[0] < ys[1] < ys[2] <= HEIGHT
     assert ys[1] == pytest.approx(HEIGHT / 2)
     assert "step 10 – 30" in svg
+    assert "frame 0 – 1" in curve("warp error", [0, 1], [1.0, 0.5], unit="frame")
 
 
 def test_what_is_not_finite_leaves_a_gap() -> None:

@@ -169,7 +169,7 @@ def report(evaluation: Evaluation, out: Path, title: str, about: dict[str, str])
     cards = []
     for name in evaluation.names:
         values = evaluation.by_frame(name)
-        cards.append(curve(f"{name} over frames", range(len(values)), values.tolist()))
+        cards.append(curve(f"{name} over frames", range(len(values)), values.tolist(), unit="frame"))
         for index in np.flatnonzero(np.isfinite(values)):
             board.scalars(int(index), {f"by_frame/{name}": float(values[index])})
     board.close()

@@ -11,8 +11,8 @@ POINTS = 240  # a curve is drawn with at most so many points
 WIDTH, HEIGHT = 300.0, 90.0
 
 
-def curve(name: str, steps: Sequence[int], values: Sequence[float]) -> str:
-    """A card with the curve of `values` over `steps`: the mean as a line, the spread as a band.
+def curve(name: str, steps: Sequence[int], values: Sequence[float], unit: str = "step") -> str:
+    """A card with the curve of `values` over `steps`, counted in `unit`: the mean as a line, the spread as a band.
 
     Values that are not finite leave a gap. Far outliers are cut off, since they would flatten the rest.
     """
@@ -49,7 +49,7 @@ def curve(name: str, steps: Sequence[int], values: Sequence[float]) -> str:
         f'<div class="card"><div class="name"><span>{name}</span><b>{number(data[-1])}</b></div>'
         f'<div class="axis"><span>{number(high)}</span></div>'
         f'<svg {box} role="img" aria-label="{name}">{"".join(shapes)}</svg>'
-        f'<div class="axis"><span>{number(low)}</span><span>step {steps[0]} – {steps[-1]}</span></div></div>'
+        f'<div class="axis"><span>{number(low)}</span><span>{unit} {steps[0]} – {steps[-1]}</span></div></div>'
     )
 
 
