@@ -13,7 +13,8 @@ config=$1
 shift
 
 say() { echo "$(date +%T) [job $SLURM_JOB_ID] $*"; }
-setting() { sed -n "s/^$1 = \(.*[^ ]\) *# .*$/\1/p" <<< "$settings"; }
+# Quoted are words that YAML would not read as such: a run.name that is a date or a number.
+setting() { sed -n "s/^$1 = \(.*[^ ]\) *# .*$/\1/p" <<< "$settings" | sed "s/^'\(.*\)'$/\1/"; }
 
 # The grid: recipes are made for 8 GPUs. Fewer share the work in a smaller pipeline; more make more pipelines, each
 # with as many clips as the recipe has.
@@ -54,6 +55,7 @@ if ((${SLURM_RESTART_COUNT:-0} > 0)) && [[ $(field status) == finished ]]; then
     exit 0
 fi
 
+rm -f "$run_dir/preempt" # for a job that was killed before its ranks had looked
 # A signal comes before the time is up, or from whoever wants the nodes. The ranks look for the file.
 trap 'say "signal: asking $run_dir to save and end"; touch "$run_dir/preempt"' USR1 TERM
 
@@ -93,6 +95,7 @@ for ((start = 0; ; start++)); do
         stopped) exit 3 ;; # not done: a job that depends on this one must not start
         preempted)
             if ((idle > 1)); then break; fi
+            trap '' USR1 TERM # requeueing ends this script by a signal, which is not for the next start
             if [[ $(squeue --noheader --jobs="$SLURM_JOB_ID" --format=%T) == RUNNING ]]; then # not cancelled
                 scontrol requeue "$SLURM_JOB_ID"
             fi

@@ -59,7 +59,9 @@ class Stage:
         """Whether its run came to its end with this very configuration."""
         try:
             saved = yaml.safe_load((self.run_dir / "config.yaml").read_text())
-        except OSError:
+        except (OSError, yaml.YAMLError):
+            return False
+        if not isinstance(saved, dict) or not isinstance(saved.get("parallel"), dict):  # cut short, or none of ours
             return False
         wanted = yaml.safe_load(to_yaml(self.cfg))
         if not self.cfg.parallel.clips_per_step:  # left to the ranks: the run has noted how many there were

@@ -1,4 +1,4 @@
-"""A task that fails says which it was; a user's mistake keeps its own words."""
+"""A task that fails says which it was; a user's mistake and a rank that is gone keep their own words."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from vid2vid_dist.engine.placement import colocated
 from vid2vid_dist.engine.plan import make_plan
 from vid2vid_dist.engine.tasks import LaneChunk, StepShape
 from vid2vid_dist.engine.tensor_store import LanePart
-from vid2vid_dist.engine.transport import Transport
-from vid2vid_dist.errors import UserError
+from vid2vid_dist.engine.transport import Transport, TransportError
+from vid2vid_dist.errors import LostRankError, UserError
 
 
 class BrokenFlow(torch.nn.Module):
@@ -38,6 +38,7 @@ class BrokenFlow(torch.nn.Module):
     (RuntimeError("out of memory"), TaskError, r"step 0, flow lane 0 frame \d scale 0: out of memory"),
     (KeyError(), TaskError, r"step 0, flow lane 0 frame \d scale 0: KeyError"),
     (UserError("no such file"), UserError, r"^no such file$"),
+    (TransportError("step 0, rank 0: waiting"), LostRankError, r"^step 0, rank 0: waiting$"),
 ])
 def test_a_failing_task_is_named(error: Exception, kind: type[Exception], words: str) -> None:
     cfg, grid = load_config(None, [*SMALL, "optim.backend=plain"]), solo_grid()

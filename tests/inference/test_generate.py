@@ -129,13 +129,15 @@ def test_an_error_is_one_line(cfg: Config, make_run: MakeRun) -> None:
     assert re.fullmatch(r"error: .*data\.laodSize.*data\.loadSize.*\n", done.stderr)
 
 
-def test_a_folder_of_somebody_else_is_left_alone(cfg: Config, make_run: MakeRun, tmp_path: Path) -> None:
+@pytest.mark.parametrize("again", [False, True])
+def test_a_folder_of_somebody_else_is_left_alone(
+        cfg: Config, make_run: MakeRun, tmp_path: Path, again: bool) -> None:
     precious = tmp_path / "out/park/holiday.jpg"
     precious.parent.mkdir(parents=True)
     precious.touch()
     loaded = load_generator(make_run(cfg))
     with pytest.raises(UserError, match="was not made by generation: choose another --out"):
-        generate(loaded, GenerationOptions(device="cpu", videos=("park",)), tmp_path / "out")
+        generate(loaded, GenerationOptions(device="cpu", videos=("park",), again=again), tmp_path / "out")
     assert precious.exists()
 
 

@@ -94,9 +94,14 @@ def test_chain_waits_for_the_stage_before(slurm: LocalSlurm, tmp_path: Path) -> 
 
 
 def test_preempted_by_signal_then_finished(slurm: LocalSlurm, shards: Path, tmp_path: Path) -> None:
-    """The signal of --signal reaches the batch script; the job is requeued, goes on, and is not requeued again."""
-    run = tmp_path / "signal"
-    job = slurm.submit("slurm/train_512.sbatch", *SHRUNK, f"data.shards={shards}", "run.name=signal",
+    """The signal of --signal reaches the batch script; the job is requeued, goes on, and is not requeued again.
+
+    A file that asked an earlier job to end is not for this one. YAML quotes the run's name.
+    """
+    run = tmp_path / "2024-01-05"
+    run.mkdir()
+    (run / "preempt").touch()
+    job = slurm.submit("slurm/train_512.sbatch", *SHRUNK, f"data.shards={shards}", "run.name=2024-01-05",
                        "run.max_steps=100", RANKS_PER_NODE="2", RUNS_DIR=str(tmp_path))
     out = slurm.folder / f"{job}.out"
     slurm.wait(lambda: steps_done(run) >= 2, 120, out)

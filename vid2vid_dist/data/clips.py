@@ -234,7 +234,8 @@ class ClipSource:
 
     def identity(self) -> dict[str, Any]:
         """What the sequence of clips depends on: a resumed run must find the same."""
-        options = {key: value for key, value in asdict(self.data).items() if key not in ("shards", "workers")}
+        free = "shards", "workers", "max_faults"
+        options = {key: value for key, value in asdict(self.data).items() if key not in free}
         return {
             "index": self.index.hash,
             "split": self.split,

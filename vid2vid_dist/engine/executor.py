@@ -25,7 +25,7 @@ from vid2vid_dist.engine.tensor_store import LanePart, TensorStore
 from vid2vid_dist.engine.timing import Timer
 from vid2vid_dist.engine.transport import Transport
 from vid2vid_dist.engine.updates import Updates
-from vid2vid_dist.errors import UserError
+from vid2vid_dist.errors import LostRankError, UserError
 from vid2vid_dist.models.temporal import frames_kept
 
 
@@ -136,7 +136,7 @@ class Executor:
             with self.timer.span(task.name, task.cost_key, task.units):
                 made = worker.run(task)
             store.done(task, made)
-        except UserError:
+        except (UserError, LostRankError):
             raise
         except Exception as error:
             raise TaskError(f"step {self.transport.step}, {task.name}: {str(error) or type(error).__name__}") from error

@@ -58,7 +58,7 @@ class Outcome:
     page: Path
     frames: int  # generated now
     kept: int  # videos that were complete and are not made again
-    seconds: float  # in the generators, copies to and from the device included
+    seconds: float  # in the generator of the slowest rank, copies to and from the device included
     peak_memory: float  # GiB: of the fullest GPU, or of the largest process on CPUs
 
 
@@ -97,6 +97,8 @@ def generate(loaded: LoadedGenerator, options: GenerationOptions, out: Path, gri
     jobs = plan_jobs(source, options, cfg.generator.n_frames_G - 1, looks, made_from)
     mine = jobs[grid.rank :: grid.world_size] if grid is not None else jobs
     results = Results(out, f"{cfg.run.name}: {source.where}", options.fps)
+    for job in jobs:
+        results.require_ours(job.result)
     todo = [job for job in mine if options.again or not _take_up(results, job)]
     generator = VideoGenerator(loaded.generator, cfg, device, dtype, compiled=options.compiled)
     maker = Maker(source, first_frames, looks, generator, results, cfg.data)
@@ -212,4 +214,4 @@ def _batches(jobs: Sequence[Job], videos: Sequence[Video], size: int) -> Iterato
 
 def _together(parts: Sequence[Outcome]) -> Outcome:
     return Outcome(parts[0].page, sum(p.frames for p in parts), sum(p.kept for p in parts),
-                   sum(p.seconds for p in parts), max(p.peak_memory for p in parts))
+                   max(p.seconds for p in parts), max(p.peak_memory for p in parts))

@@ -88,18 +88,16 @@ class Results:
         self._out, self._title, self._fps = out, title, fps
         out.mkdir(parents=True, exist_ok=True)
 
-    def done(self, wanted: VideoResult) -> VideoResult | None:
-        """The wanted video, if it is there, complete, and made from the same.
-
-        Raises `UserError` when a folder of that name holds something else.
-        """
+    def require_ours(self, wanted: VideoResult) -> None:
+        """Raise `UserError` when a folder of the wanted video's name holds something else: it would be replaced."""
         final = self._out / wanted.folder
-        if not final.exists():
-            return None
-        if not (final / "compare.mp4").is_file():
+        if final.exists() and not (final / "compare.mp4").is_file():
             raise UserError(f"{final} exists and was not made by generation: choose another --out")
+
+    def done(self, wanted: VideoResult) -> VideoResult | None:
+        """The wanted video, if it is there, complete, and made from the same."""
         try:
-            found = VideoResult(**json.loads((final / "video.json").read_text()))
+            found = VideoResult(**json.loads((self._out / wanted.folder / "video.json").read_text()))
         except (OSError, ValueError, TypeError):
             return None
         return found if found.made_from == wanted.made_from else None

@@ -268,6 +268,7 @@ class TrainingState:
         saved = SavedState.read(folder)
         other_run = f"choose another run.name, or remove {folder.parent.parent}"
         saved.require("networks", self._networks(), folder, f"set them back, or {other_run}")
+        saved.data.pop("max_faults", None)  # of older checkpoints
         saved.require("data", self._clips_at(saved.position), folder, f"set them back, or {other_run}")
         return saved
 

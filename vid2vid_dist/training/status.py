@@ -13,25 +13,30 @@ from vid2vid_dist.untrusted import is_whole, parse_json, read_text
 MAX_BYTES = 2**20
 
 
+def count_restarts(run_dir: Path) -> int:
+    """How often the run has been taken up again, this start included."""
+    known = _read(run_dir / "status.json")
+    before = known.get("restarts", 0)
+    return (before if is_whole(before) else 0) + 1 if known else 0
+
+
+def _read(path: Path) -> dict:
+    """What the file says; nothing if it is none of ours."""
+    try:
+        found = parse_json(read_text(path, MAX_BYTES))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 class Status:
     """Writes the file. Keys: `status` (running, finished, preempted, stopped, failed), `step` and `epoch` (of a
     running run: of its newest checkpoint), `restarts` (how often the run was taken up again), `why` and, of a
     failed one, `cause` ("error", or "lost rank" when only the absence of another rank was seen).
     """
 
-    def __init__(self, run_dir: Path, rank: int) -> None:
-        self._path, self._rank = run_dir / "status.json", rank
-        known = self._read()
-        before = known.get("restarts", 0)
-        self._restarts = (before if is_whole(before) else 0) + 1 if known else 0
-
-    def _read(self) -> dict:
-        """What the file says; nothing if it is none of ours."""
-        try:
-            found = parse_json(read_text(self._path, MAX_BYTES))
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+    def __init__(self, run_dir: Path, rank: int, restarts: int) -> None:
+        self._path, self._rank, self._restarts = run_dir / "status.json", rank, restarts
 
     def write_running(self, at: Position) -> None:
         """The newest checkpoint is that of `at`."""
@@ -56,7 +61,7 @@ class Status:
         gives way to an error.
         """
         cause = "lost rank" if isinstance(error, LostRankError) else "error"
-        known = self._read()
+        known = _read(self._path)
         if known.get("status") != "failed" or (known.get("cause"), cause) == ("lost rank", "error"):
             rank = "" if cause == "lost rank" else f"rank {self._rank}: "  # which says it itself
             why = f"{rank}{str(error) or type(error).__name__}"

@@ -7,10 +7,9 @@ import logging
 import os
 import platform
 import time
-from dataclasses import replace
 from pathlib import Path
 
-from vid2vid_dist.config.load import save_config
+from vid2vid_dist.config.load import to_yaml
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource
 from vid2vid_dist.engine.grid import Grid
@@ -30,7 +29,7 @@ from vid2vid_dist.training.run_lock import RunLock
 from vid2vid_dist.training.saver import Saved, Saver
 from vid2vid_dist.training.shortage import explain_shortage
 from vid2vid_dist.training.state import TrainingState, settle_clips
-from vid2vid_dist.training.status import Status
+from vid2vid_dist.training.status import Status, count_restarts
 from vid2vid_dist.training.steps import Setting
 from vid2vid_dist.training.tracing import Tracer
 from vid2vid_dist.training.validation import ValidationClips
@@ -62,7 +61,7 @@ class Trainer:
             self.grid = grid = grid.in_pipelines(placed.layout.n_slots)
         self.state = TrainingState(cfg, grid, self.source.identity(), self.source.longest, resume, placed)
         self._check_sizes()
-        self.status = Status(self.run_dir, grid.rank)
+        self.status = Status(self.run_dir, grid.rank, grid.on_first(lambda: count_restarts(self.run_dir)))
         self._lock = RunLock(self.run_dir)
         grid.on_first(self._open_run_folder)  # from here on every rank may write its failure there
         self.monitor = RunMonitor(self.run_dir, cfg, grid.rank, grid.world_size)
@@ -75,7 +74,7 @@ class Trainer:
         self.tracer = Tracer(cfg, grid, self.run_dir)
         self.saver = Saver(self.run_dir, grid, cfg.run.keep_last, cfg.run.keep_every_steps)
         self._n_steps = self._count_steps()
-        self._saved_step, self._last_save = self.state.position.step, time.monotonic()
+        self._saved_at, self._last_save = self.state.position, time.monotonic()
         if placed is None and cfg.parallel.placement not in ("data_parallel", "auto"):
             self.monitor.event(f"{cfg.parallel.placement}: {grid.world_size} pipelines of one rank each promise to be "
                                "the fastest: every rank runs all roles on its own clips")
@@ -102,7 +101,7 @@ class Trainer:
                     self._rehearse()
                 while not self._ends():
                     self._run_epoch(self.state.position.epoch, validation)
-                if self._saved_step != self.state.position.step:
+                if self._saved_at.step != self.state.position.step:
                     self._save()
                 self._note(self.saver.finish())
                 if self.saver.last is not None:
@@ -228,21 +227,22 @@ class Trainer:
         if not run.save_every_minutes or not interval_ends:
             return False
         # Clocks differ: rank 0's decides, asked for only where the ranks meet anyway.
-        return self.grid.from_first(time.monotonic() - self._last_save > 60 * run.save_every_minutes)
+        with self.grid.meeting(self.state.position.step, "time of the next save"):
+            return self.grid.from_first(time.monotonic() - self._last_save > 60 * run.save_every_minutes)
 
     def _save(self) -> None:
         step, started = self.state.position.step, time.monotonic()
         self._note(self.saver.finish())  # where the interval is shorter than a save takes
         with self.grid.meeting(step, "saving together"):
             self.saver.begin(step, self.state.snapshot(), started)
-        self._saved_step, self._last_save = step, time.monotonic()
+        self._saved_at, self._last_save = self.state.position, time.monotonic()
 
     def _note(self, saved: Saved | None) -> None:
         """Report a save that has come to its end."""
         if saved is not None:
             self.monitor.saved(saved.step, str(saved.folder), saved.seconds, saved.stall, saved.fault)
             if self.grid.is_first and saved.fault is None:
-                self.status.write_running(replace(self.state.position, step=saved.step))
+                self.status.write_running(self._saved_at)
 
     def _check_data(self) -> None:
         """What the clips must allow: the longest chunk of the schedule, and work for every rank."""
@@ -276,7 +276,7 @@ class Trainer:
             self._lock.take(min(PATIENCE, self.grid.timeout.total_seconds() / 2))
             if checkpoint.announced(self.run_dir) != self._announced:
                 raise UserError(f"another run has gone on in {self.run_dir} meanwhile: start again to go on from there")
-            save_config(self.cfg, self.run_dir / "config.yaml")
+            write_atomically(self.run_dir / "config.yaml", to_yaml(self.cfg))
             write_atomically(self.run_dir / "environment.json", json.dumps(environment, indent=1))
             self.status.write("running", self.state.position)
         except OSError as error:
