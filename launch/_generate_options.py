@@ -35,7 +35,7 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto")
     how.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto",
                      help="auto = as in training on a GPU, fp32 on a CPU")
-    how.add_argument("--compile", action="store_true", help="torch.compile: pays for long videos")
+    how.add_argument("--compile", action="store_true", help="torch.compile: made for GPUs, slower on CPUs")
 
 
 def add_output(parser: argparse.ArgumentParser) -> None:

@@ -55,7 +55,7 @@ if ((${SLURM_RESTART_COUNT:-0} > 0)) && [[ $(field status) == finished ]]; then
     exit 0
 fi
 
-rm -f "$run_dir/preempt" # for a job that was killed before its ranks had looked
+rm -f "$run_dir/preempt" # it was for an earlier job, killed before its ranks had looked
 # A signal comes before the time is up, or from whoever wants the nodes. The ranks look for the file.
 trap 'say "signal: asking $run_dir to save and end"; touch "$run_dir/preempt"' USR1 TERM
 

@@ -97,7 +97,7 @@ def generate(loaded: LoadedGenerator, options: GenerationOptions, out: Path, gri
     jobs = plan_jobs(source, options, cfg.generator.n_frames_G - 1, looks, made_from)
     mine = jobs[grid.rank :: grid.world_size] if grid is not None else jobs
     results = Results(out, f"{cfg.run.name}: {source.where}", options.fps)
-    for job in jobs:
+    for job in mine:  # a folder of another rank may be on its way out just now
         results.require_ours(job.result)
     todo = [job for job in mine if options.again or not _take_up(results, job)]
     generator = VideoGenerator(loaded.generator, cfg, device, dtype, compiled=options.compiled)
