@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout,
 
 from launch._cli import run_main
 from vid2vid_dist.config.load import load_config
-from vid2vid_dist.engine.grid import open_grid
+from vid2vid_dist.engine.run.grid import open_grid
 from vid2vid_dist.monitor.checks import table
 from vid2vid_dist.monitor.logs import setup_logging
 from vid2vid_dist.training.preflight import examine

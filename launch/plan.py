@@ -17,10 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout,
 from launch._cli import run_main
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.data.clips import ClipSource
-from vid2vid_dist.engine.costs import count_costs, load_measured
-from vid2vid_dist.engine.lane import count_lanes
-from vid2vid_dist.engine.search import PlanRequest, choose
-from vid2vid_dist.engine.simulate import serial_seconds
+from vid2vid_dist.engine.plan.costs import count_costs, load_measured
+from vid2vid_dist.engine.plan.search import PlanRequest, choose
+from vid2vid_dist.engine.plan.simulate import serial_seconds
+from vid2vid_dist.engine.run.lane import count_lanes
 from vid2vid_dist.monitor import gantt, plan_report
 from vid2vid_dist.training.curriculum import LONGEST_CLIP, n_epochs, phase
 

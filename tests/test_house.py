@@ -34,7 +34,7 @@ SIDEWAYS = {
     ("tools", "launch"),
 }
 RANKLESS = ("vid2vid_dist/data/", "vid2vid_dist/models/", "vid2vid_dist/losses.py")
-KNOW_DEEPSPEED = {"vid2vid_dist/engine/zero.py"}
+KNOW_DEEPSPEED = {"vid2vid_dist/engine/run/zero.py"}
 MAX_LINES = 350
 # What a section is called where it is read.
 ALIASES = {"generator": ("gen", "cfg"), "discriminator": ("disc",), "flow": ("cfg",)}

@@ -29,10 +29,10 @@ from vid2vid_dist.config.load import load_config, split_arguments
 from vid2vid_dist.config.schema import Config, RunConfig
 from vid2vid_dist.data.clips import ClipSource, Frames, Request
 from vid2vid_dist.data.toy_street import ensure_toy_shards
-from vid2vid_dist.engine.build import build_frozen, build_modules, build_roles
-from vid2vid_dist.engine.grid import open_grid, solo_grid
-from vid2vid_dist.engine.lane import Lane
-from vid2vid_dist.engine.step import LaneWork, Roles, active_roles, train_step
+from vid2vid_dist.engine.roles.build import build_frozen, build_modules, build_roles
+from vid2vid_dist.engine.run.grid import open_grid, solo_grid
+from vid2vid_dist.engine.run.lane import Lane
+from vid2vid_dist.engine.run.step import LaneWork, Roles, active_roles, train_step
 from vid2vid_dist.monitor.metrics import read_journal
 from vid2vid_dist.training.curriculum import Phase, phase
 from vid2vid_dist.training.state import optimizers

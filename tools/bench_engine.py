@@ -32,23 +32,23 @@ from tools.bench_plan import RECIPES, known_costs
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
-from vid2vid_dist.engine.build import build_frozen, build_held_roles, build_modules
-from vid2vid_dist.engine.clip_buffer import ClipBuffer
-from vid2vid_dist.engine.costs import CPU_CORE, count_costs
-from vid2vid_dist.engine.executor import Executor, HeldRoles, Worker
-from vid2vid_dist.engine.finite_check import MayUpdate
-from vid2vid_dist.engine.graph import step_tasks
-from vid2vid_dist.engine.grid import Grid, open_grid
-from vid2vid_dist.engine.lane import encode_inputs, encode_pictures
-from vid2vid_dist.engine.messages import FrameSize, Part, dtype_of, parts_for, shape_of
-from vid2vid_dist.engine.placement import split
-from vid2vid_dist.engine.plan import Plan, Run, Transfer, make_plan, task_seconds
-from vid2vid_dist.engine.search import PlanRequest, best_plan, choose
-from vid2vid_dist.engine.simulate import simulate
-from vid2vid_dist.engine.tasks import FAR, LaneChunk, StepShape, Task, steady_shape
-from vid2vid_dist.engine.tensor_store import LanePart, TaskTensors, TensorStore
-from vid2vid_dist.engine.timing import Span
-from vid2vid_dist.engine.transport import Transport
+from vid2vid_dist.engine.plan.costs import CPU_CORE, count_costs
+from vid2vid_dist.engine.plan.graph import step_tasks
+from vid2vid_dist.engine.plan.messages import FrameSize, Part, dtype_of, parts_for, shape_of
+from vid2vid_dist.engine.plan.placement import split
+from vid2vid_dist.engine.plan.schedule import Plan, Run, Transfer, make_plan, task_seconds
+from vid2vid_dist.engine.plan.search import PlanRequest, best_plan, choose
+from vid2vid_dist.engine.plan.simulate import simulate
+from vid2vid_dist.engine.plan.tasks import FAR, LaneChunk, StepShape, Task, steady_shape
+from vid2vid_dist.engine.roles.build import build_frozen, build_held_roles, build_modules
+from vid2vid_dist.engine.run.clip import ClipBuffer
+from vid2vid_dist.engine.run.executor import Executor, HeldRoles, Worker
+from vid2vid_dist.engine.run.finite_check import MayUpdate
+from vid2vid_dist.engine.run.grid import Grid, open_grid
+from vid2vid_dist.engine.run.lane import encode_inputs, encode_pictures
+from vid2vid_dist.engine.run.tensor_store import LanePart, TaskTensors, TensorStore
+from vid2vid_dist.engine.run.timing import Span
+from vid2vid_dist.engine.run.transport import Transport
 from vid2vid_dist.monitor.trace import TracedStep, write_trace
 from vid2vid_dist.training.curriculum import phase
 from vid2vid_dist.training.state import optimizers

@@ -22,7 +22,7 @@ from launch._cli import run_main
 from vid2vid_dist.config.load import load_config, split_arguments
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
-from vid2vid_dist.engine.lane import encode_inputs
+from vid2vid_dist.engine.run.lane import encode_inputs
 from vid2vid_dist.inference.runtime import choose_device
 from vid2vid_dist.inference.video import VideoGenerator
 from vid2vid_dist.models.generator import Generator

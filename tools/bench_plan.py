@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from launch._cli import run_main
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.costs import Costs, count_costs
-from vid2vid_dist.engine.search import JITTER, PlanRequest, choose
-from vid2vid_dist.engine.simulate import serial_seconds, simulate
+from vid2vid_dist.engine.plan.costs import Costs, count_costs
+from vid2vid_dist.engine.plan.search import JITTER, PlanRequest, choose
+from vid2vid_dist.engine.plan.simulate import serial_seconds, simulate
 
 N_RANKS = 8
 PLACEMENTS = ("split", "colocated", "data_parallel")

@@ -31,24 +31,24 @@ from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.data.clips import ClipSource, Frames, Request, stream
 from vid2vid_dist.data.toy_street import ensure_toy_shards
-from vid2vid_dist.engine.build import build_frozen, build_held_roles, build_modules
-from vid2vid_dist.engine.clip_buffer import ClipBuffer
-from vid2vid_dist.engine.costs import CPU_CORE, Costs, count_costs
-from vid2vid_dist.engine.executor import Executor
-from vid2vid_dist.engine.graph import step_tasks
-from vid2vid_dist.engine.grid import Grid, open_grid
-from vid2vid_dist.engine.lane import encode_inputs, encode_pictures
-from vid2vid_dist.engine.memory import plan_memory
-from vid2vid_dist.engine.messages import FrameSize
-from vid2vid_dist.engine.placement import colocated
-from vid2vid_dist.engine.plan import make_plan
-from vid2vid_dist.engine.precision import DTYPES
-from vid2vid_dist.engine.simulate import simulate
-from vid2vid_dist.engine.step import active_roles
-from vid2vid_dist.engine.tasks import LaneChunk, StepShape
-from vid2vid_dist.engine.tensor_store import LanePart
-from vid2vid_dist.engine.timing import Span
-from vid2vid_dist.engine.transport import Transport
+from vid2vid_dist.engine.plan.costs import CPU_CORE, Costs, count_costs
+from vid2vid_dist.engine.plan.graph import step_tasks
+from vid2vid_dist.engine.plan.memory import plan_memory
+from vid2vid_dist.engine.plan.messages import FrameSize
+from vid2vid_dist.engine.plan.placement import colocated
+from vid2vid_dist.engine.plan.schedule import make_plan
+from vid2vid_dist.engine.plan.simulate import simulate
+from vid2vid_dist.engine.plan.tasks import LaneChunk, StepShape
+from vid2vid_dist.engine.roles.build import build_frozen, build_held_roles, build_modules
+from vid2vid_dist.engine.run.clip import ClipBuffer
+from vid2vid_dist.engine.run.executor import Executor
+from vid2vid_dist.engine.run.grid import Grid, open_grid
+from vid2vid_dist.engine.run.lane import encode_inputs, encode_pictures
+from vid2vid_dist.engine.run.step import active_roles
+from vid2vid_dist.engine.run.tensor_store import LanePart
+from vid2vid_dist.engine.run.timing import Span
+from vid2vid_dist.engine.run.transport import Transport
+from vid2vid_dist.models.precision import DTYPES
 from vid2vid_dist.training.curriculum import phase
 from vid2vid_dist.training.state import optimizers
 

@@ -14,10 +14,10 @@ from launch._cli import run_main
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.geometry import MIDDLE, Size, central_half, clip_geometry
-from vid2vid_dist.engine.costs import count_costs
-from vid2vid_dist.engine.lane import count_lanes
-from vid2vid_dist.engine.search import Choice, PlanRequest, choose
-from vid2vid_dist.engine.simulate import serial_seconds
+from vid2vid_dist.engine.plan.costs import count_costs
+from vid2vid_dist.engine.plan.search import Choice, PlanRequest, choose
+from vid2vid_dist.engine.plan.simulate import serial_seconds
+from vid2vid_dist.engine.run.lane import count_lanes
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.plan_report import GB
 from vid2vid_dist.training.curriculum import n_epochs, phase

@@ -20,22 +20,22 @@ from tools.parity.trace import StandInFlow
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
-from vid2vid_dist.engine.build import FrozenNetworks, Optimizers, build_held_roles, build_modules, build_roles
-from vid2vid_dist.engine.clip_buffer import ClipBuffer, Reads
-from vid2vid_dist.engine.costs import Costs, count_costs
-from vid2vid_dist.engine.executor import Executor, HeldRoles
-from vid2vid_dist.engine.graph import step_tasks
-from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.lane import Lane, encode_inputs, encode_pictures
-from vid2vid_dist.engine.messages import FrameSize
-from vid2vid_dist.engine.placement import Layout, colocated, data_parallel, explicit, split
-from vid2vid_dist.engine.plan import Strategy, make_plan
-from vid2vid_dist.engine.precision import DTYPES
-from vid2vid_dist.engine.reads import reads_of
-from vid2vid_dist.engine.step import LaneWork, Roles, active_roles, train_step
-from vid2vid_dist.engine.tasks import LaneChunk, Site, StepShape
-from vid2vid_dist.engine.tensor_store import LanePart
-from vid2vid_dist.engine.transport import Transport
+from vid2vid_dist.engine.plan.costs import Costs, count_costs
+from vid2vid_dist.engine.plan.graph import step_tasks
+from vid2vid_dist.engine.plan.messages import FrameSize
+from vid2vid_dist.engine.plan.needed_frames import reads_of
+from vid2vid_dist.engine.plan.placement import Layout, colocated, data_parallel, explicit, split
+from vid2vid_dist.engine.plan.schedule import Strategy, make_plan
+from vid2vid_dist.engine.plan.tasks import LaneChunk, Site, StepShape
+from vid2vid_dist.engine.roles.build import FrozenNetworks, Optimizers, build_held_roles, build_modules, build_roles
+from vid2vid_dist.engine.run.clip import ClipBuffer, Reads
+from vid2vid_dist.engine.run.executor import Executor, HeldRoles
+from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.lane import Lane, encode_inputs, encode_pictures
+from vid2vid_dist.engine.run.step import LaneWork, Roles, active_roles, train_step
+from vid2vid_dist.engine.run.tensor_store import LanePart
+from vid2vid_dist.engine.run.transport import Transport
+from vid2vid_dist.models.precision import DTYPES
 
 
 class PlacedJob:

@@ -6,9 +6,9 @@ import random
 
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.costs import Costs
-from vid2vid_dist.engine.counting import Work
-from vid2vid_dist.engine.tasks import COLLECTIVE, INTO_WEIGHTS, Kind
+from vid2vid_dist.engine.plan.costs import Costs
+from vid2vid_dist.engine.plan.counting import Work
+from vid2vid_dist.engine.plan.tasks import COLLECTIVE, INTO_WEIGHTS, Kind
 
 
 def config(**settings: object) -> Config:

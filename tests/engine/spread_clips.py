@@ -16,11 +16,11 @@ from tools.parity.trace import StandInFlow
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
-from vid2vid_dist.engine.build import FrozenNetworks, Optimizers, build_modules, build_roles
-from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.lane import Lane
-from vid2vid_dist.engine.precision import DTYPES
-from vid2vid_dist.engine.step import LaneWork, active_roles, train_step
+from vid2vid_dist.engine.roles.build import FrozenNetworks, Optimizers, build_modules, build_roles
+from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.lane import Lane
+from vid2vid_dist.engine.run.step import LaneWork, active_roles, train_step
+from vid2vid_dist.models.precision import DTYPES
 
 HEIGHT, WIDTH, CHUNK, N_STEPS = 32, 64, 3, 3
 SMALL = [

@@ -12,8 +12,8 @@ from torch import nn
 
 from tools.bench_plan import RECIPES, street
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.costs import Costs, Machine, count_costs, load_measured
-from vid2vid_dist.engine.counting import Work, measure
+from vid2vid_dist.engine.plan.costs import Costs, Machine, count_costs, load_measured
+from vid2vid_dist.engine.plan.counting import Work, measure
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.encoder import FeatureEncoder
 

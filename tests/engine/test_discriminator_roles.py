@@ -27,9 +27,9 @@ from tests.engine.textbook import (
 )
 from tools.parity.trace import StandInFlow
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.discriminator_roles import ImageDiscriminatorRole, TemporalDiscriminatorRole
-from vid2vid_dist.engine.lane import Chunk, TemporalRow
-from vid2vid_dist.engine.roles import CriticResult, FlowRole
+from vid2vid_dist.engine.roles.discriminator_roles import ImageDiscriminatorRole, TemporalDiscriminatorRole
+from vid2vid_dist.engine.roles.roles import CriticResult, FlowRole
+from vid2vid_dist.engine.run.lane import Chunk, TemporalRow
 from vid2vid_dist.models.discriminator import face_discriminator, image_discriminator, temporal_discriminator
 from vid2vid_dist.models.generator import GeneratedChunk
 from vid2vid_dist.models.temporal import temporal_plan

@@ -8,8 +8,17 @@ import pytest
 
 from tests.engine.plans import config
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.graph import step_tasks
-from vid2vid_dist.engine.tasks import COLLECTIVE, INTO_WEIGHTS, Kind, LaneChunk, Site, StepShape, Task, steady_shape
+from vid2vid_dist.engine.plan.graph import step_tasks
+from vid2vid_dist.engine.plan.tasks import (
+    COLLECTIVE,
+    INTO_WEIGHTS,
+    Kind,
+    LaneChunk,
+    Site,
+    StepShape,
+    Task,
+    steady_shape,
+)
 
 STREET = {"generator__fg": True, "generator__n_scales_spatial": 2, "discriminator__n_scales_temporal": 2}
 

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from tests.engine.plans import config, made_up_costs
-from vid2vid_dist.engine.graph import step_tasks
-from vid2vid_dist.engine.memory import CAUSES, CONTEXT_BYTES, plan_memory
-from vid2vid_dist.engine.placement import colocated, split
-from vid2vid_dist.engine.plan import make_plan
-from vid2vid_dist.engine.simulate import simulate
-from vid2vid_dist.engine.tasks import LaneChunk, StepShape, steady_shape
+from vid2vid_dist.engine.plan.graph import step_tasks
+from vid2vid_dist.engine.plan.memory import CAUSES, CONTEXT_BYTES, plan_memory
+from vid2vid_dist.engine.plan.placement import colocated, split
+from vid2vid_dist.engine.plan.schedule import make_plan
+from vid2vid_dist.engine.plan.simulate import simulate
+from vid2vid_dist.engine.plan.tasks import LaneChunk, StepShape, steady_shape
 
 CFG = config(generator__fg=True, loss__no_vgg=True, discriminator__n_scales_temporal=0)
 COSTS = made_up_costs(CFG)

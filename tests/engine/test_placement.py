@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.engine.plans import config
-from vid2vid_dist.engine.placement import (
+from vid2vid_dist.engine.plan.placement import (
     colocated,
     data_parallel,
     explicit,

@@ -11,12 +11,12 @@ from hypothesis import strategies as st
 
 from tests.engine.plans import config, made_up_costs
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.graph import step_tasks
-from vid2vid_dist.engine.memory import plan_memory
-from vid2vid_dist.engine.placement import Layout, colocated, data_parallel, placed_roles, split
-from vid2vid_dist.engine.plan import Op, Plan, Receive, Run, Send, Strategy, make_plan
-from vid2vid_dist.engine.simulate import simulate
-from vid2vid_dist.engine.tasks import COLLECTIVE, Kind, LaneChunk, StepShape, steady_shape
+from vid2vid_dist.engine.plan.graph import step_tasks
+from vid2vid_dist.engine.plan.memory import plan_memory
+from vid2vid_dist.engine.plan.placement import Layout, colocated, data_parallel, placed_roles, split
+from vid2vid_dist.engine.plan.schedule import Op, Plan, Receive, Run, Send, Strategy, make_plan
+from vid2vid_dist.engine.plan.simulate import simulate
+from vid2vid_dist.engine.plan.tasks import COLLECTIVE, Kind, LaneChunk, StepShape, steady_shape
 
 CHUNKS = st.builds(LaneChunk, st.integers(0, 40), st.integers(0, 12))
 

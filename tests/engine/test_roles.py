@@ -24,7 +24,7 @@ from tests.engine.textbook import (
     noise,
 )
 from tools.parity.trace import StandInFlow
-from vid2vid_dist.engine.roles import CriticResult, FlowRole, GeneratorRole, PerceptualRole
+from vid2vid_dist.engine.roles.roles import CriticResult, FlowRole, GeneratorRole, PerceptualRole
 from vid2vid_dist.models.generator import GeneratedChunk, Generator
 from vid2vid_dist.models.warp import warp
 

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from tests.engine.plans import config, made_up_costs
-from vid2vid_dist.engine.costs import Costs
-from vid2vid_dist.engine.search import PlanRequest, choose
+from vid2vid_dist.engine.plan.costs import Costs
+from vid2vid_dist.engine.plan.search import PlanRequest, choose
 from vid2vid_dist.errors import UserError
 
 CFG = config(loss__no_vgg=True, discriminator__n_scales_temporal=1)

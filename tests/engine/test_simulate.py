@@ -10,13 +10,13 @@ import pytest
 from tests.engine.plans import config, made_up_costs
 from tools.bench_plan import N_RANKS, RECIPES, known_costs
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.costs import Costs
-from vid2vid_dist.engine.graph import step_tasks
-from vid2vid_dist.engine.placement import colocated, data_parallel, split
-from vid2vid_dist.engine.plan import Run, make_plan
-from vid2vid_dist.engine.search import PlanRequest, choose
-from vid2vid_dist.engine.simulate import serial_seconds, simulate
-from vid2vid_dist.engine.tasks import Kind, steady_shape
+from vid2vid_dist.engine.plan.costs import Costs
+from vid2vid_dist.engine.plan.graph import step_tasks
+from vid2vid_dist.engine.plan.placement import colocated, data_parallel, split
+from vid2vid_dist.engine.plan.schedule import Run, make_plan
+from vid2vid_dist.engine.plan.search import PlanRequest, choose
+from vid2vid_dist.engine.plan.simulate import serial_seconds, simulate
+from vid2vid_dist.engine.plan.tasks import Kind, steady_shape
 
 # Speed-up over the serial schedule on 8 ranks that a plan must reach: by size, lanes and placement.
 TARGETS = [

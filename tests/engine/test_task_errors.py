@@ -8,20 +8,20 @@ from torch import Tensor
 
 from tests.engine.spread_clips import CHUNK, HEIGHT, SMALL, WIDTH, clip
 from vid2vid_dist.config.load import load_config
-from vid2vid_dist.engine.build import FrozenNetworks, Optimizers, build_held_roles, build_modules
-from vid2vid_dist.engine.clip_buffer import ClipBuffer
-from vid2vid_dist.engine.costs import count_costs
-from vid2vid_dist.engine.executor import Executor, TaskError
-from vid2vid_dist.engine.graph import step_tasks
-from vid2vid_dist.engine.grid import solo_grid
-from vid2vid_dist.engine.lane import encode_inputs, encode_pictures
-from vid2vid_dist.engine.messages import FrameSize
-from vid2vid_dist.engine.optimizer import AdamSettings
-from vid2vid_dist.engine.placement import colocated
-from vid2vid_dist.engine.plan import make_plan
-from vid2vid_dist.engine.tasks import LaneChunk, StepShape
-from vid2vid_dist.engine.tensor_store import LanePart
-from vid2vid_dist.engine.transport import Transport, TransportError
+from vid2vid_dist.engine.plan.costs import count_costs
+from vid2vid_dist.engine.plan.graph import step_tasks
+from vid2vid_dist.engine.plan.messages import FrameSize
+from vid2vid_dist.engine.plan.placement import colocated
+from vid2vid_dist.engine.plan.schedule import make_plan
+from vid2vid_dist.engine.plan.tasks import LaneChunk, StepShape
+from vid2vid_dist.engine.roles.build import FrozenNetworks, Optimizers, build_held_roles, build_modules
+from vid2vid_dist.engine.run.clip import ClipBuffer
+from vid2vid_dist.engine.run.executor import Executor, TaskError
+from vid2vid_dist.engine.run.grid import solo_grid
+from vid2vid_dist.engine.run.lane import encode_inputs, encode_pictures
+from vid2vid_dist.engine.run.optimizer import AdamSettings
+from vid2vid_dist.engine.run.tensor_store import LanePart
+from vid2vid_dist.engine.run.transport import Transport, TransportError
 from vid2vid_dist.errors import LostRankError, UserError
 
 

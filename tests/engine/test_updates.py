@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import torch
 
-from vid2vid_dist.engine.finite_check import always
-from vid2vid_dist.engine.timing import Timer
-from vid2vid_dist.engine.updates import Updates
+from vid2vid_dist.engine.run.finite_check import always
+from vid2vid_dist.engine.run.timing import Timer
+from vid2vid_dist.engine.run.updates import Updates
 
 
 class Engine:

@@ -12,7 +12,7 @@ from tests.conftest import ROOT
 from tests.hostile.attack import VALUES, attack, examples, mutate, nested, watched
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.options import options
-from vid2vid_dist.engine.placement import explicit
+from vid2vid_dist.engine.plan.placement import explicit
 from vid2vid_dist.errors import UserError
 
 TOKENS = [token.encode("utf-8", "surrogatepass") for token in (

@@ -6,9 +6,9 @@ import os
 
 from launch import train
 from launch._cli import run_main
-from vid2vid_dist.engine.critic_tasks import ImageTasks
-from vid2vid_dist.engine.tasks import Task
-from vid2vid_dist.engine.tensor_store import TaskTensors
+from vid2vid_dist.engine.plan.tasks import Task
+from vid2vid_dist.engine.roles.critic_tasks import ImageTasks
+from vid2vid_dist.engine.run.tensor_store import TaskTensors
 
 run = ImageTasks.run
 

@@ -13,8 +13,8 @@ from typing import Any
 
 from launch import train
 from launch._cli import run_main
-from vid2vid_dist.engine.critic_tasks import ImageTasks
-from vid2vid_dist.engine.updates import Updates
+from vid2vid_dist.engine.roles.critic_tasks import ImageTasks
+from vid2vid_dist.engine.run.updates import Updates
 from vid2vid_dist.training.reporter import Reporter
 from vid2vid_dist.training.trainer import Trainer
 

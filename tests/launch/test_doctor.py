@@ -21,8 +21,8 @@ from vid2vid_dist.data.toy_face import render_toy_face
 from vid2vid_dist.data.toy_pose import render_toy_pose
 from vid2vid_dist.data.toy_set import ToyOptions
 from vid2vid_dist.data.toy_street import render_toy_street
-from vid2vid_dist.engine.grid import open_grid
-from vid2vid_dist.engine.probe import Link, rounds
+from vid2vid_dist.engine.run.grid import open_grid
+from vid2vid_dist.engine.run.probe import Link, rounds
 from vid2vid_dist.monitor.checks import FAULT, OK, WARNING, Check
 from vid2vid_dist.training import preflight_checks
 from vid2vid_dist.training.preflight import examine

@@ -21,7 +21,7 @@ from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.data.toy_face import render_toy_faces
 from vid2vid_dist.data.toy_set import ToyOptions
 from vid2vid_dist.data.toy_street import render_toy_street
-from vid2vid_dist.engine.pipeline import choose_placement
+from vid2vid_dist.engine.run.pipeline import choose_placement
 from vid2vid_dist.errors import UserError
 
 FOLDER = ROOT / "configs/single_image"

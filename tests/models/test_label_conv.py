@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vid2vid_dist.engine.counting import measure
+from vid2vid_dist.engine.plan.counting import measure
 from vid2vid_dist.models.label_conv import label_convolution
 from vid2vid_dist.models.labels import EncodedLabels, encode_labels
 

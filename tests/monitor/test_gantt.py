@@ -7,11 +7,11 @@ import xml.etree.ElementTree as ElementTree
 import pytest
 
 from tests.engine.plans import config, made_up_costs
-from vid2vid_dist.engine.graph import step_tasks
-from vid2vid_dist.engine.placement import split
-from vid2vid_dist.engine.plan import make_plan
-from vid2vid_dist.engine.simulate import simulate
-from vid2vid_dist.engine.tasks import Kind, steady_shape
+from vid2vid_dist.engine.plan.graph import step_tasks
+from vid2vid_dist.engine.plan.placement import split
+from vid2vid_dist.engine.plan.schedule import make_plan
+from vid2vid_dist.engine.plan.simulate import simulate
+from vid2vid_dist.engine.plan.tasks import Kind, steady_shape
 from vid2vid_dist.monitor.gantt import COLOURS, LEFT, WIDTH, draw
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -17,7 +17,7 @@ from tools.chain import Stage, read_chain, run_chain
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.data.toy_set import ToyOptions
 from vid2vid_dist.data.toy_street import render_toy_street
-from vid2vid_dist.engine.grid import Grid, open_grid
+from vid2vid_dist.engine.run.grid import Grid, open_grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.training.trainer import Trainer
 

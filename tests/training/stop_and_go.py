@@ -9,7 +9,7 @@ import sys
 
 from launch._cli import run_main
 from vid2vid_dist.config.load import load_config
-from vid2vid_dist.engine.grid import open_grid
+from vid2vid_dist.engine.run.grid import open_grid
 from vid2vid_dist.training.trainer import Trainer
 
 

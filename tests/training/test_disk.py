@@ -17,7 +17,7 @@ from tests.torchrun import torchrun
 from tests.training.conftest import SMALL
 from tests.training.test_trainer import TWO_EPOCHS, Configure, folder_of, saved_steps, status
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.metrics import MetricsLog
 from vid2vid_dist.training import checkpoint

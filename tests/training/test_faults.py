@@ -15,9 +15,9 @@ from torch import Tensor
 from tests.damage import spoil_picture
 from tests.training.test_trainer import TWO_EPOCHS, Configure, folder_of, saved_steps, status
 from vid2vid_dist.config.schema import Config, OptimConfig
-from vid2vid_dist.engine.build import build_engine
-from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.optimizer import AdamSettings
+from vid2vid_dist.engine.roles.build import build_engine
+from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.optimizer import AdamSettings
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.training.trainer import Trainer
 

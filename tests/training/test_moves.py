@@ -15,7 +15,7 @@ from torch import Tensor
 
 from tests.torchrun import torchrun
 from tests.training.conftest import SMALL
-from vid2vid_dist.engine.optimizer_state import MASTER, MOMENTS, Owned, SavedPieces
+from vid2vid_dist.engine.run.optimizer_state import MASTER, MOMENTS, Owned, SavedPieces
 from vid2vid_dist.training.checkpoint import SavedState, checkpoint_name
 
 # Clips of three chunks, two at a time, three an epoch: every step but each third ends in the middle of clips, and

@@ -7,10 +7,10 @@ import pytest
 from tests.engine.spread_clips import SMALL
 from tests.training.test_epoch import N_PAST, Videos
 from vid2vid_dist.config.load import load_config
-from vid2vid_dist.engine.costs import count_costs
-from vid2vid_dist.engine.pipeline import Placed, Planner
-from vid2vid_dist.engine.placement import Layout, explicit, split
-from vid2vid_dist.engine.plan import Strategy
+from vid2vid_dist.engine.plan.costs import count_costs
+from vid2vid_dist.engine.plan.placement import Layout, explicit, split
+from vid2vid_dist.engine.plan.schedule import Strategy
+from vid2vid_dist.engine.run.pipeline import Placed, Planner
 from vid2vid_dist.training.curriculum import Phase
 from vid2vid_dist.training.epoch import plan_epoch
 from vid2vid_dist.training.placed_epoch import PlacedEpoch, PlacedStep

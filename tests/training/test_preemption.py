@@ -16,7 +16,7 @@ from tests.torchrun import torchrun
 from tests.training.test_resume import END, assert_same, final_tensors, two_rank_settings
 from tests.training.test_trainer import TWO_EPOCHS, Configure, folder_of, saved_steps, status
 from vid2vid_dist.config.schema import RunConfig
-from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.training.preemption import FILES, Ask, Asked
 from vid2vid_dist.training.trainer import Trainer
 

@@ -10,8 +10,8 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.build import build_modules
-from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.roles.build import build_modules
+from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.discriminator import image_discriminator
 from vid2vid_dist.models.generator import Generator

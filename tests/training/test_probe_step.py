@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from tests.torchrun import torchrun
 from tests.training.conftest import SMALL
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.metrics import read_journal
 from vid2vid_dist.training.probe_step import heaviest_epoch

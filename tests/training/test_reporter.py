@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.lane import Chunk
-from vid2vid_dist.engine.step import ShownLane, StepResult
+from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.lane import Chunk
+from vid2vid_dist.engine.run.step import ShownLane, StepResult
 from vid2vid_dist.models.flow import FlowReference
 from vid2vid_dist.models.generator import GeneratedChunk
 from vid2vid_dist.models.labels import encode_labels

@@ -14,7 +14,7 @@ from torch import Tensor
 from tests.torchrun import torchrun
 from tests.training.conftest import SMALL
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.training.trainer import Trainer
 
 # Epoch 1: three clips on two ranks, each of two chunks, finest scale only: steps 1, 2 | 3, 4. From epoch 2 on all

@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.training.test_trainer import TWO_EPOCHS, Configure, folder_of
-from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.training.run_lock import RunLock
 from vid2vid_dist.training.trainer import Trainer

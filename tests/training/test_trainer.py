@@ -13,8 +13,8 @@ import yaml
 
 from vid2vid_dist.config.load import to_yaml
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.search import Choice
+from vid2vid_dist.engine.plan.search import Choice
+from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.training.checkpoint import Position
 from vid2vid_dist.training.shortage import explain_shortage

@@ -10,7 +10,7 @@ import pytest
 
 from tests.damage import spoil_picture
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.inference.evaluate import evaluate
 from vid2vid_dist.inference.generate import GenerationOptions
 from vid2vid_dist.inference.load import load_generator

@@ -11,7 +11,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.training.trainer import Trainer
 
 ZERO = ("optim.backend=zero", "schedule.niter=1", "schedule.niter_decay=1", "schedule.niter_step=1",

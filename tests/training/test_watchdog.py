@@ -11,7 +11,7 @@ from typing import IO
 
 import pytest
 
-from vid2vid_dist.engine.timing import Timer
+from vid2vid_dist.engine.run.timing import Timer
 from vid2vid_dist.training import watchdog
 from vid2vid_dist.training.watchdog import Sign, Watchdog, name_laggard
 

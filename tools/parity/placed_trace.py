@@ -23,20 +23,20 @@ from tools.parity.discover import discover
 from tools.parity.options import config_from_options
 from tools.parity.trace import VIDEO, Outcome, compare, outcome, run, spread, stand_ins, stored_modules, weights
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.build import build_held_roles
-from vid2vid_dist.engine.clip_buffer import ClipBuffer
-from vid2vid_dist.engine.costs import count_costs
-from vid2vid_dist.engine.executor import Executor, HeldRoles
-from vid2vid_dist.engine.graph import step_tasks
-from vid2vid_dist.engine.grid import Grid, open_grid
-from vid2vid_dist.engine.messages import FrameSize
-from vid2vid_dist.engine.pipeline import left_at
-from vid2vid_dist.engine.placement import split
-from vid2vid_dist.engine.plan import make_plan
-from vid2vid_dist.engine.step import LaneWork, StepResult, unpack_shown
-from vid2vid_dist.engine.tasks import Kind, LaneChunk, Need, Site, StepShape, Task
-from vid2vid_dist.engine.tensor_store import LanePart
-from vid2vid_dist.engine.transport import Transport
+from vid2vid_dist.engine.plan.costs import count_costs
+from vid2vid_dist.engine.plan.graph import step_tasks
+from vid2vid_dist.engine.plan.messages import FrameSize
+from vid2vid_dist.engine.plan.placement import split
+from vid2vid_dist.engine.plan.schedule import make_plan
+from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, Need, Site, StepShape, Task
+from vid2vid_dist.engine.roles.build import build_held_roles
+from vid2vid_dist.engine.run.clip import ClipBuffer
+from vid2vid_dist.engine.run.executor import Executor, HeldRoles
+from vid2vid_dist.engine.run.grid import Grid, open_grid
+from vid2vid_dist.engine.run.pipeline import left_at
+from vid2vid_dist.engine.run.step import LaneWork, StepResult, unpack_shown
+from vid2vid_dist.engine.run.tensor_store import LanePart
+from vid2vid_dist.engine.run.transport import Transport
 from vid2vid_dist.training.curriculum import phase
 from vid2vid_dist.training.state import optimizers
 

@@ -21,12 +21,12 @@ from tools.parity.compare import thin
 from tools.parity.options import config_from_options
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
-from vid2vid_dist.engine.build import FrozenNetworks, build_modules, build_roles
-from vid2vid_dist.engine.executor import HeldRoles
-from vid2vid_dist.engine.grid import Grid, solo_grid
-from vid2vid_dist.engine.lane import Chunk as LaneChunk
-from vid2vid_dist.engine.lane import Lane
-from vid2vid_dist.engine.step import LaneWork, Roles, StepResult, active_roles, train_step
+from vid2vid_dist.engine.roles.build import FrozenNetworks, build_modules, build_roles
+from vid2vid_dist.engine.run.executor import HeldRoles
+from vid2vid_dist.engine.run.grid import Grid, solo_grid
+from vid2vid_dist.engine.run.lane import Chunk as LaneChunk
+from vid2vid_dist.engine.run.lane import Lane
+from vid2vid_dist.engine.run.step import LaneWork, Roles, StepResult, active_roles, train_step
 from vid2vid_dist.models._torchvision import models
 from vid2vid_dist.models.flow import FlowReference
 from vid2vid_dist.models.perceptual import VGG19Features

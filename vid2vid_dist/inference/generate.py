@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from vid2vid_dist.config.schema import DataConfig, FlowConfig
-from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.edits import NO_EDIT, LabelEdit
 from vid2vid_dist.inference.first_frames import FirstFrames, choose_first_frames

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
-from vid2vid_dist.engine.lane import encode_inputs
+from vid2vid_dist.engine.run.lane import encode_inputs
 from vid2vid_dist.inference.styles import classes_of
 from vid2vid_dist.models.blocks import per_frame_norms
 from vid2vid_dist.models.generator import GeneratedChunk, Generator

@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from xml.sax.saxutils import escape
 
-from vid2vid_dist.engine.plan import Run
-from vid2vid_dist.engine.tasks import Kind
+from vid2vid_dist.engine.plan.schedule import Run
+from vid2vid_dist.engine.plan.tasks import Kind
 
 WIDTH, LEFT, TOP, ROW, GAP = 1200.0, 74.0, 58.0, 26.0, 5.0  # pixels
 FONT = "font-family='Helvetica,Arial,sans-serif'"

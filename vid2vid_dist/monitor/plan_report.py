@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from vid2vid_dist.engine.memory import CAUSES, RankMemory
-from vid2vid_dist.engine.placement import grid_table
-from vid2vid_dist.engine.search import Choice, PlanRequest
+from vid2vid_dist.engine.plan.memory import CAUSES, RankMemory
+from vid2vid_dist.engine.plan.placement import grid_table
+from vid2vid_dist.engine.plan.search import Choice, PlanRequest
 
 GB = 1e9
 

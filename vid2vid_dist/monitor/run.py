@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.scores import edges
+from vid2vid_dist.engine.roles.scores import edges
 from vid2vid_dist.monitor.alarms import Alarms
 from vid2vid_dist.monitor.console import StepConsole
 from vid2vid_dist.monitor.curves import number

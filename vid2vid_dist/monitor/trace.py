@@ -10,8 +10,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from vid2vid_dist.engine.plan import Run
-from vid2vid_dist.engine.timing import WAIT, Span
+from vid2vid_dist.engine.plan.schedule import Run
+from vid2vid_dist.engine.run.timing import WAIT, Span
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Clip, Frames
-from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.training.checkpoint import Position, checkpoint_name, copied, weights_file
 from vid2vid_dist.training.preemption import Ask, Asked
@@ -47,7 +47,7 @@ class StepInput:
 
 class FaultHandler:
     """Decides over steps, together with all other ranks: whether one can begin, and whether it may update the weights
-    (`engine.finite_check`).
+    (`engine.run.finite_check`).
 
     `event` keeps a line in the run's journal.
     """

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.executor import HeldRoles
-from vid2vid_dist.engine.scores import AT_MIDDLE, OFFSETS, ScoreTally
-from vid2vid_dist.engine.step import Roles
+from vid2vid_dist.engine.roles.scores import AT_MIDDLE, OFFSETS, ScoreTally
+from vid2vid_dist.engine.run.executor import HeldRoles
+from vid2vid_dist.engine.run.step import Roles
 
 Figures = dict[str, Tensor]
 SIDES = ("real", "fake")

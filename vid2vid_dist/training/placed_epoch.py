@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from vid2vid_dist.data.clips import Request
-from vid2vid_dist.engine.clip_buffer import Reads
-from vid2vid_dist.engine.pipeline import Planner
-from vid2vid_dist.engine.plan import Plan
-from vid2vid_dist.engine.reads import reads_of
-from vid2vid_dist.engine.tasks import LaneChunk, StepShape
+from vid2vid_dist.engine.plan.needed_frames import reads_of
+from vid2vid_dist.engine.plan.schedule import Plan
+from vid2vid_dist.engine.plan.tasks import LaneChunk, StepShape
+from vid2vid_dist.engine.run.clip import Reads
+from vid2vid_dist.engine.run.pipeline import Planner
 from vid2vid_dist.models.temporal import frames_kept
 from vid2vid_dist.training.curriculum import Phase
 from vid2vid_dist.training.epoch import Epoch

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from vid2vid_dist.engine.probe import Link
+from vid2vid_dist.engine.run.probe import Link
 from vid2vid_dist.monitor.checks import Check, check
 
 GIB = 2**30

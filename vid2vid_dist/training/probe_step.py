@@ -1,6 +1,6 @@
 """A probe before clips grow or all scales are trained: the largest step to come runs when training starts.
 
-It reads real clips, and its update is refused (`engine.finite_check`), so that weights, moments and statistics stay as
+It reads real clips, and its update is refused (`engine.run.finite_check`), so that weights, moments and statistics stay as
 they are; clips in flight are put aside (`TrainingState.aside`). A run that will not fit ends at once, not days later.
 
 Off on CPUs unless asked for: there memory that runs out is not an error which could be explained, but the kernel's kill
@@ -16,8 +16,8 @@ from typing import TypeVar
 import torch
 
 from vid2vid_dist.config.schema import Config, RunConfig
-from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.step import active_roles
+from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.step import active_roles
 from vid2vid_dist.monitor.plan_report import GB
 from vid2vid_dist.training.curriculum import Phase, n_epochs, phase
 from vid2vid_dist.training.epoch import Epoch

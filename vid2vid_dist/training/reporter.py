@@ -11,9 +11,9 @@ from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames, viewable
-from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.step import ShownLane, StepResult
-from vid2vid_dist.engine.timing import WAIT, Timer
+from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.step import ShownLane, StepResult
+from vid2vid_dist.engine.run.timing import WAIT, Timer
 from vid2vid_dist.monitor.gpu import GpuMeter
 from vid2vid_dist.monitor.report import Sample, StepReport
 from vid2vid_dist.monitor.run import RunMonitor

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import torch
 
-from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.memory import CAUSES
-from vid2vid_dist.engine.search import Choice
+from vid2vid_dist.engine.plan.memory import CAUSES
+from vid2vid_dist.engine.plan.search import Choice
+from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.plan_report import GB, remedy
 

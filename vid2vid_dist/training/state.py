@@ -15,7 +15,9 @@ from torch import nn
 
 from vid2vid_dist.config.load import flatten, to_yaml
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.build import (
+from vid2vid_dist.engine.plan.memory import SHARD_BYTES
+from vid2vid_dist.engine.plan.messages import FrameSize
+from vid2vid_dist.engine.roles.build import (
     Optimizers,
     build_frozen,
     build_generator_role,
@@ -23,19 +25,17 @@ from vid2vid_dist.engine.build import (
     build_modules,
     build_roles,
 )
-from vid2vid_dist.engine.clip_buffer import ClipBuffer
-from vid2vid_dist.engine.executor import HeldRoles
-from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.in_flight import ClipState, clip_files
-from vid2vid_dist.engine.lane import Lane, count_lanes
-from vid2vid_dist.engine.memory import SHARD_BYTES
-from vid2vid_dist.engine.messages import FrameSize
-from vid2vid_dist.engine.optimizer import AdamSettings
-from vid2vid_dist.engine.optimizer_state import SavedPieces
-from vid2vid_dist.engine.pipeline import Pipeline, Placed
-from vid2vid_dist.engine.precision import DTYPES
-from vid2vid_dist.engine.step import Roles
+from vid2vid_dist.engine.run.clip import ClipBuffer
+from vid2vid_dist.engine.run.executor import HeldRoles
+from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.in_flight import ClipState, clip_files
+from vid2vid_dist.engine.run.lane import Lane, count_lanes
+from vid2vid_dist.engine.run.optimizer import AdamSettings
+from vid2vid_dist.engine.run.optimizer_state import SavedPieces
+from vid2vid_dist.engine.run.pipeline import Pipeline, Placed
+from vid2vid_dist.engine.run.step import Roles
 from vid2vid_dist.models.generator import Generator
+from vid2vid_dist.models.precision import DTYPES
 from vid2vid_dist.training.checkpoint import Files, Position, SavedState, copied, differences, weights_file
 from vid2vid_dist.training.curriculum import BETA2, Phase, n_epochs, phase
 from vid2vid_dist.training.ema import Ema, buffers_kept

@@ -12,13 +12,13 @@ from itertools import tee
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Clip, ClipSource, Frames, stream
-from vid2vid_dist.engine.clip_buffer import Reads
-from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.lane import look_back
-from vid2vid_dist.engine.messages import FrameSize
-from vid2vid_dist.engine.pipeline import Pipeline
-from vid2vid_dist.engine.step import LaneWork, Roles, StepResult, active_roles, train_step, unpack_shown
-from vid2vid_dist.engine.tensor_store import LanePart
+from vid2vid_dist.engine.plan.messages import FrameSize
+from vid2vid_dist.engine.run.clip import Reads
+from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.lane import look_back
+from vid2vid_dist.engine.run.pipeline import Pipeline
+from vid2vid_dist.engine.run.step import LaneWork, Roles, StepResult, active_roles, train_step, unpack_shown
+from vid2vid_dist.engine.run.tensor_store import LanePart
 from vid2vid_dist.training.curriculum import Phase
 from vid2vid_dist.training.epoch import Epoch
 from vid2vid_dist.training.faults import FaultHandler, LaneInput, StepInput

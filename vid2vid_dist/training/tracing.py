@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.pipeline import Pipeline
-from vid2vid_dist.engine.timing import Span
+from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.pipeline import Pipeline
+from vid2vid_dist.engine.run.timing import Span
 from vid2vid_dist.monitor.logs import nonfatal
 from vid2vid_dist.monitor.trace import TracedStep, write_costs, write_trace
 

@@ -12,10 +12,10 @@ from pathlib import Path
 from vid2vid_dist.config.load import to_yaml
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource
-from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.lane import count_lanes
-from vid2vid_dist.engine.pipeline import Placed, choose_placement, expected_step
-from vid2vid_dist.engine.search import Choice
+from vid2vid_dist.engine.plan.search import Choice
+from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.lane import count_lanes
+from vid2vid_dist.engine.run.pipeline import Placed, choose_placement, expected_step
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.run import RunMonitor
 from vid2vid_dist.training import checkpoint, probe_step

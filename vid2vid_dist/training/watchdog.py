@@ -20,7 +20,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 
-from vid2vid_dist.engine.timing import Timer
+from vid2vid_dist.engine.run.timing import Timer
 from vid2vid_dist.monitor.logs import nonfatal
 
 log = logging.getLogger(__name__)

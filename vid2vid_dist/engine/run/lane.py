@@ -15,7 +15,7 @@ from torch import Tensor
 
 from vid2vid_dist.config.schema import Config, ParallelConfig
 from vid2vid_dist.data.clips import Frames, network_input, to_float
-from vid2vid_dist.engine.in_flight import ClipState
+from vid2vid_dist.engine.run.in_flight import ClipState
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.generator import GeneratedChunk
 from vid2vid_dist.models.labels import EncodedLabels, encode_labels, pyramid

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.discriminator_roles import ImageDiscriminatorRole, TemporalDiscriminatorRole
-from vid2vid_dist.engine.messages import Part
-from vid2vid_dist.engine.roles import CriticResult, FlowRole, PerceptualRole
-from vid2vid_dist.engine.tasks import Kind, Site, Task
-from vid2vid_dist.engine.tensor_store import TaskTensors, TensorStore
+from vid2vid_dist.engine.plan.messages import Part
+from vid2vid_dist.engine.plan.tasks import Kind, Site, Task
+from vid2vid_dist.engine.roles.discriminator_roles import ImageDiscriminatorRole, TemporalDiscriminatorRole
+from vid2vid_dist.engine.roles.roles import CriticResult, FlowRole, PerceptualRole
+from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
 from vid2vid_dist.models.labels import join_frames
 from vid2vid_dist.models.temporal import TemporalGroups, frames_kept, temporal_plan
 

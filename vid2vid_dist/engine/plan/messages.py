@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.plan import Plan, Transfer
-from vid2vid_dist.engine.tasks import Task
+from vid2vid_dist.engine.plan.schedule import Plan, Transfer
+from vid2vid_dist.engine.plan.tasks import Task
 
 
 class Part(NamedTuple):

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.discriminator_roles import ImageDiscriminatorRole, TemporalDiscriminatorRole
-from vid2vid_dist.engine.finite_check import MayUpdate, always, find_nonfinite
-from vid2vid_dist.engine.lane import Chunk, Lane
-from vid2vid_dist.engine.optimizer import RoleEngine
-from vid2vid_dist.engine.roles import CriticResult, FlowRole, GeneratorRole, PerceptualRole
+from vid2vid_dist.engine.roles.discriminator_roles import ImageDiscriminatorRole, TemporalDiscriminatorRole
+from vid2vid_dist.engine.roles.roles import CriticResult, FlowRole, GeneratorRole, PerceptualRole
+from vid2vid_dist.engine.run.finite_check import MayUpdate, always, find_nonfinite
+from vid2vid_dist.engine.run.lane import Chunk, Lane
+from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.losses import l1
 from vid2vid_dist.models.flow import FlowReference
 from vid2vid_dist.models.generator import GeneratedChunk

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.clip_buffer import Reads
-from vid2vid_dist.engine.critic_tasks import chunk_groups
-from vid2vid_dist.engine.plan import Plan
-from vid2vid_dist.engine.tasks import Kind, LaneChunk, Task
+from vid2vid_dist.engine.plan.schedule import Plan
+from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, Task
+from vid2vid_dist.engine.roles.critic_tasks import chunk_groups
+from vid2vid_dist.engine.run.clip import Reads
 
 
 def reads_of(cfg: Config, plan: Plan, slot: int, lane: int, chunk: LaneChunk, ahead: LaneChunk | None = None) -> Reads:

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.messages import Part
-from vid2vid_dist.engine.roles import CriticResult, GeneratorRole, RealPair, evaluate_flow
-from vid2vid_dist.engine.tasks import Kind, Site, StepShape, Task
-from vid2vid_dist.engine.tensor_store import Read, TaskTensors, TensorStore
+from vid2vid_dist.engine.plan.messages import Part
+from vid2vid_dist.engine.plan.tasks import Kind, Site, StepShape, Task
+from vid2vid_dist.engine.roles.roles import CriticResult, GeneratorRole, RealPair, evaluate_flow
+from vid2vid_dist.engine.run.tensor_store import Read, TaskTensors, TensorStore
 from vid2vid_dist.losses import l1
 from vid2vid_dist.models.composite import Features, Foreground, ScaleOutput
 from vid2vid_dist.models.flow import FlowReference

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.plan import Plan, Run
-from vid2vid_dist.engine.reads import reads_of
-from vid2vid_dist.engine.tasks import INTO_WEIGHTS, Kind, Site, StepShape
+from vid2vid_dist.engine.plan.needed_frames import reads_of
+from vid2vid_dist.engine.plan.schedule import Plan, Run
+from vid2vid_dist.engine.plan.tasks import INTO_WEIGHTS, Kind, Site, StepShape
 
 SHARD_BYTES = 12  # per parameter, over all ranks of a role: float32 master weight and Adam's two moments
 CONTEXT_BYTES = 2e9  # CUDA context, communication buffers, convolution workspace: an allowance

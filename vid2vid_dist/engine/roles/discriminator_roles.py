@@ -13,10 +13,10 @@ from torch import Tensor
 
 from vid2vid_dist import losses
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.lane import Chunk, TemporalRow
-from vid2vid_dist.engine.optimizer import RoleEngine
-from vid2vid_dist.engine.roles import CriticResult, FlowRole, detached
-from vid2vid_dist.engine.scores import ScoreTally, spread
+from vid2vid_dist.engine.roles.roles import CriticResult, FlowRole, detached
+from vid2vid_dist.engine.roles.scores import ScoreTally, spread
+from vid2vid_dist.engine.run.lane import Chunk, TemporalRow
+from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.models.generator import GeneratedChunk
 
 

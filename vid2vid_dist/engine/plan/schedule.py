@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from vid2vid_dist.engine.costs import Costs
-from vid2vid_dist.engine.placement import Layout
-from vid2vid_dist.engine.tasks import COLLECTIVE, Kind, Need, Site, Task
+from vid2vid_dist.engine.plan.costs import Costs
+from vid2vid_dist.engine.plan.placement import Layout
+from vid2vid_dist.engine.plan.tasks import COLLECTIVE, Kind, Need, Site, Task
 
 SHORTEST = 1e-9  # seconds; keeps planned times of dependent tasks apart
 

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.clip_buffer import ClipBuffer
-from vid2vid_dist.engine.messages import Part, dtype_of, message_parts, parts_for, shape_of
-from vid2vid_dist.engine.plan import Plan, Transfer
-from vid2vid_dist.engine.roles import CriticResult
-from vid2vid_dist.engine.tasks import Kind, Site, Task
-from vid2vid_dist.engine.timing import WAIT, Timer
-from vid2vid_dist.engine.transport import Pending, Transport
+from vid2vid_dist.engine.plan.messages import Part, dtype_of, message_parts, parts_for, shape_of
+from vid2vid_dist.engine.plan.schedule import Plan, Transfer
+from vid2vid_dist.engine.plan.tasks import Kind, Site, Task
+from vid2vid_dist.engine.roles.roles import CriticResult
+from vid2vid_dist.engine.run.clip import ClipBuffer
+from vid2vid_dist.engine.run.timing import WAIT, Timer
+from vid2vid_dist.engine.run.transport import Pending, Transport
 
 TaskTensors = dict[Part, Tensor]
 """What a task gives to others, without graph."""

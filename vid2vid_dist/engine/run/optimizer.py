@@ -17,8 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
-from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.optimizer_state import Owned, SavedPieces, pieces
+from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.optimizer_state import Owned, SavedPieces, pieces
 
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 

@@ -15,23 +15,23 @@ from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
-from vid2vid_dist.engine.clip_buffer import ClipBuffer, Reads
-from vid2vid_dist.engine.costs import CPU_CORE, Costs, count_costs
-from vid2vid_dist.engine.executor import Executor, HeldRoles, PlacedResult
-from vid2vid_dist.engine.finite_check import MayUpdate, always
-from vid2vid_dist.engine.graph import step_tasks
-from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.in_flight import ClipState, clip_files
-from vid2vid_dist.engine.lane import count_lanes, encode_inputs, encode_pictures
-from vid2vid_dist.engine.messages import FrameSize
-from vid2vid_dist.engine.placement import Layout, grid_table
-from vid2vid_dist.engine.plan import Plan, Run, Strategy, make_plan
-from vid2vid_dist.engine.search import Choice, PlanRequest, choose
-from vid2vid_dist.engine.simulate import simulate
-from vid2vid_dist.engine.tasks import FAR, LaneChunk, Site, StepShape
-from vid2vid_dist.engine.tensor_store import LanePart
-from vid2vid_dist.engine.timing import Timer
-from vid2vid_dist.engine.transport import Transport
+from vid2vid_dist.engine.plan.costs import CPU_CORE, Costs, count_costs
+from vid2vid_dist.engine.plan.graph import step_tasks
+from vid2vid_dist.engine.plan.messages import FrameSize
+from vid2vid_dist.engine.plan.placement import Layout, grid_table
+from vid2vid_dist.engine.plan.schedule import Plan, Run, Strategy, make_plan
+from vid2vid_dist.engine.plan.search import Choice, PlanRequest, choose
+from vid2vid_dist.engine.plan.simulate import simulate
+from vid2vid_dist.engine.plan.tasks import FAR, LaneChunk, Site, StepShape
+from vid2vid_dist.engine.run.clip import ClipBuffer, Reads
+from vid2vid_dist.engine.run.executor import Executor, HeldRoles, PlacedResult
+from vid2vid_dist.engine.run.finite_check import MayUpdate, always
+from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.in_flight import ClipState, clip_files
+from vid2vid_dist.engine.run.lane import count_lanes, encode_inputs, encode_pictures
+from vid2vid_dist.engine.run.tensor_store import LanePart
+from vid2vid_dist.engine.run.timing import Timer
+from vid2vid_dist.engine.run.transport import Transport
 from vid2vid_dist.models.temporal import frames_kept
 
 

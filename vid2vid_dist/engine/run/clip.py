@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.in_flight import ClipState
-from vid2vid_dist.engine.lane import Chunk
-from vid2vid_dist.engine.messages import FrameSize
-from vid2vid_dist.engine.tasks import Site
+from vid2vid_dist.engine.plan.messages import FrameSize
+from vid2vid_dist.engine.plan.tasks import Site
+from vid2vid_dist.engine.run.in_flight import ClipState
+from vid2vid_dist.engine.run.lane import Chunk
 from vid2vid_dist.models.labels import EncodedLabels, join_frames, label_pyramid
 
 

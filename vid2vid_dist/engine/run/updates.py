@@ -10,9 +10,9 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor
 
-from vid2vid_dist.engine.finite_check import MayUpdate, find_nonfinite
-from vid2vid_dist.engine.optimizer import RoleEngine
-from vid2vid_dist.engine.timing import Timer
+from vid2vid_dist.engine.run.finite_check import MayUpdate, find_nonfinite
+from vid2vid_dist.engine.run.optimizer import RoleEngine
+from vid2vid_dist.engine.run.timing import Timer
 
 
 class Updates:

@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.critic_tasks import FlowTasks, ImageTasks, PerceptualTasks, TemporalTasks
-from vid2vid_dist.engine.discriminator_roles import ImageDiscriminatorRole, TemporalDiscriminatorRole
-from vid2vid_dist.engine.finite_check import MayUpdate, always
-from vid2vid_dist.engine.frame_tasks import FrameTasks
-from vid2vid_dist.engine.optimizer import RoleEngine
-from vid2vid_dist.engine.plan import Plan, Receive, Run, Send
-from vid2vid_dist.engine.roles import FlowRole, GeneratorRole, PerceptualRole
-from vid2vid_dist.engine.tasks import COLLECTIVE, Site, StepShape, Task
-from vid2vid_dist.engine.tensor_store import LanePart, TensorStore
-from vid2vid_dist.engine.timing import Timer
-from vid2vid_dist.engine.transport import Transport
-from vid2vid_dist.engine.updates import Updates
+from vid2vid_dist.engine.plan.schedule import Plan, Receive, Run, Send
+from vid2vid_dist.engine.plan.tasks import COLLECTIVE, Site, StepShape, Task
+from vid2vid_dist.engine.roles.critic_tasks import FlowTasks, ImageTasks, PerceptualTasks, TemporalTasks
+from vid2vid_dist.engine.roles.discriminator_roles import ImageDiscriminatorRole, TemporalDiscriminatorRole
+from vid2vid_dist.engine.roles.frame_tasks import FrameTasks
+from vid2vid_dist.engine.roles.roles import FlowRole, GeneratorRole, PerceptualRole
+from vid2vid_dist.engine.run.finite_check import MayUpdate, always
+from vid2vid_dist.engine.run.optimizer import RoleEngine
+from vid2vid_dist.engine.run.tensor_store import LanePart, TensorStore
+from vid2vid_dist.engine.run.timing import Timer
+from vid2vid_dist.engine.run.transport import Transport
+from vid2vid_dist.engine.run.updates import Updates
 from vid2vid_dist.errors import LostRankError, UserError
 from vid2vid_dist.models.temporal import frames_kept
 

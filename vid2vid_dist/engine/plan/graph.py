@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.tasks import INTO_WEIGHTS, Kind, LaneChunk, Need, Site, StepShape, Task
+from vid2vid_dist.engine.plan.tasks import INTO_WEIGHTS, Kind, LaneChunk, Need, Site, StepShape, Task
 from vid2vid_dist.models.temporal import TemporalPlan, frames_kept, temporal_plan
 
 

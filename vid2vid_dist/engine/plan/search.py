@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.costs import Costs
-from vid2vid_dist.engine.graph import step_tasks
-from vid2vid_dist.engine.memory import RankMemory, plan_memory
-from vid2vid_dist.engine.placement import Layout, colocated, data_parallel, explicit, slots_per_pipeline, split
-from vid2vid_dist.engine.plan import Plan, Strategy, make_plan
-from vid2vid_dist.engine.simulate import Prediction, simulate
-from vid2vid_dist.engine.tasks import StepShape, steady_shape
+from vid2vid_dist.engine.plan.costs import Costs
+from vid2vid_dist.engine.plan.graph import step_tasks
+from vid2vid_dist.engine.plan.memory import RankMemory, plan_memory
+from vid2vid_dist.engine.plan.placement import Layout, colocated, data_parallel, explicit, slots_per_pipeline, split
+from vid2vid_dist.engine.plan.schedule import Plan, Strategy, make_plan
+from vid2vid_dist.engine.plan.simulate import Prediction, simulate
+from vid2vid_dist.engine.plan.tasks import StepShape, steady_shape
 from vid2vid_dist.errors import UserError
 
 N_STRATEGIES = 12  # orders that are tried per placement

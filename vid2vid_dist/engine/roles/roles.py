@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from vid2vid_dist import losses
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.lane import Chunk
-from vid2vid_dist.engine.optimizer import RoleEngine
+from vid2vid_dist.engine.run.lane import Chunk
+from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.models.flow import FlowReference
 from vid2vid_dist.models.generator import GeneratedChunk, Generator
 

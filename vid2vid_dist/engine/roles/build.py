@@ -8,18 +8,18 @@ import torch
 from torch import nn
 
 from vid2vid_dist.config.schema import Config, OptimConfig
-from vid2vid_dist.engine.discriminator_roles import ImageDiscriminatorRole, TemporalDiscriminatorRole
-from vid2vid_dist.engine.executor import HeldRoles
-from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.optimizer import MakeOptimizer, PlainEngine, RoleEngine
-from vid2vid_dist.engine.precision import DTYPES
-from vid2vid_dist.engine.roles import FlowRole, GeneratorRole, PerceptualRole
-from vid2vid_dist.engine.step import Roles
+from vid2vid_dist.engine.roles.discriminator_roles import ImageDiscriminatorRole, TemporalDiscriminatorRole
+from vid2vid_dist.engine.roles.roles import FlowRole, GeneratorRole, PerceptualRole
+from vid2vid_dist.engine.run.executor import HeldRoles
+from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.optimizer import MakeOptimizer, PlainEngine, RoleEngine
+from vid2vid_dist.engine.run.step import Roles
 from vid2vid_dist.models.compute_options import compute_options_from
 from vid2vid_dist.models.discriminator import face_discriminator, image_discriminator, temporal_discriminator
 from vid2vid_dist.models.flow import NoFlow, build_flow
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.perceptual import load_vgg19
+from vid2vid_dist.models.precision import DTYPES
 
 
 @dataclass(frozen=True)
@@ -139,6 +139,6 @@ def build_engine(module: nn.Module, make_optimizer: MakeOptimizer, optim: OptimC
     """The engine that the configuration asks for; trains the parameters of `module` that require a gradient."""
     if optim.backend == "plain":
         return PlainEngine(module, make_optimizer, grid)
-    from vid2vid_dist.engine.zero import ZeroEngine  # DeepSpeed takes seconds to import: only where it is used
+    from vid2vid_dist.engine.run.zero import ZeroEngine  # DeepSpeed takes seconds to import: only where it is used
 
     return ZeroEngine(module, make_optimizer, optim, grid)

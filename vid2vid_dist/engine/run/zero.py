@@ -24,9 +24,9 @@ import torch
 from torch import nn
 
 from vid2vid_dist.config.schema import OptimConfig
-from vid2vid_dist.engine.grid import Grid
-from vid2vid_dist.engine.optimizer import MakeOptimizer, Statistics, fill_missing_gradients, trained_parameters
-from vid2vid_dist.engine.optimizer_state import Owned, SavedPieces, pieces
+from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.optimizer import MakeOptimizer, Statistics, fill_missing_gradients, trained_parameters
+from vid2vid_dist.engine.run.optimizer_state import Owned, SavedPieces, pieces
 
 if not torch.cuda.is_available():
     os.environ.setdefault("DS_ACCELERATOR", "cpu")  # otherwise DeepSpeed probes for other accelerators, loudly

@@ -17,7 +17,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import LostRankError
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.costs import Costs
-from vid2vid_dist.engine.plan import Plan, Run
-from vid2vid_dist.engine.tasks import FAR, Kind, Site
+from vid2vid_dist.engine.plan.costs import Costs
+from vid2vid_dist.engine.plan.schedule import Plan, Run
+from vid2vid_dist.engine.plan.tasks import FAR, Kind, Site
 from vid2vid_dist.models.temporal import temporal_plan
 
 WARM_UP = 2  # steps until a repeated plan runs at its own pace

@@ -17,8 +17,7 @@ from torch import Tensor, nn
 
 from vid2vid_dist import losses
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.counting import Work, measure, size_of
-from vid2vid_dist.engine.precision import DTYPES
+from vid2vid_dist.engine.plan.counting import Work, measure, size_of
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models._torchvision import models
 from vid2vid_dist.models.composite import Features, Foreground
@@ -28,6 +27,7 @@ from vid2vid_dist.models.flow import RaftFlow, raft_network
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.labels import EncodedLabels
 from vid2vid_dist.models.perceptual import VGG19Features
+from vid2vid_dist.models.precision import DTYPES
 from vid2vid_dist.untrusted import parse_json, read_text
 
 DIS_SECONDS_PER_PIXEL = 1.3e-7  # OpenCV's dense inverse search on one CPU core, measured

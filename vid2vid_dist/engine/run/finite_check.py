@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from vid2vid_dist.engine.optimizer import RoleEngine
+from vid2vid_dist.engine.run.optimizer import RoleEngine
 
 MayUpdate = Callable[[list[str]], bool]
 """Takes the names of what is not finite on this rank, returns whether the step's updates are made. Every rank calls it

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional as F
 
-from vid2vid_dist.engine.grid import Grid
+from vid2vid_dist.engine.run.grid import Grid
 
 PAYLOAD = 2**23  # bytes of a message, about that of a frame's feature maps
 MESSAGES = 4  # per link; the first opens the connection and is not timed
