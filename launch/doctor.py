@@ -19,11 +19,11 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout, installed or not
 
 from launch._cli import run_main
+from tools.doctor.checks import table
+from tools.doctor.examine import examine
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.engine.run.grid import open_grid
-from vid2vid_dist.monitor.checks import table
 from vid2vid_dist.monitor.logs import setup_logging
-from vid2vid_dist.training.preflight import examine
 
 PATIENCE = timedelta(seconds=45)  # for a rank that does not come
 

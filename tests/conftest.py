@@ -10,6 +10,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is imported: the t
 import pytest
 from hypothesis import settings
 
+from vid2vid_dist.data.shards import PackOptions, make_shards
+from vid2vid_dist.toy.set import ToyOptions
+from vid2vid_dist.toy.street import render_toy_street
+
 settings.register_profile("house", deadline=None)  # shared cores: a slow example proves nothing
 settings.load_profile("house")
 
@@ -43,3 +47,19 @@ def _folder(path: Path, variable: str) -> Path:
     if not path.is_dir():
         pytest.skip(f"no folder {path}: set {variable}")
     return path
+
+
+@pytest.fixture(scope="session")
+def toy_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A toy street of 3 + 1 videos, 8 frames of 64x32."""
+    raw = tmp_path_factory.mktemp("toy") / "raw"
+    render_toy_street(raw, ToyOptions(n_train=3, n_test=1, n_frames=8, width=64, height=32))
+    return raw
+
+
+@pytest.fixture(scope="session")
+def toy_shards(toy_raw: Path) -> Path:
+    """The shards of `toy_raw`; read only."""
+    out = toy_raw.parent / "shards"
+    make_shards(toy_raw, out, PackOptions(label_nc=35))
+    return out

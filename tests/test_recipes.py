@@ -12,10 +12,10 @@ import pytest
 from tests.torchrun import ROOT, torchrun
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_face import render_toy_face
-from vid2vid_dist.data.toy_pose import render_toy_pose
-from vid2vid_dist.data.toy_set import ToyOptions
-from vid2vid_dist.data.toy_street import render_toy_street
+from vid2vid_dist.toy.face import render_toy_face
+from vid2vid_dist.toy.pose import render_toy_pose
+from vid2vid_dist.toy.set import ToyOptions
+from vid2vid_dist.toy.street import render_toy_street
 
 FOLDER = ROOT / "configs"
 SECONDS = 900  # for all recipes of a task, on cores that others use, too

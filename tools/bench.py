@@ -28,12 +28,12 @@ from vid2vid_dist import losses
 from vid2vid_dist.config.load import load_config, split_arguments
 from vid2vid_dist.config.schema import Config, RunConfig
 from vid2vid_dist.data.clips import ClipSource, Frames, Request
-from vid2vid_dist.data.toy_street import ensure_toy_shards
 from vid2vid_dist.engine.roles.build import build_frozen, build_modules, build_roles
 from vid2vid_dist.engine.run.grid import open_grid, solo_grid
 from vid2vid_dist.engine.run.lane import Lane
 from vid2vid_dist.engine.run.step import LaneWork, Roles, active_roles, train_step
 from vid2vid_dist.monitor.metrics import read_journal
+from vid2vid_dist.toy.street import ensure_toy_shards
 from vid2vid_dist.training.curriculum import Phase, phase
 from vid2vid_dist.training.state import optimizers
 from vid2vid_dist.training.trainer import Trainer
@@ -81,7 +81,7 @@ def safety(cfg: Config, default: RunConfig) -> str:
     between = min(default.save_every_steps * step, 60 * default.save_every_minutes)
     return (f"checkpoint         {1000 * stall:8.0f} ms of standstill, {save:.2f} s until it is in force: at most "
             f"{save / between:.3%} of the time at one in {between / 60:.0f} minutes\n"
-            f"watchdog           {1000 * sign:8.2f} ms a sign of life: {sign / trainer.watchdog.interval:.4%} of the "
+            f"watchdog           {1000 * sign:8.2f} ms a heartbeat: {sign / trainer.watchdog.interval:.4%} of the "
             f"time at one in {trainer.watchdog.interval:.0f} s")
 
 

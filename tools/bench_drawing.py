@@ -15,7 +15,7 @@ from tools.make_toy_dataset import TOYS
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.clips import ClipSource, Request
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_set import ToyOptions
+from vid2vid_dist.toy.set import ToyOptions
 
 SETTINGS = {
     "face, 512x512": DataConfig(task="face", label_nc=0, input_nc=15),

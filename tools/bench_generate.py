@@ -24,7 +24,7 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.run.lane import encode_inputs
 from vid2vid_dist.inference.runtime import choose_device
-from vid2vid_dist.inference.video import VideoGenerator
+from vid2vid_dist.inference.video_generator import VideoGenerator
 from vid2vid_dist.models.generator import Generator
 
 ROUNDS = 7

@@ -30,7 +30,6 @@ from launch._cli import run_main
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.data.clips import ClipSource, Frames, Request, stream
-from vid2vid_dist.data.toy_street import ensure_toy_shards
 from vid2vid_dist.engine.plan.costs import CPU_CORE, Costs, count_costs
 from vid2vid_dist.engine.plan.graph import step_tasks
 from vid2vid_dist.engine.plan.memory import plan_memory
@@ -49,6 +48,7 @@ from vid2vid_dist.engine.run.tensor_store import LanePart
 from vid2vid_dist.engine.run.timing import Span
 from vid2vid_dist.engine.run.transport import Transport
 from vid2vid_dist.models.precision import DTYPES
+from vid2vid_dist.toy.street import ensure_toy_shards
 from vid2vid_dist.training.curriculum import phase
 from vid2vid_dist.training.state import optimizers
 

@@ -25,8 +25,8 @@ import yaml
 from launch._cli import run_main
 from vid2vid_dist.config.load import load_config, to_yaml
 from vid2vid_dist.config.schema import Config, DataConfig
-from vid2vid_dist.data.toy_street import ensure_toy_shards
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.toy.street import ensure_toy_shards
 
 UNFINISHED = 3  # the status of a chain whose stage was asked to stop, or preempted
 TRAIN = Path(__file__).resolve().parent.parent / "launch/train.py"

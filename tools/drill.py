@@ -32,8 +32,8 @@ from safetensors.torch import load_file
 
 from launch._cli import run_main
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_set import ToyOptions
-from vid2vid_dist.data.toy_street import render_toy_street
+from vid2vid_dist.toy.set import ToyOptions
+from vid2vid_dist.toy.street import render_toy_street
 from vid2vid_dist.training.checkpoint import find_fault
 
 ROOT = Path(__file__).resolve().parent.parent

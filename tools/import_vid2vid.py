@@ -27,7 +27,7 @@ from vid2vid_dist.data.atomic import locked, written_aside
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import load_generator, weight_differences
-from vid2vid_dist.inference.video import VideoGenerator
+from vid2vid_dist.inference.video_generator import VideoGenerator
 from vid2vid_dist.models.weights import read_tensors
 from vid2vid_dist.training.checkpoint import copied
 

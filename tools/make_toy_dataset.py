@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from launch._cli import run_main
-from vid2vid_dist.data.toy_face import (
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.toy.face import (
     FACE_OPTIONS,
     FACES_OPTIONS,
     TOY_FACE_RAW,
@@ -22,9 +23,9 @@ from vid2vid_dist.data.toy_face import (
     render_toy_face,
     render_toy_faces,
 )
-from vid2vid_dist.data.toy_pose import POSE_OPTIONS, TOY_POSE_RAW, TOY_POSE_SHARDS, render_toy_pose
-from vid2vid_dist.data.toy_set import ToyOptions
-from vid2vid_dist.data.toy_street import (
+from vid2vid_dist.toy.pose import POSE_OPTIONS, TOY_POSE_RAW, TOY_POSE_SHARDS, render_toy_pose
+from vid2vid_dist.toy.set import ToyOptions
+from vid2vid_dist.toy.street import (
     STYLES_OPTIONS,
     TOY_RAW,
     TOY_SHARDS,
@@ -33,7 +34,6 @@ from vid2vid_dist.data.toy_street import (
     render_toy_street,
     render_toy_styles,
 )
-from vid2vid_dist.errors import UserError
 
 
 @dataclass(frozen=True)

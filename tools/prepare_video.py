@@ -29,9 +29,9 @@ from launch._cli import run_main
 from vid2vid_dist.data import face, openpose
 from vid2vid_dist.data.atomic import locked, written_aside
 from vid2vid_dist.data.images import encode_png
-from vid2vid_dist.data.toy_set import write_file
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.weights import load_published
+from vid2vid_dist.toy.set import write_file
 
 EDGES = ((40, 80), (100, 200))
 """Canny's thresholds of faint and of strong edges: labels 1 and 2."""

@@ -1,4 +1,4 @@
-"""Small raw folders and the shards packed from them."""
+"""Small raw folders."""
 
 from __future__ import annotations
 
@@ -9,27 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_set import ToyOptions
-from vid2vid_dist.data.toy_street import render_toy_street
-
 Edit = Callable[[Path], None]
-
-
-@pytest.fixture(scope="session")
-def toy_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A toy street of 3 + 1 videos, 8 frames of 64x32."""
-    raw = tmp_path_factory.mktemp("toy") / "raw"
-    render_toy_street(raw, ToyOptions(n_train=3, n_test=1, n_frames=8, width=64, height=32))
-    return raw
-
-
-@pytest.fixture(scope="session")
-def toy_shards(toy_raw: Path) -> Path:
-    """The shards of `toy_raw`; read only."""
-    out = toy_raw.parent / "shards"
-    make_shards(toy_raw, out, PackOptions(label_nc=35))
-    return out
 
 
 @pytest.fixture

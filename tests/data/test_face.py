@@ -18,9 +18,9 @@ from vid2vid_dist.data.clips import ClipSource, Request, network_input
 from vid2vid_dist.data.geometry import MIDDLE, clip_geometry
 from vid2vid_dist.data.inputs import FrameFiles
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_face import PERSONS, Expression, head_points, render_toy_face, render_toy_faces
-from vid2vid_dist.data.toy_set import ToyOptions
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.toy.face import PERSONS, Expression, head_points, render_toy_face, render_toy_faces
+from vid2vid_dist.toy.set import ToyOptions
 
 SIZE = (96, 72)
 POINTS = np.rint(head_points(Expression(0.5, 1.0, 0.0))[:, :2] * 24 + (48, 32))

@@ -16,9 +16,9 @@ from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.data import openpose
 from vid2vid_dist.data.clips import ClipSource, Request, network_input
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_pose import ToyPose, render_toy_pose
-from vid2vid_dist.data.toy_set import ToyOptions
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.toy.pose import ToyPose, render_toy_pose
+from vid2vid_dist.toy.set import ToyOptions
 
 SIZE = (160, 80)
 PERSON: dict[str, Any] = next(ToyPose(0, 0, 1, *SIZE).frames()).openpose["people"][0]

@@ -26,7 +26,7 @@ from vid2vid_dist.inference.edits import LabelEdit
 from vid2vid_dist.inference.generate import GenerationOptions, generate
 from vid2vid_dist.inference.load import load_generator
 from vid2vid_dist.inference.results import safe_name
-from vid2vid_dist.inference.video import VideoGenerator
+from vid2vid_dist.inference.video_generator import VideoGenerator
 from vid2vid_dist.models.generator import GeneratedChunk
 from vid2vid_dist.monitor.pictures import image_pictures
 from vid2vid_dist.monitor.video import write_video

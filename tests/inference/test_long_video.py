@@ -16,12 +16,12 @@ from PIL import Image
 
 from tests.inference.conftest import small_config, write_run
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_set import ToyOptions
-from vid2vid_dist.data.toy_street import render_toy_street
 from vid2vid_dist.inference.edits import LabelEdit
 from vid2vid_dist.inference.generate import GenerationOptions, Outcome, generate
 from vid2vid_dist.inference.load import load_generator
 from vid2vid_dist.inference.results import VideoFolder
+from vid2vid_dist.toy.set import ToyOptions
+from vid2vid_dist.toy.street import render_toy_street
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 N_FRAMES = 300

@@ -27,7 +27,7 @@ from vid2vid_dist.inference.load import load_generator
 from vid2vid_dist.inference.quality import WeightFiles
 from vid2vid_dist.inference.style_fitting import fit_styles
 from vid2vid_dist.inference.styles import FILE, StyleBook, StyleOptions, choose_styles, fingerprint, look_of
-from vid2vid_dist.inference.video import VideoGenerator
+from vid2vid_dist.inference.video_generator import VideoGenerator
 
 MakeRun = Callable[..., Path]
 OPTIONS = GenerationOptions(device="cpu", videos=("park",), how_many=2)

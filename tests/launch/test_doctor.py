@@ -15,18 +15,18 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.torchrun import torchrun
+from tools.doctor import findings as preflight_checks
+from tools.doctor.checks import FAULT, OK, WARNING, Check
+from tools.doctor.examine import examine
+from tools.doctor.findings import Needs, Seen
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_face import render_toy_face
-from vid2vid_dist.data.toy_pose import render_toy_pose
-from vid2vid_dist.data.toy_set import ToyOptions
-from vid2vid_dist.data.toy_street import render_toy_street
 from vid2vid_dist.engine.run.grid import open_grid
 from vid2vid_dist.engine.run.probe import Link, rounds
-from vid2vid_dist.monitor.checks import FAULT, OK, WARNING, Check
-from vid2vid_dist.training import preflight_checks
-from vid2vid_dist.training.preflight import examine
-from vid2vid_dist.training.preflight_checks import Needs, Seen
+from vid2vid_dist.toy.face import render_toy_face
+from vid2vid_dist.toy.pose import render_toy_pose
+from vid2vid_dist.toy.set import ToyOptions
+from vid2vid_dist.toy.street import render_toy_street
 
 SMALL = ["data.loadSize=64", "generator.ngf=4", "generator.n_blocks=2", "generator.n_downsample_G=2",
          "discriminator.ndf=4", "discriminator.num_D=1", "discriminator.n_scales_temporal=1", "loss.no_vgg=true",

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 
 from tests.torchrun import pid_of_rank, start_torchrun, torchrun, wait_until
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_set import ToyOptions
-from vid2vid_dist.data.toy_street import render_toy_street
+from vid2vid_dist.toy.set import ToyOptions
+from vid2vid_dist.toy.street import render_toy_street
 
 TINY = ["data.loadSize=64", "generator.ngf=4", "generator.n_blocks=2", "generator.n_downsample_G=2",
         "discriminator.ndf=4", "discriminator.num_D=1", "discriminator.n_scales_temporal=1", "loss.no_vgg=true",
@@ -109,7 +109,7 @@ def test_silent_rank_is_named_by_those_who_wait(
         os.kill(pid_of_rank(job, 2), signal.SIGKILL)  # torchrun would give it half a minute to end
         said, _ = job.communicate(timeout=END)
     assert job.returncode
-    found = re.search(r"nothing has gone on for 8 s: (no sign of life of rank 2 \(step \d, .*\): .*)\. Stacks", said)
+    found = re.search(r"nothing has gone on for 8 s: (no heartbeat of rank 2 \(step \d, .*\): .*)\. Stacks", said)
     assert found, said
     outcome = status(tmp_path)
     assert outcome["cause"] == "lost rank"

@@ -18,11 +18,11 @@ from tests.inference.conftest import write_run
 from tests.torchrun import torchrun
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_face import render_toy_faces
-from vid2vid_dist.data.toy_set import ToyOptions
-from vid2vid_dist.data.toy_street import render_toy_street
 from vid2vid_dist.engine.run.pipeline import choose_placement
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.toy.face import render_toy_faces
+from vid2vid_dist.toy.set import ToyOptions
+from vid2vid_dist.toy.street import render_toy_street
 
 FOLDER = ROOT / "configs/single_image"
 RECIPES = sorted(path.stem for path in FOLDER.glob("*.yaml"))

@@ -21,8 +21,8 @@ from tests.conftest import ROOT
 from tests.damage import edit_index, spoil_picture
 from tests.torchrun import torchrun
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_set import ToyOptions
-from vid2vid_dist.data.toy_street import render_toy_street
+from vid2vid_dist.toy.set import ToyOptions
+from vid2vid_dist.toy.street import render_toy_street
 
 SMALL = [
     "data.loadSize=64", "data.no_flip=true", "data.shuffle=false", "data.workers=0",

@@ -16,8 +16,8 @@ from tests.damage import spoil_picture
 from tests.slurm.cluster import LocalSlurm, missing
 from tests.torchrun import ROOT
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_set import ToyOptions
-from vid2vid_dist.data.toy_street import render_toy_street
+from vid2vid_dist.toy.set import ToyOptions
+from vid2vid_dist.toy.street import render_toy_street
 
 SHRUNK = [
     "data.loadSize=64", "data.use_instance=false", "generator.ngf=8", "generator.n_blocks=2",

@@ -6,7 +6,7 @@ import torch
 
 from tools.bench_generate import PlainLoop, measure, some_frames, switches
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.inference.video import VideoGenerator
+from vid2vid_dist.inference.video_generator import VideoGenerator
 from vid2vid_dist.models.generator import Generator
 
 CPU, SIZE = torch.device("cpu"), (64, 32)

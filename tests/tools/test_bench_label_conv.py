@@ -7,8 +7,8 @@ from pathlib import Path
 from tools.bench_label_conv import compare
 from tools.bench_step import configured
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_set import ToyOptions
-from vid2vid_dist.data.toy_street import render_toy_street
+from vid2vid_dist.toy.set import ToyOptions
+from vid2vid_dist.toy.street import render_toy_street
 
 
 def test_figures_of_a_small_convolution(tmp_path: Path) -> None:

@@ -11,8 +11,8 @@ import pytest
 
 from tests.conftest import ROOT
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_set import ToyOptions
-from vid2vid_dist.data.toy_street import render_toy_street
+from vid2vid_dist.toy.set import ToyOptions
+from vid2vid_dist.toy.street import render_toy_street
 
 
 def test_figures_of_a_small_step(tmp_path: Path) -> None:

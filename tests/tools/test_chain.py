@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from tests.conftest import ROOT
 from tools.chain import Stage, read_chain, run_chain
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_set import ToyOptions
-from vid2vid_dist.data.toy_street import render_toy_street
 from vid2vid_dist.engine.run.grid import Grid, open_grid
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.toy.set import ToyOptions
+from vid2vid_dist.toy.street import render_toy_street
 from vid2vid_dist.training.trainer import Trainer
 
 COMMON = """overrides:

@@ -23,7 +23,7 @@ from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.first_frames import choose_first_frames
 from vid2vid_dist.inference.load import load_generator
-from vid2vid_dist.inference.video import VideoGenerator
+from vid2vid_dist.inference.video_generator import VideoGenerator
 from vid2vid_dist.models.weights import read_tensors
 from vid2vid_dist.monitor.pictures import image_pictures
 from vid2vid_dist.training.pretrain import find_weights

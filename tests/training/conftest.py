@@ -11,9 +11,9 @@ import torch.distributed as dist
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_set import ToyOptions
-from vid2vid_dist.data.toy_street import render_toy_street
 from vid2vid_dist.engine.run.grid import Grid, open_grid
+from vid2vid_dist.toy.set import ToyOptions
+from vid2vid_dist.toy.street import render_toy_street
 
 SMALL = [
     "data.loadSize=64", "data.workers=0", "generator.ngf=4", "generator.n_blocks=2", "generator.n_blocks_local=1",

@@ -17,7 +17,7 @@ from vid2vid_dist.engine.plan.search import Choice
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.training.checkpoint import Position
-from vid2vid_dist.training.shortage import explain_shortage
+from vid2vid_dist.training.out_of_memory import explain_out_of_memory
 from vid2vid_dist.training.status import Status, count_restarts
 from vid2vid_dist.training.trainer import Trainer
 
@@ -110,16 +110,16 @@ def test_step_without_memory_names_the_knob(configure: Configure, grid: Grid) ->
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
                                    MemoryError()])
-def test_shortage_is_told_without_a_plan_too(grid: Grid, error: Exception) -> None:
+def test_out_of_memory_is_told_without_a_plan_too(grid: Grid, error: Exception) -> None:
     def expect() -> Choice:
         raise MemoryError
 
     wrapped = RuntimeError("step 3, a task: it failed")
     wrapped.__cause__ = error
-    told = explain_shortage(wrapped, grid, expect)
+    told = explain_out_of_memory(wrapped, grid, expect)
     assert "out of memory: step 3, a task" in str(told)
     assert "launch/plan.py" in str(told)
-    assert explain_shortage(RuntimeError("another"), grid, expect) is None
+    assert explain_out_of_memory(RuntimeError("another"), grid, expect) is None
 
 
 def test_the_first_failure_is_the_reason(configure: Configure, grid: Grid) -> None:

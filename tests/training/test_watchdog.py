@@ -21,8 +21,8 @@ def sign(rank: int, step: int = 7, progress: int = 20, waits: bool = True) -> Si
 
 
 @pytest.mark.parametrize(("signs", "silent", "words"), [
-    ([sign(0), sign(1), sign(2)], [1], r"no sign of life of rank 1 \(step 7, task of 1: waits .*its node is gone"),
-    ([sign(0), sign(1)], [3], r"no sign of life of rank 3: "),
+    ([sign(0), sign(1), sign(2)], [1], r"no heartbeat of rank 1 \(step 7, task of 1: waits .*its node is gone"),
+    ([sign(0), sign(1)], [3], r"no heartbeat of rank 3: "),
     ([sign(0), sign(1, progress=30, waits=False), sign(2)], [], r"wait for rank 1: step 7, task of 1: works in "),
     ([sign(0), sign(1), sign(2, step=6)], [], r"wait for rank 2: step 6"),
     ([sign(0), sign(1), sign(2, progress=19)], [], r"wait for rank 2: step 7"),
@@ -65,7 +65,7 @@ def test_who_looks_for_the_silent_is_not_silent(tmp_path: Path, monkeypatch: pyt
         end = time.monotonic() + 20
         while not (first.finding and second.finding) and time.monotonic() < end:
             time.sleep(0.05)
-    assert [dog.finding.split(":")[0] for dog in (first, second)] == 2 * ["no sign of life of rank 2"]
+    assert [dog.finding.split(":")[0] for dog in (first, second)] == 2 * ["no heartbeat of rank 2"]
 
 
 def test_a_rank_that_goes_on_is_left_in_peace(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from tools.parity.case import Case, Check
-from vid2vid_dist.data.curves import curve_through
+from vid2vid_dist.data.face_curves import curve_through
 
 MOVED = 0.01
 """Share of points that may lie elsewhere: fitted values are truncated, where an exact one is a whole number."""

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from skimage.feature import canny
 
-from vid2vid_dist.data.curves import curve_through, pieces, stroke
+from vid2vid_dist.data.face_curves import curve_through, pieces, stroke
 from vid2vid_dist.data.geometry import Box, Size
 from vid2vid_dist.errors import UserError
 

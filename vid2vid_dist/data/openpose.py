@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vid2vid_dist.data.curves import Color, brush, curve_through
+from vid2vid_dist.data.face_curves import Color, brush, curve_through
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.untrusted import parse_json, shown
 

@@ -18,18 +18,18 @@ from torch import Tensor
 from vid2vid_dist.data.clips import Frames, to_float
 from vid2vid_dist.inference.first_frames import choose_first_frames
 from vid2vid_dist.inference.generate import GenerationOptions, plan_jobs
-from vid2vid_dist.inference.inputs import open_input
+from vid2vid_dist.inference.input_videos import open_input
 from vid2vid_dist.inference.load import LoadedGenerator
 from vid2vid_dist.inference.panels import Look
 from vid2vid_dist.inference.quality import FrameQuality, SetQuality, WeightFiles
 from vid2vid_dist.inference.runtime import choose_device, choose_dtype
 from vid2vid_dist.inference.styles import StyleBook, book_of, classes_of, look_of
-from vid2vid_dist.inference.video import VideoGenerator
+from vid2vid_dist.inference.video_generator import VideoGenerator
 from vid2vid_dist.models.encoder import FeatureEncoder
 from vid2vid_dist.models.flow import ReferenceFlow, build_flow
 from vid2vid_dist.models.warp_error import WarpErrorMeter
-from vid2vid_dist.monitor.curves import curve, number
 from vid2vid_dist.monitor.html import facts, table, write_page
+from vid2vid_dist.monitor.svg_curves import curve, number
 from vid2vid_dist.monitor.tensorboard import TensorBoardLog
 
 log = logging.getLogger(__name__)

@@ -17,16 +17,16 @@ from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.edits import NO_EDIT, LabelEdit
 from vid2vid_dist.inference.first_frames import FirstFrames, choose_first_frames
-from vid2vid_dist.inference.inputs import Input, Span, Video, open_input
+from vid2vid_dist.inference.input_videos import Input, Span, Video, open_input
 from vid2vid_dist.inference.load import LoadedGenerator
 from vid2vid_dist.inference.panels import FrameView, Look, make_looks
 from vid2vid_dist.inference.results import Results, VideoResult, folder_names
 from vid2vid_dist.inference.runtime import choose_device, choose_dtype, peak_memory
 from vid2vid_dist.inference.styles import NO_STYLE, StyleOptions, choose_styles
-from vid2vid_dist.inference.video import VideoGenerator
+from vid2vid_dist.inference.video_generator import VideoGenerator
 from vid2vid_dist.models.flow import ReferenceFlow, build_flow
 from vid2vid_dist.models.warp_error import WarpErrorMeter
-from vid2vid_dist.monitor.curves import number
+from vid2vid_dist.monitor.svg_curves import number
 
 log = logging.getLogger(__name__)
 

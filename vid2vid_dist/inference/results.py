@@ -25,9 +25,9 @@ import numpy as np
 from PIL import Image
 
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.monitor.curves import number
 from vid2vid_dist.monitor.html import facts, mosaic, write_page
 from vid2vid_dist.monitor.pictures import reduced, tile
+from vid2vid_dist.monitor.svg_curves import number
 from vid2vid_dist.monitor.video import VideoWriter
 
 COMPARE_PANEL_WIDTH = 1024  # pixels; wider panels of compare.mp4 are reduced, the outputs never

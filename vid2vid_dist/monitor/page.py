@@ -9,9 +9,9 @@ from pathlib import Path
 from vid2vid_dist.config.load import to_yaml
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.monitor.console import duration
-from vid2vid_dist.monitor.curves import curve, number
 from vid2vid_dist.monitor.html import facts, mosaic, table, write_page
 from vid2vid_dist.monitor.metrics import Journal, Record
+from vid2vid_dist.monitor.svg_curves import curve, number
 
 SAMPLES_SHOWN = 40
 EVENTS_SHOWN = 200

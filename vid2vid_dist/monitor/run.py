@@ -15,7 +15,6 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.roles.scores import edges
 from vid2vid_dist.monitor.alarms import Alarms
 from vid2vid_dist.monitor.console import StepConsole
-from vid2vid_dist.monitor.curves import number
 from vid2vid_dist.monitor.gpu import GpuReading
 from vid2vid_dist.monitor.logs import nonfatal
 from vid2vid_dist.monitor.metrics import MetricsLog, Record
@@ -30,6 +29,7 @@ from vid2vid_dist.monitor.pictures import (
     unit_pictures,
 )
 from vid2vid_dist.monitor.report import Sample, StepReport, Validation
+from vid2vid_dist.monitor.svg_curves import number
 from vid2vid_dist.monitor.video import write_video
 
 log = logging.getLogger(__name__)

@@ -1,6 +1,6 @@
 """A probe before clips grow or all scales are trained: the largest step to come runs when training starts.
 
-It reads real clips, and its update is refused (`engine.run.finite_check`), so that weights, moments and statistics stay as
+It reads real clips, and its update is refused (`engine.run.finite_check`): weights, moments and statistics stay as
 they are; clips in flight are put aside (`TrainingState.aside`). A run that will not fit ends at once, not days later.
 
 Off on CPUs unless asked for: there memory that runs out is not an error which could be explained, but the kernel's kill
@@ -22,7 +22,7 @@ from vid2vid_dist.monitor.plan_report import GB
 from vid2vid_dist.training.curriculum import Phase, n_epochs, phase
 from vid2vid_dist.training.epoch import Epoch
 from vid2vid_dist.training.faults import FaultHandler
-from vid2vid_dist.training.shortage import is_shortage
+from vid2vid_dist.training.out_of_memory import is_out_of_memory
 
 T = TypeVar("T")
 
@@ -69,7 +69,7 @@ def naming_probe(epoch: int, now: Phase) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if not is_shortage(error):
+        if not is_out_of_memory(error):
             raise
         raise MemoryError(f"the probe of {_step_of(epoch, now)} does not fit: {error}") from error
 

@@ -23,11 +23,11 @@ from vid2vid_dist.training.checkpoint import Position, write_atomically
 from vid2vid_dist.training.curriculum import Phase, n_epochs, phase
 from vid2vid_dist.training.epoch import Epoch, after, plan_epoch
 from vid2vid_dist.training.faults import FaultHandler
+from vid2vid_dist.training.out_of_memory import explain_out_of_memory
 from vid2vid_dist.training.preemption import Ask, Asked
 from vid2vid_dist.training.reporter import Reporter
 from vid2vid_dist.training.run_lock import RunLock
 from vid2vid_dist.training.saver import Saved, Saver
-from vid2vid_dist.training.shortage import explain_shortage
 from vid2vid_dist.training.state import TrainingState, settle_clips
 from vid2vid_dist.training.status import Status, count_restarts
 from vid2vid_dist.training.steps import Setting
@@ -98,7 +98,7 @@ class Trainer:
                 with self.grid.meeting(self.state.position.step, "opening the validation clips"):
                     validation = ValidationClips(self.cfg, self.grid, self.state, self.monitor.event)
                 if not self._ends():
-                    self._rehearse()
+                    self._dry_run()
                 while not self._ends():
                     self._run_epoch(self.state.position.epoch, validation)
                 if self._saved_at.step != self.state.position.step:
@@ -107,11 +107,11 @@ class Trainer:
                 if self.saver.last is not None:
                     self.saver.last.require()
         except BaseException as error:
-            shortage = explain_shortage(error, self.grid, self._expected_step)
-            self.status.write_failure(shortage or error, self.state.position, self.watchdog.finding)
+            out_of_memory = explain_out_of_memory(error, self.grid, self._expected_step)
+            self.status.write_failure(out_of_memory or error, self.state.position, self.watchdog.finding)
             self.monitor.close("failed")
-            if shortage is not None:
-                raise shortage from error
+            if out_of_memory is not None:
+                raise out_of_memory from error
             raise
         self._close()
 
@@ -161,7 +161,7 @@ class Trainer:
                 self._save()
                 self.asked.served(Ask.SAVE_FILE)
 
-    def _rehearse(self) -> None:
+    def _dry_run(self) -> None:
         """Run the largest step to come now, its update refused: what does not fit is to fail at once."""
         number = probe_step.heaviest_epoch(self.cfg, self.state.position.epoch, self.source.longest)
         if number is None or not probe_step.is_probed(self.cfg.run, self.grid):

@@ -1,4 +1,4 @@
-"""Finds a rank that hangs: every rank shows signs of life in a file, and looks at the others' when nothing goes on.
+"""Finds a rank that hangs: every rank leaves heartbeats in a file, and looks at the others' when nothing goes on.
 
     runs/NAME/watch/rank_00003.json        step, task and place in the code, some seconds old
     runs/NAME/watch/rank_00003.stacks.txt  stacks of all its threads, written when it was stuck
@@ -28,14 +28,14 @@ log = logging.getLogger(__name__)
 OURS = str(Path(__file__).resolve().parent.parent)
 COMMUNICATION = (os.path.join("torch", "distributed"), os.path.join("deepspeed", "comm"))
 WAITING = {("transport.py", "wait"), ("updates.py", "finish")}
-SIGNS_PER_LIMIT = 20  # how often a rank shows a sign of life while others would still be patient
+BEATS_PER_LIMIT = 20  # how often a rank leaves a heartbeat while others would still be patient
 SILENCE = 1.0  # seconds, at least: on a busy machine a thread may wait for its turn
 SLOWEST_SIGN = 10.0  # seconds between two signs: run folders lie on shared file systems
 
 
 @dataclass(frozen=True)
 class Sign:
-    """A sign of life. `count` grows with every sign, `progress` with every step and task; `place`: where the main
+    """A heartbeat. `count` grows with every beat, `progress` with every step and task; `place`: where the main
     thread is in our code; `waits`: it talks to other ranks there.
     """
 
@@ -57,14 +57,14 @@ class Watchdog:
     """A thread of this rank, alive inside `with`. The trainer sets `step`; tasks are those of `timer`, if there is one.
 
     `patience`: seconds without progress after which it speaks, at most once until something goes on again. `finding`:
-    what it said last, "" before. `interval`: seconds between two signs of life.
+    what it said last, "" before. `interval`: seconds between two heartbeats.
     """
 
     def __init__(self, run_dir: Path, rank: int, world_size: int, patience: float, timer: Timer | None) -> None:
         self.step, self.finding = 0, ""
         self._folder, self._rank, self._world_size = run_dir / "watch", rank, world_size
         self._patience, self._timer = patience, timer
-        self.interval = min(SLOWEST_SIGN, patience / SIGNS_PER_LIMIT)
+        self.interval = min(SLOWEST_SIGN, patience / BEATS_PER_LIMIT)
         self._main = threading.get_ident()
         self._count = 0
         self._over = threading.Event()
@@ -97,7 +97,7 @@ class Watchdog:
         frame = sys._current_frames().get(self._main)
         n_tasks, task = (self._timer.n_begun, self._timer.current) if self._timer is not None else (0, "")
         sign = Sign(self._rank, self._count, self.step, self.step + n_tasks, task, _place(frame), _waits(frame))
-        with nonfatal("the watchdog's sign of life"):
+        with nonfatal("the watchdog's heartbeat"):
             aside = self._file(self._rank).with_suffix(".new")
             aside.write_text(json.dumps(asdict(sign)))
             os.replace(aside, self._file(self._rank))
@@ -133,12 +133,12 @@ class Watchdog:
 
 
 def name_laggard(signs: dict[int, Sign], silent: list[int]) -> str:
-    """Whom the others wait for. A process that shows no sign of life comes first: it is stopped, or its node is gone,
+    """Whom the others wait for. A process that leaves no heartbeat comes first: it is stopped, or its node is gone,
     and cannot write its stacks. Then who works instead of waiting, then who is behind.
     """
     if silent:
         last = [f"rank {rank} ({signs[rank].words})" if rank in signs else f"rank {rank}" for rank in silent]
-        return f"no sign of life of {', '.join(last)}: stopped, or its node is gone, so it leaves no stacks"
+        return f"no heartbeat of {', '.join(last)}: stopped, or its node is gone, so it leaves no stacks"
     behind = min(signs.values(), key=lambda sign: (sign.waits, sign.step, sign.progress))
     return f"the others wait for rank {behind.rank}: {behind.words}"
 

@@ -16,13 +16,13 @@ from vid2vid_dist.monitor.plan_report import GB, remedy
 _SAID = ("DefaultCPUAllocator: can't allocate memory", "DefaultCPUAllocator: not enough memory", "std::bad_alloc")
 
 
-def explain_shortage(error: BaseException, grid: Grid, expect: Callable[[], Choice]) -> UserError | None:
+def explain_out_of_memory(error: BaseException, grid: Grid, expect: Callable[[], Choice]) -> UserError | None:
     """What to tell when a step fails for want of memory; None if it failed for another reason.
 
     `expect`: the step as planned. It is called after the failure, and may itself find no memory: then the message
     goes without its numbers.
     """
-    if not is_shortage(error):
+    if not is_out_of_memory(error):
         return None
     words = str(error).split("\n")[0]
     try:
@@ -39,7 +39,7 @@ def explain_shortage(error: BaseException, grid: Grid, expect: Callable[[], Choi
         "goes on from the last checkpoint")
 
 
-def is_shortage(error: BaseException | None) -> bool:
+def is_out_of_memory(error: BaseException | None) -> bool:
     """Whether an exception, or one that caused it, says that there is no memory left."""
     while error is not None:
         if isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in str(error) for words in _SAID):

@@ -12,13 +12,16 @@ import pytest
 import torch
 from PIL import Image
 
-from vid2vid_dist.data import toy_street
 from vid2vid_dist.data.folders import scan
 from vid2vid_dist.data.images import decode_flow
-from vid2vid_dist.data.toy_layout import CAR_ID, ROAD_ID, SKY_ID, TREE_ID
-from vid2vid_dist.data.toy_paint import PALETTES
-from vid2vid_dist.data.toy_scene import SKY, cast
-from vid2vid_dist.data.toy_street import (
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.models.flow import DisFlow
+from vid2vid_dist.models.warp import warp
+from vid2vid_dist.toy import street as toy_street
+from vid2vid_dist.toy.layout import CAR_ID, ROAD_ID, SKY_ID, TREE_ID
+from vid2vid_dist.toy.paint import PALETTES
+from vid2vid_dist.toy.scene import SKY, cast
+from vid2vid_dist.toy.street import (
     ToyFrame,
     ToyOptions,
     ToyStreet,
@@ -26,9 +29,6 @@ from vid2vid_dist.data.toy_street import (
     render_toy_street,
     render_toy_styles,
 )
-from vid2vid_dist.errors import UserError
-from vid2vid_dist.models.flow import DisFlow
-from vid2vid_dist.models.warp import warp
 
 SEEDS = (0, 3)
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from vid2vid_dist.monitor.curves import HEIGHT, WIDTH, curve, number
+from vid2vid_dist.monitor.svg_curves import HEIGHT, WIDTH, curve, number
 
 
 def polylines(svg: str) -> list[list[tuple[float, ...]]]:

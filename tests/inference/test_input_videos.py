@@ -11,11 +11,11 @@ import torch
 from PIL import Image
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.toy_face import render_toy_face
-from vid2vid_dist.data.toy_set import ToyOptions
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.inference.inputs import Input, Span, Video, open_input
+from vid2vid_dist.inference.input_videos import Input, Span, Video, open_input
 from vid2vid_dist.monitor.video import write_video
+from vid2vid_dist.toy.face import render_toy_face
+from vid2vid_dist.toy.set import ToyOptions
 
 SPANS = [Span(1, 2), Span(3, 1), Span(4, 1)]
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from vid2vid_dist.data import curves
-from vid2vid_dist.data.curves import Color, Curve, brush, curve_through, pulled_in
+from vid2vid_dist.data import face_curves as curves
+from vid2vid_dist.data.face_curves import Color, Curve, brush, curve_through, pulled_in
 
 HEIGHT, WIDTH = 12, 20
 COLOR = (153, 51, 9)

@@ -6,7 +6,7 @@ from itertools import count
 
 import numpy as np
 
-from vid2vid_dist.data.toy_scene import Solid
+from vid2vid_dist.toy.scene import Solid
 
 ROAD_ID, SIDEWALK_ID, BUILDING_ID, POLE_ID, TREE_ID, SKY_ID, CAR_ID = 7, 8, 11, 17, 21, 23, 26
 """Cityscapes label ids. The instance id of a car is 26 * 1000 + its number, of all else the label."""

@@ -12,10 +12,10 @@ import numpy as np
 from vid2vid_dist.data.folders import MODALITIES, SPLITS
 from vid2vid_dist.data.images import encode_flow, encode_png
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.toy_layout import ROAD_ID, SIDEWALK_ID, SKY_ID, build_street
-from vid2vid_dist.data.toy_paint import DAY, PALETTES, ROAD, Palette, paint
-from vid2vid_dist.data.toy_scene import GROUND, SKY, Camera, Hits, cast
-from vid2vid_dist.data.toy_set import ToyOptions, render_set, write_file
+from vid2vid_dist.toy.layout import ROAD_ID, SIDEWALK_ID, SKY_ID, build_street
+from vid2vid_dist.toy.paint import DAY, PALETTES, ROAD, Palette, paint
+from vid2vid_dist.toy.scene import GROUND, SKY, Camera, Hits, cast
+from vid2vid_dist.toy.set import ToyOptions, render_set, write_file
 
 VERSION = 1
 """Of the pictures: counted up when the same options render something else."""
@@ -135,7 +135,7 @@ class ToyStreet:
 
 
 def render_toy_street(out: Path, options: ToyOptions | None = None) -> str:
-    """Write the raw folders {train,test}_{A,B,inst,flow} below `out` (`toy_set.render_set`)."""
+    """Write the raw folders {train,test}_{A,B,inst,flow} below `out` (`set.render_set`)."""
     return _render(out, "street", options or ToyOptions(), (DAY,))
 
 

@@ -17,19 +17,19 @@ from typing import Any
 import torch
 
 import vid2vid_dist
+from tools.doctor.checks import Check, to_json
+from tools.doctor.findings import Needs, Seen, check_clocks, check_links, check_speed, conclude
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource, Request
 from vid2vid_dist.data.geometry import Size
-from vid2vid_dist.engine.run import probe
 from vid2vid_dist.engine.plan.memory import SHARD_BYTES, average_bytes
 from vid2vid_dist.engine.plan.schedule import Transfer
 from vid2vid_dist.engine.plan.search import Choice
+from vid2vid_dist.engine.run import probe
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.pipeline import expected_step
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.monitor.checks import Check, to_json
 from vid2vid_dist.training.curriculum import LONGEST_CLIP, n_epochs, phase
-from vid2vid_dist.training.preflight_checks import Needs, Seen, check_clocks, check_links, check_speed, conclude
 from vid2vid_dist.training.versions import versions
 
 PROBE_BYTES = 2**22  # written to the disk and removed

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from vid2vid_dist.data.toy_scene import GROUND, SKY, Camera, Hits, Solid
+from vid2vid_dist.toy.scene import GROUND, SKY, Camera, Hits, Solid
 
 ROAD, KERB = 5.0, 5.25
 """Half width of the carriageway and the outer edge of its kerb, metres from the middle of the street."""

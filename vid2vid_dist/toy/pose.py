@@ -17,8 +17,8 @@ import cv2
 import numpy as np
 
 from vid2vid_dist.data.images import encode_png
-from vid2vid_dist.data.toy_face import Expression, head_points
-from vid2vid_dist.data.toy_set import ToyOptions, render_set, write_file
+from vid2vid_dist.toy.face import Expression, head_points
+from vid2vid_dist.toy.set import ToyOptions, render_set, write_file
 
 VERSION = 1
 """Of the pictures: counted up when the same options render something else."""
@@ -209,7 +209,7 @@ def _listed(points: np.ndarray) -> list[float]:
 
 
 def render_toy_pose(out: Path, options: ToyOptions = POSE_OPTIONS) -> str:
-    """Write the raw folders {train,test}_{img,densepose,openpose} below `out` (`toy_set.render_set`)."""
+    """Write the raw folders {train,test}_{img,densepose,openpose} below `out` (`set.render_set`)."""
 
     def write_video(root: Path, split: str, name: str, seed: int) -> None:
         video = ToyPose(seed, options.seed, options.n_frames, options.width, options.height)

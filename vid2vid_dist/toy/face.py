@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 
 from vid2vid_dist.data.images import encode_png
-from vid2vid_dist.data.toy_set import ToyOptions, render_set, write_file
+from vid2vid_dist.toy.set import ToyOptions, render_set, write_file
 
 VERSION = 1
 """Of the pictures: counted up when the same options render something else."""
@@ -190,7 +190,7 @@ def forehead() -> np.ndarray:
 
 
 def render_toy_face(out: Path, options: ToyOptions = FACE_OPTIONS) -> str:
-    """Write the raw folders {train,test}_{keypoints,img} below `out` (`toy_set.render_set`)."""
+    """Write the raw folders {train,test}_{keypoints,img} below `out` (`set.render_set`)."""
     return _render(out, "face", options, (options.seed,))
 
 

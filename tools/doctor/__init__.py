@@ -1,0 +1,1 @@
+"""Looks at the machines before a long run (launch/doctor.py)."""
