@@ -45,11 +45,11 @@ from vid2vid_dist.engine.run.clip import ClipBuffer
 from vid2vid_dist.engine.run.executor import Executor, HeldRoles, Worker
 from vid2vid_dist.engine.run.finite_check import MayUpdate
 from vid2vid_dist.engine.run.grid import Grid, open_grid
-from vid2vid_dist.engine.run.lane import encode_inputs, encode_pictures
 from vid2vid_dist.engine.run.tensor_store import LanePart, TaskTensors, TensorStore
 from vid2vid_dist.engine.run.timing import Span
 from vid2vid_dist.engine.run.transport import Transport
 from vid2vid_dist.monitor.trace import TracedStep, write_trace
+from vid2vid_dist.network_input import encode_inputs, encode_pictures
 from vid2vid_dist.training.curriculum import phase
 from vid2vid_dist.training.state import optimizers
 

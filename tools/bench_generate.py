@@ -22,10 +22,10 @@ from launch._cli import run_main
 from vid2vid_dist.config.load import load_config, split_arguments
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
-from vid2vid_dist.engine.run.lane import encode_inputs
 from vid2vid_dist.inference.runtime import choose_device
 from vid2vid_dist.inference.video_generator import VideoGenerator
 from vid2vid_dist.models.generator import Generator
+from vid2vid_dist.network_input import encode_inputs
 
 ROUNDS = 7
 BATCH = 4

@@ -21,10 +21,10 @@ from tools.bench_generate import Switch, measure
 from tools.bench_step import SIZES, configured, device_name, provide_shards
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource, Request
-from vid2vid_dist.engine.run.lane import encode_inputs
 from vid2vid_dist.inference.runtime import choose_device
 from vid2vid_dist.models.label_conv import label_convolution
 from vid2vid_dist.models.precision import DTYPES
+from vid2vid_dist.network_input import encode_inputs
 
 ROUNDS = 3
 

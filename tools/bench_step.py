@@ -42,12 +42,12 @@ from vid2vid_dist.engine.roles.build import build_frozen, build_held_roles, buil
 from vid2vid_dist.engine.run.clip import ClipBuffer
 from vid2vid_dist.engine.run.executor import Executor
 from vid2vid_dist.engine.run.grid import Grid, open_grid
-from vid2vid_dist.engine.run.lane import encode_inputs, encode_pictures
 from vid2vid_dist.engine.run.step import active_roles
 from vid2vid_dist.engine.run.tensor_store import LanePart
 from vid2vid_dist.engine.run.timing import Span
 from vid2vid_dist.engine.run.transport import Transport
 from vid2vid_dist.models.precision import DTYPES
+from vid2vid_dist.network_input import encode_inputs, encode_pictures
 from vid2vid_dist.toy.street import ensure_toy_shards
 from vid2vid_dist.training.curriculum import phase
 from vid2vid_dist.training.state import optimizers

@@ -31,11 +31,12 @@ from vid2vid_dist.engine.roles.build import FrozenNetworks, Optimizers, build_he
 from vid2vid_dist.engine.run.clip import ClipBuffer, Reads
 from vid2vid_dist.engine.run.executor import Executor, HeldRoles
 from vid2vid_dist.engine.run.grid import Grid
-from vid2vid_dist.engine.run.lane import Lane, encode_inputs, encode_pictures
+from vid2vid_dist.engine.run.lane import Lane
 from vid2vid_dist.engine.run.step import LaneWork, Roles, active_roles, train_step
 from vid2vid_dist.engine.run.tensor_store import LanePart
 from vid2vid_dist.engine.run.transport import Transport
 from vid2vid_dist.models.precision import DTYPES
+from vid2vid_dist.network_input import encode_inputs, encode_pictures
 
 
 class PlacedJob:

@@ -18,11 +18,11 @@ from vid2vid_dist.engine.roles.build import FrozenNetworks, Optimizers, build_he
 from vid2vid_dist.engine.run.clip import ClipBuffer
 from vid2vid_dist.engine.run.executor import Executor, TaskError
 from vid2vid_dist.engine.run.grid import solo_grid
-from vid2vid_dist.engine.run.lane import encode_inputs, encode_pictures
 from vid2vid_dist.engine.run.optimizer import AdamSettings
 from vid2vid_dist.engine.run.tensor_store import LanePart
 from vid2vid_dist.engine.run.transport import Transport, TransportError
 from vid2vid_dist.errors import LostRankError, UserError
+from vid2vid_dist.network_input import encode_inputs, encode_pictures
 
 
 class BrokenFlow(torch.nn.Module):

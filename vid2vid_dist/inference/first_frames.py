@@ -15,13 +15,13 @@ from torch import Tensor
 from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.data.clips import Frames, to_float
 from vid2vid_dist.data.images import decode, to_array
-from vid2vid_dist.engine.run.lane import encode_inputs
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import LoadedGenerator, SingleImage, load_single_image
 from vid2vid_dist.inference.styles import FILE, book_of, classes_of, nearest_look
 from vid2vid_dist.models.blocks import per_frame_norms
 from vid2vid_dist.models.regions import paint_classes
 from vid2vid_dist.models.single_image import GlobalWithFeatures
+from vid2vid_dist.network_input import encode_inputs
 
 log = logging.getLogger(__name__)
 

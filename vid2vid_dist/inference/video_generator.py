@@ -9,12 +9,12 @@ from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
-from vid2vid_dist.engine.run.lane import encode_inputs
 from vid2vid_dist.inference.styles import classes_of
 from vid2vid_dist.models.blocks import per_frame_norms
 from vid2vid_dist.models.generator import GeneratedChunk, Generator
 from vid2vid_dist.models.labels import join_frames
 from vid2vid_dist.models.regions import paint_classes
+from vid2vid_dist.network_input import encode_inputs
 
 
 class VideoGenerator:

@@ -19,7 +19,6 @@ from torch import Tensor
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource, Frames, Request
 from vid2vid_dist.engine.run.grid import Grid
-from vid2vid_dist.engine.run.lane import encode_inputs, encode_pictures
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.flow import FlowReference, build_flow
 from vid2vid_dist.models.generator import Generator
@@ -27,6 +26,7 @@ from vid2vid_dist.models.precision import DTYPES
 from vid2vid_dist.models.warp_error import warp_error
 from vid2vid_dist.monitor.pictures import image_pictures, input_pictures
 from vid2vid_dist.monitor.report import Validation
+from vid2vid_dist.network_input import encode_inputs, encode_pictures
 from vid2vid_dist.training.state import TrainingState
 
 N_CLIPS, N_FRAMES = 2, 6

@@ -28,11 +28,12 @@ from vid2vid_dist.engine.run.executor import Executor, HeldRoles, PlacedResult
 from vid2vid_dist.engine.run.finite_check import MayUpdate, always
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.in_flight import ClipState, clip_files
-from vid2vid_dist.engine.run.lane import count_lanes, encode_inputs, encode_pictures
+from vid2vid_dist.engine.run.lane import count_lanes
 from vid2vid_dist.engine.run.tensor_store import LanePart
 from vid2vid_dist.engine.run.timing import Timer
 from vid2vid_dist.engine.run.transport import Transport
 from vid2vid_dist.models.temporal import frames_kept
+from vid2vid_dist.network_input import encode_inputs, encode_pictures
 
 
 @dataclass(frozen=True)
