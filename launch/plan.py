@@ -4,7 +4,7 @@
     python launch/plan.py my_street.yaml --ranks 8 --lanes 4 --placement auto        the best placement, and why
     python launch/plan.py my_street.yaml --ranks 64 --gpu-memory 80 --out plan.svg   does it fit? and a picture
 
-Task times are modelled for an H100, or read from a JSON file {"KIND/SCALE": seconds} (--costs)."""
+Task times are modelled for an H100, or read from a JSON file {"ROLE/KIND/SCALE": seconds} (--costs)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,12 @@ from launch._cli import run_main
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.data.clips import ClipSource
 from vid2vid_dist.engine.plan.costs import count_costs, load_measured
+from vid2vid_dist.engine.plan.planner import count_lanes
 from vid2vid_dist.engine.plan.search import PlanRequest, choose
-from vid2vid_dist.engine.plan.simulate import serial_seconds
-from vid2vid_dist.engine.run.lane import count_lanes
+from vid2vid_dist.engine.plan.text import plan_text
+from vid2vid_dist.engine.roles.build import role_specs
 from vid2vid_dist.monitor import gantt, plan_report
+from vid2vid_dist.monitor.serial_schedule import serial_seconds
 from vid2vid_dist.training.curriculum import LONGEST_CLIP, n_epochs, phase
 
 
@@ -38,15 +40,19 @@ def main() -> None:
         source = ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed)
         args.size = source.size_of(source.whole(0))
     width, height = args.size
-    costs = load_measured(count_costs(cfg, height, width), args.costs)
-    choice = choose(cfg, costs, request)
+    specs = role_specs(cfg)
+    costs = load_measured(count_costs(specs, height, width), args.costs)
+    choice = choose(specs, costs, request)
     n_generator = min(cfg.schedule.n_generator_slots, max(1, args.ranks - 1))
     serial = serial_seconds(cfg, costs, request.n_lanes, request.n_frames, n_generator,
                             max(1, args.ranks - n_generator))
     batch_size = cfg.parallel.batch_size
     print(f"{width}x{height}, {plan_report.report(choice, request, serial, batch_size)}")
+    if args.text:
+        print(f"\n{plan_text(choice.plan)}")
     if args.out:
         args.out.write_text(gantt.draw(choice.prediction.timeline, choice.plan.layout.n_slots,
+                                       {spec.name: spec.colour for spec in specs.all},
                                        plan_report.headline(choice), plan_report.timing(
                                            choice, serial, request.n_lanes * batch_size * request.n_frames)))
 
@@ -67,6 +73,7 @@ def _arguments() -> argparse.Namespace:
     add("--size", type=_size, metavar="WxH", help="frame size (default: what data.* makes of the first video)")
     add("--gpu-memory", type=float, default=0, metavar="GB", help="memory of a rank")
     add("--costs", type=Path, metavar="FILE", help="measured task times")
+    add("--text", action="store_true", help="print every rank's program, a line per operation")
     add("--out", type=Path, metavar="FILE.svg", help="draw the plan")
     return parser.parse_intermixed_args()
 

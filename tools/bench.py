@@ -24,18 +24,28 @@ import torch
 from torch import Tensor
 
 from launch._cli import run_main
+from tools.lanes import clip_of
+from tools.solo_grid import solo_grid
 from vid2vid_dist import losses
 from vid2vid_dist.config.load import load_config, split_arguments
 from vid2vid_dist.config.schema import Config, RunConfig
 from vid2vid_dist.data.clips import ClipSource, Frames, Request
-from vid2vid_dist.engine.roles.build import build_frozen, build_modules, build_roles
-from vid2vid_dist.engine.run.grid import open_grid, solo_grid
-from vid2vid_dist.engine.run.lane import Lane
-from vid2vid_dist.engine.run.step import LaneWork, Roles, active_roles, train_step
+from vid2vid_dist.engine.plan.graph import step_tasks
+from vid2vid_dist.engine.plan.placement import colocated
+from vid2vid_dist.engine.plan.schedule import in_order
+from vid2vid_dist.engine.plan.tasks import LaneChunk, StepShape
+from vid2vid_dist.engine.roles.build import build_frozen, build_modules, build_roles, role_specs
+from vid2vid_dist.engine.run.executor import Executor
+from vid2vid_dist.engine.run.grid import open_grid
+from vid2vid_dist.engine.run.optimizer import RoleEngine
+from vid2vid_dist.engine.run.tensor_store import LanePart
+from vid2vid_dist.engine.run.transport import Transport
+from vid2vid_dist.models.generator import GeneratedChunk, Generator
+from vid2vid_dist.models.temporal import temporal_plan
 from vid2vid_dist.monitor.metrics import read_journal
+from vid2vid_dist.network_input import encode_inputs, encode_pictures
 from vid2vid_dist.toy.street import ensure_toy_shards
 from vid2vid_dist.training.curriculum import Phase, phase
-from vid2vid_dist.training.state import optimizers
 from vid2vid_dist.training.trainer import Trainer
 
 ROUNDS = 7
@@ -53,13 +63,12 @@ def main() -> None:
     print(f"{width}x{height}, {now.chunk_frames} frames a step, {torch.get_num_threads()} threads, median of {ROUNDS}")
 
     frames = source.load(Request.span(clip, 0, n_frames))
-    roles = build_roles(cfg, solo_grid(), build_modules(cfg), build_frozen(cfg), optimizers(cfg, now), True)
-    ours, original = timed(lambda: our_step(cfg, roles, frames, now), lambda: original_step(cfg, roles, frames, now))
+    both = Both(cfg, now, frames)
+    ours, original = timed(both.our_step, both.original_step)
     print(f"training step      {ours:8.3f} s   in the original's order of work {original:8.3f} s   "
           f"ratio {original / ours:.2f}")
     with torch.no_grad():
-        chunk = Lane(cfg, torch.device("cpu"), torch.float32).feed([frames])
-        (making,) = timed(lambda: roles.generator.generate(chunk, [], 1, False))
+        (making,) = timed(both.generate)
     print(f"generating         {making / now.chunk_frames:8.3f} s a frame")
     (decoding,) = timed(lambda: source.load(Request.span(clip, 0, n_frames)))
     print(f"decoding           {n_frames / decoding:8.0f} frames/s on one core (labels, image, instances)")
@@ -97,51 +106,74 @@ def timed(*calls: Callable[[], object]) -> list[float]:
     return [statistics.median(found) for found in seconds]
 
 
-def our_step(cfg: Config, roles: Roles, frames: Frames, now: Phase) -> None:
-    lane = Lane(cfg, torch.device("cpu"), torch.float32)
-    active = active_roles(cfg, 0, now.chunk_frames)
-    train_step(roles, [LaneWork(lane, lane.feed([frames]), 1.0)], active, now.n_frames_bp, detach_coarse=False)
+class Both:
+    """The same networks, optimisers and frames for both ways to take the first step of a clip."""
 
+    def __init__(self, cfg: Config, now: Phase, frames: Frames) -> None:
+        self.cfg, self.now, self.frames = cfg, now, frames
+        self.specs, grid = role_specs(cfg), solo_grid()
+        layout, self.frozen = colocated(self.specs, 1), build_frozen(self.specs)
+        roles = build_roles(self.specs, grid.holders(layout.slots), build_modules(self.specs), self.frozen, now.rates)
+        self.executor = Executor(roles, self.specs.shapes(), 0, Transport(grid), torch.float32, self.specs.trained)
+        self.engines = self.executor.engines()
+        self.chunk = LaneChunk(0, now.chunk_frames)
+        self.shape = StepShape((self.chunk,), n_frames_bp=now.n_frames_bp)
+        self.plan = in_order(step_tasks(self.specs, self.shape, whole_chunks=True), layout)
+        self.device = torch.device("cpu")
 
-def original_step(cfg: Config, roles: Roles, frames: Frames, now: Phase) -> None:
-    """The same step as the original computes it (spec: losses 4 and 7)."""
-    lane = Lane(cfg, torch.device("cpu"), torch.float32)
-    chunk = lane.feed([frames])
-    generated = roles.generator.generate(chunk, [], now.n_frames_bp, False)
-    reference = roles.flow.reference(chunk.real, chunk.real_prev)
-    labels, real = chunk.labels.dense().flatten(0, 1), chunk.real.flatten(0, 1)
-    fake = generated.fake.flatten(0, 1)
+    def our_step(self) -> None:
+        clip = clip_of(self.cfg, [self.frames], self.device)
+        self.executor.step(self.plan, self.shape, [LanePart(clip, self.now.chunk_frames, 1.0)],
+                           self.specs.active(self.chunk))
+        self.executor.timer.take()
 
-    def conditioned(images: Tensor) -> Tensor:
-        return torch.cat([labels, images], dim=1)
+    def generate(self) -> GeneratedChunk:
+        generator = self.engines["generator"].module
+        assert isinstance(generator, Generator)
+        real = encode_pictures([self.frames], self.device, torch.float32)
+        history = generator.start_history(real[:, : self.cfg.generator.n_frames_G - 1])
+        return generator.generate(encode_inputs(self.cfg, [self.frames], self.device, torch.float32), history,
+                                  n_frames_bp=self.now.n_frames_bp)
 
-    image = roles.image.engine.module
-    for_g, for_d = zip(*(sides(cfg, image, conditioned(real), conditioned(x.flatten(0, 1)))
-                         for x in (generated.fake, generated.raw)), strict=True)
-    total_g = sum(for_g) + losses.temporal_warp_loss(
-        fake, lane.previous_fake(chunk, generated.fake).flatten(0, 1), reference.flow.flatten(0, 1),
-        reference.confidence.flatten(0, 1), cfg.loss.lambda_T)
-    if generated.flow is not None:
-        flow, conf = generated.flow.flatten(0, 1), reference.confidence.flatten(0, 1)
-        total_g = total_g + losses.flow_loss(flow, reference.flow.flatten(0, 1), conf, cfg.loss.lambda_F, 1)
-        total_g = total_g + losses.flow_warp_loss(flow, chunk.real_prev.flatten(0, 1), real, conf, cfg.loss.lambda_T)
-    row = lane.temporal_row(chunk, reference.flow)
-    of_temporal = {}
-    for role in roles.temporal:
-        groups = row.plan.scales[role.scale]
-        if groups.frames:
-            index, pairs = torch.tensor(groups.frames), torch.tensor(groups.flow_pairs)
-            flows = row.flow[:, pairs[..., 0]].flatten(0, 1)
-            stacks = [losses.temporal_input(x[:, index].flatten(0, 1), flows) for x in (chunk.real, generated.fake)]
-            g, of_temporal[role.scale] = sides(cfg, role.engine.module, *stacks)
-            total_g = total_g + g
-    with descending(roles, "generator"):
-        total_g.backward(retain_graph=True)
-    with descending(roles, "image"):
-        sum(for_d).backward()
-    for scale, loss in of_temporal.items():
-        with descending(roles, f"temporal_{scale}"):
-            loss.backward()
+    def original_step(self) -> None:
+        """The same step as the original computes it (spec: losses 4 and 7)."""
+        cfg, n_past = self.cfg, self.cfg.generator.n_frames_G - 1
+        generated = self.generate()
+        pictures = encode_pictures([self.frames], self.device, torch.float32)
+        chunk_real, before = pictures[:, n_past:], pictures[:, n_past - 1 : -1]
+        encoded = encode_inputs(cfg, [self.frames], self.device, torch.float32)
+        labels, real = encoded.frames(slice(n_past, None)).dense().flatten(0, 1), chunk_real.flatten(0, 1)
+        with torch.no_grad():
+            found = self.frozen["flow"](chunk_real, before)
+        flow_ref, conf = found.flow.flatten(0, 1), found.confidence.flatten(0, 1)
+        previous = torch.cat([before[:, :1], generated.fake[:, :-1].detach()], dim=1).flatten(0, 1)
+
+        def conditioned(images: Tensor) -> Tensor:
+            return torch.cat([labels, images.flatten(0, 1)], dim=1)
+
+        for_g, for_d = zip(*(sides(cfg, self.engines["image"].module, conditioned(chunk_real), conditioned(x))
+                             for x in (generated.fake, generated.raw)), strict=True)
+        total_g = sum(for_g) + losses.temporal_warp_loss(generated.fake.flatten(0, 1), previous, flow_ref, conf,
+                                                         cfg.loss.lambda_T)
+        if generated.flow is not None:
+            flow = generated.flow.flatten(0, 1)
+            total_g = total_g + losses.flow_loss(flow, flow_ref, conf, cfg.loss.lambda_F, 1)
+            total_g = total_g + losses.flow_warp_loss(flow, before.flatten(0, 1), real, conf, cfg.loss.lambda_T)
+        of_temporal = {}
+        for scale, groups in enumerate(temporal_plan(cfg.discriminator, 0, self.now.chunk_frames).scales):
+            if groups.frames:
+                index, pairs = torch.tensor(groups.frames), torch.tensor(groups.flow_pairs)
+                flows = found.flow[:, pairs[..., 0]].flatten(0, 1)
+                stacks = [losses.temporal_input(x[:, index].flatten(0, 1), flows) for x in (chunk_real, generated.fake)]
+                g, of_temporal[f"temporal_{scale}"] = sides(cfg, self.engines[f"temporal_{scale}"].module, *stacks)
+                total_g = total_g + g
+        with descending(self.engines["generator"]):
+            total_g.backward(retain_graph=True)
+        with descending(self.engines["image"]):
+            sum(for_d).backward()
+        for role, loss in of_temporal.items():
+            with descending(self.engines[role]):
+                loss.backward()
 
 
 def sides(cfg: Config, network: torch.nn.Module, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:
@@ -154,9 +186,8 @@ def sides(cfg: Config, network: torch.nn.Module, real: Tensor, fake: Tensor) -> 
 
 
 @contextmanager
-def descending(roles: Roles, name: str) -> Iterator[None]:
+def descending(engine: RoleEngine) -> Iterator[None]:
     """Clear a role's gradients, accumulate them inside, step."""
-    engine = roles.engines()[name]
     for p in engine.module.parameters():
         p.grad = None
     with engine.accumulate():

@@ -20,8 +20,9 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -29,29 +30,28 @@ from torch import nn
 
 from launch._cli import run_main
 from tools.bench_plan import RECIPES, known_costs
+from tools.lanes import clip_of
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.plan.costs import CPU_CORE, count_costs
 from vid2vid_dist.engine.plan.graph import step_tasks
-from vid2vid_dist.engine.plan.messages import FrameSize, Part, dtype_of, parts_for, shape_of
 from vid2vid_dist.engine.plan.placement import split
 from vid2vid_dist.engine.plan.schedule import Plan, Run, Transfer, make_plan, task_seconds
 from vid2vid_dist.engine.plan.search import PlanRequest, best_plan, choose
 from vid2vid_dist.engine.plan.simulate import simulate
-from vid2vid_dist.engine.plan.tasks import FAR, LaneChunk, StepShape, Task, steady_shape
-from vid2vid_dist.engine.roles.build import build_frozen, build_held_roles, build_modules
-from vid2vid_dist.engine.run.clip import ClipBuffer
-from vid2vid_dist.engine.run.executor import Executor, HeldRoles, Worker
+from vid2vid_dist.engine.plan.tasks import FAR, CostKey, Kind, LaneChunk, StepShape, Task, steady_shape
+from vid2vid_dist.engine.plan.tensors import FrameSize, Part
+from vid2vid_dist.engine.roles.build import build_frozen, build_modules, build_roles, role_specs
+from vid2vid_dist.engine.run.clip import ClipInFlight
+from vid2vid_dist.engine.run.executor import Executor, Role
 from vid2vid_dist.engine.run.finite_check import MayUpdate
 from vid2vid_dist.engine.run.grid import Grid, open_grid
 from vid2vid_dist.engine.run.tensor_store import LanePart, TaskTensors, TensorStore
 from vid2vid_dist.engine.run.timing import Span
 from vid2vid_dist.engine.run.transport import Transport
 from vid2vid_dist.monitor.trace import TracedStep, write_trace
-from vid2vid_dist.network_input import encode_inputs, encode_pictures
 from vid2vid_dist.training.curriculum import phase
-from vid2vid_dist.training.state import optimizers
 
 WARM_UP = 1
 N_LANES = 4
@@ -61,21 +61,19 @@ REAL = ["data.use_instance=true", "generator.ngf=16", "generator.n_blocks=3", "g
 
 
 class Sleeper:
-    """Does any task by sleeping, and makes empty tensors for those who read it."""
+    """A role that does any task by sleeping, and makes empty tensors for those who read it."""
 
-    def __init__(self, plan: Plan, store: TensorStore, seconds: Callable[[Task], float], cfg: Config) -> None:
-        self._store, self._seconds, self._cfg = store, seconds, cfg
+    def __init__(self, plan: Plan, slower: float, engine: Any) -> None:
+        self.engine, self._plan, self._slower = engine, plan, slower
         self._parts: dict[int, set[Part]] = defaultdict(set)
         for task in plan.tasks:
             for need in task.needs:
-                self._parts[need.task].update(parts_for(task, need.tensors))
-            self._parts[task.number].update(Part(name) for name, _ in task.carries)
+                self._parts[need.task].update(need.parts)
+            self._parts[task.number].update(part for part, _ in task.to_next_step)
 
-    def run(self, task: Task) -> TaskTensors:
-        time.sleep(self._seconds(task))
-        size = self._store.lane(task.lane).buffer.size
-        return {part: torch.zeros(shape_of(self._cfg, part.name, size), dtype=dtype_of(part.name, torch.float32))
-                for part in self._parts[task.number]}
+    def run(self, task: Task, step: TensorStore) -> TaskTensors:
+        time.sleep(self._slower * self._plan.durations[task.number])
+        return {part: step.zeros(task, part.kind) for part in self._parts[task.number]}
 
 
 class SleepingEngine:
@@ -95,50 +93,25 @@ class SleepingEngine:
         time.sleep(self._update)
 
 
-@dataclass
-class SleepingRoles(HeldRoles):
-    """The roles of a slot, all asleep."""
-
-    asleep: dict[str, SleepingEngine] | None = None
-
-    def engines(self) -> dict:
-        return dict(self.asleep or {})
-
-
-class SleepingExecutor(Executor):
-    """Runs the same step over and over; nothing of a clip is kept but what messages carry."""
-
-    def __init__(self, cfg: Config, roles: SleepingRoles, grid: Grid, plan: Plan, slower: float) -> None:
-        super().__init__(cfg, roles, grid.slot, Transport(grid), torch.float32, plan.reductions)
-        self._plan, self._slower = plan, slower
-
-    def _workers(self, shape: StepShape, store: TensorStore) -> dict:
-        sleeper = Sleeper(self._plan, store, lambda task: self._slower * self._plan.durations[task.number], self.cfg)
-        return defaultdict(lambda: sleeper)
-
-    def _advance(self, lanes: list[LanePart | None]) -> None:
-        """Every step is the same one."""
-
-
 def keep_promise(grid: Grid, placement: str, n_steps: int, step_seconds: float) -> dict[str, float]:
     """Periods of real steps of sleeping tasks, and the simulated one, in seconds."""
-    cfg, costs = known_costs(512)
-    choice = choose(cfg, costs, PlanRequest(grid.world_size, N_LANES, RECIPES[512].n_frames, placement, n_pipelines=1))
+    specs, costs = known_costs(512)
+    request = PlanRequest(grid.world_size, N_LANES, RECIPES[512].n_frames, placement, n_pipelines=1)
+    choice = choose(specs, costs, request)
     plan = choice.plan
     predicted = simulate(plan, n_steps=20).period
     slower = step_seconds / predicted
     grid = grid.in_pipelines(plan.layout.n_slots)
-    seconds = {(str(task.kind), task.role): slower * task_seconds(task, plan.layout, costs, 1) for task in plan.tasks}
-    asleep = {role: SleepingEngine(holders, seconds["reduce", role], seconds["update", role])
-              for role, holders in grid.holders(plan.layout.slots).items() if ("update", role) in seconds}
-    executor = SleepingExecutor(cfg, SleepingRoles(asleep=asleep), grid, plan, slower)
+    seconds = {task.cost_key: slower * task_seconds(task, plan.layout, costs, 1) for task in plan.tasks}
+    asleep = {role: SleepingEngine(holders, seconds[CostKey(role, Kind.REDUCE)], seconds[CostKey(role, Kind.UPDATE)])
+              for role, holders in grid.holders(plan.layout.slots).items() if CostKey(role, Kind.UPDATE) in seconds}
+    roles: dict[str, Role] = {spec.name: Sleeper(plan, slower, asleep.get(spec.name)) for spec in specs.all}
+    executor = Executor(roles, specs.shapes(), grid.rank_in_pipeline, Transport(grid), torch.float32, plan.reductions)
     shape = steady_shape(N_LANES, RECIPES[512].n_frames)
-    parts = []
-    for _ in range(N_LANES):
-        buffer = ClipBuffer(1, FrameSize(1, 16, 16), n_seen=FAR)
-        parts.append(LanePart(buffer, RECIPES[512].n_frames, 1 / N_LANES))
-    measured = periods(grid, n_steps, lambda: executor.step(plan, shape, list(parts), list(asleep),
-                                                            may_update=asks(grid)))
+    # Nothing of a clip is kept but what messages carry: every step is the same one.
+    parts = [LanePart(ClipInFlight(1, FrameSize(1, 16, 16), n_seen=FAR), RECIPES[512].n_frames, 1 / N_LANES)
+             for _ in range(N_LANES)]
+    measured = periods(grid, n_steps, lambda: executor.step(plan, shape, parts, list(asleep), may_update=asks(grid)))
     return {"measured": measured, "simulated": step_seconds, "ratio": measured / step_seconds}
 
 
@@ -165,7 +138,7 @@ class SerialExecutor(Executor):
     """
 
     def __init__(self, base: Executor, grid: Grid) -> None:
-        super().__init__(base.cfg, base.roles, base.slot, base.transport, base.dtype, base.reductions)
+        super().__init__(base.roles, base.shapes, base.slot, base.transport, base.dtype, base.reductions)
         self._ranks = grid.ranks[grid.pipeline].tolist()
         self._slots: dict[int, tuple[int, int]] = {}
 
@@ -186,11 +159,11 @@ class SerialExecutor(Executor):
             sequence += [run, *messages[run.task.number]]
         return replace(plan, sequence=sequence)
 
-    def _run(self, task: Task, worker: Worker, store: TensorStore) -> None:
+    def _run(self, task: Task, store: TensorStore) -> None:
         before, after = self._slots[task.number]
         if before != self.slot:
             dist.recv(torch.zeros(1), self._ranks[before], tag=1)
-        super()._run(task, worker, store)
+        super()._run(task, store)
         if after != self.slot:
             dist.send(torch.zeros(1), self._ranks[after], tag=1)
 
@@ -198,19 +171,20 @@ class SerialExecutor(Executor):
 def gain(grid: Grid, n_steps: int, trace: str) -> dict[str, float]:
     """Seconds of a step of real networks on two ranks, planned and in the original's order."""
     cfg = load_config(None, REAL)
-    width, height, n_frames = 128, 64, 6
-    layout = split(cfg, 1, 1)
+    specs, (width, height, n_frames) = role_specs(cfg), (128, 64, 6)
+    layout = split(specs, 1, 1)
     grid = grid.in_pipelines(2)
-    costs = replace(count_costs(cfg, height, width), machine=CPU_CORE)
-    roles = build_held_roles(cfg, grid.holders(layout.slots), build_modules(cfg), build_frozen(cfg),
-                             optimizers(cfg, phase(cfg, 1, 30)), True)
+    costs = replace(count_costs(specs, height, width), machine=CPU_CORE)
+    roles = build_roles(specs, grid.holders(layout.slots), build_modules(specs), build_frozen(specs),
+                        phase(cfg, 1, 30).rates)
     shape = StepShape((LaneChunk(0, n_frames),) * N_LANES)
-    planned = best_plan(cfg, shape, layout, costs)
-    executor = Executor(cfg, roles, grid.slot, Transport(grid), torch.float32, planned.reductions)
-    active = ["generator", "image", "temporal_0"]
+    planned = best_plan(specs, shape, layout, costs)
+    executor = Executor(roles, specs.shapes(), grid.rank_in_pipeline, Transport(grid), torch.float32,
+                        planned.reductions)
+    active = specs.active(shape.lanes[0])
 
     serial = SerialExecutor(executor, grid)
-    in_order = serial.set_order(make_plan(step_tasks(cfg, shape), layout, costs))
+    in_order = serial.set_order(make_plan(step_tasks(specs, shape), layout, costs))
 
     def parts() -> list[LanePart | None]:
         return [clip(cfg, n, n_frames, height, width) for n in range(N_LANES)]
@@ -233,8 +207,8 @@ def record(grid: Grid, executor: Executor, plan: Plan, step: Callable[[], object
     grid.barrier()
     zero = time.perf_counter()
     step()
-    spans = [Span(s.name, s.kind, s.start - zero, s.end - zero, s.units) for s in executor.timer.take()]
-    runs = [run for run in plan.sequence if isinstance(run, Run) and run.slot == grid.slot]
+    spans = [Span(s.name, s.key, s.start - zero, s.end - zero, s.units) for s in executor.timer.take()]
+    runs = [run for run in plan.sequence if isinstance(run, Run) and run.slot == grid.rank_in_pipeline]
     steps = grid.gather(TracedStep(grid.rank, 1, 0.0, spans, runs))
     if grid.is_first:
         write_trace(path, steps)
@@ -249,11 +223,7 @@ def clip(cfg: Config, number: int, n_frames: int, height: int, width: int) -> La
         return torch.randint(high, (n, channels, height, width), generator=rng, dtype=torch.uint8)
 
     frames = Frames(noise(1, cfg.data.label_nc), noise(3, 256), noise(1, 30).int(), [str(i) for i in range(n)])
-    buffer = ClipBuffer(cfg.generator.n_scales_spatial, FrameSize(1, height, width))
-    numbers, cpu = range(n_frames - n, n_frames), torch.device("cpu")
-    buffer.add_labels(numbers, encode_inputs(cfg, [frames], cpu, torch.float32))
-    buffer.add_real(numbers, encode_pictures([frames], cpu, torch.float32))
-    return LanePart(buffer, n_frames, 1 / N_LANES)
+    return LanePart(clip_of(cfg, [frames], torch.device("cpu")), n_frames, 1 / N_LANES)
 
 
 def worker(task: str, out: str, trace: str, n_steps: int, step_seconds: float) -> None:

@@ -12,8 +12,12 @@ from launch._cli import run_main
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.costs import Costs, count_costs
+from vid2vid_dist.engine.plan.role import RoleSpecs
 from vid2vid_dist.engine.plan.search import JITTER, PlanRequest, choose
-from vid2vid_dist.engine.plan.simulate import serial_seconds, simulate
+from vid2vid_dist.engine.plan.simulate import simulate
+from vid2vid_dist.engine.plan.tasks import Kind
+from vid2vid_dist.engine.roles.build import role_specs
+from vid2vid_dist.monitor.serial_schedule import serial_seconds
 
 N_RANKS = 8
 PLACEMENTS = ("split", "colocated", "data_parallel")
@@ -57,12 +61,12 @@ def street(size: int, overrides: list[str] | None = None) -> Config:
         f"schedule.max_frames_per_rank={recipe.n_frames // recipe.n_generator}", *(overrides or [])])
 
 
-def known_costs(size: int) -> tuple[Config, Costs]:
+def known_costs(size: int) -> tuple[RoleSpecs, Costs]:
     """A recipe and its costs, with reference flow in bf16 as in the known figures (here it runs in float32)."""
-    cfg = street(size)
-    costs = count_costs(cfg, size // 2, size)
+    specs = role_specs(street(size))
+    costs = count_costs(specs, size // 2, size)
     seconds = RECIPES[size].known_flow / 1e3
-    return cfg, replace(costs, measured={key: seconds for key in costs.work if "flow/" in key})
+    return specs, replace(costs, measured={key: seconds for key in costs.work if key.kind == Kind.REFERENCE})
 
 
 def main() -> None:
@@ -70,14 +74,14 @@ def main() -> None:
           f"vary by {JITTER:.0%}; in brackets what is known. Busy: split, colocated, data parallel.\n")
     print("size  lanes         serial ms   split             colocated         data parallel     split as      busy")
     for size, recipe in RECIPES.items():
-        cfg, costs = known_costs(size)
+        specs, costs = known_costs(size)
         for n_lanes, serial_known in recipe.known_serial.items():
-            serial = serial_seconds(cfg, costs, n_lanes, recipe.n_frames, recipe.n_generator,
+            serial = serial_seconds(specs.cfg, costs, n_lanes, recipe.n_frames, recipe.n_generator,
                                     N_RANKS - recipe.n_generator)
             line = f"{size:4d}  {n_lanes:5d}  {1e3 * serial:6.1f} ({serial_known:6.1f})"
             found = []
             for placement, known in zip(PLACEMENTS, recipe.known_speedup[n_lanes], strict=True):
-                choice = choose(cfg, costs, PlanRequest(N_RANKS, n_lanes, recipe.n_frames, placement))
+                choice = choose(specs, costs, PlanRequest(N_RANKS, n_lanes, recipe.n_frames, placement))
                 spread = simulate(choice.plan, n_steps=22, jitter=JITTER, seed=1)
                 found.append((choice, spread))
                 steady = serial / choice.prediction.period

@@ -27,37 +27,32 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from launch._cli import run_main
+from tools.lanes import clip_of
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.data.clips import ClipSource, Frames, Request, stream
 from vid2vid_dist.engine.plan.costs import CPU_CORE, Costs, count_costs
 from vid2vid_dist.engine.plan.graph import step_tasks
 from vid2vid_dist.engine.plan.memory import plan_memory
-from vid2vid_dist.engine.plan.messages import FrameSize
 from vid2vid_dist.engine.plan.placement import colocated
-from vid2vid_dist.engine.plan.schedule import make_plan
+from vid2vid_dist.engine.plan.schedule import in_order
 from vid2vid_dist.engine.plan.simulate import simulate
 from vid2vid_dist.engine.plan.tasks import LaneChunk, StepShape
-from vid2vid_dist.engine.roles.build import build_frozen, build_held_roles, build_modules
-from vid2vid_dist.engine.run.clip import ClipBuffer
+from vid2vid_dist.engine.roles.build import build_frozen, build_modules, build_roles, role_specs
 from vid2vid_dist.engine.run.executor import Executor
 from vid2vid_dist.engine.run.grid import Grid, open_grid
-from vid2vid_dist.engine.run.step import active_roles
 from vid2vid_dist.engine.run.tensor_store import LanePart
 from vid2vid_dist.engine.run.timing import Span
 from vid2vid_dist.engine.run.transport import Transport
 from vid2vid_dist.models.precision import DTYPES
-from vid2vid_dist.network_input import encode_inputs, encode_pictures
 from vid2vid_dist.toy.street import ensure_toy_shards
 from vid2vid_dist.training.curriculum import phase
-from vid2vid_dist.training.state import optimizers
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 SIZES = (512, 1024, 2048)
 # Weights that are not shipped; they can be named again on the command line.
 FREE = ["loss.no_vgg=true", "loss.vgg_weights=", "flow.network=dis", "flow.weights=", "optim.backend=plain",
         "optim.ema_decay=0"]
-GENERATOR = ("label", "foreground", "synthesis", "backward", "foreground_backward")
 N_WARM_UP = 2  # steps: from the second one on the optimisers have their state
 
 
@@ -74,21 +69,23 @@ def measure_size(cfg: Config, n_frames: int, n_steps: int) -> dict[str, Any]:
     frames = source.load(request)
     decode = n / (time.perf_counter() - started)
 
-    costs = count_costs(cfg, height, width, None if on_gpu else CPU_CORE)
-    shape = StepShape((LaneChunk(0, n_frames),))
-    plan = make_plan(step_tasks(cfg, shape), colocated(cfg, 1), costs)
-    (planned,) = plan_memory(cfg, plan, shape, simulate(plan).timeline)
+    specs, chunk = role_specs(cfg), LaneChunk(0, n_frames)
+    costs = count_costs(specs, height, width, None if on_gpu else CPU_CORE)
+    shape = StepShape((chunk,))
+    plan = in_order(step_tasks(specs, shape, whole_chunks=True), colocated(specs, 1), costs)
+    (planned,) = plan_memory(specs, plan, shape, simulate(plan).timeline)
     loader = stream(source, [request] * (N_WARM_UP + n_steps), cfg.data.workers)
     steps, waits, spans = [], [], []
 
     with Memory(grid) as memory:
-        roles = build_held_roles(cfg, grid.holders(plan.layout.slots), build_modules(cfg), build_frozen(cfg),
-                                 optimizers(cfg, phase(cfg, 1, n)), train_all_scales=True)
-        executor = Executor(cfg, roles, 0, Transport(grid), DTYPES[cfg.optim.precision])
+        roles = build_roles(specs, grid.holders(plan.layout.slots), build_modules(specs), build_frozen(specs),
+                            phase(cfg, 1, n).rates)
+        executor = Executor(roles, specs.shapes(), 0, Transport(grid), DTYPES[cfg.optim.precision], specs.trained)
         executor.timer.on_device = on_gpu
 
         def step(frames: Frames) -> None:
-            executor.step(plan, shape, [lane_part(cfg, grid, frames, n_frames)], active_roles(cfg, 0, n_frames))
+            executor.step(plan, shape, [LanePart(clip_of(cfg, [frames], grid.device), n_frames, 1.0)],
+                          specs.active(chunk))
 
         for frames in itertools.islice(loader, N_WARM_UP):
             step(frames)
@@ -111,28 +108,19 @@ def measure_size(cfg: Config, n_frames: int, n_steps: int) -> dict[str, Any]:
     }
 
 
-def lane_part(cfg: Config, grid: Grid, frames: Frames, n_frames: int) -> LanePart:
-    """A clip that begins."""
-    buffer = ClipBuffer(cfg.generator.n_scales_spatial, FrameSize(1, *frames.labels.shape[-2:]))
-    numbers, dtype = range(1 - cfg.generator.n_frames_G, n_frames), DTYPES[cfg.optim.precision]
-    buffer.add_labels(numbers, encode_inputs(cfg, [frames], grid.device, dtype))
-    buffer.add_real(numbers, encode_pictures([frames], grid.device, dtype))
-    return LanePart(buffer, n_frames, 1.0)
-
-
 def of_roles(spans: list[Span], costs: Costs, n_steps: int) -> dict[str, dict[str, float]]:
     """Seconds of a step by role, and how much of the device's arithmetic they use: FLOP/s."""
     seconds: dict[str, float] = defaultdict(float)
     flops: dict[str, float] = defaultdict(float)
     for span in spans:
-        kind = span.kind.split("/")[0]
-        if span.kind not in costs.work:
-            role = kind  # reduce, update, wait
+        if span.key in costs.work:
+            role = span.key.role
+            flops[role] += costs.work[span.key].flops * span.units
         else:
-            role = "generator" if kind in GENERATOR else kind.split("_")[0]
-            flops[role] += costs.work[span.kind].flops * span.units
+            role = str(span.key.kind) if span.key else "wait"
         seconds[role] += span.seconds
-    return {role: {"seconds": seconds[role] / n_steps, "flops": flops[role] / seconds[role]} for role in seconds}
+    return {role: {"seconds": spent / n_steps, "flops": flops[role] / max(spent, 1e-9)}
+            for role, spent in seconds.items()}
 
 
 class Memory:

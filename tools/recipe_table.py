@@ -15,11 +15,12 @@ from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.geometry import MIDDLE, Size, central_half, clip_geometry
 from vid2vid_dist.engine.plan.costs import count_costs
+from vid2vid_dist.engine.plan.planner import count_lanes
 from vid2vid_dist.engine.plan.search import Choice, PlanRequest, choose
-from vid2vid_dist.engine.plan.simulate import serial_seconds
-from vid2vid_dist.engine.run.lane import count_lanes
+from vid2vid_dist.engine.roles.build import role_specs
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.plan_report import GB
+from vid2vid_dist.monitor.serial_schedule import serial_seconds
 from vid2vid_dist.training.curriculum import n_epochs, phase
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
@@ -71,10 +72,11 @@ def row(recipe: Recipe) -> str:
     cfg = load_config(CONFIGS / recipe.file)
     last = phase(cfg, n_epochs(cfg), recipe.longest)
     width, height = typical_size(recipe.source, cfg.data)
-    costs = count_costs(cfg, height, width)
+    specs = role_specs(cfg)
+    costs = count_costs(specs, height, width)
     request = PlanRequest(recipe.n_gpus, count_lanes(cfg.parallel, recipe.n_gpus), last.chunk_frames,
                           cfg.parallel.placement, cfg.parallel.pipelines, n_frames_bp=last.n_frames_bp)
-    choice = choose(cfg, costs, request)
+    choice = choose(specs, costs, request)
     n_generator = min(cfg.schedule.n_generator_slots, max(1, recipe.n_gpus - 1))
     serial = serial_seconds(cfg, costs, request.n_lanes, request.n_frames, n_generator,
                             max(1, recipe.n_gpus - n_generator))
@@ -83,7 +85,7 @@ def row(recipe: Recipe) -> str:
     cells = (f"`{recipe.file}`", f"{width}×{height}", f"{n_clips} × {request.n_frames}", recipe.n_gpus,
              _placement(choice), f"{choice.peak / GB:.0f}", f"{1e3 * period:.0f}",
              # The original runs whole clips side by side here too: there is no serial schedule to compare with.
-             "" if choice.plan.layout.lane_bound and recipe.n_gpus > 1 else f"{serial / period:.1f}×")
+             "" if choice.plan.layout.n_slots == 1 < recipe.n_gpus else f"{serial / period:.1f}×")
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
@@ -97,7 +99,7 @@ def typical_size(size: Size, data: DataConfig) -> Size:
 
 def _placement(choice: Choice) -> str:
     if choice.plan.layout.n_slots == 1:
-        return "one rank"
+        return "one rank" if choice.n_pipelines == 1 else "data parallel"
     return choice.plan.layout.name + (f", {choice.n_pipelines} pipelines" if choice.n_pipelines > 1 else "")
 
 

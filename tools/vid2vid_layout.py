@@ -15,7 +15,7 @@ from torch import Tensor
 from tools.parity.options import SAME, config_from_options
 from vid2vid_dist.config.options import options
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.roles.build import build_modules
+from vid2vid_dist.engine.roles.build import build_modules, role_specs
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.untrusted import read_text, shown
 
@@ -42,7 +42,7 @@ class Part:
 def parts(cfg: Config) -> list[Part]:
     """The files of a folder with this configuration."""
     with torch.device("meta"):
-        states = {role: module.state_dict() for role, module in build_modules(cfg).items()}
+        states = {role: module.state_dict() for role, module in build_modules(role_specs(cfg)).items()}
     names = {"image": "D", "face": "D_f"} | {role: f"D_T{role[9:]}" for role in states if role.startswith("temporal_")}
     found = [(f"G{s}", "generator", f"netG{s}.") for s in range(cfg.generator.n_scales_spatial)]
     found += [(names[role], role, "") for role in states if role != "generator"]

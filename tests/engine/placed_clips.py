@@ -1,6 +1,7 @@
 """A worker of `Batches`: steps on given clips by the roles of a placement; finds losses, gradients and weights.
 
 Arguments of a job: PLACEMENT PIPELINES N_CLIPS N_FRAMES_BP IN_FLIGHT AHEAD OPTIMIZER LR key=value …
+PLACEMENT may be "textbook", the reference, which one process computes without the engine.
 """
 
 from __future__ import annotations
@@ -11,28 +12,30 @@ from datetime import timedelta
 from functools import cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from launch._cli import run_main
 from tests.engine.batch import work
-from tests.engine.spread_clips import CHUNK, HEIGHT, N_STEPS, SMALL, WIDTH, clip, part
+from tests.engine.spread_clips import CHUNK, HEIGHT, N_STEPS, SMALL, WIDTH, clip
+from tests.engine.textbook_step import TextbookStep
+from tools.lanes import advance
 from tools.parity.trace import StandInFlow
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.plan.costs import Costs, count_costs
 from vid2vid_dist.engine.plan.graph import step_tasks
-from vid2vid_dist.engine.plan.messages import FrameSize
-from vid2vid_dist.engine.plan.needed_frames import reads_of
-from vid2vid_dist.engine.plan.placement import Layout, colocated, data_parallel, explicit, split
-from vid2vid_dist.engine.plan.schedule import Strategy, make_plan
-from vid2vid_dist.engine.plan.tasks import LaneChunk, Site, StepShape
-from vid2vid_dist.engine.roles.build import FrozenNetworks, Optimizers, build_held_roles, build_modules, build_roles
-from vid2vid_dist.engine.run.clip import ClipBuffer, Reads
-from vid2vid_dist.engine.run.executor import Executor, HeldRoles
+from vid2vid_dist.engine.plan.needed_frames import needed_frames
+from vid2vid_dist.engine.plan.placement import Layout, colocated, explicit, split
+from vid2vid_dist.engine.plan.planner import left_at
+from vid2vid_dist.engine.plan.role import RateGroup, RoleSpecs
+from vid2vid_dist.engine.plan.schedule import Plan, Strategy, in_order, make_plan
+from vid2vid_dist.engine.plan.tasks import LaneChunk, NeededFrames, Site, StepShape
+from vid2vid_dist.engine.plan.tensors import FrameSize
+from vid2vid_dist.engine.roles.build import build_modules, build_roles, role_specs
+from vid2vid_dist.engine.run.clip import ClipInFlight
+from vid2vid_dist.engine.run.executor import Executor
 from vid2vid_dist.engine.run.grid import Grid
-from vid2vid_dist.engine.run.lane import Lane
-from vid2vid_dist.engine.run.step import LaneWork, Roles, active_roles, train_step
 from vid2vid_dist.engine.run.tensor_store import LanePart
 from vid2vid_dist.engine.run.transport import Transport
 from vid2vid_dist.models.precision import DTYPES
@@ -45,100 +48,101 @@ class PlacedJob:
     def __init__(self, overrides: tuple[str, ...], grid: Grid, placement: str, pipelines: int, n_clips: int,
                  n_frames_bp: int, in_flight: int, ahead: bool) -> None:
         n_slots = grid.world_size // pipelines
-        cfg = _config(overrides)
-        self.overrides, self.cfg, self.grid = overrides, cfg, grid.in_pipelines(n_slots)
-        self.layout = _layout(cfg, placement, n_slots)
+        self.overrides, self.specs, self.grid = overrides, _specs(overrides), grid.in_pipelines(n_slots)
+        self.cfg = self.specs.cfg
+        self.layout = _layout(self.specs, placement, n_slots)
         self.n_clips, self.n_frames_bp, self.in_flight, self.ahead = n_clips, n_frames_bp, in_flight, ahead
-        self.all_scales = not cfg.schedule.niter_fix_global
+        self.all_scales = not self.cfg.schedule.niter_fix_global
         self.transport = Transport(self.grid, timedelta(seconds=60))
+        self.features = None if self.cfg.loss.no_vgg else StandInFeatures()
 
     def chunks(self, n: int, step: int) -> LaneChunk:
         """A lane's part in a step: clips of odd number are one chunk shorter, so their lanes rest in the last step."""
         return LaneChunk(step * CHUNK, CHUNK if step < N_STEPS - n % 2 else 0)
 
     def train(self, n_steps: int, make_optimizer: Callable) -> dict[str, Tensor]:
-        cfg, grid = self.cfg, self.grid
-        dtype = DTYPES[cfg.optim.precision]
-        frozen = FrozenNetworks(StandInFlow(), None if cfg.loss.no_vgg else StandInFeatures())
-        roles = build_held_roles(cfg, grid.holders(self.layout.slots), build_modules(cfg), frozen,
-                                 Optimizers(make_optimizer, make_optimizer, make_optimizer), self.all_scales)
+        cfg, specs, grid = self.cfg, self.specs, self.grid
+        frozen: dict[str, nn.Module] = {"flow": StandInFlow()}
+        if self.features is not None:
+            frozen["perceptual"] = self.features
+        roles = build_roles(specs, grid.holders(self.layout.slots), build_modules(specs), frozen,
+                            dict.fromkeys(RateGroup, make_optimizer), self.all_scales)
         # Not the order in which gradients are complete: roles wait for each other here.
-        executor = Executor(cfg, roles, grid.slot, self.transport, dtype, ("generator", "temporal_0", "face", "image"))
+        executor = Executor(roles, specs.shapes(), grid.rank_in_pipeline, self.transport, DTYPES[cfg.optim.precision],
+                            ("generator", "temporal_0", "face", "image"))
+        modules = {role: engine.module for role, engine in executor.engines().items()}
         n_past = cfg.generator.n_frames_G - 1
         mine = range(grid.pipeline, self.n_clips, grid.ranks.shape[0])
-        clips = {n: _clip(cfg, n) for n in mine}
-        buffers = {n: ClipBuffer(cfg.generator.n_scales_spatial, FrameSize(1, HEIGHT, WIDTH)) for n in mine}
+        given = {n: _clip(cfg, n) for n in mine}
+        clips = {n: ClipInFlight(cfg.generator.n_scales_spatial, FrameSize(1, HEIGHT, WIDTH)) for n in mine}
         fixed: dict[Site, int] = {}
 
-        def feed(n: int, reads: Reads) -> None:
+        def feed(n: int, needed: NeededFrames) -> None:
             """Frames that the rank has not yet, and no others: what a task reads besides is an error."""
-            new = reads - Reads(frozenset(buffers[n].labels), frozenset(buffers[n].real))
-            labels, real = ([_picked(clips[n], numbers, n_past)] for numbers in (new.labels, new.real))
-            buffers[n].add_labels(sorted(new.labels), encode_inputs(cfg, labels, grid.device, dtype))
-            buffers[n].add_real(sorted(new.real), encode_pictures(real, grid.device, dtype))
+            new = needed - NeededFrames(frozenset(clips[n].labels), frozenset(clips[n].real))
+            labels, real = ([_picked(given[n], numbers, n_past)] for numbers in (new.labels, new.real))
+            clips[n].add_labels(sorted(new.labels), encode_inputs(cfg, labels, grid.device, executor.dtype))
+            clips[n].add_real(sorted(new.real), encode_pictures(real, grid.device, executor.dtype))
 
-        found = self._weights(roles, "initial.")
+        found = self._weights(modules, "initial.")
         for step in range(n_steps):
             last = step + 1 == N_STEPS
             now = tuple(self.chunks(n, step) for n in mine)
             after = tuple(self.chunks(n, step + 1) for n in mine) if self.ahead and not last else ()
             shape = StepShape(now, after, flow_ready=self.ahead and step > 0, n_frames_bp=self.n_frames_bp,
                               train_all_scales=self.all_scales, in_flight=self.in_flight)
-            plan = make_plan(step_tasks(cfg, shape), self.layout, _costs(self.overrides), fixed=fixed,
-                             n_pipelines=grid.ranks.shape[0], strategy=Strategy(split_scales=step != 1))
-            fixed = {site: slot for site, slot in plan.placement.items()
-                     if site.role.startswith("temporal") or any(site == to for t in plan.tasks for _, to in t.carries)}
+            plan = self._plan(shape, fixed, split_scales=step != 1)
+            fixed = left_at(plan) | {site: slot for site, slot in plan.assignment.items()
+                                     if site.role.startswith("temporal")}
             for lane, n in enumerate(mine):
-                feed(n, reads_of(cfg, plan, grid.slot, lane, now[lane]))
+                feed(n, needed_frames(specs, plan, grid.rank_in_pipeline, lane, now[lane]))
             n_active = sum(self.chunks(n, step).n_frames > 0 for n in range(self.n_clips))
-            parts = [LanePart(buffers[n], CHUNK, 1 / n_active) if self.chunks(n, step).n_frames else None for n in mine]
-            losses = executor.step(plan, shape, parts, active_roles(cfg, step * CHUNK, CHUNK)).losses
+            parts = [LanePart(clips[n], CHUNK, 1 / n_active) if self.chunks(n, step).n_frames else None for n in mine]
+            losses = executor.step(plan, shape, parts, specs.active(LaneChunk(step * CHUNK, CHUNK))).losses
+            for part in parts:
+                if part is not None:
+                    advance(cfg, part)
             names = sorted({name for of_rank in grid.gather(list(losses)) for name in of_rank})
             found[f"losses.{step}"] = grid.sum(torch.stack([losses.get(name, torch.zeros(())).double()
                                                             for name in names]))
-        found |= self._weights(roles)
-        for engine in roles.engines().values():
+        found |= self._weights(modules)
+        for engine in executor.engines().values():
             engine.close()
         return found
 
-    def train_whole(self, n_steps: int, make_optimizer: Callable) -> dict[str, Tensor]:
-        """The same steps in one process, lane after lane: what every placement has to equal."""
-        cfg, grid = self.cfg, self.grid
-        frozen = FrozenNetworks(StandInFlow(), None if cfg.loss.no_vgg else StandInFeatures())
-        roles = build_roles(cfg, grid, build_modules(cfg), frozen,
-                            Optimizers(make_optimizer, make_optimizer, make_optimizer), self.all_scales)
-        n_past = cfg.generator.n_frames_G - 1
-        lanes = {n: Lane(cfg, grid.device, DTYPES[cfg.optim.precision]) for n in range(self.n_clips)}
-        found = self._weights(roles, "initial.")
+    def train_textbook(self, n_steps: int, make_optimizer: Callable) -> dict[str, Tensor]:
+        """What every placement has to equal."""
+        modules = build_modules(self.specs)
+        textbook = TextbookStep(self.cfg, modules, StandInFlow(), self.features, make_optimizer, self.all_scales)
+        found = self._weights(modules, "initial.")
         for step in range(n_steps):
-            first, end = step * CHUNK + (n_past if step else 0), n_past + (step + 1) * CHUNK
-            running = [n for n in lanes if self.chunks(n, step).n_frames]
-            work = [LaneWork(lanes[n], lanes[n].feed([part(_clip(cfg, n), first, end)]),
-                             1 / len(running)) for n in running]
-            active = active_roles(cfg, step * CHUNK, CHUNK)
-            result = train_step(roles, work, active, self.n_frames_bp, detach_coarse=not self.all_scales)
-            found[f"losses.{step}"] = torch.stack([result.losses[name].double() for name in sorted(result.losses)])
-        found |= self._weights(roles)
-        for engine in roles.engines().values():
-            engine.close()
-        return found
+            clips = {n: _clip(self.cfg, n) for n in range(self.n_clips) if self.chunks(n, step).n_frames}
+            losses = textbook.step(clips, step * CHUNK, CHUNK, self.n_frames_bp)
+            found[f"losses.{step}"] = torch.stack([losses[name].double() for name in sorted(losses)])
+        return found | self._weights(modules)
 
-    def _weights(self, roles: Roles | HeldRoles, prefix: str = "") -> dict[str, Tensor]:
+    def _plan(self, shape: StepShape, fixed: dict[Site, int], split_scales: bool) -> Plan:
+        if self.layout.n_slots == 1:
+            return in_order(step_tasks(self.specs, shape, whole_chunks=True), self.layout)
+        return make_plan(step_tasks(self.specs, shape), self.layout, _costs(self.overrides), fixed=fixed,
+                         n_pipelines=self.grid.ranks.shape[0], strategy=Strategy(split_scales))
+
+    def _weights(self, modules: dict[str, nn.Module], prefix: str = "") -> dict[str, Tensor]:
         """Weights of all roles, by `ROLE.NAME`, whatever rank has them."""
-        mine = {f"{prefix}{role}.{name}": p.detach().numpy().copy() for role, engine in roles.engines().items()
-                for name, p in engine.module.named_parameters()}  # arrays are pickled many times faster than tensors
+        mine = {f"{prefix}{role}.{name}": p.detach().numpy().copy() for role, module in modules.items()
+                for name, p in module.named_parameters()}  # arrays are pickled many times faster than tensors
         return {name: torch.from_numpy(array) for of_rank in self.grid.gather(mine) for name, array in of_rank.items()}
 
 
 @cache
-def _config(overrides: tuple[str, ...]) -> Config:
-    return load_config(None, [*SMALL, *overrides])
+def _specs(overrides: tuple[str, ...]) -> RoleSpecs:
+    return role_specs(load_config(None, [*SMALL, *overrides]))
 
 
 @cache
 def _costs(overrides: tuple[str, ...]) -> Costs:
     """Counting takes longer than a small job."""
-    return count_costs(_config(overrides), HEIGHT, WIDTH)
+    return count_costs(_specs(overrides), HEIGHT, WIDTH)
 
 
 class StandInFeatures(torch.nn.Module):
@@ -167,14 +171,12 @@ def _picked(frames: Frames, numbers: frozenset[int], n_past: int) -> Frames:
     return Frames(frames.labels[these], frames.images[these], frames.instances[these], [])
 
 
-def _layout(cfg: Config, placement: str, n_slots: int) -> Layout:
+def _layout(specs: RoleSpecs, placement: str, n_slots: int) -> Layout:
     kind, _, numbers = placement.partition(":")
     if kind == "split":
         n_generator, n_discriminator = map(int, numbers.split("+"))
-        return split(cfg, n_generator, n_discriminator)
-    if "=" in placement:
-        return explicit(cfg, placement, n_slots)
-    return {"colocated": colocated, "data_parallel": data_parallel, "whole": colocated}[kind](cfg, n_slots)
+        return split(specs, n_generator, n_discriminator)
+    return explicit(specs, placement, n_slots) if "=" in placement else colocated(specs, n_slots)
 
 
 def run(grid: Grid, arguments: list[str]) -> dict[str, Tensor]:
@@ -185,7 +187,7 @@ def run(grid: Grid, arguments: list[str]) -> dict[str, Tensor]:
     def descend(parameters: list) -> torch.optim.Optimizer:
         return torch.optim.SGD(parameters, lr=1.0)
 
-    train = job.train_whole if placement == "whole" else job.train
+    train = job.train_textbook if placement == "textbook" else job.train
     descended = train(1, descend)
     kind = getattr(torch.optim, optimizer)
     # Adam divides by the gradient's own size: with its usual eps a rounding of 2e-14 in a gradient of nearly zero moves
@@ -194,7 +196,10 @@ def run(grid: Grid, arguments: list[str]) -> dict[str, Tensor]:
     found = train(N_STEPS, lambda parameters: kind(parameters, lr=float(lr), **more))
     for initial in [name for name in found if name.startswith("initial.")]:
         name = initial.removeprefix("initial.")
-        found[f"gradient.{name}"] = found.pop(initial).double() - descended[name].double()
+        found[f"gradient.{name}"] = found[initial].double() - descended[name].double()
+    moved = [(found.pop(f"initial.{name}") - found[name]).abs().max()
+             for name in [n.removeprefix("initial.") for n in found if n.startswith("initial.")]]
+    found["moved"] = torch.stack(moved).max()
     return found
 
 

@@ -1,6 +1,6 @@
 """Placing roles on ranks changes nothing: the same clips and weights give the same steps.
 
-Every row runs on real ranks under torchrun. The reference is one process that runs `train_step`, lane after lane.
+Every row runs on real ranks under torchrun. The reference is `textbook_step`, which shares no code with the engine.
 Clips of odd number end a chunk earlier; the second of three steps puts all scales of a frame on one rank, the others
 may spread them. Every rank is given only the frames that its tasks read. ROWS hold every placement, number of lanes
 and scales, reach of the gradient and setting at least once; `make test-full` runs all combinations, in float64 and
@@ -60,7 +60,10 @@ ROWS = [
     Row(2, "split:1+1", 2, (ONE_SCALE, NO_FG, SPARSE, TWO_TEMPORAL), n_frames_bp=2),
     Row(2, "split:1+1", 1, FACE),
     Row(2, "colocated", 2, (NO_INSTANCE, PERCEPTUAL), n_frames_bp=3, ahead=True),
-    Row(2, "data_parallel", 3, (TWO_TEMPORAL,), n_frames_bp=2),
+    Row(2, "data_parallel", 3, (TWO_TEMPORAL,), n_frames_bp=2, pipelines=2),
+    Row(1, "colocated", 2, (PASSES, PERCEPTUAL, NO_FIRST, TWO_TEMPORAL)),
+    Row(1, "colocated", 2, FACE, n_frames_bp=2),
+    Row(1, "colocated", 2, (STYLES, SPARSE, TWO_TEMPORAL, ONE_SCALE)),
     Row(3, "split:2+1", 1, (PASSES, TWO_TEMPORAL), n_frames_bp=2),
     Row(3, "split:2+1", 1, (FINEST_ONLY, NO_FIRST), n_frames_bp=2),
     Row(3, "split:2+1", 2, (THREE_SCALES, NO_FLOW, PERCEPTUAL), n_frames_bp=3, ahead=True),
@@ -111,25 +114,29 @@ def job(row: Row, optimizer: str, lr: float) -> Job:
     return Job(row.ranks, (*map(str, arguments), *row.overrides))
 
 
-def whole(row: Row, overrides: tuple[str, ...]) -> Row:
-    return Row(1, "whole", row.n_clips, overrides, row.n_frames_bp)
+def textbook(row: Row) -> Row:
+    return Row(1, "textbook", row.n_clips, row.overrides, row.n_frames_bp)
+
+
+def one_rank(row: Row) -> Row:
+    return Row(1, "colocated", row.n_clips, row.overrides, row.n_frames_bp)
 
 
 def float64_jobs(row: Row) -> tuple[Job, Job]:
     """The reference and the placed run, three steps of Adam."""
     row = row._replace(overrides=(*row.overrides, *PLAIN64))
-    return job(whole(row, row.overrides), "Adam", 5e-5), job(row, "Adam", 5e-5)
+    return job(textbook(row), "Adam", 5e-5), job(row, "Adam", 5e-5)
 
 
 def zero_jobs(row: Row, stage: int) -> tuple[Job, Job, Job, Job]:
-    """One process in float32 and in float64, the placement on the plain backend and with ZeRO."""
+    """One rank in float32, the textbook in float64, the placement on the plain backend and with ZeRO."""
     def descend(row: Row) -> Job:
         return job(row, "SGD", 1e-6)
 
     plain = row._replace(overrides=(*row.overrides, *PLAIN32))
     zero = row._replace(overrides=(*row.overrides, f"optim.zero_stage={stage}"))
-    exact = whole(row, (*row.overrides, *PLAIN64))
-    return descend(whole(plain, plain.overrides)), descend(exact), descend(plain), descend(zero)
+    exact = textbook(row._replace(overrides=(*row.overrides, *PLAIN64)))
+    return descend(one_rank(plain)), descend(exact), descend(plain), descend(zero)
 
 
 @pytest.fixture(scope="module")

@@ -17,7 +17,7 @@ from vid2vid_dist.engine.plan.tasks import LaneChunk, StepShape
 from vid2vid_dist.engine.roles.build import FrozenNetworks, Optimizers, build_held_roles, build_modules
 from vid2vid_dist.engine.run.clip import ClipBuffer
 from vid2vid_dist.engine.run.executor import Executor, TaskError
-from vid2vid_dist.engine.run.grid import solo_grid
+from tools.solo_grid import solo_grid
 from vid2vid_dist.engine.run.optimizer import AdamSettings
 from vid2vid_dist.engine.run.tensor_store import LanePart
 from vid2vid_dist.engine.run.transport import Transport, TransportError

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.run.grid import solo_grid
+from tools.solo_grid import solo_grid
 from vid2vid_dist.engine.run.lane import Chunk
 from vid2vid_dist.engine.run.optimizer import AdamSettings, PlainEngine
 from vid2vid_dist.models.generator import GeneratedChunk

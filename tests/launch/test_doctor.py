@@ -22,7 +22,7 @@ from tools.doctor.findings import Needs, Seen
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.engine.run.grid import open_grid
-from vid2vid_dist.engine.run.probe import Link, rounds
+from tools.doctor.probe import Link, rounds
 from vid2vid_dist.toy.face import render_toy_face
 from vid2vid_dist.toy.pose import render_toy_pose
 from vid2vid_dist.toy.set import ToyOptions

@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.run.grid import Grid, solo_grid
+from vid2vid_dist.engine.run.grid import Grid
+from tools.solo_grid import solo_grid
 from vid2vid_dist.training.state import TrainingState
 from vid2vid_dist.training.trainer import Trainer
 

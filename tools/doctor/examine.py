@@ -17,17 +17,18 @@ from typing import Any
 import torch
 
 import vid2vid_dist
+from tools.doctor import probe
 from tools.doctor.checks import Check, to_json
 from tools.doctor.findings import Needs, Seen, check_clocks, check_links, check_speed, conclude
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource, Request
 from vid2vid_dist.data.geometry import Size
 from vid2vid_dist.engine.plan.memory import SHARD_BYTES, average_bytes
+from vid2vid_dist.engine.plan.planner import expected_step
 from vid2vid_dist.engine.plan.schedule import Transfer
 from vid2vid_dist.engine.plan.search import Choice
-from vid2vid_dist.engine.run import probe
+from vid2vid_dist.engine.roles.build import role_specs
 from vid2vid_dist.engine.run.grid import Grid
-from vid2vid_dist.engine.run.pipeline import expected_step
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.training.curriculum import LONGEST_CLIP, n_epochs, phase
 from vid2vid_dist.training.versions import versions
@@ -87,9 +88,11 @@ def _plan(cfg: Config, grid: Grid, frame_size: Size) -> Needs:
     """What the placement of the configuration needs at the end of the schedule, when chunks are longest."""
     on_gpu, n_ranks, (width, height) = grid.device.type == "cuda", grid.world_size, frame_size
     last = phase(cfg, n_epochs(cfg), LONGEST_CLIP)
-    choice = expected_step(cfg, n_ranks, frame_size, last.chunk_frames, last.n_frames_bp, on_gpu)
+    choice = expected_step(role_specs(cfg), n_ranks, frame_size, last.chunk_frames, last.n_frames_bp, on_gpu)
     of_slots = [one.total if on_gpu else one.total - one.by_cause["context"] for one in choice.memory]
-    n_bytes = (4 + SHARD_BYTES) * sum(choice.plan.costs.parameters.values()) + average_bytes(cfg, choice.plan)
+    costs = choice.plan.costs
+    assert costs is not None
+    n_bytes = (4 + SHARD_BYTES) * sum(costs.parameters.values()) + average_bytes(cfg, costs)
     layout = choice.plan.layout
     return Needs(of_slots * choice.n_pipelines, n_bytes * (cfg.run.keep_last + 1), _edges(choice, n_ranks),
                  f"{layout.name}: {choice.n_pipelines} × {layout.n_slots} ranks, frames of {width}x{height}")

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 
 from tools.doctor.checks import Check, check
-from vid2vid_dist.engine.run.probe import Link
+from tools.doctor.probe import Link
 
 GIB = 2**30
 SHARED_MEMORY = 64 * 2**20  # bytes of /dev/shm per rank: NCCL's buffers between the GPUs of a node

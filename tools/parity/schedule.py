@@ -12,6 +12,7 @@ from tools.parity.case import Case, Check, parse_args
 from tools.parity.options import config_from_options
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.sampling import window
+from vid2vid_dist.engine.plan.role import RateGroup
 from vid2vid_dist.models.temporal import temporal_plan
 from vid2vid_dist.training.curriculum import phase
 
@@ -69,7 +70,7 @@ def _ours(cfg: Config, epoch: int, longest: int, n_temporal: int) -> tuple[dict[
         "active temporal scales": [sum(bool(scale.frames) for scale in plan.scales) for plan in plans],
     }
     return got, {
-        "lr_G": [now.lr_generator],
-        "lr_D": [now.lr_discriminator],
-        "lr_D_T": [now.lr_temporal] * n_temporal,
+        "lr_G": [now.rates[RateGroup.GENERATOR].lr],
+        "lr_D": [now.rates[RateGroup.DISCRIMINATOR].lr],
+        "lr_D_T": [now.rates[RateGroup.TEMPORAL].lr] * n_temporal,
     }

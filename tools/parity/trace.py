@@ -1,7 +1,7 @@
 """Whole training runs of the original, in float64: losses of every chunk, frames, weights at the end.
 
 Two slips of the original are part of its numbers; our trainer does what was meant, and only this module follows
-the record: `RecordedLane` and the optimiser that is not replaced in `_next_phase`.
+the record: `RecordedWarp` and the optimiser that is not replaced in `TraceRun.next_phase`.
 
 Running statistics are left out. No output depends on them, the discriminators' count forward passes (ours makes
 one over the real frames instead of two), and the means contain the biases that have no gradient.
@@ -9,29 +9,38 @@ one over the real frames instead of two), and the means contain the biases that 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from tools.lanes import advance, clip_of
 from tools.parity.case import Case, Check
 from tools.parity.compare import thin
 from tools.parity.options import config_from_options
+from tools.solo_grid import solo_grid
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
-from vid2vid_dist.engine.roles.build import FrozenNetworks, build_modules, build_roles
-from vid2vid_dist.engine.run.executor import HeldRoles
-from vid2vid_dist.engine.run.grid import Grid, solo_grid
-from vid2vid_dist.engine.run.lane import Chunk as LaneChunk
-from vid2vid_dist.engine.run.lane import Lane
-from vid2vid_dist.engine.run.step import LaneWork, Roles, StepResult, active_roles, train_step
+from vid2vid_dist.engine.plan.costs import count_costs
+from vid2vid_dist.engine.plan.graph import step_tasks
+from vid2vid_dist.engine.plan.placement import colocated, split
+from vid2vid_dist.engine.plan.planner import left_at
+from vid2vid_dist.engine.plan.role import RateGroup, RoleSpecs
+from vid2vid_dist.engine.plan.schedule import in_order, make_plan
+from vid2vid_dist.engine.plan.tasks import LaneChunk, Site, StepShape
+from vid2vid_dist.engine.roles.build import build_modules, build_roles, role_specs
+from vid2vid_dist.engine.roles.flow import WarpSpec
+from vid2vid_dist.engine.roles.kinds import shown_kinds
+from vid2vid_dist.engine.run.executor import Executor
+from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.tensor_store import LanePart, Shown
+from vid2vid_dist.engine.run.transport import Transport
 from vid2vid_dist.models._torchvision import models
 from vid2vid_dist.models.flow import FlowReference
 from vid2vid_dist.models.perceptual import VGG19Features
 from vid2vid_dist.training.curriculum import Phase, phase
-from vid2vid_dist.training.state import optimizers
 
 RELATIVE = 1e-9  # of float64 losses and sums of weights
 STORED = 2e-7  # stored float64 results were rounded to float32
@@ -50,14 +59,12 @@ class StandInFlow(torch.nn.Module):
         return FlowReference(flow, (error < 0.3).to(flow.dtype))
 
 
-class RecordedLane(Lane):
+class RecordedWarp(WarpSpec):
     """Past the first chunk, the frame "before" a chunk is the chunk's own last one: called without its wrapper,
     the original's generator appends to the list that it was given (spec: quirks Q14, Q15)."""
 
-    def previous_fake(self, chunk: LaneChunk, fake: Tensor) -> Tensor:
-        if chunk.is_first:
-            return super().previous_fake(chunk, fake)
-        return fake.roll(1, dims=1).detach()
+    def before(self, frame: int, chunk: LaneChunk) -> int:
+        return chunk.n_frames - 1 if frame == 0 and chunk.n_seen else frame - 1
 
 
 @dataclass
@@ -75,9 +82,6 @@ class Outcome:
     chunks: list[Chunk]
     final: dict[str, Tensor]
     stats: dict[str, dict[str, float]]
-
-
-Step = Callable[[Any, list[LaneWork], list[str], int, bool], StepResult]
 
 
 def check(case: Case) -> list[Check]:
@@ -107,14 +111,17 @@ def compare(case: Case, ours: Outcome, other: Outcome) -> list[Check]:
     ]
 
 
-def train(cfg: Config, meta: dict[str, Any], tensors: dict[str, Tensor], nudge: float = 0.0) -> Outcome:
-    """Our run of the trace; `nudge` scales the generator's first weights by 1 + nudge."""
-    roles = build_trace_roles(cfg, tensors, solo_grid())
-    for p in roles.generator.module.parameters():
-        p.data.mul_(1 + nudge)
-    initial = weights(roles)
-    chunks = run(cfg, roles, meta, tensors)
-    return outcome(chunks, initial, weights(roles))
+def train(cfg: Config, meta: dict[str, Any], tensors: dict[str, Tensor], nudge: float = 0.0,
+          grid: Grid | None = None) -> Outcome:
+    """Our run of the trace, on one rank or on the two of a grid: the generator on one, all critics on the other. All
+    ranks return the whole outcome. `nudge` scales the generator's first weights by 1 + nudge."""
+    run = TraceRun(cfg, grid or solo_grid(), tensors)
+    if run.generator is not None:
+        for p in run.generator.parameters():
+            p.data.mul_(1 + nudge)
+    initial = run.weights()
+    chunks = run.all_clips(meta, tensors)
+    return outcome(chunks, initial, run.weights())
 
 
 def outcome(chunks: list[Chunk], initial: dict[str, Tensor], final: dict[str, Tensor]) -> Outcome:
@@ -129,25 +136,26 @@ def _stats(before: Tensor, after: Tensor) -> dict[str, float]:
     }
 
 
-def build_trace_roles(cfg: Config, tensors: dict[str, Tensor], grid: Grid) -> Roles:
-    """All roles with the stored weights, in the configuration's precision, the stand-in as reference flow."""
-    now = phase(cfg, 1, VIDEO)
-    return build_roles(cfg, grid, stored_modules(cfg, tensors), stand_ins(cfg), optimizers(cfg, now),
-                       now.train_all_scales)
+def recorded_specs(cfg: Config) -> RoleSpecs:
+    """The roles of a configuration as the original ran them."""
+    specs = role_specs(cfg)
+    found = (RecordedWarp(**{f.name: getattr(spec, f.name) for f in fields(spec)}) if isinstance(spec, WarpSpec)
+             else spec for spec in specs.all)
+    return RoleSpecs(cfg, tuple(found))
 
 
 def stored_modules(cfg: Config, tensors: dict[str, Tensor]) -> dict[str, torch.nn.Module]:
     """The trained networks with the stored weights, in float64."""
-    modules = build_modules(cfg)
+    modules = build_modules(role_specs(cfg))
     for role, module in modules.items():
         prefix = f"sd.{_original_name(role)}."
         module.double().load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
     return modules
 
 
-def stand_ins(cfg: Config) -> FrozenNetworks:
+def stand_ins(cfg: Config) -> dict[str, torch.nn.Module]:
     """What the golden runs had in place of FlowNet2 and the trained VGG19."""
-    return FrozenNetworks(StandInFlow(), None if cfg.loss.no_vgg else random_vgg19())
+    return {"flow": StandInFlow(), **({} if cfg.loss.no_vgg else {"perceptual": random_vgg19()})}
 
 
 def random_vgg19() -> VGG19Features:
@@ -156,47 +164,79 @@ def random_vgg19() -> VGG19Features:
     return VGG19Features(models.vgg19(weights=None).features)
 
 
-def run(
-    cfg: Config, roles: Roles | HeldRoles, meta: dict[str, Any], tensors: dict[str, Tensor], step: Step = train_step
-) -> list[Chunk]:
-    """All clips of the trace in their order, epoch by epoch."""
-    chunks, epoch = [], 1
-    now = phase(cfg, epoch, VIDEO)
-    for event in meta["events"]:
-        if event["type"] == "end_of_epoch":
-            epoch += 1
-            now = _next_phase(cfg, roles, epoch, event)
-        else:
-            lane = RecordedLane(cfg, torch.device("cpu"), torch.float64)
-            chunks += _run_clip(cfg, lane, roles, now, _frames(cfg, tensors, event["iter"]), step)
-    return chunks
+class TraceRun:
+    """The roles of a trace with the stored weights, and its steps."""
 
+    def __init__(self, cfg: Config, grid: Grid, tensors: dict[str, Tensor]) -> None:
+        self.cfg, self.specs, self.grid = cfg, recorded_specs(cfg), grid
+        self.layout = colocated(self.specs, 1) if grid.n_slots == 1 else split(self.specs, 1, 1)
+        now = phase(cfg, 1, VIDEO)
+        # The recorded optimiser never gets the scales that it began without (spec: quirks Q3).
+        self.trains_all_scales = now.train_all_scales
+        roles = build_roles(self.specs, grid.holders(self.layout.slots), stored_modules(cfg, tensors), stand_ins(cfg),
+                            now.rates, now.train_all_scales)
+        self.executor = Executor(roles, self.specs.shapes(), grid.rank_in_pipeline, Transport(grid), torch.float64,
+                                 self.specs.trained)
+        self.engines = self.executor.engines()
+        self.generator = self.engines["generator"].module if "generator" in self.engines else None
 
-def _next_phase(cfg: Config, roles: Roles | HeldRoles, epoch: int, event: dict[str, Any]) -> Phase:
-    now = phase(cfg, epoch, VIDEO)
-    engines = roles.engines()
-    # Past the finest-only epochs the original kept stepping its first optimiser, at the rate that it had then
-    # (spec: quirks Q3). Our trainer does what was meant; here the recorded behaviour is followed.
-    rates = {"image": now.lr_discriminator, "face": now.lr_discriminator}
-    if event["modelG_optimizer_is_the_loop_optimizer"]:
-        rates["generator"] = now.lr_generator
-    for name in rates.keys() & engines.keys():
-        engines[name].set_lr(rates[name])
-    return now
+    def all_clips(self, meta: dict[str, Any], tensors: dict[str, Tensor]) -> list[Chunk]:
+        """In their order, epoch by epoch."""
+        chunks, epoch = [], 1
+        now = phase(self.cfg, epoch, VIDEO)
+        for event in meta["events"]:
+            if event["type"] == "end_of_epoch":
+                epoch += 1
+                now = self.next_phase(epoch, event)
+            else:
+                chunks += self.clip(now, _frames(self.cfg, tensors, event["iter"]))
+        return chunks
 
+    def next_phase(self, epoch: int, event: dict[str, Any]) -> Phase:
+        now = phase(self.cfg, epoch, VIDEO)
+        # Past the finest-only epochs the original kept stepping its first optimiser, at the rate that it had then
+        # (spec: quirks Q3), and the temporal ones at theirs. Our trainer does what was meant; here the recorded
+        # behaviour is followed.
+        for name, engine in self.engines.items():
+            group = self.specs[name].rate
+            assert group is not None
+            follows = event["modelG_optimizer_is_the_loop_optimizer"] if group == RateGroup.GENERATOR else (
+                group == RateGroup.DISCRIMINATOR)
+            if follows:
+                engine.set_lr(now.rates[group].lr)
+        return now
 
-def _run_clip(cfg: Config, lane: Lane, roles: Roles | HeldRoles, now: Phase, frames: Frames,
-              step: Step) -> list[Chunk]:
-    n_past, chunks = cfg.generator.n_frames_G - 1, []
-    for start in range(0, len(frames.names) - n_past - now.chunk_frames + 1, now.chunk_frames):
-        first = start + (n_past if start else 0)
-        chunk = lane.feed([_cut(frames, first, start + n_past + now.chunk_frames)])
-        active = active_roles(cfg, lane.n_seen, now.chunk_frames)
-        result = step(roles, [LaneWork(lane, chunk, 1.0)], active, now.n_frames_bp, not now.train_all_scales)
-        losses = {name: float(value) for name, value in result.losses.items()}
-        assert result.last is not None
-        chunks.append(Chunk(losses | totals(losses), result.last.generated.fake))
-    return chunks
+    def clip(self, now: Phase, frames: list[Frames]) -> list[Chunk]:
+        """The steps of a clip; several that are normalised together are one lane."""
+        clip, found = clip_of(self.cfg, frames, torch.device("cpu")), []
+        n_frames = now.chunk_frames
+        costs = None if self.grid.n_slots == 1 else count_costs(self.specs, clip.size.height, clip.size.width)
+        assignment: dict[Site, int] = {}
+        n_generated = len(frames[0].names) - self.cfg.generator.n_frames_G + 1
+        for n_seen in range(0, n_generated - n_frames + 1, n_frames):
+            shape = StepShape((LaneChunk(n_seen, n_frames),), n_frames_bp=now.n_frames_bp,
+                              train_all_scales=self.trains_all_scales)
+            tasks = step_tasks(self.specs, shape, whole_chunks=costs is None)
+            plan = in_order(tasks, self.layout) if costs is None else make_plan(
+                tasks, self.layout, costs, fixed=assignment)
+            assignment = left_at(plan)
+            part = LanePart(clip, n_frames, 1.0)
+            frame = shown_kinds(self.cfg)[0]
+            result = self.executor.step(plan, shape, [part], self.specs.active(shape.lanes[0]), Shown(0, (frame,)))
+            advance(self.cfg, part)
+            losses: dict[str, float] = defaultdict(float)
+            for of_rank in self.grid.gather({name: float(x) for name, x in result.losses.items()}):
+                for name, value in of_rank.items():
+                    losses[name] += value
+            fake = torch.stack([made[frame.what] for made in self.grid.from_first(result.shown)], dim=1)
+            found.append(Chunk(losses | totals(losses), fake))
+        return found
+
+    def weights(self) -> dict[str, Tensor]:
+        """Every tensor of every trained network under the original's name."""
+        mine = {f"{_original_name(role)}.{name}": tensor.detach().clone() for role, engine in self.engines.items()
+                for name, tensor in engine.module.state_dict().items()}
+        return {name: tensor for of_rank in self.grid.gather(mine) for name, tensor in of_rank.items()}
 
 
 def totals(losses: dict[str, float]) -> dict[str, float]:
@@ -210,39 +250,20 @@ def totals(losses: dict[str, float]) -> dict[str, float]:
     return found | {f"loss_D_T{s}": 0.5 * (losses[f"D_T_real{s}"] + losses[f"D_T_fake{s}"]) for s in scales}
 
 
-def _frames(cfg: Config, tensors: dict[str, Tensor], number: int) -> Frames:
-    """Clip `number` as the loader delivered it."""
-
+def _frames(cfg: Config, tensors: dict[str, Tensor], number: int) -> list[Frames]:
+    """Batch `number` as the loader delivered it: a clip each."""
     def unstacked(name: str, channels: int) -> Tensor:
-        return tensors[f"in.seq{number}.{name}"][0].unflatten(0, (-1, channels))
+        return tensors[f"in.seq{number}.{name}"].unflatten(1, (-1, channels))
 
     labels = unstacked("A_u8", 1 if cfg.data.label_nc else cfg.data.input_nc)
+    images, names = unstacked("B_u8", 3), [str(i) for i in range(labels.shape[1])]
     instances = unstacked("inst_u8", 1) if cfg.data.use_instance else None
-    return Frames(labels, unstacked("B_u8", 3), instances, [str(i) for i in range(len(labels))])
-
-
-def _cut(frames: Frames, first: int, end: int) -> Frames:
-    these = slice(first, end)
-    assert frames.images is not None
-    return Frames(
-        frames.labels[these],
-        frames.images[these],
-        None if frames.instances is None else frames.instances[these],
-        frames.names[these],
-    )
+    return [Frames(labels[i], images[i], None if instances is None else instances[i], names)
+            for i in range(len(labels))]
 
 
 def _original_name(role: str) -> str:
     return NAMES.get(role) or "D.netD_T" + role.removeprefix("temporal_")
-
-
-def weights(roles: Roles | HeldRoles) -> dict[str, Tensor]:
-    """Every tensor of every trained network under the original's name."""
-    return {
-        f"{_original_name(role)}.{name}": tensor.detach().clone()
-        for role, engine in roles.engines().items()
-        for name, tensor in engine.module.state_dict().items()
-    }
 
 
 def _check_losses(recorded: list[dict[str, float]], ours: Outcome, other: Outcome) -> list[Check]:

@@ -7,6 +7,7 @@ a foreground branch, if there is one, overrides both where its labels are.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -128,8 +129,8 @@ class ScaleGenerator(nn.Module):
                 image = raw * weight + warp(previous[:, -3:], flow) * (1 - weight)
         if foreground is not None:
             assert mask is not None
-            covered = foreground.image * mask + raw * (1 - mask)
-            image = covered if image is raw else foreground.image * mask + image * (1 - mask)
+            covered = _cover(raw, foreground.image, mask)
+            image = covered if image is raw else _cover(image, foreground.image, mask)
             raw = covered
         fg_features = foreground.features if foreground is not None else None
         return ScaleOutput(image, raw, flow, weight, Features(img_features, flow_features, fg_features))
@@ -149,6 +150,16 @@ class ScaleGenerator(nn.Module):
         bias = torch.cat([cast(Tensor, head.bias) for head in heads])
         out = F.conv2d(self.model_final_flow[0](features), kernel, bias)
         return out[:, :2] * self.flow_unit, torch.sigmoid(out[:, 2:])
+
+
+def _cover(frame: Tensor, foreground: Tensor, mask: Tensor) -> Tensor:
+    """The foreground image where the mask is."""
+    return foreground * mask + frame * (1 - mask)
+
+
+def foreground_gradient(mask: Tensor, of_covered: Sequence[Tensor]) -> Tensor:
+    """The derivative of `_cover`: gradient of the foreground image, given those of the frames that it covers."""
+    return mask * torch.stack(tuple(of_covered)).sum(dim=0)
 
 
 def _add(features: Tensor, coarse: Tensor | None) -> Tensor:

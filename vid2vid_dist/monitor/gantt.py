@@ -3,37 +3,50 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape
 
 from vid2vid_dist.engine.plan.schedule import Run
-from vid2vid_dist.engine.plan.tasks import Kind
+from vid2vid_dist.engine.plan.tasks import COLLECTIVE, Kind, Task
 
 WIDTH, LEFT, TOP, ROW, GAP = 1200.0, 74.0, 58.0, 26.0, 5.0  # pixels
 FONT = "font-family='Helvetica,Arial,sans-serif'"
 
-# One hue per role, the lighter the further from the chain of frames. Safe for the common colour blindnesses.
-COLOURS = {
-    Kind.LABEL: "#9ecae1", Kind.FOREGROUND: "#c6dbef", Kind.SYNTHESIS: "#2171b5",
-    Kind.BACKWARD: "#08306b", Kind.FOREGROUND_BACKWARD: "#4a6fa5", Kind.FLOW_LOSS: "#6baed6",
-    Kind.IMAGE_REAL: "#fdd0a2", Kind.IMAGE_FAKE: "#f16913", Kind.IMAGE_BACKWARD: "#a63603",
-    Kind.TEMPORAL_REAL: "#dadaeb", Kind.TEMPORAL_FAKE: "#807dba", Kind.TEMPORAL_BACKWARD: "#54278f",
-    Kind.PERCEPTUAL_REAL: "#c7e9c0", Kind.PERCEPTUAL_FAKE: "#41ab5d",
-    Kind.FLOW: "#d9d9d9", Kind.SKIPPED_FLOW: "#bdbdbd", Kind.REDUCE: "#ffffff", Kind.UPDATE: "#252525",
-}
-LIGHT_TEXT = {Kind.SYNTHESIS, Kind.BACKWARD, Kind.FOREGROUND_BACKWARD, Kind.IMAGE_BACKWARD, Kind.TEMPORAL_BACKWARD,
-              Kind.TEMPORAL_FAKE, Kind.UPDATE}
+# A hue per role (`RoleSpec.colour`); the lighter, the further from the chain of frames.
+SHADES = {Kind.STYLE: 0.8, Kind.LABEL: 0.6, Kind.FOREGROUND: 0.75, Kind.REAL: 0.65, Kind.CRITIC_BACKWARD: -0.45,
+          Kind.BACKWARD: -0.6, Kind.FOREGROUND_BACKWARD: -0.3, Kind.STYLE_BACKWARD: -0.15}
+DARK, LIGHT = "#252525", "#ffffff"
 
 
-def draw(runs: Sequence[Run], n_slots: int, title: str, subtitle: str = "", names: Sequence[str] = ()) -> str:
-    """The SVG text of some runs; `names` of the rows, "rank N" otherwise.
+def colour(task: Task, colours: Mapping[str, str]) -> str:
+    """Of a task's bar: its role's, towards white or black by what it does."""
+    if task.kind in COLLECTIVE:
+        return LIGHT if task.kind == Kind.REDUCE else DARK
+    shade, base = SHADES.get(task.kind, 0.0), colours[task.role]
+    channels = [int(base[i : i + 2], 16) for i in (1, 3, 5)]
+    mixed = [round(x + (255 - x) * shade if shade > 0 else x * (1 + shade)) for x in channels]
+    return "#" + "".join(f"{x:02x}" for x in mixed)
+
+
+def text_colour(background: str) -> str:
+    """Readable on it."""
+    red, green, blue = (int(background[i : i + 2], 16) for i in (1, 3, 5))
+    return DARK if 0.3 * red + 0.59 * green + 0.11 * blue > 140 else LIGHT
+
+
+def draw(runs: Sequence[Run], n_slots: int, colours: Mapping[str, str], title: str, subtitle: str = "",
+         names: Sequence[str] = ()) -> str:
+    """The SVG text of some runs; `colours` by role, `names` of the rows, "rank N" otherwise.
 
     A bar says lane.frame where there is room. Reductions, which go on beside the tasks, are outlined below
     their row.
     """
     begin = min(run.start for run in runs)
     scale = (WIDTH - LEFT - 16) / (max(run.end for run in runs) - begin)
-    kinds = [kind for kind in Kind if any(run.task.kind == kind for run in runs)]
+    alike = {(run.task.role, run.task.kind): run.task for run in runs if run.task.kind not in COLLECTIVE}
+    legend = {f"{role} {kind}".replace("_", " "): colour(task, colours) for (role, kind), task in sorted(alike.items())}
+    legend |= {str(kind): LIGHT if kind == Kind.REDUCE else DARK for kind in COLLECTIVE
+               if any(run.task.kind == kind for run in runs)}
     bottom = TOP + n_slots * (ROW + GAP)
     parts = [f"<text x='{LEFT}' y='22' font-size='16' font-weight='bold'>{escape(title)}</text>",
              f"<text x='{LEFT}' y='41' font-size='12' fill='#555'>{escape(subtitle)}</text>"]
@@ -44,28 +57,28 @@ def draw(runs: Sequence[Run], n_slots: int, title: str, subtitle: str = "", name
         parts.append(f"<text x='{LEFT - 8}' y='{y + ROW / 2 + 4}' font-size='12' text-anchor='end'>"
                      f"{escape(name)}</text>")
     parts += _axis((WIDTH - LEFT - 16) / scale, scale, bottom)
-    parts += [_bar(run, LEFT + (run.start - begin) * scale, (run.end - run.start) * scale) for run in runs]
-    parts += _legend(kinds, bottom + 44)
-    height = bottom + 44 + 20 * -(-len(kinds) // 6)
+    parts += [_bar(run, colour(run.task, colours), LEFT + (run.start - begin) * scale, (run.end - run.start) * scale)
+              for run in runs]
+    parts += _legend(legend, bottom + 44)
+    height = bottom + 44 + 20 * -(-len(legend) // 6)
     return (f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {WIDTH:g} {height:g}' width='{WIDTH:g}' "
             f"height='{height:g}' {FONT}>\n<rect width='100%' height='100%' fill='white'/>\n"
             + "\n".join(parts) + "\n</svg>\n")
 
 
-def _bar(run: Run, x: float, width: float) -> str:
+def _bar(run: Run, fill: str, x: float, width: float) -> str:
     task = run.task
     y, height, style = TOP + run.slot * (ROW + GAP), ROW, "stroke='white' stroke-width='0.5'"
     if task.kind == Kind.REDUCE:
         y, height, style = y + ROW, GAP - 1, "stroke='#252525' stroke-width='0.8'"
     tip = f"<title>{escape(task.name)}: {1e3 * run.start:.2f} – {1e3 * run.end:.2f} ms</title>"
     bar = (f"<rect x='{x:.2f}' y='{y:.1f}' width='{max(width, 0.4):.2f}' height='{height:.1f}' "
-           f"fill='{COLOURS[task.kind]}' {style}>{tip}</rect>")
+           f"fill='{fill}' {style}>{tip}</rect>")
     label = f"{task.lane}.{task.frames[0]}" if task.lane >= 0 and task.frames else ""
     if not label or width < 7 * len(label):
         return bar
-    colour = "white" if task.kind in LIGHT_TEXT else "#252525"
     return bar + (f"<text x='{x + width / 2:.2f}' y='{y + ROW / 2 + 4:.1f}' font-size='10.5' text-anchor='middle' "
-                  f"fill='{colour}' pointer-events='none'>{label}</text>")
+                  f"fill='{text_colour(fill)}' pointer-events='none'>{label}</text>")
 
 
 def _axis(seconds: float, scale: float, y: float) -> list[str]:
@@ -82,11 +95,11 @@ def _axis(seconds: float, scale: float, y: float) -> list[str]:
     return parts
 
 
-def _legend(kinds: Sequence[Kind], y: float) -> list[str]:
+def _legend(entries: Mapping[str, str], y: float) -> list[str]:
     parts = []
-    for index, kind in enumerate(kinds):
+    for index, (name, fill) in enumerate(entries.items()):
         x, line = LEFT + index % 6 * 185, y + index // 6 * 20
-        border = "#252525" if kind == Kind.REDUCE else "none"
-        parts.append(f"<rect x='{x}' y='{line - 11}' width='14' height='12' fill='{COLOURS[kind]}' stroke='{border}'/>")
-        parts.append(f"<text x='{x + 20}' y='{line}' font-size='12'>{str(kind).replace('_', ' ')}</text>")
+        border = DARK if fill == LIGHT else "none"
+        parts.append(f"<rect x='{x}' y='{line - 11}' width='14' height='12' fill='{fill}' stroke='{border}'/>")
+        parts.append(f"<text x='{x + 20}' y='{line}' font-size='12'>{name}</text>")
     return parts

@@ -22,12 +22,14 @@ def report(choice: Choice, request: PlanRequest, serial: float, batch_size: int)
 def headline(choice: Choice) -> str:
     """Placement, pipelines and lanes in one line."""
     layout = choice.plan.layout
-    return (f"{layout.name}: {choice.n_pipelines} pipeline{'s' * (choice.n_pipelines > 1)} of {layout.n_slots} "
+    name = "data parallel" if layout.n_slots == 1 < choice.n_pipelines else layout.name
+    return (f"{name}: {choice.n_pipelines} pipeline{'s' * (choice.n_pipelines > 1)} of {layout.n_slots} "
             f"rank{'s' * (layout.n_slots > 1)}, {choice.lanes} lane{'s' * (choice.lanes > 1)} each")
 
 
 def grid(choice: Choice) -> str:
     """Who is where."""
+    assert choice.plan.costs is not None
     return grid_table(choice.plan.layout, choice.n_pipelines, choice.plan.costs.machine.ranks_per_node)
 
 

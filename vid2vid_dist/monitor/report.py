@@ -19,6 +19,7 @@ class StepReport:
     loader_wait: float  # seconds of them that were spent waiting for data
     frames: int  # generated since the last report, all ranks together
     losses: dict[str, float]
+    loss_shares: dict[str, float]  # the parts that the terms have in the generator's loss, by size
     lr: dict[str, float]
     eta: float | None  # seconds to the end of the stage, None = unknown
     n_frames_total: int  # generated frames per clip at present
@@ -42,13 +43,6 @@ class StepReport:
     @property
     def seconds_per_step(self) -> float:
         return self.seconds / self.steps
-
-    @property
-    def loss_shares(self) -> dict[str, float]:
-        """The parts that the terms have in the generator's loss, by size; they add up to 1."""
-        terms = {name: abs(x) for name, x in self.losses.items() if name != "L1" and not name.startswith("D_")}
-        total = sum(terms.values())
-        return {name: x / total for name, x in terms.items()} if total else {}
 
     @property
     def loader_share(self) -> float:

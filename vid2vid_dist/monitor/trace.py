@@ -11,7 +11,8 @@ from statistics import median
 from typing import Any
 
 from vid2vid_dist.engine.plan.schedule import Run
-from vid2vid_dist.engine.run.timing import WAIT, Span
+from vid2vid_dist.engine.plan.tasks import COLLECTIVE, CostKey
+from vid2vid_dist.engine.run.timing import Span
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,8 @@ def write_trace(path: Path, steps: Sequence[TracedStep]) -> None:
                for number in {step.step for step in steps}}
     for step in steps:
         for span in step.spans:
-            track = int(span.kind.startswith(("reduce/", "update/")))
-            events.append(_event(span.name, span.kind, step.rank, track, step.began + span.start, span.seconds))
+            track = int(span.key is not None and span.key.kind in COLLECTIVE)
+            events.append(_event(span.name, span.key, step.rank, track, step.began + span.start, span.seconds))
         stretch = lengths[step.step] / max((run.end for run in step.planned), default=1.0)
         events += [_event(run.task.name, run.task.cost_key, step.rank, 2, step.began + stretch * run.start,
                           stretch * (run.end - run.start)) for run in step.planned]
@@ -55,11 +56,11 @@ def write_costs(path: Path, steps: Sequence[TracedStep]) -> None:
     seconds: dict[str, list[float]] = defaultdict(list)
     for step in steps:
         for span in step.spans:
-            if span.kind != WAIT:
-                seconds[span.kind].append(span.seconds / span.units)
+            if span.key is not None:
+                seconds[str(span.key)].append(span.seconds / span.units)
     path.write_text(json.dumps({kind: median(found) for kind, found in sorted(seconds.items())}, indent=1))
 
 
-def _event(name: str, kind: str, rank: int, track: int, start: float, seconds: float) -> dict[str, Any]:
-    return {"ph": "X", "name": name, "cat": kind.split("/")[0], "pid": rank, "tid": track, "ts": 1e6 * start,
+def _event(name: str, key: CostKey | None, rank: int, track: int, start: float, seconds: float) -> dict[str, Any]:
+    return {"ph": "X", "name": name, "cat": key.role if key else "wait", "pid": rank, "tid": track, "ts": 1e6 * start,
             "dur": 1e6 * seconds}

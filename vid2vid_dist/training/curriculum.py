@@ -7,9 +7,12 @@ and nothing of it has to be saved (spec: training_schedule 5, losses 7).
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.plan.role import RateGroup
+from vid2vid_dist.engine.run.optimizer import AdamSettings
 
 BETA2 = 0.999  # Adam's second decay
 TTUR_BETAS = (0.0, 0.9)
@@ -24,11 +27,7 @@ class Phase:
     chunk_frames: int  # generated frames per optimiser step, T
     n_frames_bp: int  # previous frames are detached at every so many frames of a chunk
     train_all_scales: bool  # False: only the finest scale of the generator is trained
-    lr_generator: float
-    lr_discriminator: float  # image and face discriminator
-    lr_temporal: float  # never decays, as in all published results
-    betas_generator: tuple[float, float]
-    betas_discriminator: tuple[float, float]
+    rates: Mapping[RateGroup, AdamSettings]  # the temporal one never decays, as in all published results
 
 
 def n_epochs(cfg: Config) -> int:
@@ -60,9 +59,10 @@ def phase(cfg: Config, epoch: int, longest: int) -> Phase:
         chunk_frames=min(per_slot * schedule.n_generator_slots, n_frames_total),
         n_frames_bp=n_frames_bp,
         train_all_scales=cfg.generator.n_scales_spatial == 1 or past_fix,
-        lr_generator=lr / 2 if two_rates and not switched else lr,
-        lr_discriminator=lr * 2 if two_rates else lr,
-        lr_temporal=optim.lr,
-        betas_generator=TTUR_BETAS if optim.TTUR and not switched else betas,
-        betas_discriminator=TTUR_BETAS if optim.TTUR else betas,
+        rates={
+            RateGroup.GENERATOR: AdamSettings(lr / 2 if two_rates and not switched else lr,
+                                              TTUR_BETAS if optim.TTUR and not switched else betas),
+            RateGroup.DISCRIMINATOR: AdamSettings(lr * 2 if two_rates else lr, TTUR_BETAS if optim.TTUR else betas),
+            RateGroup.TEMPORAL: AdamSettings(optim.lr, betas),
+        },
     )

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from vid2vid_dist.data.clips import Clip, ClipSource, Request
+from vid2vid_dist.data.clips import Clip, ClipSource
 from vid2vid_dist.training.checkpoint import Position
 from vid2vid_dist.training.curriculum import Phase
 
@@ -59,22 +59,6 @@ class Epoch:
     def fullest_round(self) -> int:
         """The round whose steps take most memory: most clips, then most chunks."""
         return max(range(len(self.rounds)), key=lambda r: (self.rounds[r].n_clips(0), self.rounds[r].n_chunks))
-
-    def requests(self, my_lanes: range, start: tuple[int, int] = (0, 0), n_back: int = 0) -> list[Request]:
-        """The frames that this rank decodes, in the order in which it needs them.
-
-        A clip's first chunk needs the given frames as well. `n_back`: frames that the chunk that a resumed run starts
-        with looks back at (`lane.look_back`), if it is in the middle of clips.
-        """
-        found = []
-        for r, chunk in self.steps(start):
-            before = self.n_past if chunk == 0 else n_back if (r, chunk) == start else 0
-            first = chunk * self.chunk_frames + self.n_past - before
-            count = before + self.chunk_frames
-            for lane in my_lanes:
-                if self.rounds[r].is_active(lane, chunk):
-                    found += [Request.span(clip, first, count) for clip in self.rounds[r].lanes[lane]]
-        return found
 
 
 def plan_epoch(source: ClipSource, epoch: int, phase: Phase, n_lanes: int, batch_size: int, n_past: int) -> Epoch:

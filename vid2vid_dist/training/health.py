@@ -3,63 +3,83 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from enum import StrEnum
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.plan.role import Loss, Minimised, RoleSpecs
 from vid2vid_dist.engine.roles.scores import AT_MIDDLE, OFFSETS, ScoreTally
-from vid2vid_dist.engine.run.executor import HeldRoles
-from vid2vid_dist.engine.run.step import Roles
+from vid2vid_dist.engine.run.executor import Role
 
-Figures = dict[str, Tensor]
+
+class What(StrEnum):
+    """What a figure is of."""
+
+    LOSS = "loss"  # sum over the steps
+    SCORES = "scores"  # of a discriminator, as `ScoreTally.take` gives them
+    NORM = "norm"  # of the gradients that a role's last update went by
+    SQUARED_NORM = "squared_norm"  # of a critic's gradients to the frames, summed over the steps
+
+
+class Figure(NamedTuple):
+    """A figure of a run, by the name of the loss or role."""
+
+    what: What
+    name: str
+
+
+Figures = dict[Figure, Tensor]
 SIDES = ("real", "fake")
 
 
-def figure_shapes(cfg: Config) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every figure of a run, in one order on all ranks: `scores/ROLE` as `ScoreTally.take` gives
-    it, `norm/ROLE` of the role's last update, `squared_norm/CRITIC` over all steps (`CriticResult.squared_norm`)."""
-    discriminators = ["image", *(["face"] if cfg.discriminator.add_face_disc else []),
-                      *(f"temporal_{scale}" for scale in range(cfg.discriminator.n_scales_temporal))]
-    critics = ["warp", "perceptual", *(name for name in discriminators if name != "face")]  # image's includes face's
-    return {**{f"scores/{role}": (len(SIDES), len(OFFSETS) + 1) for role in discriminators},
-            **{f"norm/{role}": () for role in ["generator", *discriminators]},
-            **{f"squared_norm/{critic}": () for critic in critics}}
+def figure_shapes(specs: RoleSpecs) -> dict[Figure, tuple[int, ...]]:
+    """Every figure of a run's roles and its shape, in one order on all ranks."""
+    judging = [spec.name for spec in specs.all if any(loss.minimised == Minimised.BY_ITSELF for loss in spec.losses)]
+    critics = [spec.name for spec in specs.all if spec.losses]
+    return {**{Figure(What.SCORES, role): (len(SIDES), len(OFFSETS) + 1) for role in judging},
+            **{Figure(What.NORM, role): () for role in specs.trained},
+            **{Figure(What.SQUARED_NORM, critic): () for critic in critics}}
 
 
-def take_figures(roles: Roles | HeldRoles, is_first: Callable[[str], bool]) -> Figures:
+def take_figures(roles: Mapping[str, Role], is_first: Callable[[str], bool]) -> Figures:
     """Those of this rank since the last call. `is_first`: whether this rank speaks for a role's holders; of all of
     them the norm is the same."""
-    tallies: dict[str, ScoreTally] = {}
-    if roles.image is not None:
-        tallies |= {"image": roles.image.tally, "face": roles.image.face_tally}
-    temporal = roles.temporal.values() if isinstance(roles.temporal, dict) else roles.temporal
-    tallies |= {f"temporal_{role.scale}": role.tally for role in temporal}
-    found = {f"scores/{name}": taken for name, tally in tallies.items() if (taken := tally.take()) is not None}
-    for name, engine in roles.engines().items():
-        if is_first(name):
-            found[f"norm/{name}"] = torch.as_tensor(engine.update_norm)
+    found: Figures = {}
+    for name, role in roles.items():
+        tally = getattr(role, "tally", None)
+        scores = tally.take() if isinstance(tally, ScoreTally) else None
+        if scores is not None:
+            found[Figure(What.SCORES, name)] = scores
+        if role.engine is not None and is_first(name):
+            found[Figure(What.NORM, name)] = torch.as_tensor(role.engine.update_norm)
     return found
 
 
-def spreads_of(totals: Mapping[str, Tensor]) -> dict[str, list[float]]:
+def spreads_of(totals: Mapping[Figure, Tensor]) -> dict[str, list[float]]:
     """Means over the interval from figures that were summed over all ranks, by role and side; none without passes."""
     found: dict[str, list[float]] = {}
-    for name, total in totals.items():
-        kind, _, role = name.partition("/")
-        if kind == "scores" and float(total[0, -1]):
+    for (what, role), total in totals.items():
+        if what == What.SCORES and float(total[0, -1]):
             found |= {f"{role}/{side}": (of_side[:-1] / of_side[-1]).tolist()
                       for side, of_side in zip(SIDES, total, strict=True)}
     return found
 
 
-def gradient_shares_of(totals: Mapping[str, Tensor]) -> dict[str, float]:
+def gradient_shares_of(totals: Mapping[Figure, Tensor]) -> dict[str, float]:
     """The critics' parts in the generator's gradient at its frames: norms of their gradients over the sum of norms."""
-    prefix = "squared_norm/"
-    norms = {name.removeprefix(prefix): float(x) ** 0.5 for name, x in totals.items() if name.startswith(prefix)}
+    norms = {name: float(x) ** 0.5 for (what, name), x in totals.items() if what == What.SQUARED_NORM}
     total = sum(norms.values())
     return {name: norm / total for name, norm in norms.items() if norm} if math.isfinite(total) else {}
+
+
+def loss_shares(terms: Iterable[Loss], values: Mapping[str, float]) -> dict[str, float]:
+    """The parts that the terms have in the generator's loss, by size; they add up to 1."""
+    sizes = {loss.name: abs(values[loss.name]) for loss in terms if loss.minimised == Minimised.BY_GENERATOR}
+    total = sum(sizes.values())
+    return {name: x / total for name, x in sizes.items()} if total else {}
 
 
 def accuracy_of(spreads: Mapping[str, list[float]]) -> dict[str, float]:

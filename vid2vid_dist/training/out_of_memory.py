@@ -27,8 +27,7 @@ def explain_out_of_memory(error: BaseException, grid: Grid, expect: Callable[[],
     words = str(error).split("\n")[0]
     try:
         by_slot = expect().memory
-        # Ranks that are pipelines of their own are slots of one data-parallel plan, or each is its only slot.
-        memory = by_slot[(grid.slot if grid.ranks.shape[1] > 1 else grid.pipeline) % len(by_slot)]
+        memory = by_slot[grid.rank_in_pipeline]
     except (MemoryError, RuntimeError, UserError):
         return UserError(f"out of memory: {words}. Ask launch/plan.py with the same configuration and --gpu-memory "
                          "what fits")

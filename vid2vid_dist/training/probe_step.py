@@ -16,8 +16,9 @@ from typing import TypeVar
 import torch
 
 from vid2vid_dist.config.schema import Config, RunConfig
+from vid2vid_dist.engine.plan.role import RoleSpecs
+from vid2vid_dist.engine.plan.tasks import LaneChunk
 from vid2vid_dist.engine.run.grid import Grid
-from vid2vid_dist.engine.run.step import active_roles
 from vid2vid_dist.monitor.plan_report import GB
 from vid2vid_dist.training.curriculum import Phase, n_epochs, phase
 from vid2vid_dist.training.epoch import Epoch
@@ -53,14 +54,11 @@ def heaviest_epoch(cfg: Config, epoch: int, longest: int) -> int | None:
     return found if found > epoch else None
 
 
-def n_chunks_probed(cfg: Config, plan: Epoch, round_: int) -> int:
-    """Chunks of the probe: until every temporal discriminator has frames to judge, or the clips end."""
-    disc = cfg.discriminator
-    for chunk in range(plan.rounds[round_].n_chunks):
-        active = active_roles(cfg, chunk * plan.chunk_frames, plan.chunk_frames)
-        if sum(name.startswith("temporal") for name in active) == disc.n_scales_temporal:
-            return chunk + 1
-    return plan.rounds[round_].n_chunks
+def n_chunks_probed(specs: RoleSpecs, plan: Epoch, round_: int) -> int:
+    """Chunks of the probe: until every role has something to do, or the clips end."""
+    n_chunks = plan.rounds[round_].n_chunks
+    chunks = (LaneChunk(number * plan.chunk_frames, plan.chunk_frames) for number in range(n_chunks))
+    return next((number for number, chunk in enumerate(chunks, 1) if specs.active(chunk) == specs.trained), n_chunks)
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,28 +16,19 @@ from torch import nn
 from vid2vid_dist.config.load import flatten, to_yaml
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.memory import SHARD_BYTES
-from vid2vid_dist.engine.plan.messages import FrameSize
-from vid2vid_dist.engine.roles.build import (
-    Optimizers,
-    build_frozen,
-    build_generator_role,
-    build_held_roles,
-    build_modules,
-    build_roles,
-)
-from vid2vid_dist.engine.run.clip import ClipBuffer
-from vid2vid_dist.engine.run.executor import HeldRoles
+from vid2vid_dist.engine.plan.planner import Placed, count_lanes
+from vid2vid_dist.engine.plan.role import GENERATOR, RateGroup, RoleSpecs
+from vid2vid_dist.engine.plan.tensors import FrameSize
+from vid2vid_dist.engine.roles.build import build_frozen, build_generator_role, build_modules, build_roles
+from vid2vid_dist.engine.run.clip import ClipInFlight
 from vid2vid_dist.engine.run.grid import Grid
-from vid2vid_dist.engine.run.in_flight import ClipState, clip_files
-from vid2vid_dist.engine.run.lane import Lane, count_lanes
-from vid2vid_dist.engine.run.optimizer import AdamSettings
+from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.optimizer_state import SavedPieces
-from vid2vid_dist.engine.run.pipeline import Pipeline, Placed
-from vid2vid_dist.engine.run.step import Roles
+from vid2vid_dist.engine.run.pipeline import Pipeline
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.precision import DTYPES
 from vid2vid_dist.training.checkpoint import Files, Position, SavedState, copied, differences, weights_file
-from vid2vid_dist.training.curriculum import BETA2, Phase, n_epochs, phase
+from vid2vid_dist.training.curriculum import Phase, n_epochs, phase
 from vid2vid_dist.training.ema import Ema, buffers_kept
 from vid2vid_dist.training.health import Figures, take_figures
 from vid2vid_dist.training.pretrain import PretrainReport, find_weights, load_pretrained
@@ -62,40 +53,44 @@ class TrainingState:
     `clips` is `ClipSource.identity()`: a resumed run must find the same sequence of clips.
     """
 
-    def __init__(self, cfg: Config, grid: Grid, clips: dict[str, Any], longest: int, resume: Path | None,
-                 placed: Placed | None = None) -> None:
-        self.cfg, self.grid, self._clips, self._longest, self._placed = cfg, grid, clips, longest, placed
+    def __init__(self, specs: RoleSpecs, grid: Grid, clips: dict[str, Any], longest: int, resume: Path | None,
+                 placed: Placed) -> None:
+        self.cfg, self.specs, self.grid, self._placed = specs.cfg, specs, grid, placed
+        self._clips, self._longest = clips, longest
         self.position, self.trains_all_scales = Position(), self.phase(1).train_all_scales
         self._moved = False  # to another grid than the one that saved
         self.changes: list[str] = []  # what the configuration says otherwise than the one that was saved
+        cfg = specs.cfg
         if resume:
             saved = self._read(resume)
             self._moved = saved.layout != self._layout()
             self.changes = differences(_flat(yaml.safe_load((resume / "config.yaml").read_text())), flatten(cfg))
             self.position, self.trains_all_scales = saved.position, saved.trains_all_scales
-        frozen = build_frozen(cfg)  # first: a missing weights file is found before anything expensive
-        modules = build_modules(cfg)
+        frozen = build_frozen(specs)  # first: a missing weights file is found before anything expensive
+        modules = build_modules(specs)
         self.pretrained: list[PretrainReport] = []
         if cfg.run.load_pretrain and not resume:
             folder = find_weights(cfg.run.load_pretrain)
             self.pretrained = [load_pretrained(folder, role, module) for role, module in modules.items()]
         now = self.phase(self.position.epoch)
-        self.roles: Roles | HeldRoles
-        self.pipeline: Pipeline | None = None
-        if placed is None:
-            self._holders = dict.fromkeys(modules, grid)
-            self.roles = build_roles(cfg, grid, modules, frozen, optimizers(cfg, now), self.trains_all_scales)
-        else:
-            self._holders = grid.holders(placed.layout.slots)
-            self.roles = build_held_roles(
-                cfg, self._holders, modules, frozen, optimizers(cfg, now), self.trains_all_scales
-            )
-            self.pipeline = Pipeline(cfg, grid, placed, self.roles, DTYPES[cfg.optim.precision])
-        self._lanes: dict[int, Lane] = {}
+        self._holders = grid.holders(placed.layout.slots)
+        self.roles = build_roles(specs, self._holders, modules, frozen, now.rates, self.trains_all_scales)
+        self.pipeline = Pipeline(specs, grid, placed, self.roles)
         self.flow_ready = False  # whether reference flow of the first step is among what was loaded
         if resume:
             self._load(resume)
-        self.ema = self._start_average(resume) if cfg.optim.ema_decay and self._is_first("generator") else None
+        self.ema = self._start_average(resume) if cfg.optim.ema_decay and self._is_first(GENERATOR) else None
+
+    def engines(self) -> dict[str, RoleEngine]:
+        """Of the trained roles that this rank holds."""
+        return {name: role.engine for name, role in self.roles.items() if role.engine is not None}
+
+    @property
+    def generator(self) -> Generator | None:
+        """This rank's generator, where it holds one."""
+        module = self.engines()[GENERATOR].module if GENERATOR in self.roles else None
+        assert module is None or isinstance(module, Generator)
+        return module
 
     def _is_first(self, role: str) -> bool:
         """Whether this rank is the first of those that hold a role."""
@@ -103,12 +98,11 @@ class TrainingState:
 
     def first_holder(self, role: str) -> int:
         """The first of the ranks that hold a role."""
-        slot = 0 if self._placed is None else self._placed.layout.holders(role)[0]
-        return int(self.grid.ranks[0, slot])
+        return int(self.grid.ranks[0, self._placed.layout.holders(role)[0]])
 
     def first_held(self) -> dict[str, nn.Module]:
         """The trained modules of which this rank is the first holder, by role."""
-        return {name: engine.module for name, engine in self.roles.engines().items() if self._is_first(name)}
+        return {name: engine.module for name, engine in self.engines().items() if self._is_first(name)}
 
     def phase(self, epoch: int) -> Phase:
         """The curriculum in force in an epoch; past the end, that of the last one."""
@@ -124,39 +118,31 @@ class TrainingState:
         """This pipeline's lanes: dealt out like cards, so that a round that is not full still spreads over them."""
         return range(self.grid.pipeline, self.n_lanes, self.grid.ranks.shape[0])
 
-    def lane(self, number: int, chunk: int) -> Lane:
-        """A lane before a chunk: new for every clip, taken up from the checkpoint in the middle of one."""
-        if chunk == 0 or number not in self._lanes:
-            self._lanes[number] = Lane(self.cfg, self.grid.device, DTYPES[self.cfg.optim.precision])
-            if chunk:
-                self._lanes[number].restore(ClipState.read(clip_files(self._saved_lanes, number), self.grid.device))
-        return self._lanes[number]
-
-    def clip_buffer(self, number: int, chunk: int, size: FrameSize) -> ClipBuffer:
-        """The same of a placed run: what this rank has of the lane's clip."""
-        assert self.pipeline is not None
+    def clip(self, number: int, chunk: int, size: FrameSize) -> ClipInFlight:
+        """A lane's clip before a chunk: new at its start, taken up from the checkpoint in the middle of one."""
+        clips = self.pipeline.clips
         if chunk == 0:
-            self.pipeline.buffers[number] = ClipBuffer(self.cfg.generator.n_scales_spatial, size)
-        elif number not in self.pipeline.buffers:
-            self.pipeline.buffers[number] = self.pipeline.load_buffer(
-                self._saved_lanes, number, size, self._moved)
-        return self.pipeline.buffers[number]
+            clips[number] = ClipInFlight(self.cfg.generator.n_scales_spatial, size)
+        elif number not in clips:
+            clips[number] = self.pipeline.load_clip(self._saved_lanes, number, size, self._moved)
+        return clips[number]
 
     def enter(self, epoch: int) -> Phase:
         """Bring the optimisers to the values of an epoch."""
         now = self.phase(epoch)
         if now.train_all_scales and not self.trains_all_scales:
             self._train_all_scales(now)
-        rates = {"generator": now.lr_generator, "image": now.lr_discriminator, "face": now.lr_discriminator}
-        for name, engine in self.roles.engines().items():
-            engine.set_lr(rates.get(name, now.lr_temporal))
+        for name, engine in self.engines().items():
+            rate = self.specs[name].rate
+            assert rate is not None
+            engine.set_lr(now.rates[rate].lr)
         return now
 
     def after_update(self) -> None:
         """To be called after every optimiser step."""
         if self.ema:
-            assert self.roles.generator is not None
-            self.ema.update(self.roles.generator.module)
+            assert self.generator is not None
+            self.ema.update(self.generator)
 
     def figures(self) -> Figures:
         """What this rank's roles know about their health since the last call (`health`)."""
@@ -166,8 +152,8 @@ class TrainingState:
     def generator_left_alone(self, averaged: bool) -> Iterator[Generator]:
         """Within, this rank's generator, with its trained or with the averaged weights, for frames that are not
         trained on; afterwards it is as before bit by bit, the statistics of its norm layers included."""
-        assert self.roles.generator is not None
-        module = self.roles.generator.module
+        module = self.generator
+        assert module is not None
         if averaged:
             assert self.ema is not None
             with self.ema.in_place_of(module):
@@ -181,44 +167,40 @@ class TrainingState:
 
         A new module as well: an engine leaves its marks on the parameters that it has trained.
         """
-        if self.roles.generator is None:
-            self.trains_all_scales = True
+        self.trains_all_scales = True
+        old = self.generator
+        if old is None:
             return
         module = Generator(self.cfg).to(self.grid.device, DTYPES[self.cfg.optim.precision])
-        module.load_state_dict(self.roles.generator.module.state_dict())
-        self.roles.generator.engine.close()
-        adam = optimizers(self.cfg, now).generator
-        self.roles.generator = build_generator_role(
-            self.cfg, self._holders["generator"], module, adam, train_all_scales=True
-        )
-        self.trains_all_scales = True
+        module.load_state_dict(old.state_dict())
+        self.engines()[GENERATOR].close()
+        self.roles[GENERATOR] = build_generator_role(
+            self.specs, self._holders[GENERATOR], module, now.rates[RateGroup.GENERATOR], train_all_scales=True)
 
     @contextmanager
     def aside(self, now: Phase) -> Iterator[None]:
         """Within, steps have clips of their own and train the scales of `now`; their updates must be refused.
         Afterwards all is as before. An error within ends the run: nothing is put back.
         """
-        lanes, self._lanes = self._lanes, {}
         on_gpu = self.grid.device.type == "cuda"
-        clips = nullcontext() if self.pipeline is None else self.pipeline.aside()
-        with torch.random.fork_rng([self.grid.device] if on_gpu else []), clips, self._more_scales(now):
+        forked = torch.random.fork_rng([self.grid.device] if on_gpu else [])
+        with forked, self.pipeline.aside(), self._more_scales(now):
             yield
-        self._lanes = lanes
         self.figures()  # of steps that were none
 
     @contextmanager
     def _more_scales(self, now: Phase) -> Iterator[None]:
         """The memory of a generator that trains all scales, where it does not yet: gradients of all weights, and room
         for the optimiser's part of those that it leaves alone so far."""
-        role = self.roles.generator
-        if role is None or self.trains_all_scales or not now.train_all_scales:
+        module = self.generator
+        if module is None or self.trains_all_scales or not now.train_all_scales:
             yield
             return
-        still = [p for p in role.module.parameters() if not p.requires_grad]
+        still = [p for p in module.parameters() if not p.requires_grad]
         n_bytes = 0 if self.cfg.optim.offload else SHARD_BYTES * sum(p.numel() for p in still)
-        room = torch.empty(n_bytes // self._holders["generator"].world_size, dtype=torch.uint8,
+        room = torch.empty(n_bytes // self._holders[GENERATOR].world_size, dtype=torch.uint8,
                            device=self.grid.device)
-        role.module.requires_grad_(True)
+        module.requires_grad_(True)
         yield
         for p in still:
             p.requires_grad_(False)
@@ -228,18 +210,15 @@ class TrainingState:
     def snapshot(self) -> Files:
         """This rank's part of a checkpoint, copied out: training may go on while it is written."""
         files: Files = {}
-        for name, engine in self.roles.engines().items():
+        for name, engine in self.engines().items():
             files[f"optimizer/{name}/rank_{self.grid.rank:05d}.safetensors"] = copied(engine.state())
             if self._is_first(name):
                 files[f"{name}.safetensors"] = copied(engine.module.state_dict())
         if self.ema:
             files["generator_ema.safetensors"] = copied(self.ema.average)
         if self.position.chunk:  # in the middle of a clip
-            if self.pipeline is not None:
-                files |= {f"lanes/{name}": content if isinstance(content, str) else copied(content)
-                          for name, content in self.pipeline.snapshot().items()}
-            for number, lane in self._lanes.items() if self.pipeline is None else ():
-                files[f"lanes/lane_{number:04d}.safetensors"] = copied(lane.state())
+            files |= {f"lanes/{name}": content if isinstance(content, str) else copied(content)
+                      for name, content in self.pipeline.snapshot().items()}
         if self.grid.is_first:
             files["config.yaml"] = to_yaml(self.cfg)
             state = SavedState(self.position, self.trains_all_scales, self.cfg.parallel.clips_per_step, self._layout(),
@@ -248,17 +227,17 @@ class TrainingState:
         return files
 
     def _load(self, folder: Path) -> None:
-        for name, engine in self.roles.engines().items():
+        for name, engine in self.engines().items():
             engine.module.load_state_dict(load_file(weights_file(folder, name)))
             engine.restore(SavedPieces(folder / "optimizer" / name))
         self._saved_lanes = folder / "lanes"
-        if self.pipeline is not None and self.position.chunk and not self._moved:
+        if self.position.chunk and not self._moved:
             self.flow_ready = self.pipeline.load(self._saved_lanes)
 
     def _start_average(self, resume: Path | None) -> Ema:
         """The saved average; where there is none, one that starts with the weights of now."""
-        assert self.roles.generator is not None
-        ema = Ema(self.roles.generator.module, self.cfg.optim.ema_decay)
+        assert self.generator is not None
+        ema = Ema(self.generator, self.cfg.optim.ema_decay)
         if resume and weights_file(resume, "generator_ema").is_file():
             ema.average = load_file(weights_file(resume, "generator_ema"), device=str(self.grid.device))
         return ema
@@ -283,10 +262,8 @@ class TrainingState:
 
     def _layout(self) -> dict[str, Any]:
         """Where clips in flight lie."""
-        layout: dict[str, Any] = {"ranks": self.grid.world_size}
-        if self._placed is not None:
-            layout |= {"placement": str(self._placed.layout), "pipelines": self._placed.n_pipelines}
-        return layout
+        return {"ranks": self.grid.world_size, "placement": self._placed.layout.describe(),
+                "pipelines": self._placed.n_pipelines}
 
     def _networks(self) -> dict[str, Any]:
         cfg = self.cfg
@@ -304,15 +281,6 @@ class TrainingState:
             "label_channels": cfg.label_channels,
             "precision": cfg.optim.precision,
         }
-
-
-def optimizers(cfg: Config, now: Phase) -> Optimizers:
-    """Adam for every role, as the epoch wants it."""
-    return Optimizers(
-        generator=AdamSettings(now.lr_generator, now.betas_generator),
-        discriminator=AdamSettings(now.lr_discriminator, now.betas_discriminator),
-        temporal=AdamSettings(now.lr_temporal, (cfg.optim.beta1, BETA2)),
-    )
 
 
 def _flat(sections: dict[str, dict[str, Any]]) -> dict[str, Any]:

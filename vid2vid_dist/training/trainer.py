@@ -12,10 +12,11 @@ from pathlib import Path
 from vid2vid_dist.config.load import to_yaml
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource
+from vid2vid_dist.engine.plan.planner import choose_placement, count_lanes, expected_step
+from vid2vid_dist.engine.plan.role import RateGroup
 from vid2vid_dist.engine.plan.search import Choice
+from vid2vid_dist.engine.roles.build import role_specs
 from vid2vid_dist.engine.run.grid import Grid
-from vid2vid_dist.engine.run.lane import count_lanes
-from vid2vid_dist.engine.run.pipeline import Placed, choose_placement, expected_step
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.run import RunMonitor
 from vid2vid_dist.training import checkpoint, probe_step
@@ -30,7 +31,7 @@ from vid2vid_dist.training.run_lock import RunLock
 from vid2vid_dist.training.saver import Saved, Saver
 from vid2vid_dist.training.state import TrainingState, settle_clips
 from vid2vid_dist.training.status import Status, count_restarts
-from vid2vid_dist.training.steps import Setting
+from vid2vid_dist.training.steps import Steps, Workshop
 from vid2vid_dist.training.tracing import Tracer
 from vid2vid_dist.training.validation import ValidationClips
 from vid2vid_dist.training.versions import versions
@@ -56,29 +57,26 @@ class Trainer:
         resume = grid.on_first(lambda: checkpoint.newest_checkpoint(self.run_dir))
         self.cfg = cfg = settle_clips(cfg, grid.world_size, resume)
         self._check_data()
-        placed = self._place()
-        if placed is not None:
-            self.grid = grid = grid.in_pipelines(placed.layout.n_slots)
-        self.state = TrainingState(cfg, grid, self.source.identity(), self.source.longest, resume, placed)
+        self.specs = role_specs(cfg)
+        placed = grid.on_first(lambda: choose_placement(self.specs, *self._longest_step()))
+        self.grid = grid = grid.in_pipelines(placed.layout.n_slots)
+        self.state = TrainingState(self.specs, grid, self.source.identity(), self.source.longest, resume, placed)
         self._check_sizes()
         self.status = Status(self.run_dir, grid.rank, grid.on_first(lambda: count_restarts(self.run_dir)))
         self._lock = RunLock(self.run_dir)
         grid.on_first(self._open_run_folder)  # from here on every rank may write its failure there
         self.monitor = RunMonitor(self.run_dir, cfg, grid.rank, grid.world_size)
-        self.reporter = Reporter(cfg, grid, self.monitor, self.state.figures)
-        self.setting = Setting(cfg, grid, self.source, self.state, self.reporter)
+        self.reporter = Reporter(self.specs, grid, self.monitor, self.state.figures)
+        self.workshop = Workshop(cfg, grid, self.source, self.state, self.reporter)
         self.asked = Asked(cfg.run, looks=grid.is_first)
         self.faults = FaultHandler(cfg, grid, self.asked, self.monitor.event)
         self.watchdog = Watchdog(self.run_dir, grid.rank, grid.world_size, grid.timeout.total_seconds() / 2,
-                                 self.state.pipeline.timer if self.state.pipeline is not None else None)
+                                 self.state.pipeline.timer)
         self.tracer = Tracer(cfg, grid, self.run_dir)
         self.saver = Saver(self.run_dir, grid, cfg.run.keep_last, cfg.run.keep_every_steps)
         self._n_steps = self._count_steps()
         self._saved_at, self._last_save = self.state.position, time.monotonic()
-        if placed is None and cfg.parallel.placement not in ("data_parallel", "auto"):
-            self.monitor.event(f"{cfg.parallel.placement}: {grid.world_size} pipelines of one rank each promise to be "
-                               "the fastest: every rank runs all roles on its own clips")
-        table = placed.table(int(os.environ.get("LOCAL_WORLD_SIZE", "1"))) if placed is not None else grid.table()
+        table = placed.table(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         self.monitor.event(f"on {grid.device.type}:\n{table}")
         for report in self.state.pretrained:
             self.monitor.event(report.line())
@@ -131,11 +129,11 @@ class Trainer:
         now = self.state.enter(number)
         plan = self._plan(number, now)
         start = (self.state.position.round, self.state.position.chunk)
-        steps = self.setting.steps(self.faults, plan, now, start)
+        steps = Steps(self.workshop, self.faults, plan, now, start)
         if start == (0, 0):
             self.monitor.event(
                 f"epoch {number}: {len(plan.rounds)} rounds, clips of up to {now.n_frames_total} frames "
-                f"in chunks of {now.chunk_frames}, lr {now.lr_generator:.2g}"
+                f"in chunks of {now.chunk_frames}, lr {now.rates[RateGroup.GENERATOR].lr:.2g}"
             )
         for step, (round_number, chunk) in enumerate(plan.steps(start), self.state.position.step + 1):
             self.watchdog.step = step
@@ -144,8 +142,7 @@ class Trainer:
             if not goes_on:
                 self.state.position = after(plan, Position(step - 1, number, round_number), whole_round=True)
                 return
-            if self.state.pipeline is not None:
-                self.reporter.add_times(self.state.pipeline.timer)
+            self.reporter.add_times(self.state.pipeline.timer)
             self.state.position = after(plan, Position(step, number, round_number, chunk))
             with self.grid.meeting(step, "losses of all ranks"):
                 interval_ends = self.reporter.after_step(step, number, now, self._n_steps - step)
@@ -171,19 +168,15 @@ class Trainer:
         refusal = probe_step.Refusal(self.cfg, self.grid, self.asked, self.monitor.event)
         fullest = plan.fullest_round()
         with self.state.aside(now), probe_step.naming_probe(number, now), self.grid.meeting(0, "probe step"):
-            steps = self.setting.steps(refusal, plan, now, (fullest, 0))
-            for chunk in range(probe_step.n_chunks_probed(self.cfg, plan, fullest)):
+            steps = Steps(self.workshop, refusal, plan, now, (fullest, 0))
+            for chunk in range(probe_step.n_chunks_probed(self.specs, plan, fullest)):
                 steps.run(fullest, chunk)
         self.reporter.begin_interval()
         self.monitor.event(probe_step.outcome_of_probe(number, now, self.grid.device))
 
-    def _place(self) -> Placed | None:
-        """Where the roles go, decided by rank 0 for all."""
-        return self.grid.on_first(lambda: choose_placement(self.cfg, *self._longest_step()))
-
     def _expected_step(self) -> Choice:
         """The planner's view of a step of the last epoch, also where every rank runs all roles."""
-        return expected_step(self.cfg, *self._longest_step())
+        return expected_step(self.specs, *self._longest_step())
 
     def _longest_step(self) -> tuple[int, tuple[int, int], int, int, bool]:
         """Ranks, width and height, frames of a chunk, frames that gradients run back through, whether on GPUs."""
@@ -257,12 +250,12 @@ class Trainer:
 
     def _check_sizes(self) -> None:
         """The frame sizes of the first epoch, against what the networks can halve."""
-        if self.state.roles.generator is None:
+        if self.state.generator is None:
             return
         now = self.state.phase(1)
         clips = (self.source.clip(1, n, now.n_frames_total, now.chunk_frames) for n in self.source.order(1))
         for size in sorted({self.source.size_of(clip) for clip in clips}):
-            self.state.roles.generator.module.check_size(*size)
+            self.state.generator.check_size(*size)
 
     def _open_run_folder(self) -> None:
         environment = {

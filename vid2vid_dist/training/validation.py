@@ -80,10 +80,8 @@ class ValidationClips:
 
     def _read(self, source: ClipSource) -> list[ValidationClip]:
         """The beginnings of the first videos. Raises `UserError` for frames that cannot be read or generated."""
-        network = None if self._state.roles.flow is None else self._state.roles.flow.network
-        if network is None:  # in a placed run it is held elsewhere
-            with torch.random.fork_rng([]):  # its weights are drawn before they are loaded
-                network = build_flow(self._cfg.flow).to(self._grid.device)
+        with torch.random.fork_rng([]):  # its weights are drawn before they are loaded
+            network = build_flow(self._cfg.flow).to(self._grid.device)
         clips = []
         for number in range(min(N_CLIPS, source.n_videos)):
             clip = source.whole(number)
@@ -139,8 +137,8 @@ class ValidationClips:
 
     @property
     def _module(self) -> Generator:
-        assert self._state.roles.generator is not None
-        return self._state.roles.generator.module
+        assert self._state.generator is not None
+        return self._state.generator
 
     @property
     def _dtype(self) -> torch.dtype:

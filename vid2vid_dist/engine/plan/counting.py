@@ -13,6 +13,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode, flop_registry
 
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.models.labels import EncodedLabels
+
 
 @dataclass(frozen=True)
 class Work:
@@ -114,3 +117,35 @@ class _Saved:
 def size_of(tensor: Tensor) -> int:
     """Bytes of a tensor's elements."""
     return tensor.numel() * tensor.element_size()
+
+
+def backward(outputs: list[Tensor]) -> None:
+    """Gradients of the parameters, and of the inputs that want one."""
+    torch.autograd.backward(outputs, [torch.empty_like(x) for x in outputs])
+
+
+def gradients(outputs: list[Tensor], inputs: list[Tensor]) -> None:
+    """Gradients of some inputs; the graph stays."""
+    torch.autograd.grad(outputs, inputs, [torch.empty_like(x) for x in outputs], retain_graph=True)
+
+
+def n_parameters(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
+
+
+def meta_labels(cfg: Config, size: tuple[int, int], dtype: torch.dtype, finest: bool) -> EncodedLabels:
+    """A window of label frames: class ids at the finest scale, averaged planes below."""
+    n_frames, classes = cfg.generator.n_frames_G, cfg.data.label_nc if finest else 0
+    planes = torch.empty(1, n_frames, cfg.label_channels - classes, *size, dtype=dtype, device="meta")
+    if not classes:
+        return EncodedLabels(planes)
+    return EncodedLabels(planes, torch.empty(1, n_frames, 1, *size, dtype=torch.uint8, device="meta"), classes)
+
+
+def label_bytes(cfg: Config, height: int, width: int, dtype: torch.dtype) -> int:
+    """One frame's labels at every scale, and the regions that have one style."""
+    n_bytes = 4 * height * width if cfg.generator.style_nc and cfg.data.use_instance else 0
+    for halvings in range(cfg.generator.n_scales_spatial):
+        window = meta_labels(cfg, (height >> halvings, width >> halvings), dtype, finest=halvings == 0)
+        n_bytes += (size_of(window.planes) + (size_of(window.ids) if window.ids is not None else 0)) // window.n_frames
+    return n_bytes

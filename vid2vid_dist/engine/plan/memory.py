@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.plan.needed_frames import reads_of
+from vid2vid_dist.engine.plan.costs import Costs
+from vid2vid_dist.engine.plan.needed_frames import needed_frames
+from vid2vid_dist.engine.plan.role import GENERATOR, RoleSpecs
 from vid2vid_dist.engine.plan.schedule import Plan, Run
-from vid2vid_dist.engine.plan.tasks import INTO_WEIGHTS, Kind, Site, StepShape
+from vid2vid_dist.engine.plan.tasks import FREES_GRAPH, Kind, Site, StepShape
+from vid2vid_dist.engine.plan.tensors import TensorKind, What
 
 SHARD_BYTES = 12  # per parameter, over all ranks of a role: float32 master weight and Adam's two moments
 CONTEXT_BYTES = 2e9  # CUDA context, communication buffers, convolution workspace: an allowance
@@ -27,34 +30,35 @@ class RankMemory:
         return sum(self.by_cause.values())
 
 
-def plan_memory(cfg: Config, plan: Plan, shape: StepShape, timeline: list[Run]) -> list[RankMemory]:
+def plan_memory(specs: RoleSpecs, plan: Plan, shape: StepShape, timeline: list[Run]) -> list[RankMemory]:
     """Peak memory by slot, for the runs of one step in the order of their starts.
 
     Labels and real frames that a slot reads ("clips") are there all the time. What autograd saves stays from its task
     to the last task of the site. What a task needs only while it runs, RAFT's volume, gradients of feature maps or
     activations computed again, is workspace.
     """
-    averages = plan.layout.holders("generator")[0]
-    return [_of_slot(plan, slot, [run for run in timeline if run.slot == slot], _clips(cfg, plan, shape, slot),
-                     average_bytes(cfg, plan) if slot == averages else 0.0)
+    assert plan.costs is not None
+    averages = plan.layout.holders(GENERATOR)[0]
+    return [_of_slot(plan, plan.costs, slot, [run for run in timeline if run.slot == slot],
+                     _clips(specs, plan, plan.costs, shape, slot),
+                     average_bytes(specs.cfg, plan.costs) if slot == averages else 0.0)
             for slot in range(plan.layout.n_slots)]
 
 
-def average_bytes(cfg: Config, plan: Plan) -> float:
+def average_bytes(cfg: Config, costs: Costs) -> float:
     """Of the averaged generator in float32, which one rank keeps, where there is one."""
-    return 4.0 * plan.costs.parameters["generator"] if cfg.optim.ema_decay else 0.0
+    return 4.0 * costs.parameters[GENERATOR] if cfg.optim.ema_decay else 0.0
 
 
-def _clips(cfg: Config, plan: Plan, shape: StepShape, slot: int) -> float:
+def _clips(specs: RoleSpecs, plan: Plan, costs: Costs, shape: StepShape, slot: int) -> float:
     """Bytes of the frames of all lanes that a slot reads."""
-    reads = [reads_of(cfg, plan, slot, lane, chunk, ahead)
-             for lane, (chunk, ahead) in enumerate(zip_longest(shape.lanes, shape.ahead))]
-    of_frame = plan.costs.frame_bytes
-    return float(sum(len(found.labels) * of_frame["labels"] + len(found.real) * of_frame["real"] for found in reads))
+    needed = [needed_frames(specs, plan, slot, lane, chunk, ahead)
+              for lane, (chunk, ahead) in enumerate(zip_longest(shape.lanes, shape.ahead))]
+    of_frame = costs.frame_bytes
+    return float(sum(len(found.labels) * of_frame["labels"] + len(found.real) * of_frame["real"] for found in needed))
 
 
-def _of_slot(plan: Plan, slot: int, runs: list[Run], clips: float, average: float) -> RankMemory:
-    costs = plan.costs
+def _of_slot(plan: Plan, costs: Costs, slot: int, runs: list[Run], clips: float, average: float) -> RankMemory:
     roles = [role for role in costs.parameters if slot in plan.layout.holders(role)]
     weights = average + sum(2 * costs.element * costs.parameters[role] for role in roles)
     weights += sum(costs.element * n for role, n in costs.frozen.items() if slot in plan.layout.holders(role))
@@ -68,7 +72,7 @@ def _of_slot(plan: Plan, slot: int, runs: list[Run], clips: float, average: floa
     for run in runs:
         if run.task.site is not None:
             last[run.task.site] = max(run.end, last.get(run.task.site, 0.0))
-            if run.task.kind in INTO_WEIGHTS or run.task.role == "perceptual":
+            if run.task.kind in FREES_GRAPH:
                 trained.add(run.task.site)
     # (time, 0 = give back before 1 = take, cause, bytes, frame)
     events: list[tuple[float, int, str, float, tuple[int, int] | None]] = []
@@ -77,22 +81,22 @@ def _of_slot(plan: Plan, slot: int, runs: list[Run], clips: float, average: floa
         if site is None:
             continue
         if site in trained:
-            cause = "live frames" if task.role == "generator" else "critics"
+            cause = "live frames" if task.role == GENERATOR else "critics"
             saved = costs.work[task.cost_key].saved * task.units
             starts_frame = task.kind == Kind.LABEL
-            frame = (task.lane, site.index) if starts_frame else None
+            frame = (task.lane, site.frame) if starts_frame else None
             events += [(run.start, 1, cause, saved, frame), (last[site], 0, cause, -saved, frame)]
-        transient = _transient(plan, run)
+        transient = _transient(costs, run)
         events += [(run.start, 1, "workspace", transient, None), (run.end, 0, "workspace", -transient, None)]
     return _peak(events, fixed)
 
 
-def _transient(plan: Plan, run: Run) -> float:
+def _transient(costs: Costs, run: Run) -> float:
     """Bytes that a task needs only while it runs."""
     task = run.task
-    transient = plan.costs.work[task.cost_key].transient * task.units
+    transient = costs.work[task.cost_key].transient * task.units
     if task.kind == Kind.BACKWARD:
-        transient += plan.costs.tensors[f"grad_features/{task.scale}"]
+        transient += costs.tensors[TensorKind(What.FEATURES, task.scale).gradient]
     return transient
 
 

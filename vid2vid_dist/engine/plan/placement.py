@@ -9,67 +9,53 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.plan.role import GENERATOR, RoleSpecs
 from vid2vid_dist.errors import UserError
 
 
 @dataclass(frozen=True)
 class Layout:
-    """A placement: the slots on which each role may run its tasks.
-
-    `lane_bound`: all of a lane's work stays on slot lane % n_slots, so nothing travels but reduced gradients.
-    """
+    """A placement: the slots on which each role may run its tasks."""
 
     name: str
     slots: dict[str, tuple[int, ...]]
     n_slots: int
-    lane_bound: bool = False
 
     def holders(self, role: str) -> tuple[int, ...]:
-        """Slots with the weights of a role. The face discriminator lives with the image discriminator."""
-        return self.slots["image" if role == "face" else role]
+        """Slots with the weights of a role."""
+        return self.slots[role]
 
     def roles_on(self, slot: int) -> list[str]:
         return [role for role, slots in self.slots.items() if slot in slots]
 
-    def allowed(self, role: str, lane: int) -> tuple[int, ...]:
-        """Slots that may run this lane's tasks of a role."""
-        return (lane % self.n_slots,) if self.lane_bound else self.slots[role]
+    def describe(self) -> str:
+        """What two runs must have in common for clips in flight to lie alike."""
+        return ",".join(f"{role}={'+'.join(map(str, slots))}" for role, slots in self.slots.items())
 
 
-def placed_roles(cfg: Config) -> list[str]:
-    """Every role that has tasks, the generator first."""
-    temporal = [f"temporal_{s}" for s in range(cfg.discriminator.n_scales_temporal)]
-    return ["generator", "image", *temporal, *([] if cfg.loss.no_vgg else ["perceptual"]), "flow"]
-
-
-def split(cfg: Config, n_generator: int, n_discriminator: int) -> Layout:
+def split(specs: RoleSpecs, n_generator: int, n_discriminator: int) -> Layout:
     """Generator frames on the first slots, everything that judges them on the others."""
     if n_generator < 1 or n_discriminator < 1:
         raise UserError(f"placement split:{n_generator}+{n_discriminator}: both kinds need a rank; "
                         f"the nearest is split:{max(1, n_generator)}+{max(1, n_discriminator)}, "
                         "or colocated on a single rank")
     first, rest = tuple(range(n_generator)), tuple(range(n_generator, n_generator + n_discriminator))
-    slots = {role: first if role == "generator" else rest for role in placed_roles(cfg)}
+    slots = {role: first if role == GENERATOR else rest for role in specs.placed}
     return Layout(f"split {n_generator}G+{n_discriminator}D", slots, n_generator + n_discriminator)
 
 
-def colocated(cfg: Config, n_slots: int) -> Layout:
-    """Every slot may run any role's task."""
-    return Layout("colocated", {role: tuple(range(n_slots)) for role in placed_roles(cfg)}, n_slots)
+def colocated(specs: RoleSpecs, n_slots: int) -> Layout:
+    """Every slot may run any role's task; one slot runs whole lanes."""
+    name = "colocated" if n_slots > 1 else "one rank"
+    return Layout(name, {role: tuple(range(n_slots)) for role in specs.placed}, n_slots)
 
 
-def data_parallel(cfg: Config, n_slots: int) -> Layout:
-    """Every slot runs whole lanes."""
-    return Layout("data parallel", colocated(cfg, n_slots).slots, n_slots, lane_bound=True)
-
-
-def explicit(cfg: Config, text: str, n_slots: int) -> Layout:
+def explicit(specs: RoleSpecs, text: str, n_slots: int) -> Layout:
     """A table `generator=0-3,image=4+5,…`; `others` stands for the roles that are not named.
 
     Raises `UserError` for unknown or missing roles and for slots that the pipeline does not have.
     """
-    known = placed_roles(cfg)
+    known = specs.placed
     slots: dict[str, tuple[int, ...]] = {}
     others: tuple[int, ...] = ()
     for entry in text.split(","):

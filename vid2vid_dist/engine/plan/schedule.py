@@ -7,12 +7,14 @@ The order is then fixed; it does not depend on how long tasks take when they run
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from vid2vid_dist.engine.plan.costs import Costs
 from vid2vid_dist.engine.plan.placement import Layout
+from vid2vid_dist.engine.plan.role import GENERATOR
 from vid2vid_dist.engine.plan.tasks import COLLECTIVE, Kind, Need, Site, Task
+from vid2vid_dist.engine.plan.tensors import Part
 
 SHORTEST = 1e-9  # seconds; keeps planned times of dependent tasks apart
 
@@ -22,7 +24,7 @@ class Transfer:
     """Tensors of one task for one other slot, in one message. `seconds` on an idle link."""
 
     producer: int
-    tensors: tuple[str, ...]
+    parts: tuple[Part, ...]
     source: int
     destination: int
     n_bytes: int
@@ -72,16 +74,19 @@ class Strategy:
 @dataclass(repr=False)
 class Plan:
     """Programs by slot. All are slices of one sequence, so no set of ranks can wait in a circle, and between
-    two slots messages are sent and received in the same order.
+    two slots messages are sent in the order in which they are received.
+
+    `assignment`: the slot of every site, also of those that only wait for the next step. `costs`: None where one slot
+    does everything, so that nothing was weighed.
     """
 
     layout: Layout
     tasks: list[Task]
-    costs: Costs
+    costs: Costs | None
     n_pipelines: int
     strategy: Strategy
-    placement: dict[Site, int]
-    durations: list[float]
+    assignment: dict[Site, int]
+    durations: list[float]  # planned seconds by task number
     sequence: list[Run | Transfer] = field(default_factory=list)
 
     @property
@@ -96,6 +101,11 @@ class Plan:
                 programs[item.destination].append(Receive(item))
         return programs
 
+    def slot_of(self, task: Task) -> int:
+        """Where a task runs that is no collective."""
+        assert task.site is not None
+        return self.assignment[task.site]
+
     @property
     def reductions(self) -> tuple[str, ...]:
         """Roles in the order in which their gradients are complete: every rank reduces them in one order."""
@@ -109,8 +119,27 @@ def make_plan(tasks: list[Task], layout: Layout, costs: Costs, *, n_pipelines: i
 
     `fixed` binds sites to slots where an earlier step of the same clips has put them.
     """
+    if layout.n_slots == 1:
+        return in_order(tasks, layout, costs, n_pipelines)
     scheduler = _Scheduler(tasks, layout, costs, n_pipelines, strategy or Strategy(), dict(fixed or {}))
     return scheduler.run()
+
+
+def in_order(tasks: list[Task], layout: Layout, costs: Costs | None = None, n_pipelines: int = 1) -> Plan:
+    """The plan of a single slot: the tasks as they are numbered, updates last. Without costs it says no times."""
+    durations = [task_seconds(task, layout, costs, n_pipelines) if costs else 0.0 for task in tasks]
+    sites = {site: 0 for task in tasks for site in (task.site, *(heir for _, heir in task.to_next_step)) if site}
+    plan = Plan(layout, tasks, costs, n_pipelines, Strategy(), sites, durations)
+    now, reduced = 0.0, 0.0
+    for task in sorted(tasks, key=lambda task: (task.kind in COLLECTIVE, task.kind == Kind.UPDATE, task.number)):
+        if task.kind == Kind.REDUCE:
+            reduced = max(reduced, now) + durations[task.number]
+            plan.sequence.append(Run(task, 0, now, reduced))
+            continue
+        now = max(now, reduced) if task.kind == Kind.UPDATE else now
+        plan.sequence.append(Run(task, 0, now, now + durations[task.number]))
+        now += durations[task.number]
+    return plan
 
 
 def task_seconds(task: Task, layout: Layout, costs: Costs, n_pipelines: int) -> float:
@@ -146,9 +175,9 @@ class _Slot:
 
 class _Scheduler:
     def __init__(self, tasks: list[Task], layout: Layout, costs: Costs, n_pipelines: int, strategy: Strategy,
-                 placement: dict[Site, int]) -> None:
+                 assignment: dict[Site, int]) -> None:
         self.tasks, self.layout, self.costs, self.strategy = tasks, layout, costs, strategy
-        self.n_pipelines, self.placement = n_pipelines, placement
+        self.n_pipelines, self.assignment = n_pipelines, assignment
         self.durations = [task_seconds(task, layout, costs, n_pipelines) for task in tasks]
         self.slots = [_Slot() for _ in range(layout.n_slots)]
         self.load = [0.0] * layout.n_slots  # seconds of all tasks of the sites on a slot
@@ -158,7 +187,7 @@ class _Scheduler:
             if task.site is not None:
                 self.site_work[task.site] = self.site_work.get(task.site, 0.0) + duration
                 self.site_tasks.setdefault(task.site, []).append(task)
-        for site, slot in placement.items():
+        for site, slot in assignment.items():
             self.load[slot] += self.site_work.get(site, 0.0)
         self.longest_chunk = 1 + max((max(task.frames) for task in tasks if task.kind == Kind.SYNTHESIS), default=0)
         self.longest = self.longest_chains()
@@ -168,9 +197,9 @@ class _Scheduler:
         for task in sorted(self.tasks, key=lambda t: (t.kind == Kind.UPDATE, -self.priority(t), t.number)):
             self.place(task)
         for task in self.tasks:
-            for _, site in task.carries:
+            for _, site in task.to_next_step:
                 self.slot_of(site)
-        plan = Plan(self.layout, self.tasks, self.costs, self.n_pipelines, self.strategy, self.placement,
+        plan = Plan(self.layout, self.tasks, self.costs, self.n_pipelines, self.strategy, self.assignment,
                     self.durations)
         plan.sequence = self.sequence()
         return plan
@@ -187,7 +216,7 @@ class _Scheduler:
             own = longest[task.number] + self.durations[task.number]
             longest[task.number] = own
             for need in task.needs:
-                way = own + (self.seconds(need.tensors, 0, 1) if need.tensors else 0.0)
+                way = own + (self.seconds(need.parts, 0, 1) if need.parts else 0.0)
                 longest[need.task] = max(longest[need.task], way)
             for number in task.after:
                 longest[number] = max(longest[number], own)
@@ -215,19 +244,19 @@ class _Scheduler:
         """When everything that is needed can be on the slot."""
         for need in needs:
             run = self.runs[need.task][0]
-            way = 0.0 if run.slot == slot else self.seconds(need.tensors, run.slot, slot)
+            way = 0.0 if run.slot == slot else self.seconds(need.parts, run.slot, slot)
             earliest = max(earliest, run.end + way)
         return earliest
 
     def slot_of(self, site: Site, earliest: float = 0.0) -> int:
         """The slot of a site; a new site goes where it lengthens the step least."""
-        if site in self.placement:
-            return self.placement[site]
-        allowed = self.layout.allowed(site.role, site.lane)
-        if site.role == "generator" and not site.part and not self.strategy.split_scales:
-            allowed = (allowed[(site.lane * self.longest_chunk + site.index) % len(allowed)],)
+        if site in self.assignment:
+            return self.assignment[site]
+        allowed = self.layout.holders(site.role)
+        if site.role == GENERATOR and not site.part and not self.strategy.split_scales:
+            allowed = (allowed[(site.lane * self.longest_chunk + site.frame) % len(allowed)],)
         slot = min(allowed, key=lambda slot: self.length_with(site, slot, earliest))
-        self.placement[site] = slot
+        self.assignment[site] = slot
         self.load[slot] += self.site_work.get(site, 0.0)
         return slot
 
@@ -237,39 +266,40 @@ class _Scheduler:
         length = max(load, max(self.longest))
         for task in self.site_tasks.get(site, ()):
             duration = self.durations[task.number]
-            if all(need.task in self.runs for need in task.needs if need.tensors):
+            if all(need.task in self.runs for need in task.needs if need.parts):
                 known = [need for need in task.needs if need.task in self.runs]
                 ready = self.ready(known, slot, earliest)
                 earliest = self.slots[slot].fit(ready, duration)[1] + duration
                 length = max(length, earliest + self.longest[task.number] - duration)
         return round(length, 7), round(load, 7)
 
-    def seconds(self, tensors: tuple[str, ...], source: int, destination: int) -> float:
+    def seconds(self, parts: Iterable[Part], source: int, destination: int) -> float:
         machine = self.costs.machine
         same_node = source // machine.ranks_per_node == destination // machine.ranks_per_node
-        bandwidth = machine.link_in_node if same_node else machine.link_between_nodes
-        return sum(self.costs.tensors[name] for name in tensors) / bandwidth
+        return self.n_bytes(parts) / (machine.link_in_node if same_node else machine.link_between_nodes)
+
+    def n_bytes(self, parts: Iterable[Part]) -> int:
+        return sum(self.costs.tensors[part.kind] for part in parts)
 
     def sequence(self) -> list[Run | Transfer]:
         """Everything in the order of planned times; a message is exchanged when its task has ended."""
         keyed: list[tuple[tuple[float, int, int, int], Run | Transfer]] = []
         for number, runs in self.runs.items():
             keyed += [((run.start, 1, number, run.slot), run) for run in runs]
-        for (number, destination), tensors in self.messages().items():
+        for (number, destination), parts in self.messages().items():
             run = self.runs[number][0]
-            transfer = Transfer(number, tensors, run.slot, destination,
-                                sum(self.costs.tensors[name] for name in tensors),
-                                self.seconds(tensors, run.slot, destination))
+            transfer = Transfer(number, parts, run.slot, destination, self.n_bytes(parts),
+                                self.seconds(parts, run.slot, destination))
             keyed.append(((run.end, 0, number, destination), transfer))
         return [item for _, item in sorted(keyed, key=lambda pair: pair[0])]
 
-    def messages(self) -> dict[tuple[int, int], tuple[str, ...]]:
-        """Tensors by (producer, destination), for the tasks of this step and what the next one starts from."""
-        found: dict[tuple[int, int], set[str]] = {}
+    def messages(self) -> dict[tuple[int, int], tuple[Part, ...]]:
+        """What travels, by (producer, destination): for the tasks of this step, and what the next one starts from."""
+        found: dict[tuple[int, int], set[Part]] = {}
         for task in self.tasks:
-            wanted = [(need.task, need.tensors, self.placement[task.site]) for need in task.needs if task.site]
-            wanted += [(task.number, (tensor,), self.placement[site]) for tensor, site in task.carries]
-            for producer, tensors, slot in wanted:
-                if tensors and self.runs[producer][0].slot != slot:
-                    found.setdefault((producer, slot), set()).update(tensors)
-        return {key: tuple(sorted(tensors)) for key, tensors in found.items()}
+            wanted = [(need.task, need.parts, self.assignment[task.site]) for need in task.needs if task.site]
+            wanted += [(task.number, (part,), self.assignment[site]) for part, site in task.to_next_step]
+            for producer, parts, slot in wanted:
+                if parts and self.runs[producer][0].slot != slot:
+                    found.setdefault((producer, slot), set()).update(parts)
+        return {key: tuple(sorted(parts)) for key, parts in found.items()}

@@ -7,14 +7,14 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.costs import Costs
 from vid2vid_dist.engine.plan.graph import step_tasks
 from vid2vid_dist.engine.plan.memory import RankMemory, plan_memory
-from vid2vid_dist.engine.plan.placement import Layout, colocated, data_parallel, explicit, slots_per_pipeline, split
-from vid2vid_dist.engine.plan.schedule import Plan, Strategy, make_plan
+from vid2vid_dist.engine.plan.placement import Layout, colocated, explicit, slots_per_pipeline, split
+from vid2vid_dist.engine.plan.role import GENERATOR, RoleSpecs
+from vid2vid_dist.engine.plan.schedule import Plan, Strategy, in_order, make_plan
 from vid2vid_dist.engine.plan.simulate import Prediction, simulate
-from vid2vid_dist.engine.plan.tasks import StepShape, steady_shape
+from vid2vid_dist.engine.plan.tasks import Kind, StepShape, steady_shape
 from vid2vid_dist.errors import UserError
 
 N_STRATEGIES = 12  # orders that are tried per placement
@@ -60,9 +60,11 @@ class Choice:
         return not memory or self.peak <= memory
 
 
-def best_plan(cfg: Config, shape: StepShape, layout: Layout, costs: Costs, n_pipelines: int = 1) -> Plan:
+def best_plan(specs: RoleSpecs, shape: StepShape, layout: Layout, costs: Costs, n_pipelines: int = 1) -> Plan:
     """Of some orders of the same placement, the fastest under varying task times. The same input gives the same."""
-    tasks = step_tasks(cfg, shape)
+    tasks = step_tasks(specs, shape, whole_chunks=layout.n_slots == 1)
+    if layout.n_slots == 1:
+        return in_order(tasks, layout, costs, n_pipelines)
     found = [make_plan(tasks, layout, costs, n_pipelines=n_pipelines, strategy=strategy)
              for strategy in _strategies(len(shape.lanes), costs)]
     found.sort(key=lambda plan: simulate(plan).period)
@@ -71,7 +73,7 @@ def best_plan(cfg: Config, shape: StepShape, layout: Layout, costs: Costs, n_pip
 
 def _strategies(n_lanes: int, costs: Costs) -> Iterator[Strategy]:
     rng = random.Random(0)
-    synthesis = max(costs.seconds(key) for key in costs.work if key.startswith("synthesis/"))
+    synthesis = max(costs.seconds(key) for key in costs.work if key.kind == Kind.SYNTHESIS)
     for number in range(N_STRATEGIES if n_lanes > 1 else 1):
         gaps = [rng.uniform(0, synthesis) * (number > 0) for _ in range(n_lanes)]
         starts = tuple(sum(gaps[lane:]) for lane in range(n_lanes))
@@ -79,25 +81,20 @@ def _strategies(n_lanes: int, costs: Costs) -> Iterator[Strategy]:
         yield Strategy(True, starts)
 
 
-def choose(cfg: Config, costs: Costs, request: PlanRequest) -> Choice:
+def choose(specs: RoleSpecs, costs: Costs, request: PlanRequest) -> Choice:
     """The best plan for a request. If nothing fits the memory, the one that needs least.
 
     Raises `UserError` for what cannot be: the message names the nearest that can.
     """
-    if cfg.generator.netG != "composite":  # a frame is one task of its own: there is nothing to share
-        if request.placement not in ("auto", "data_parallel"):
-            raise UserError(f"placement {request.placement}: generator.netG={cfg.generator.netG} trains with "
-                            "parallel.placement=data_parallel only")
-        request = replace(request, placement="data_parallel")
-    found = [candidate for layout, n_pipelines in _layouts(cfg, costs, request)
-             for candidate in _evaluate(cfg, costs, request, layout, n_pipelines)]
+    found = [candidate for layout, n_pipelines in _layouts(specs, costs, request)
+             for candidate in _evaluate(specs, costs, request, layout, n_pipelines)]
     fitting = [candidate for candidate in found if candidate.fits(request.memory)]
     if not fitting:
         return replace(min(found, key=lambda c: c.peak), reason="nothing fits; this needs least memory")
     best = min(fitting, key=lambda c: c.prediction.period)
     if request.placement != "auto":
         return best
-    simple = [c for c in fitting if c.plan.layout.lane_bound or c.plan.layout.n_slots == 1]
+    simple = [c for c in fitting if c.plan.layout.n_slots == 1]
     if simple:
         simplest = min(simple, key=lambda c: c.prediction.period)
         loss = simplest.prediction.period / best.prediction.period - 1
@@ -106,36 +103,43 @@ def choose(cfg: Config, costs: Costs, request: PlanRequest) -> Choice:
                                             "sharing clips: only gradients travel")
         return replace(best, reason=f"{request.n_lanes} lanes on {request.n_ranks} ranks: data parallel would take "
                                     f"{1 + loss:.1f}x as long")
-    return replace(best, reason=f"the fastest that fits: {request.n_lanes} lanes do not divide over "
-                                f"{request.n_ranks} ranks, or do not fit, as data parallel")
+    return replace(best, reason=f"the fastest that fits: {request.n_lanes} lanes do not fit as data parallel")
 
 
-def _evaluate(cfg: Config, costs: Costs, request: PlanRequest, layout: Layout, n_pipelines: int) -> Iterator[Choice]:
+def _evaluate(specs: RoleSpecs, costs: Costs, request: PlanRequest, layout: Layout, n_pipelines: int
+              ) -> Iterator[Choice]:
     """The plan of a placement with all lanes at once; where memory is short, with fewer at a time too."""
-    lanes = request.n_lanes // n_pipelines
-    per_slot = -(-lanes // layout.n_slots) if layout.lane_bound else lanes
-    limits = [request.in_flight] if request.in_flight else [per_slot, *(n for n in (4, 2, 1) if n < per_slot)]
+    lanes = -(-request.n_lanes // n_pipelines)
+    if layout.n_slots == 1:  # lane after lane: memory is that of one
+        limits = [1]
+    else:
+        limits = [request.in_flight] if request.in_flight else [lanes, *(n for n in (4, 2, 1) if n < lanes)]
     for limit in limits:
-        at_once = 0 if limit >= per_slot else limit * (layout.n_slots if layout.lane_bound else 1)
-        shape = steady_shape(lanes, request.n_frames, request.n_frames_bp, at_once)
-        plan = best_plan(cfg, shape, layout, costs, n_pipelines)
+        shape = steady_shape(lanes, request.n_frames, request.n_frames_bp, 0 if limit >= lanes else limit,
+                             flow_ahead=layout.n_slots > 1)
+        plan = best_plan(specs, shape, layout, costs, n_pipelines)
         prediction = simulate(plan)
-        choice = Choice(plan, prediction, plan_memory(cfg, plan, shape, prediction.timeline), n_pipelines, lanes, limit)
+        choice = Choice(plan, prediction, plan_memory(specs, plan, shape, prediction.timeline), n_pipelines, lanes,
+                        limit)
         yield choice
         if choice.fits(request.memory):
             return
 
 
-def _layouts(cfg: Config, costs: Costs, request: PlanRequest) -> Iterator[tuple[Layout, int]]:
+def _layouts(specs: RoleSpecs, costs: Costs, request: PlanRequest) -> Iterator[tuple[Layout, int]]:
     n_ranks = request.n_ranks
     kind, _, numbers = request.placement.partition(":")
-    smallest = 2 if kind == "split" else 1
+    if kind == "data_parallel" or (kind == "auto" and request.n_pipelines in (0, n_ranks)):
+        yield colocated(specs, 1), n_ranks
+    smallest = 1 if kind == "colocated" else 2
     counts = [p for p in range(1, n_ranks // smallest + 1) if n_ranks % p == 0 and request.n_lanes % p == 0]
     short = [p for p in counts if n_ranks // p <= LONG_PIPELINE]
     counts = short or counts[-1:]
-    if request.n_pipelines:
+    if kind == "data_parallel":
+        counts = []
+    elif request.n_pipelines:
         counts = [request.n_pipelines]
-    elif numbers or "=" in kind or kind == "data_parallel" or not counts:
+    elif numbers or "=" in kind or not counts:
         counts = [1]
     for n_pipelines in counts:
         n_slots = slots_per_pipeline(n_ranks, n_pipelines)
@@ -143,46 +147,36 @@ def _layouts(cfg: Config, costs: Costs, request: PlanRequest) -> Iterator[tuple[
             nearest = max(1, round(request.n_lanes / n_pipelines)) * n_pipelines
             raise UserError(f"{request.n_lanes} lanes do not divide over {n_pipelines} pipelines; the nearest "
                             f"is {nearest} lanes of parallel.batch_size clips: set parallel.clips_per_step")
-        for layout in _of_pipeline(cfg, costs, request.placement, n_slots):
+        for layout in _of_pipeline(specs, costs, request.placement, n_slots):
             yield layout, n_pipelines
 
 
-def _of_pipeline(cfg: Config, costs: Costs, placement: str, n_slots: int) -> Iterator[Layout]:
+def _of_pipeline(specs: RoleSpecs, costs: Costs, placement: str, n_slots: int) -> Iterator[Layout]:
     kind, _, numbers = placement.partition(":")
     if kind == "split" and numbers:
-        yield _given_split(cfg, numbers, n_slots)
+        yield _given_split(specs, numbers, n_slots)
     elif kind in ("split", "auto") and n_slots > 1:
-        share = _generator_share(cfg, costs)
+        share = costs.share(GENERATOR)
         likely = sorted(range(1, n_slots), key=lambda n: abs(n - share * n_slots))[:5]
-        yield from (split(cfg, n, n_slots - n) for n in likely)
+        yield from (split(specs, n, n_slots - n) for n in likely)
     elif kind == "split":
         raise UserError("placement split needs at least 2 ranks per pipeline; on 1 rank use colocated")
-    if kind in ("colocated", "auto"):
-        yield colocated(cfg, n_slots)
-    if kind in ("data_parallel", "auto"):
-        yield data_parallel(cfg, n_slots)
+    if kind == "colocated" or (kind == "auto" and n_slots > 1):
+        yield colocated(specs, n_slots)
     if "=" in placement:
-        yield explicit(cfg, placement, n_slots)
-    elif kind not in ("auto", "split", "colocated", "data_parallel"):
+        yield explicit(specs, placement, n_slots)
+    elif kind not in ("auto", "split", "colocated"):
         raise UserError(f"placement {placement}: write auto, split, split:6+2, colocated, data_parallel or a table "
                         "like generator=0-3,others=4-7")
 
 
-def _given_split(cfg: Config, numbers: str, n_slots: int) -> Layout:
+def _given_split(specs: RoleSpecs, numbers: str, n_slots: int) -> Layout:
     counts = re.fullmatch(r"([0-9]{1,6})\+([0-9]{1,6})", numbers)
     if counts is None:
         raise UserError(f"placement split:{numbers}: write the generator and discriminator ranks like split:6+2")
-    layout = split(cfg, int(counts[1]), int(counts[2]))
+    layout = split(specs, int(counts[1]), int(counts[2]))
     if layout.n_slots != n_slots:
         near = min(max(1, int(counts[1])), n_slots - 1)
         raise UserError(f"placement split:{numbers} needs {layout.n_slots} ranks per pipeline, there are {n_slots}; "
                         + (f"the nearest is split:{near}+{n_slots - near}" if n_slots > 1 else "use colocated"))
     return layout
-
-
-def _generator_share(cfg: Config, costs: Costs) -> float:
-    """The generator's part of the work of a frame, roughly."""
-    of_generator = ("label", "foreground", "synthesis", "backward", "foreground_backward")
-    seconds = {key: costs.seconds(key) for key in costs.work}
-    mine = sum(s for key, s in seconds.items() if key.split("/")[0] in of_generator)
-    return mine / sum(seconds.values())

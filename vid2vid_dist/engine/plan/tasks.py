@@ -6,26 +6,23 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple
 
+from vid2vid_dist.engine.plan.tensors import Part, TensorKind
+
 
 class Kind(StrEnum):
-    """What a task does. The order is that of a frame's way through a step."""
+    """What a task does for its role."""
 
-    FLOW = "flow"  # reference flow of a frame, from real frames
-    SKIPPED_FLOW = "skipped_flow"  # reference flow between frames that a temporal scale skips between
+    REFERENCE = "reference"  # reference flow, from real frames
+    STYLE = "style"  # how the regions of a frame look
     LABEL = "label"  # label branch of a frame at one scale
     FOREGROUND = "foreground"  # foreground branch, which reads labels only, too
     SYNTHESIS = "synthesis"  # the part of the generator that waits for the frames before
-    IMAGE_REAL = "image_real"  # image (and face) discriminator on the real frames of a pass
-    IMAGE_FAKE = "image_fake"  # ... on the generated ones, and the gradient to them
-    IMAGE_BACKWARD = "image_backward"  # the discriminator's own loss into its weights
-    TEMPORAL_REAL = "temporal_real"  # as above, for all groups of a lane at one temporal scale
-    TEMPORAL_FAKE = "temporal_fake"
-    TEMPORAL_BACKWARD = "temporal_backward"
-    PERCEPTUAL_REAL = "perceptual_real"
-    PERCEPTUAL_FAKE = "perceptual_fake"
-    FLOW_LOSS = "flow_loss"  # flow and warp losses and their gradients, where the frame was made
+    REAL = "real"  # a critic on real frames
+    FAKE = "fake"  # a critic on generated frames: its losses, and their gradients to the frames
+    CRITIC_BACKWARD = "critic_backward"  # a discriminator's own loss into its weights
     BACKWARD = "backward"  # label branch and synthesis of a frame at one scale, from gradients to weights
     FOREGROUND_BACKWARD = "foreground_backward"  # the foreground branch likewise
+    STYLE_BACKWARD = "style_backward"  # the style encoder likewise
     REDUCE = "reduce"  # gradients of a role to the owners of its optimiser shards, new weights back
     UPDATE = "update"  # the optimiser on a rank's shard
 
@@ -35,44 +32,53 @@ FAR = 10_000  # frames of a clip after which every temporal scale is active
 COLLECTIVE = (Kind.REDUCE, Kind.UPDATE)
 """Run on every rank that holds the role; all other tasks run on one."""
 
-
-INTO_WEIGHTS = (Kind.BACKWARD, Kind.FOREGROUND_BACKWARD, Kind.IMAGE_BACKWARD, Kind.TEMPORAL_BACKWARD)
+INTO_WEIGHTS = (Kind.CRITIC_BACKWARD, Kind.BACKWARD, Kind.FOREGROUND_BACKWARD, Kind.STYLE_BACKWARD)
 """Leave gradients of their role's weights."""
 
+FREES_GRAPH = (Kind.FAKE, *INTO_WEIGHTS)
+"""Take gradients of what earlier tasks of their site have recorded."""
 
-@dataclass(frozen=True)
-class Site:
+
+class Site(NamedTuple):
     """Tasks of one site share a rank: they hand on autograd graphs, or what a lane keeps between steps.
 
-    `role` is generator, image, temporal_N, perceptual or flow. `index` is the frame, or the pass of the image
-    discriminator, or a running number of flows. `part`: "foreground" of the generator; of flow, "ahead" = for
-    the next step.
+    `frame` of the chunk, the first one of a critic's pass. `part` tells sites of one frame apart.
     """
 
     role: str
     lane: int
-    index: int = 0
+    frame: int = 0
     scale: int = 0
     part: str = ""
 
 
-@dataclass(frozen=True)
-class Need:
-    """A task that must have run, and the tensors of it that are read; none within a site, which shares memory."""
+class Need(NamedTuple):
+    """A task that must have run, and what is read of it; nothing within a site, whose tasks share memory."""
 
     task: int
-    tensors: tuple[str, ...] = ()
+    parts: tuple[Part, ...] = ()
+
+
+class CostKey(NamedTuple):
+    """Tasks that cost alike."""
+
+    role: str
+    kind: Kind
+    scale: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.role}/{self.kind}/{self.scale}"
 
 
 @dataclass
 class Task:
     """One piece of work on one rank.
 
-    `number` counts the tasks of a step in an order that respects all needs. `frames` are indices into the
-    chunk; of skipped flows, the running number among the flows of that temporal scale. `units`: how often
-    the unit cost of its kind. `carried`: tensors that the step before left at the site. `carries`: tensors
-    for the next step, and the sites that they go to. `after`: tasks that the plan puts earlier to bound
-    memory; nothing is sent for these.
+    `number` counts the tasks of a step in an order that respects all needs. `frames` are indices into the chunk, `gap`
+    that of reference flow. `units`: how often the unit cost of its kind; `fraction`: its part in the mean over the
+    chunk. `from_last_step`: tensors that the step before left at the site; `to_next_step`: tensors for the next one,
+    and the sites that they go to. `after`: tasks that the plan puts earlier to bound memory; nothing is sent for these.
+    `is_ahead`: it works on the chunk of the next step.
     """
 
     number: int
@@ -81,30 +87,28 @@ class Task:
     lane: int = -1
     frames: tuple[int, ...] = ()
     scale: int = 0
+    gap: int = 1
     site: Site | None = None
     units: float = 1.0
+    fraction: float = 1.0
     needs: list[Need] = field(default_factory=list)
-    carried: tuple[str, ...] = ()
-    carries: list[tuple[str, Site]] = field(default_factory=list)
+    from_last_step: tuple[TensorKind, ...] = ()
+    to_next_step: list[tuple[Part, Site]] = field(default_factory=list)
     after: list[int] = field(default_factory=list)
+    is_ahead: bool = False
 
     @property
-    def cost_key(self) -> str:
-        """Its entry in `Costs.work`."""
-        return f"{self.kind}/{self.scale}"
+    def cost_key(self) -> CostKey:
+        return CostKey(self.role, self.kind, self.scale)
 
     @property
     def name(self) -> str:
         if self.kind in COLLECTIVE:
             return f"{self.kind} {self.role}"
-        parts = [str(self.kind), f"lane {self.lane}"]
+        parts = [f"{self.role} {self.kind}", f"lane {self.lane}"]
         parts += [f"frame {','.join(map(str, self.frames))}"] if self.frames else []
-        return " ".join([*parts, f"scale {self.scale}", *(["ahead"] if self.is_ahead else [])])
-
-    @property
-    def is_ahead(self) -> bool:
-        """Whether it works on the chunk of the next step."""
-        return self.site is not None and self.site.part == "ahead"
+        parts += [f"scale {self.scale}"] if self.scale else []
+        return " ".join([*parts, *(["ahead"] if self.is_ahead else [])])
 
 
 class LaneChunk(NamedTuple):
@@ -134,7 +138,30 @@ class StepShape:
     in_flight: int = 0
 
 
-def steady_shape(n_lanes: int, n_frames: int, n_frames_bp: int = 1, in_flight: int = 0) -> StepShape:
-    """A step in the middle of long clips: every temporal scale active, reference flow one step ahead."""
+def steady_shape(n_lanes: int, n_frames: int, n_frames_bp: int = 1, in_flight: int = 0,
+                 flow_ahead: bool = True) -> StepShape:
+    """A step in the middle of long clips: every temporal scale active."""
     lanes = (LaneChunk(FAR, n_frames),) * n_lanes
-    return StepShape(lanes, ahead=lanes, flow_ready=True, n_frames_bp=n_frames_bp, in_flight=in_flight)
+    return StepShape(lanes, ahead=lanes if flow_ahead else (), flow_ready=flow_ahead, n_frames_bp=n_frames_bp,
+                     in_flight=in_flight)
+
+
+@dataclass(frozen=True)
+class NeededFrames:
+    """Frames of a clip that somebody reads: encoded labels of some, real pictures of others. Counted from the first
+    generated frame; the given frames before it have negative numbers."""
+
+    labels: frozenset[int] = frozenset()
+    real: frozenset[int] = frozenset()
+
+    def __or__(self, other: NeededFrames) -> NeededFrames:
+        return NeededFrames(self.labels | other.labels, self.real | other.real)
+
+    def __sub__(self, other: NeededFrames) -> NeededFrames:
+        return NeededFrames(self.labels - other.labels, self.real - other.real)
+
+    def kept(self, n_seen: int, n_past: int, n_kept: int) -> NeededFrames:
+        """Those that a chunk may look back at which follows `n_seen` frames: at `n_past` with the generator, at
+        `n_kept` with the temporal groups."""
+        return NeededFrames(frozenset(i for i in self.labels if i >= n_seen - n_past),
+                            frozenset(i for i in self.real if i >= n_seen - max(n_past, n_kept)))

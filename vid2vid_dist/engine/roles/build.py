@@ -1,138 +1,93 @@
-"""From a configuration to the roles of this rank, weights initialised from the seed, engines around them."""
+"""From a configuration to its roles: what planning knows of them, their networks, and engines around those.
+
+`role_specs` is the one list of all roles.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import torch
 from torch import nn
 
 from vid2vid_dist.config.schema import Config, OptimConfig
-from vid2vid_dist.engine.roles.discriminator_roles import ImageDiscriminatorRole, TemporalDiscriminatorRole
-from vid2vid_dist.engine.roles.roles import FlowRole, GeneratorRole, PerceptualRole
-from vid2vid_dist.engine.run.executor import HeldRoles
+from vid2vid_dist.engine.plan.role import GENERATOR, RateGroup, RoleSpecs
+from vid2vid_dist.engine.roles.face import face_spec
+from vid2vid_dist.engine.roles.flow import flow_spec, warp_spec
+from vid2vid_dist.engine.roles.generator import GeneratorSpec
+from vid2vid_dist.engine.roles.image import image_spec
+from vid2vid_dist.engine.roles.perceptual import perceptual_spec
+from vid2vid_dist.engine.roles.temporal import temporal_spec
+from vid2vid_dist.engine.run.executor import Role
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.optimizer import MakeOptimizer, PlainEngine, RoleEngine
-from vid2vid_dist.engine.run.step import Roles
 from vid2vid_dist.models.compute_options import compute_options_from
-from vid2vid_dist.models.discriminator import face_discriminator, image_discriminator, temporal_discriminator
-from vid2vid_dist.models.flow import NoFlow, build_flow
 from vid2vid_dist.models.generator import Generator
-from vid2vid_dist.models.perceptual import load_vgg19
 from vid2vid_dist.models.precision import DTYPES
 
-
-@dataclass(frozen=True)
-class Optimizers:
-    """How to make the optimiser of each kind of trained role."""
-
-    generator: MakeOptimizer
-    discriminator: MakeOptimizer  # image and face
-    temporal: MakeOptimizer
+MakeOptimizers = Mapping[RateGroup, MakeOptimizer]
 
 
-@dataclass(frozen=True)
-class FrozenNetworks:
-    """The critics that are not trained: reference flow, and VGG19 features unless the loss goes without."""
+def role_specs(cfg: Config) -> RoleSpecs:
+    """All roles of a configuration. Their trained networks are drawn in this order."""
+    disc = cfg.discriminator
+    return RoleSpecs(cfg, (
+        flow_spec(cfg),
+        GeneratorSpec(cfg, GENERATOR, "#2171b5", rate=RateGroup.GENERATOR),
+        warp_spec(cfg),
+        image_spec(cfg),
+        *([face_spec(cfg)] if disc.add_face_disc else []),
+        *(temporal_spec(cfg, scale) for scale in range(disc.n_scales_temporal)),
+        *([] if cfg.loss.no_vgg else [perceptual_spec(cfg)]),
+    ))
 
-    flow: nn.Module
-    perceptual: nn.Module | None
 
-
-def build_modules(cfg: Config) -> dict[str, nn.Module]:
+def build_modules(specs: RoleSpecs) -> dict[str, nn.Module]:
     """The trained networks by role name, on the CPU in float32. The same seed gives the same weights anywhere."""
-    torch.manual_seed(cfg.run.seed)
-    modules: dict[str, nn.Module] = {"generator": Generator(cfg), "image": image_discriminator(cfg)}
-    if cfg.discriminator.add_face_disc:
-        modules["face"] = face_discriminator(cfg)
-    for scale in range(cfg.discriminator.n_scales_temporal):
-        modules[f"temporal_{scale}"] = temporal_discriminator(cfg)
-    return modules
+    torch.manual_seed(specs.cfg.run.seed)
+    return {spec.name: network for spec in specs.all
+            if spec.rate is not None and (network := spec.network()) is not None}
 
 
-def build_frozen(cfg: Config) -> FrozenNetworks:
-    """Raises `UserError` when a weights file is missing or not what it should be."""
-    flow = NoFlow() if cfg.flow.network == "none" else build_flow(cfg.flow)
-    return FrozenNetworks(flow, None if cfg.loss.no_vgg else load_vgg19(cfg.loss.vgg_weights))
+def build_frozen(specs: RoleSpecs) -> dict[str, nn.Module]:
+    """The networks that are not trained. Raises `UserError` when a weights file is missing or not what it should be."""
+    return {spec.name: network for spec in specs.all if spec.rate is None and (network := spec.network()) is not None}
 
 
-def build_roles(
-    cfg: Config,
-    grid: Grid,
-    modules: dict[str, nn.Module],
-    frozen: FrozenNetworks,
-    optimizers: Optimizers,
-    train_all_scales: bool,
-) -> Roles:
-    """All roles on this rank, around the trained networks of `build_modules`."""
-    dtype = DTYPES[cfg.optim.precision]
-
-    def engine(role: str, make_optimizer: MakeOptimizer) -> RoleEngine:
-        return build_engine(modules[role].to(grid.device, dtype), make_optimizer, cfg.optim, grid)
-
-    return Roles(
-        generator=build_generator_role(cfg, grid, modules["generator"], optimizers.generator, train_all_scales),
-        image=ImageDiscriminatorRole(
-            cfg,
-            engine("image", optimizers.discriminator),
-            engine("face", optimizers.discriminator) if "face" in modules else None,
-        ),
-        temporal=[
-            TemporalDiscriminatorRole(cfg, engine(f"temporal_{scale}", optimizers.temporal), scale)
-            for scale in range(cfg.discriminator.n_scales_temporal)
-        ],
-        flow=FlowRole(cfg, frozen.flow.to(grid.device)),
-        perceptual=None if frozen.perceptual is None else PerceptualRole(cfg, frozen.perceptual.to(grid.device, dtype)),
-    )
-
-
-def build_held_roles(
-    cfg: Config,
-    holders: dict[str, Grid],
-    modules: dict[str, nn.Module],
-    frozen: FrozenNetworks,
-    optimizers: Optimizers,
-    train_all_scales: bool,
-) -> HeldRoles:
-    """The roles that a placement gives to this rank, each with an engine over all ranks that hold it (`Grid.holders`).
+def build_roles(specs: RoleSpecs, holders: Mapping[str, Grid], modules: Mapping[str, nn.Module],
+                frozen: Mapping[str, nn.Module], make_optimizers: MakeOptimizers,
+                train_all_scales: bool = True) -> dict[str, Role]:
+    """The roles that this rank holds, each with an engine over all ranks that hold it (`Grid.holders`).
 
     Networks of other roles in `modules` are left alone. Every rank must call it at the same time.
     """
-    dtype = DTYPES[cfg.optim.precision]
-
-    def engine(role: str, holder: Grid, make_optimizer: MakeOptimizer) -> RoleEngine:
-        return build_engine(modules[role].to(holder.device, dtype), make_optimizer, cfg.optim, holder)
-
-    roles = HeldRoles()
-    for role, holder in holders.items():  # the same order on all ranks: making an engine is collective
-        if role == "generator":
-            roles.generator = build_generator_role(cfg, holder, modules[role], optimizers.generator, train_all_scales)
-        elif role == "image":
-            face = engine("face", holder, optimizers.discriminator) if "face" in modules else None
-            roles.image = ImageDiscriminatorRole(cfg, engine(role, holder, optimizers.discriminator), face)
-        elif role == "flow":
-            roles.flow = FlowRole(cfg, frozen.flow.to(holder.device))
-        elif role == "perceptual":
-            assert frozen.perceptual is not None
-            roles.perceptual = PerceptualRole(cfg, frozen.perceptual.to(holder.device, dtype))
+    roles: dict[str, Role] = {}
+    for name, holder in holders.items():  # the same order on all ranks: making an engine is collective
+        spec = specs[name]
+        if spec.rate is None:
+            roles[name] = spec.at_work(frozen[name].to(holder.device) if name in frozen else None, None)
         else:
-            scale = int(role.removeprefix("temporal_"))
-            made = engine(role, holder, optimizers.temporal)
-            roles.temporal[scale] = TemporalDiscriminatorRole(cfg, made, scale)
-    return roles
+            make = make_optimizers[spec.rate]
+            roles[name] = (build_generator_role(specs, holder, modules[name], make, train_all_scales)
+                           if name == GENERATOR else spec.at_work(modules[name], build_engine(
+                               modules[name].to(holder.device, DTYPES[specs.cfg.optim.precision]), make,
+                               specs.cfg.optim, holder)))
+    return roles | {spec.name: spec.at_work(None, None) for spec in specs.all if not spec.has_sites
+                    and spec.place in holders}
 
 
-def build_generator_role(
-    cfg: Config, grid: Grid, module: nn.Module, make_optimizer: MakeOptimizer, train_all_scales: bool
-) -> GeneratorRole:
+def build_generator_role(specs: RoleSpecs, grid: Grid, module: nn.Module, make_optimizer: MakeOptimizer,
+                         train_all_scales: bool) -> Role:
     """The generator with an optimiser over all scales, or over the finest and the style encoder only."""
     assert isinstance(module, Generator)
+    cfg = specs.cfg
     module = module.to(grid.device, DTYPES[cfg.optim.precision])
     module.set_compute_options(compute_options_from(cfg.optim, on_cpu=grid.device.type == "cpu"))
     module.requires_grad_(False)
     for part in module.trained_parts(train_all_scales):
         part.requires_grad_(True)
-    return GeneratorRole(cfg, build_engine(module, make_optimizer, cfg.optim, grid))
+    role: Role = specs[GENERATOR].at_work(module, build_engine(module, make_optimizer, cfg.optim, grid))
+    return role
 
 
 def build_engine(module: nn.Module, make_optimizer: MakeOptimizer, optim: OptimConfig, grid: Grid) -> RoleEngine:

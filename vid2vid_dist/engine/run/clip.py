@@ -1,51 +1,35 @@
-"""What one rank has of a clip in flight: the frames that its tasks read, and what its sites hand to the next step.
+"""A clip in flight on one rank: the frames that its tasks read, and what its steps hand on to the next.
 
 Frames are numbered from the first generated one, 0, on; the given frames before it have negative numbers.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
+from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from torch import Tensor
 
-from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.plan.messages import FrameSize
-from vid2vid_dist.engine.plan.tasks import Site
-from vid2vid_dist.engine.run.in_flight import ClipState
-from vid2vid_dist.engine.run.lane import Chunk
-from vid2vid_dist.models.labels import EncodedLabels, join_frames, label_pyramid
+from vid2vid_dist.engine.plan.tasks import NeededFrames
+from vid2vid_dist.engine.plan.tensors import FrameSize, Part, TensorKind, What, image, reference
+from vid2vid_dist.models.labels import EncodedLabels, join_frames, label_pyramid, pyramid
 
-
-@dataclass(frozen=True)
-class Reads:
-    """Frames of a clip that somebody reads: encoded labels of some, real pictures of others."""
-
-    labels: frozenset[int] = frozenset()
-    real: frozenset[int] = frozenset()
-
-    def __or__(self, other: Reads) -> Reads:
-        return Reads(self.labels | other.labels, self.real | other.real)
-
-    def __sub__(self, other: Reads) -> Reads:
-        return Reads(self.labels - other.labels, self.real - other.real)
-
-    def kept(self, n_seen: int, n_past: int, n_kept: int) -> Reads:
-        """Those that a chunk may look back at which follows `n_seen` frames: at `n_past` with the generator, at
-        `n_kept` with the temporal groups."""
-        return Reads(frozenset(i for i in self.labels if i >= n_seen - n_past),
-                     frozenset(i for i in self.real if i >= n_seen - max(n_past, n_kept)))
+N_SEEN = "n_seen"
+# image/SCALE/FRAME and reference/GAP/FRAME. Checkpoints before 0.2 named the site in front, and no gap of flow; what
+# they had computed ahead between skipped frames is computed again.
+_KEY = re.compile(r"(?:^|.*\|)(?:image/(?P<scale>\d+)|reference(?:/(?P<gap>\d+))?)[/|](?P<frame>-?\d+)")
 
 
 @dataclass
-class ClipBuffer:
-    """One lane's clip on this rank.
+class ClipInFlight:
+    """One lane's clip, or a few that are normalised together.
 
-    `labels` per scale, coarsest first, and `real` (B, 3, H, W), by frame. `carried`: images and
-    reference flow by (name, frame), at the site they wait at; flow between skipped frames by
-    (name/running number, first frame of its chunk).
+    `labels` per scale, coarsest first, and `real` (B, 3, H, W), by frame. `made`: what steps hand on to the next,
+    generated images and reference flow, by kind and frame.
     """
 
     n_scales: int
@@ -53,7 +37,8 @@ class ClipBuffer:
     n_seen: int = 0
     labels: dict[int, list[EncodedLabels]] = field(default_factory=dict)
     real: dict[int, Tensor] = field(default_factory=dict)
-    carried: dict[Site, dict[tuple[str, int], Tensor]] = field(default_factory=dict)
+    made: dict[Part, Tensor] = field(default_factory=dict)
+    _given: dict[int, list[Tensor]] = field(default_factory=dict)
 
     def add_labels(self, numbers: Iterable[int], encoded: EncodedLabels) -> None:
         """Take up input frames of these numbers."""
@@ -69,50 +54,51 @@ class ClipBuffer:
         """Labels of the last `n_frames` frames up to this one, oldest first."""
         return join_frames([self.labels[i][scale] for i in range(frame - n_frames + 1, frame + 1)])
 
-    def chunk(self, n_frames: int) -> Chunk:
-        """The next chunk at full size, without the frames before it."""
-        numbers = range(self.n_seen, self.n_seen + n_frames)
-        labels, real = [self.labels[i][-1] for i in numbers], [self.real[i] for i in numbers]
-        return Chunk(join_frames(labels), torch.stack(real, dim=1), n_past=0, is_first=self.n_seen == 0)
+    def given(self, frame: int, scale: int) -> Tensor:
+        """A real frame from before the first generated one, at a scale."""
+        if frame not in self._given:
+            self._given[frame] = [x[:, 0] for x in pyramid(self.real[frame][:, None], self.n_scales)]
+        return self._given[frame][scale]
 
-    def carry(self, site: Site, name: str, frame: int, tensor: Tensor) -> None:
-        self.carried.setdefault(site, {})[name, frame] = tensor
+    def seen(self, n_frames: int) -> tuple[EncodedLabels, Tensor]:
+        """Labels at full size, and real frames (B, T, 3, H, W), of the next chunk."""
+        numbers = range(self.n_seen, self.n_seen + n_frames)
+        return (join_frames([self.labels[i][-1] for i in numbers]), torch.stack([self.real[i] for i in numbers], dim=1))
 
     def advance(self, n_frames: int, n_past: int, n_kept: int) -> None:
         """Go on to the next chunk: it looks back at `n_past` frames, its temporal groups at `n_kept`."""
         self.n_seen += n_frames
-        kept = Reads(frozenset(self.labels), frozenset(self.real)).kept(self.n_seen, n_past, n_kept)
+        kept = NeededFrames(frozenset(self.labels), frozenset(self.real)).kept(self.n_seen, n_past, n_kept)
         self.labels = {i: x for i, x in self.labels.items() if i in kept.labels}
         self.real = {i: x for i, x in self.real.items() if i in kept.real}
-        for site, tensors in self.carried.items():
-            oldest = self.n_seen - (n_past if site.role == "generator" else n_kept)
-            self.carried[site] = {key: x for key, x in tensors.items() if key[1] >= oldest}
+        self._given.clear()
+
+        def oldest(kind: TensorKind) -> int:
+            coarse = kind.what == What.IMAGE and kind.scale < self.n_scales - 1
+            return self.n_seen - (n_past if coarse else max(n_past, n_kept))
+
+        self.made = {part: x for part, x in self.made.items() if part.frame >= oldest(part.kind)}
 
     def state(self) -> dict[str, Tensor]:
-        """What a checkpoint must hold of a clip in flight, not copied; labels and real frames are decoded again."""
-        tensors = {"n_seen": torch.tensor(self.n_seen)}
-        for site, found in self.carried.items():
-            for (name, frame), x in found.items():
-                tensors["|".join(map(str, ("carried", *astuple(site), name, frame)))] = x
-        return tensors
+        """What a checkpoint must hold, not copied; labels and real frames are decoded again."""
+        found = {N_SEEN: torch.tensor(self.n_seen)}
+        for (kind, frame), x in self.made.items():
+            found[f"{kind.what}/{kind.scale if kind.what == What.IMAGE else kind.gap}/{frame}"] = x
+        return found
 
-    def restore(self, state: dict[str, Tensor]) -> None:
-        """Take up what `state` gave."""
-        self.n_seen = int(state["n_seen"])
-        for key, tensor in state.items():
-            if key.startswith("carried|"):
-                _, role, lane, index, scale, part, name, frame = key.split("|")
-                self.carry(Site(role, int(lane), int(index), int(scale), part), name, int(frame), tensor)
+    def restore(self, files: Iterable[Path], device: torch.device, with_ahead: bool) -> None:
+        """Take up what `state` gave, of one rank or of several. `with_ahead`: also what was computed for the chunk to
+        come."""
+        for path in files:
+            with safe_open(path, "pt", device=str(device)) as file:
+                self.n_seen = int(file.get_tensor(N_SEEN))
+                for key in file.keys():  # noqa: SIM118 - it is no dictionary
+                    found = _KEY.fullmatch(key)
+                    if found and (with_ahead or int(found["frame"]) < self.n_seen):
+                        kind = image(int(found["scale"])) if found["scale"] else reference(int(found["gap"] or 1))
+                        self.made[Part(kind, int(found["frame"]))] = file.get_tensor(key)
 
-    def take_up(self, clip: ClipState, lane: int, cfg: Config) -> None:
-        """Take up a clip that was saved elsewhere, as lane `lane` of this pipeline. Whichever site comes to this rank
-        finds what it may look back at; what it does not look at goes with the next `advance`."""
-        self.n_seen = clip.n_seen
-        temporal = [Site(f"temporal_{s}", lane) for s in range(cfg.discriminator.n_scales_temporal)]
-        for (scale, frame), image in clip.images.items():
-            heirs = [Site("generator", lane, t, scale) for t in range(cfg.generator.n_frames_G - 1)]
-            for site in [*heirs, *(temporal if scale == self.n_scales - 1 else [])]:
-                self.carry(site, f"image/{scale}", frame, image)
-        for frame, flow in clip.reference.items():
-            for site in temporal:
-                self.carry(site, "reference", frame, flow)
+
+def clip_files(folder: Path, lane: int) -> list[Path]:
+    """The files of a lane of the run, of all ranks."""
+    return sorted(folder.glob(f"lane_{lane:04d}.*"))

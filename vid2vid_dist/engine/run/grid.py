@@ -61,9 +61,14 @@ class Grid:
         return int((self.ranks == self.rank).nonzero()[0, 0])
 
     @property
-    def slot(self) -> int:
-        """The place of this rank in its pipeline."""
+    def rank_in_pipeline(self) -> int:
+        """The slot of this rank."""
         return int((self.ranks == self.rank).nonzero()[0, 1])
+
+    @property
+    def n_slots(self) -> int:
+        """Ranks of a pipeline."""
+        return self.ranks.shape[1]
 
     def in_pipelines(self, n_slots: int) -> Grid:
         """The same ranks in pipelines of `n_slots` ranks each; those of a pipeline are neighbours."""
@@ -77,9 +82,12 @@ class Grid:
         groups = {}
         for of_role in dict.fromkeys(slots.values()):
             ranks = self.ranks[:, list(of_role)]
+            if self.n_slots == 1:  # every rank holds every role
+                groups[of_role] = self
+                continue
             groups[of_role] = replace(self, ranks=ranks, everyone=dist.new_group(
                 sorted(ranks.flatten().tolist()), timeout=self.timeout))
-        return {role: groups[of_role] for role, of_role in slots.items() if self.slot in of_role}
+        return {role: groups[of_role] for role, of_role in slots.items() if self.rank_in_pipeline in of_role}
 
     def of_threads(self) -> Grid:
         """The same ranks with a group of their own, for background threads: training goes on with its collectives."""
@@ -99,13 +107,6 @@ class Grid:
             if not any(words in str(error) for words in _LOST):
                 raise
             raise LostRankError(f"step {step}, rank {self.rank}: {what}: {error}") from error
-
-    def table(self) -> str:
-        """The grid as text, one line per pipeline, where every rank holds all roles. Otherwise see `Placed.table`."""
-        return "\n".join(
-            f"pipeline {p}: " + "  ".join(f"rank {r} [all roles]" for r in row.tolist())
-            for p, row in enumerate(self.ranks)
-        )
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum of `values` over all ranks, on every rank."""
@@ -170,11 +171,6 @@ class Grid:
         """Leave together: a rank that shuts gloo down while another is still communicating aborts the other."""
         self.barrier()
         dist.destroy_process_group()
-
-
-def solo_grid() -> Grid:
-    """One CPU rank without a process group: enough for the plain backend."""
-    return Grid(torch.zeros(1, 1, dtype=torch.int64), 0, torch.device("cpu"), None, None, PATIENCE)
 
 
 def open_grid(device: str = "auto", timeout: timedelta = PATIENCE) -> Grid:

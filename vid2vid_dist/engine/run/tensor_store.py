@@ -3,71 +3,72 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.plan.messages import Part, dtype_of, message_parts, parts_for, shape_of
 from vid2vid_dist.engine.plan.schedule import Plan, Transfer
-from vid2vid_dist.engine.plan.tasks import Kind, Site, Task
-from vid2vid_dist.engine.roles.roles import CriticResult
-from vid2vid_dist.engine.run.clip import ClipBuffer
-from vid2vid_dist.engine.run.timing import WAIT, Timer
+from vid2vid_dist.engine.plan.tasks import Site, StepShape, Task
+from vid2vid_dist.engine.plan.tensors import Part, TensorKind, TensorShape, What
+from vid2vid_dist.engine.run.clip import ClipInFlight
+from vid2vid_dist.engine.run.timing import Timer
 from vid2vid_dist.engine.run.transport import Pending, Transport
 
 TaskTensors = dict[Part, Tensor]
 """What a task gives to others, without graph."""
 
 
-class Read(NamedTuple):
-    """A tensor of another task of this step."""
-
-    producer: Task
-    name: str
-    tensor: Tensor
-
-
 class LanePart(NamedTuple):
     """A lane's part in the step: its clip on this rank, frames to generate, its clips over all clips of the step."""
 
-    buffer: ClipBuffer
+    clip: ClipInFlight
     n_frames: int
     share: float
 
 
-class TensorStore:
-    """One step of one rank. `sites`: what a site's tasks hand on to each other, graphs included.
+ShownFrame = dict[What, Tensor]
+"""One generated frame (B, C, H, W) and what belongs to it, without graph."""
 
-    `shown`: frames (B, C, H, W) of one lane for pictures, by frame of the chunk: image, raw, flow and weight if
-    there are such, reference flow and confidence.
+
+@dataclass(frozen=True)
+class Shown:
+    """A lane of which rank 0 of the pipeline gets the frames, and what of them."""
+
+    lane: int
+    kinds: tuple[TensorKind, ...]
+
+
+class TensorStore:
+    """One step of one rank: what roles work with.
+
+    `sites`: what a site's tasks hand on to each other, graphs included. `losses` and `squared_norms`, of the critics'
+    gradients to the colours of frames, carry their weights in the step: summed over all ranks they are the step's.
     """
 
-    def __init__(self, cfg: Config, plan: Plan, slot: int, lanes: list[LanePart | None], transport: Transport,
-                 dtype: torch.dtype, show: int | None, timer: Timer) -> None:
-        self.plan, self.slot, self.show = plan, slot, show
-        self.shown: dict[int, Tensor] = {}
-        self.sites: dict[Site, Any] = {}
+    def __init__(self, plan: Plan, shape: StepShape, slot: int, lanes: Sequence[LanePart | None],
+                 shapes: Mapping[TensorKind, TensorShape], transport: Transport, dtype: torch.dtype,
+                 timer: Timer, shown: Shown | None = None) -> None:
+        self.plan, self.shape = plan, shape
+        self.shown_frames: dict[int, ShownFrame] = {}
+        self._shown = shown
+        self.sites: dict[Site | None, Any] = {}
         self.losses: dict[str, Tensor] = {}
         self.squared_norms: dict[str, Tensor] = {}
-        self._cfg, self._lanes, self._transport, self._dtype = cfg, lanes, transport, dtype
+        self._slot, self._lanes, self._shapes, self._transport, self._dtype = slot, lanes, shapes, transport, dtype
         self._timer = timer
         self._here: dict[int, TaskTensors] = {}
-        self._coming: dict[int, tuple[list[Part], Pending]] = {}
+        self._coming: dict[int, tuple[tuple[Part, ...], Pending]] = {}
         self._going: list[Pending] = []
-        self._parts = message_parts(plan)
-        self._readers = Counter(need.task for task in plan.tasks if self._is_mine(task.site) for need in task.needs
-                                if need.tensors)
-        self._inherited = [(task, name, site) for task in plan.tasks for name, site in task.carries
-                           if self._is_mine(site) and not self._is_mine(task.site)]
-        self._readers.update(task.number for task, _, _ in self._inherited)
+        mine = [task for task in plan.tasks if task.site is not None and plan.assignment[task.site] == slot]
+        self._readers = Counter(need.task for task in mine for need in task.needs if need.parts)
+        self._inherited = [(task, part) for task in plan.tasks for part, site in task.to_next_step
+                           if plan.assignment[site] == slot and plan.slot_of(task) != slot]
+        self._readers.update(task.number for task, _ in self._inherited)
         self._readers.update(item.producer for item in plan.sequence
                              if isinstance(item, Transfer) and item.source == slot)
-
-    def _is_mine(self, site: Site | None) -> bool:
-        return site is not None and self.plan.placement[site] == self.slot
 
     def lane(self, number: int) -> LanePart:
         part = self._lanes[number]
@@ -77,73 +78,106 @@ class TensorStore:
     def frame(self, task: Task, index: int) -> int:
         """A frame of the task's chunk, counted from the start of the clip."""
         part = self.lane(task.lane)
-        return part.buffer.n_seen + index + (part.n_frames if task.is_ahead else 0)
+        return part.clip.n_seen + index + (part.n_frames if task.is_ahead else 0)
 
-    def nothing(self, task: Task, name: str) -> Tensor:
-        """Zeros in place of a tensor of the task's lane that nobody makes."""
-        return torch.zeros(shape_of(self._cfg, name, self.lane(task.lane).buffer.size),
-                           dtype=dtype_of(name, self._dtype), device=self._transport.device)
+    def weight(self, task: Task) -> float:
+        """What a task's mean counts in the step's: the lane's part, over the frames that it runs over."""
+        return self.lane(task.lane).share * task.fraction
 
-    def add_losses(self, losses: dict[str, Tensor]) -> None:
-        """Losses with their weight in the step's."""
+    def read(self, task: Task, part: Part) -> Tensor:
+        """What a task reads: of this step if it is made in it, else what an earlier one has left."""
+        for need in task.needs:
+            if part in need.parts:
+                return self._of(need.task)[part]
+        return self.lane(task.lane).clip.made[part._replace(frame=self.frame(task, part.frame))]
+
+    def zeros(self, task: Task, kind: TensorKind) -> Tensor:
+        """In place of a tensor of one frame that nobody makes."""
+        ((shape, dtype),) = self.expected(task.lane, [kind])
+        return torch.zeros(shape, dtype=dtype, device=self._transport.device)
+
+    def stack(self, task: Task, kind: TensorKind) -> Tensor:
+        """The task's frames of a kind (B, F, C, h, w)."""
+        return torch.stack([self.read(task, Part(kind, t)) for t in task.frames], dim=1)
+
+    def gradients(self, task: Task) -> dict[TensorKind, Tensor]:
+        """The gradients that a task reads, those of all critics added up, by what they are gradients of."""
+        found: dict[TensorKind, Tensor] = {}
+        for need in task.needs:
+            for part in need.parts:
+                if part.kind.is_gradient:
+                    of, gradient = part.kind._replace(is_gradient=False), self._of(need.task)[part]
+                    found[of] = found[of] + gradient if of in found else gradient
+        return found
+
+    def hand_in(self, task: Task, losses: Mapping[str, Tensor], gradients: Mapping[TensorKind, Tensor]) -> TaskTensors:
+        """Note a critic's losses; its gradients (B, F, C, h, w) frame by frame, with their weight in the step."""
+        weight = self.weight(task)
         for name, loss in losses.items():
-            self.losses[name] = self.losses.get(name, torch.zeros_like(loss)) + loss
+            _add(self.losses, name, weight * loss.detach())
+        made: TaskTensors = {}
+        colours = []
+        for kind, unweighted in gradients.items():
+            gradient = weight * unweighted
+            made |= {Part(kind.gradient, t): x for t, x in zip(task.frames, gradient.unbind(1), strict=True)}
+            if kind.what in (What.IMAGE, What.RAW):
+                wide = torch.promote_types(gradient.dtype, torch.float32)
+                colours.append(torch.linalg.vector_norm(gradient, dtype=wide))
+        _add(self.squared_norms, task.role, torch.stack(colours).square().sum())
+        return made
 
-    def add_squared_norm(self, critic: str, result: CriticResult) -> None:
-        """The squared norm of a critic's gradients to frames, its weight in the step's loss included."""
-        new = result.squared_norm()
-        self.squared_norms[critic] = self.squared_norms.get(critic, torch.zeros_like(new)) + new
+    def show(self, task: Task, parts: Mapping[Part, Tensor]) -> None:
+        """Offer tensors for pictures; kept if the task's lane is shown."""
+        if self._shown is not None and task.lane == self._shown.lane:
+            for part, tensor in parts.items():
+                if part.kind in self._shown.kinds:
+                    self.shown_frames.setdefault(part.frame, {})[part.kind.what] = tensor
 
     def fetch(self, task: Task) -> None:
         """Wait until everything that a task reads of others is here."""
         for need in task.needs:
-            if need.tensors:
+            if need.parts:
                 self._of(need.task)
-
-    def reads(self, task: Task) -> Iterator[Read]:
-        """The tensors that a task reads of others."""
-        for need in task.needs:
-            for part in parts_for(task, need.tensors):
-                yield Read(self.plan.tasks[need.task], part.name, self._of(need.task)[part])
 
     def done(self, task: Task, made: TaskTensors) -> None:
         """Store what a task has made, hand on what the next step starts from, free what nobody reads any more."""
         if self._readers[task.number]:
             self._here[task.number] = made
-        for name, site in task.carries:
-            if self._is_mine(site):
-                self._carry(task, name, site, made[Part(name)])
+        for part, site in task.to_next_step:
+            if self.plan.assignment[site] == self._slot:
+                self._keep(task, part, made[part])
         for need in task.needs:
-            if need.tensors:
+            if need.parts:
                 self._put_away(need.task)
         self._going = [message for message in self._going if not message.is_done]
 
     def send(self, transfer: Transfer) -> None:
-        made, parts = self._here[transfer.producer], self._parts[transfer.producer, transfer.destination]
-        tensors = [made[part] for part in parts]
-        expected = self._expected(transfer, parts)
+        made = self._here[transfer.producer]
+        tensors = [made[part] for part in transfer.parts]
+        expected = self.expected(self.plan.tasks[transfer.producer].lane, [part.kind for part in transfer.parts])
         assert [(tuple(x.shape), x.dtype) for x in tensors] == expected, (transfer, expected)
         self._going.append(self._transport.send(transfer.destination, tensors, self._name(transfer)))
         self._put_away(transfer.producer)
 
     def receive(self, transfer: Transfer) -> None:
-        parts = self._parts[transfer.producer, transfer.destination]
-        message = self._transport.receive(transfer.source, self._expected(transfer, parts), self._name(transfer))
-        self._coming[transfer.producer] = parts, message
+        expected = self.expected(self.plan.tasks[transfer.producer].lane, [part.kind for part in transfer.parts])
+        message = self._transport.receive(transfer.source, expected, self._name(transfer))
+        self._coming[transfer.producer] = transfer.parts, message
 
     def finish(self) -> None:
         """Keep what other ranks made for the next step; wait until everything sent has been taken."""
-        for task, name, site in self._inherited:
-            self._carry(task, name, site, self._of(task.number)[Part(name)])
+        for task, part in self._inherited:
+            self._keep(task, part, self._of(task.number)[part])
             self._put_away(task.number)
         for message in self._going:
-            with self._timer.span(message.what, WAIT):
+            with self._timer.wait(message.what):
                 message.wait()
         assert not self._coming, "messages that nobody read"
 
-    def _expected(self, transfer: Transfer, parts: list[Part]) -> list[tuple[tuple[int, ...], torch.dtype]]:
-        size = self.lane(self.plan.tasks[transfer.producer].lane).buffer.size
-        return [(shape_of(self._cfg, part.name, size), dtype_of(part.name, self._dtype)) for part in parts]
+    def expected(self, lane: int, kinds: Sequence[TensorKind]) -> list[tuple[tuple[int, ...], torch.dtype]]:
+        """Shapes and number formats of tensors of one frame."""
+        size = self.lane(lane).clip.size
+        return [(self._shapes[kind].of(size), self._shapes[kind].dtype(self._dtype)) for kind in kinds]
 
     def _name(self, transfer: Transfer) -> str:
         return self.plan.tasks[transfer.producer].name
@@ -151,7 +185,7 @@ class TensorStore:
     def _of(self, number: int) -> TaskTensors:
         if number in self._coming:
             parts, message = self._coming.pop(number)
-            with self._timer.span(message.what, WAIT):
+            with self._timer.wait(message.what):
                 self._here[number] = dict(zip(parts, message.wait(), strict=True))
         return self._here[number]
 
@@ -160,8 +194,9 @@ class TensorStore:
         if not self._readers[number]:
             self._here.pop(number, None)
 
-    def _carry(self, task: Task, name: str, site: Site, tensor: Tensor) -> None:
-        (index,) = task.frames
-        if task.kind == Kind.SKIPPED_FLOW:  # a running number among the chunk's
-            name, index = f"{name}/{index}", 0
-        self.lane(task.lane).buffer.carry(site, name, self.frame(task, index), tensor)
+    def _keep(self, task: Task, part: Part, tensor: Tensor) -> None:
+        self.lane(task.lane).clip.made[part._replace(frame=self.frame(task, part.frame))] = tensor
+
+
+def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:
+    sums[name] = sums[name] + value if name in sums else value

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 import torch
 from torch import Tensor
 
+from vid2vid_dist.engine.plan.tasks import CostKey, Kind
 from vid2vid_dist.engine.run.finite_check import MayUpdate, find_nonfinite
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.timing import Timer
@@ -55,14 +56,13 @@ class Updates:
             raise self._error
         agreed = may_update(find_nonfinite(self._engines, losses))
         for role, engine in self._engines.items():
-            with self._timer.span(f"update {role}", f"update/{role}"):
+            with self._timer.span(f"update {role}", CostKey(role, Kind.UPDATE)):
                 engine.step() if agreed else engine.discard()
         return agreed
 
     def _look(self) -> None:
         for role, ready in self._ready.items():
-            # The face discriminator has no tasks of its own: it sees what the image discriminator sees.
-            if not self._left["image" if role == "face" else role]:
+            if not self._left[role]:
                 ready.set()
 
     def _run(self) -> None:
@@ -71,7 +71,7 @@ class Updates:
                 torch.cuda.set_device(self._device)
             for role in self._engines:
                 self._ready[role].wait()
-                with self._timer.span(f"reduce {role}", f"reduce/{role}"):
+                with self._timer.span(f"reduce {role}", CostKey(role, Kind.REDUCE)):
                     self._accumulating[role].close()
         except BaseException as error:
             self._error = error

@@ -1,0 +1,30 @@
+"""A step's lanes from given frames, for benchmarks, parity and tests: what the trainer makes of shards."""
+
+from __future__ import annotations
+
+import torch
+
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.data.clips import Frames
+from vid2vid_dist.engine.plan.tensors import FrameSize
+from vid2vid_dist.engine.run.clip import ClipInFlight
+from vid2vid_dist.engine.run.tensor_store import LanePart
+from vid2vid_dist.models.precision import DTYPES
+from vid2vid_dist.models.temporal import frames_kept
+from vid2vid_dist.network_input import encode_inputs, encode_pictures
+
+
+def clip_of(cfg: Config, frames: list[Frames], device: torch.device) -> ClipInFlight:
+    """A clip (several that are normalised together) of which every frame is there, the given ones first."""
+    clip = ClipInFlight(cfg.generator.n_scales_spatial, FrameSize(len(frames), *frames[0].labels.shape[-2:]))
+    n_past, dtype = cfg.generator.n_frames_G - 1, DTYPES[cfg.optim.precision]
+    numbers = range(-n_past, len(frames[0].names) - n_past)
+    clip.add_labels(numbers, encode_inputs(cfg, frames, device, dtype))
+    clip.add_real(numbers, encode_pictures(frames, device, dtype))
+    return clip
+
+
+def advance(cfg: Config, part: LanePart) -> None:
+    """Go on to the next chunk of a lane's clip."""
+    kept = frames_kept(cfg.discriminator, part.clip.n_seen + part.n_frames)
+    part.clip.advance(part.n_frames, cfg.generator.n_frames_G - 1, kept)

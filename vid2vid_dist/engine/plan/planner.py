@@ -1,0 +1,118 @@
+"""Where the roles of a run lie, and the plans of its consecutive steps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from vid2vid_dist.config.schema import ParallelConfig
+from vid2vid_dist.engine.plan.costs import CPU_CORE, Costs, count_costs
+from vid2vid_dist.engine.plan.graph import step_tasks
+from vid2vid_dist.engine.plan.placement import Layout, colocated, grid_table
+from vid2vid_dist.engine.plan.role import RoleSpecs
+from vid2vid_dist.engine.plan.schedule import Plan, Strategy, in_order, make_plan
+from vid2vid_dist.engine.plan.search import Choice, PlanRequest, choose
+from vid2vid_dist.engine.plan.tasks import FAR, LaneChunk, Site, StepShape
+from vid2vid_dist.models.temporal import frames_kept
+
+
+@dataclass(frozen=True)
+class Placed:
+    """The placement of a run. `in_flight`: lanes of a pipeline that are worked on at a time, 0 = all. `costs`: None
+    where every rank runs whole lanes. `reductions`: roles in the order in which all ranks reduce them. `reason`: why it
+    was chosen, if that was left open.
+    """
+
+    layout: Layout
+    n_pipelines: int
+    in_flight: int
+    costs: Costs | None
+    strategy: Strategy
+    reductions: tuple[str, ...]
+    reason: str = ""
+
+    def table(self, ranks_per_node: int) -> str:
+        """The grid as text, with the reason above it."""
+        heading = [f"{self.layout.name}: {self.reason}"] if self.reason else []
+        return "\n".join([*heading, grid_table(self.layout, self.n_pipelines, ranks_per_node)])
+
+
+def data_parallel(specs: RoleSpecs, n_ranks: int, reason: str = "") -> Placed:
+    """Every rank is a pipeline of its own and runs whole lanes; nothing is weighed."""
+    return Placed(colocated(specs, 1), n_ranks, 0, None, Strategy(), tuple(specs.trained), reason)
+
+
+def count_lanes(parallel: ParallelConfig, n_ranks: int) -> int:
+    """Lanes of a step, all ranks together."""
+    return parallel.clips_per_step // parallel.batch_size or n_ranks
+
+
+def choose_placement(specs: RoleSpecs, n_ranks: int, size: tuple[int, int], n_frames: int, n_frames_bp: int,
+                     on_gpus: bool = True) -> Placed:
+    """What `parallel.placement` asks for. `size`: width and height of a frame.
+
+    Raises `UserError` for what cannot be, with the nearest that can.
+    """
+    placement = specs.cfg.parallel.placement
+    if placement == "data_parallel" or (placement == "auto" and n_ranks == 1):
+        return data_parallel(specs, n_ranks)
+    choice = expected_step(specs, n_ranks, size, n_frames, n_frames_bp, on_gpus)
+    plan = choice.plan
+    if plan.layout.n_slots == 1:
+        return data_parallel(specs, n_ranks, choice.reason or f"{placement}: {n_ranks} pipelines of one rank each "
+                             "promise to be the fastest: every rank runs all roles on its own clips")
+    in_flight = 0 if choice.in_flight >= choice.lanes else choice.in_flight
+    return Placed(plan.layout, choice.n_pipelines, in_flight, plan.costs, plan.strategy, plan.reductions, choice.reason)
+
+
+def expected_step(specs: RoleSpecs, n_ranks: int, size: tuple[int, int], n_frames: int, n_frames_bp: int,
+                  on_gpus: bool = True) -> Choice:
+    """A step as `parallel.placement` asks for it: its plan, time and memory. Arguments and errors as above."""
+    costs = count_costs(specs, size[1], size[0], None if on_gpus else CPU_CORE)
+    parallel = specs.cfg.parallel
+    return choose(specs, costs, PlanRequest(n_ranks, count_lanes(parallel, n_ranks), n_frames, parallel.placement,
+                                             parallel.pipelines, n_frames_bp=n_frames_bp))
+
+
+class Planner:
+    """Plans of consecutive steps: what a clip in flight has left somewhere stays there until the clip ends.
+
+    All ranks of a pipeline make the same plans, from the same numbers.
+    """
+
+    def __init__(self, specs: RoleSpecs, placed: Placed) -> None:
+        self.specs, self.placed = specs, placed
+        self.assignment: dict[Site, int] = {}  # slots of the sites of clips in flight
+        self._plans: dict[tuple[StepShape, frozenset[tuple[Site, int]]], Plan] = {}
+
+    def next(self, shape: StepShape) -> Plan:
+        """The plan of the step after the last one."""
+        fixed = {site: slot for site, slot in self.assignment.items() if shape.lanes[site.lane].n_seen}
+        known = replace(shape, lanes=tuple(map(self._known, shape.lanes)), ahead=tuple(map(self._known, shape.ahead)))
+        key = known, frozenset(fixed.items())
+        if key not in self._plans:
+            self._plans[key] = self._make(known, fixed)
+        plan = self._plans[key]
+        self.assignment = left_at(plan)
+        return plan
+
+    def _make(self, shape: StepShape, fixed: dict[Site, int]) -> Plan:
+        placed = self.placed
+        if placed.costs is None:
+            return in_order(step_tasks(self.specs, shape, whole_chunks=True), placed.layout,
+                            n_pipelines=placed.n_pipelines)
+        return make_plan(step_tasks(self.specs, shape), placed.layout, placed.costs, n_pipelines=placed.n_pipelines,
+                         strategy=placed.strategy, fixed=fixed)
+
+    def _known(self, chunk: LaneChunk) -> LaneChunk:
+        """Frames of a clip that were generated before, as far as they make a difference: plans repeat sooner."""
+        disc = self.specs.cfg.discriminator
+        if disc.sparse_D:
+            return chunk
+        longest = frames_kept(disc, FAR)
+        return chunk._replace(n_seen=min(chunk.n_seen, max(longest, self.specs.cfg.generator.n_frames_G)))
+
+
+def left_at(plan: Plan) -> dict[Site, int]:
+    """Slots of the sites at which a step leaves something for the next."""
+    heirs = {site for task in plan.tasks for _, site in task.to_next_step}
+    return {site: slot for site, slot in plan.assignment.items() if site in heirs}

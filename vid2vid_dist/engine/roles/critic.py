@@ -1,0 +1,121 @@
+"""What discriminators share: real passes, fake passes that give two gradients, and their own backward passes.
+
+A discriminator runs its fake pass once and takes two gradients from it: of the generator's loss to the frames,
+and of its own loss to its weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor, nn
+
+from vid2vid_dist import losses
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.plan.counting import Work, gradients, measure, n_parameters, size_of
+from vid2vid_dist.engine.plan.graph import LaneTasks
+from vid2vid_dist.engine.plan.role import Counted, Loss, Minimised
+from vid2vid_dist.engine.plan.tasks import Kind, Site
+from vid2vid_dist.engine.plan.tensors import Part, TensorKind
+from vid2vid_dist.engine.roles.scores import ScoreTally, spread
+from vid2vid_dist.engine.run.optimizer import RoleEngine
+
+
+@dataclass(frozen=True)
+class Terms:
+    """Names of a discriminator's losses: the generator's adversarial and feature-matching terms, its own two."""
+
+    gan: str
+    features: str
+    real: str
+    fake: str
+
+    def losses(self) -> tuple[Loss, ...]:
+        own = tuple(Loss(name, Minimised.BY_ITSELF) for name in (self.real, self.fake))
+        return (Loss(self.gan), Loss(self.features), *own)
+
+
+@dataclass
+class Pass:
+    """Frames or groups that a discriminator judges together: what its real, fake and own backward tasks share."""
+
+    on_real: losses.LayerOutputs
+    own_loss: Tensor | None = None
+    spreads: tuple[Tensor, Tensor] | None = None  # of the scores on real and fake frames
+
+
+@dataclass
+class Discriminator:
+    """A discriminator at work. `weight`: of the generator's terms."""
+
+    cfg: Config
+    engine: RoleEngine
+    terms: Terms
+    weight: float = 1.0
+    tally: ScoreTally = field(default_factory=ScoreTally)
+
+    def see_real(self, inputs: Tensor) -> Pass:
+        """Begin a pass with the real side (N, C, H, W)."""
+        return Pass(self.engine.module(inputs))
+
+    def see_fake(self, judged: Pass, inputs: list[Tensor], wanted: list[Tensor], times: int = 1
+                 ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Losses on the fake sides (N, C, H, W), each counted so many times, and gradients of the generator's to the
+        `wanted` leaves."""
+        loss, disc = self.cfg.loss, self.cfg.discriminator
+        on_fakes = times * [self.engine.module(x) for x in inputs]
+        gan = self.weight * _sum([losses.gan_loss(f, True, loss.gan_mode, for_generator=True) for f in on_fakes])
+        features = self.weight * _sum([losses.feature_matching(
+            f, judged.on_real, disc.num_D, disc.n_layers_D, loss.lambda_feat) for f in on_fakes])
+        # The real side stands in the total once for each kind of fake frame (spec: losses 4).
+        real = len(on_fakes) * losses.gan_loss(judged.on_real, True, loss.gan_mode)
+        fake = _sum([losses.gan_loss(f, False, loss.gan_mode) for f in on_fakes])
+        judged.own_loss = 0.5 * (fake + real)
+        judged.spreads = spread([judged.on_real], loss.gan_mode), spread(on_fakes, loss.gan_mode)
+        found = torch.autograd.grad(gan + features, wanted, retain_graph=True)
+        names = self.terms
+        return {names.gan: gan, names.features: features, names.real: real, names.fake: fake}, list(found)
+
+    def backward(self, judged: Pass, weight: float) -> None:
+        """The discriminator's own loss into its weights; ends the pass."""
+        assert judged.own_loss is not None
+        assert judged.spreads is not None
+        self.engine.backward(judged.own_loss * weight)
+        self.tally.add(*judged.spreads, weight)
+
+
+def add_pass(lane: LaneTasks, site: Site, frames: tuple[int, ...], kinds: list[TensorKind], units: float,
+             reads_real: list[Part] | None = None, earlier: list[Part] | None = None, whole: bool = False) -> None:
+    """The three tasks of a discriminator on these frames of a chunk. `reads_real`: what the real side needs of other
+    tasks; `earlier`: frames that are judged too, but get no gradient."""
+    real = lane.add(Kind.REAL, site, frames, units=units, reads=reads_real or [], whole=whole)
+    reads = [*(Part(kind, t) for kind in kinds for t in frames), *(earlier or [])]
+    fake = lane.add(Kind.FAKE, site, frames, units=units, follows=[real], reads=reads, whole=whole)
+    lane.sends_gradients(fake, kinds, frames)
+    lane.add(Kind.CRITIC_BACKWARD, site, frames, units=units, follows=[fake], whole=whole)
+
+
+def count_discriminator(network: nn.Module, height: int, width: int, dtype: torch.dtype, n_fakes: int = 1,
+                        kept_inputs: slice | None = None) -> Counted:
+    """It runs once on real and once on each kind of fake; two gradients are taken from the fake passes.
+
+    `kept_inputs`: input channels that stay until the generated frames are judged.
+    """
+    channels = next(network.parameters()).shape[1]  # of the kernel that reads the input
+    inputs = torch.empty(1, channels, height, width, dtype=dtype, requires_grad=True)
+    forward, outputs = measure(network, network, inputs)
+    scores = [scale[-1] for scale in outputs]
+    to_frames, _ = measure(network, gradients, scores, [inputs])
+    to_weights, _ = measure(network, gradients, scores, list(network.parameters()))
+    kept = size_of(inputs[:, kept_inputs]) if kept_inputs is not None else 0
+    work: Mapping[tuple[Kind, int], Work] = {
+        (Kind.REAL, 0): replace(forward, saved=forward.saved + kept),
+        (Kind.FAKE, 0): replace(n_fakes * (forward + to_frames), transient=n_fakes * to_frames.transient),
+        (Kind.CRITIC_BACKWARD, 0): replace((1 + n_fakes) * to_weights, transient=to_weights.transient)}
+    return Counted(work, n_trained=n_parameters(network))
+
+
+def _sum(terms: list[Tensor]) -> Tensor:
+    return torch.stack(terms).sum() if len(terms) > 1 else terms[0]

@@ -1,0 +1,187 @@
+"""Reference flow from a frozen network, and what is compared with it: predicted flow, warps (spec: losses 2)."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from vid2vid_dist import losses
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.plan.counting import Work, backward, measure, n_parameters
+from vid2vid_dist.engine.plan.graph import LaneTasks
+from vid2vid_dist.engine.plan.role import GENERATOR, Counted, Loss, Minimised, Resolution, RoleSpec
+from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, NeededFrames, Site, Task
+from vid2vid_dist.engine.plan.tensors import FLOW, WEIGHT, Part, TensorKind, TensorShape, image, reference
+from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
+from vid2vid_dist.models.flow import NoFlow, RaftFlow, build_flow, raft_network
+
+DIS_SECONDS_PER_PIXEL = 1.3e-7  # OpenCV's dense inverse search on one CPU core, measured
+
+
+@dataclass(frozen=True)
+class FlowSpec(RoleSpec):
+    """The reference flow that other roles ask for (`needed_flow`). It depends on nothing that is trained, so it may be
+    computed in the step before."""
+
+    def add_tasks(self, lane: LaneTasks) -> None:
+        if not lane.shape.flow_ready:
+            self._add(lane)
+
+    def add_tasks_ahead(self, lane: LaneTasks) -> None:
+        self._add(lane)
+
+    def _add(self, lane: LaneTasks) -> None:
+        wanted: dict[int, list[int]] = defaultdict(list)  # frames by gap
+        for t, gap in dict.fromkeys(pair for spec in lane.specs.all for pair in spec.needed_flow(lane.chunk)):
+            wanted[gap].append(t)
+        for gap, frames in wanted.items():
+            for together in [tuple(frames)] if lane.whole_chunks else [(t,) for t in frames]:
+                site = Site(self.name, lane.lane, together[0], part=f"{'ahead ' * lane.is_ahead}over {gap}")
+                lane.add(Kind.REFERENCE, site, together, gap=gap, units=len(together),
+                         makes=[Part(reference(gap), t) for t in together])
+
+    def needed_frames(self, task: Task, chunk: LaneChunk) -> NeededFrames:
+        frames = [chunk.n_seen + t for t in task.frames]
+        return NeededFrames(real=frozenset(i for frame in frames for i in (frame, frame - task.gap)))
+
+    def shapes(self) -> Mapping[TensorKind, TensorShape]:
+        disc = self.cfg.discriminator
+        gaps = {1, *(disc.n_frames_D**s for s in range(disc.n_scales_temporal))}
+        return {reference(gap): TensorShape(3, is_wide=True) for gap in gaps}
+
+    def count(self, resolution: Resolution) -> Counted:
+        key, height, width = (Kind.REFERENCE, 0), resolution.height, resolution.width
+        if self.cfg.flow.network == "dis":
+            return Counted({key: Work()}, {key: DIS_SECONDS_PER_PIXEL * height * width})
+        if self.cfg.flow.network == "none":
+            return Counted({key: Work()})
+        raft = RaftFlow(raft_network(self.cfg.flow.network)).eval().requires_grad_(False)
+        size = raft.size_for(height, width)
+        with torch.no_grad():
+            work, _ = measure(raft, raft, torch.empty(1, 3, *size), torch.empty(1, 3, *size))
+        return Counted({key: work}, n_frozen=n_parameters(raft))
+
+    def network(self) -> nn.Module:
+        """Raises `UserError` when a weights file is missing or not what it should be."""
+        return NoFlow() if self.cfg.flow.network == "none" else build_flow(self.cfg.flow)
+
+    def at_work(self, network: nn.Module, engine: None) -> FlowRole:
+        return FlowRole(network)
+
+
+def flow_spec(cfg: Config) -> FlowSpec:
+    return FlowSpec(cfg, "flow", "#bdbdbd")
+
+
+@dataclass
+class FlowRole:
+    """Reference flow at work. `network`: `models.flow.ReferenceFlow`, or one that gives a `FlowReference`."""
+
+    network: nn.Module
+    engine: None = None
+
+    def run(self, task: Task, step: TensorStore) -> TaskTensors:
+        real = step.lane(task.lane).clip.real
+        frames = [step.frame(task, t) for t in task.frames]
+        now = torch.stack([real[i] for i in frames], dim=1)
+        before = torch.stack([real[i - task.gap] for i in frames], dim=1)
+        with torch.no_grad():
+            found = self.network(now, before)
+        both = torch.cat([found.flow, found.confidence], dim=2)
+        return {Part(reference(task.gap), t): x for t, x in zip(task.frames, both.unbind(1), strict=True)}
+
+
+@dataclass(frozen=True)
+class WarpSpec(RoleSpec):
+    """The warp and flow losses of a frame: they read what does not travel, so they run where it was made."""
+
+    def add_tasks(self, lane: LaneTasks) -> None:
+        for frames in lane.free_passes():
+            reads = [Part(kind, t) for kind in (*self._kinds(), reference()) for t in frames]
+            reads += [Part(image(self.finest), self.before(t, lane.chunk)) for t in frames]
+            site = Site(GENERATOR, lane.lane, frames[0], self.finest)
+            fake = lane.add(Kind.FAKE, site, frames, role=self.name, units=len(frames), reads=reads)
+            lane.sends_gradients(fake, self.judged(), frames)
+
+    def before(self, frame: int, chunk: LaneChunk) -> int:
+        """The generated frame that a frame is compared with."""
+        return frame - 1
+
+    def _kinds(self) -> list[TensorKind]:
+        return [image(self.finest), *([] if self.cfg.generator.no_flow else [FLOW, WEIGHT])]
+
+    def judged(self) -> list[TensorKind]:
+        """What its losses give gradients to: the predicted weight only where there is no first image."""
+        return [kind for kind in self._kinds() if kind != WEIGHT or self.cfg.generator.no_first_img]
+
+    def needed_next(self, lane: LaneTasks) -> Iterator[tuple[Part, Site]]:
+        for t in range(lane.chunk.n_frames) if lane.is_ahead else ():
+            yield Part(reference(), t), Site(GENERATOR, lane.lane, t, self.finest)
+
+    def needed_flow(self, chunk: LaneChunk) -> Iterator[tuple[int, int]]:
+        yield from ((t, 1) for t in range(chunk.n_frames))
+
+    def needed_frames(self, task: Task, chunk: LaneChunk) -> NeededFrames:
+        frames = [chunk.n_seen + t for t in task.frames]
+        return NeededFrames(real=frozenset(i for frame in frames for i in (frame, frame - 1)))
+
+    def count(self, resolution: Resolution) -> Counted:
+        def plane(channels: int) -> Tensor:
+            return torch.empty(1, channels, resolution.height, resolution.width, dtype=resolution.dtype)
+
+        fake, flow = plane(3).requires_grad_(), plane(2).requires_grad_()
+
+        def both() -> None:
+            backward([losses.temporal_warp_loss(fake, plane(3), plane(2), plane(1), 1.0)])
+            if not self.cfg.generator.no_flow:
+                backward([losses.flow_loss(flow, plane(2), plane(1), 1.0, 1)
+                          + losses.flow_warp_loss(flow, plane(3), plane(3), plane(1), 1.0)])
+
+        return Counted({(Kind.FAKE, 0): replace(measure(nn.Module(), both)[0], saved=0.0)})
+
+    def at_work(self, network: None, engine: None) -> WarpRole:
+        return WarpRole(self)
+
+
+def warp_spec(cfg: Config) -> WarpSpec:
+    gen = cfg.generator
+    names = ["G_Warp", *([] if gen.no_flow else ["F_Flow", "F_Warp"])]
+    names += ["W"] if gen.no_first_img and not gen.no_flow else []
+    return WarpSpec(cfg, "warp", "#6baed6", (Loss("L1", Minimised.NOT), *map(Loss, names)), place=GENERATOR)
+
+
+@dataclass
+class WarpRole:
+    """The warp and flow losses at work; they need no network."""
+
+    spec: WarpSpec
+    engine: None = None
+
+    def run(self, task: Task, step: TensorStore) -> TaskTensors:
+        cfg, (clip, n_frames, _) = self.spec.cfg, step.lane(task.lane)
+        kinds = self.spec.judged()
+        leaves = {kind: step.stack(task, kind).requires_grad_() for kind in kinds}
+        flow_ref = {Part(reference(), t): step.read(task, Part(reference(), t)) for t in task.frames}
+        step.show(task, flow_ref)
+        both = torch.stack(list(flow_ref.values()), dim=1).flatten(0, 1)
+        ref, confidence = both[:, :2], both[:, 2:]
+        frames = [step.frame(task, t) for t in task.frames]
+        real, before = (torch.stack([clip.real[i - back] for i in frames], dim=1).flatten(0, 1) for back in (0, 1))
+        chunk = LaneChunk(clip.n_seen, n_frames)
+        previous = torch.stack([step.read(task, Part(kinds[0], self.spec.before(t, chunk))) if frame else clip.real[-1]
+                                for t, frame in zip(task.frames, frames, strict=True)], dim=1).flatten(0, 1)
+        fake, lambda_T = leaves[kinds[0]].flatten(0, 1), cfg.loss.lambda_T
+        terms = {"G_Warp": losses.temporal_warp_loss(fake, previous, ref, confidence, lambda_T)}
+        if FLOW in leaves:
+            flow = leaves[FLOW].flatten(0, 1)
+            terms["F_Flow"] = losses.flow_loss(flow, ref, confidence, cfg.loss.lambda_F, cfg.generator.n_scales_spatial)
+            terms["F_Warp"] = losses.flow_warp_loss(flow, before, real, confidence, lambda_T)
+        if WEIGHT in leaves:
+            terms["W"] = losses.weight_loss(leaves[WEIGHT].flatten(0, 1), confidence)
+        found = torch.autograd.grad(torch.stack(list(terms.values())).sum(), list(leaves.values()))
+        terms["L1"] = losses.l1(fake.detach(), real)
+        return step.hand_in(task, terms, dict(zip(kinds, found, strict=True)))

@@ -1,0 +1,86 @@
+"""The perceptual loss: compares frames with the real ones by the features of a frozen VGG19 (spec: losses 3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from vid2vid_dist import losses
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.plan.counting import backward, measure, n_parameters, size_of
+from vid2vid_dist.engine.plan.graph import LaneTasks
+from vid2vid_dist.engine.plan.role import Counted, Loss, Resolution, RoleSpec
+from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, NeededFrames, Site, Task
+from vid2vid_dist.engine.plan.tensors import Part
+from vid2vid_dist.engine.roles.kinds import judged_kinds
+from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
+from vid2vid_dist.models._torchvision import models
+from vid2vid_dist.models.perceptual import VGG19Features, load_vgg19
+from vid2vid_dist.models.precision import DTYPES
+
+LOSS = Loss("G_VGG")
+
+
+@dataclass(frozen=True)
+class PerceptualSpec(RoleSpec):
+    """Frames are compared one by one; nothing is normalised over them."""
+
+    def add_tasks(self, lane: LaneTasks) -> None:
+        kinds = judged_kinds(self.cfg)
+        for frames in lane.free_passes():
+            site = Site(self.name, lane.lane, frames[0])
+            real = lane.add(Kind.REAL, site, frames, units=len(frames))
+            fake = lane.add(Kind.FAKE, site, frames, units=len(frames), follows=[real],
+                            reads=[Part(kind, t) for kind in kinds for t in frames])
+            lane.sends_gradients(fake, kinds, frames)
+
+    def needed_frames(self, task: Task, chunk: LaneChunk) -> NeededFrames:
+        return NeededFrames(real=frozenset(chunk.n_seen + t for t in task.frames if task.kind == Kind.REAL))
+
+    def count(self, resolution: Resolution) -> Counted:
+        vgg = VGG19Features(models.vgg.make_layers(models.vgg.cfgs["E"], batch_norm=False)).to(resolution.dtype)
+        frame = torch.empty(1, 3, resolution.height, resolution.width, dtype=resolution.dtype)
+        with torch.no_grad():
+            real, of_real = measure(vgg, vgg, frame)
+        forward, features = measure(vgg, vgg, frame.clone().requires_grad_())
+        of_fake, _ = measure(vgg, backward, features)
+        return Counted({(Kind.REAL, 0): replace(real, saved=float(sum(map(size_of, of_real)))),
+                        (Kind.FAKE, 0): len(judged_kinds(self.cfg)) * (forward + of_fake)}, n_frozen=n_parameters(vgg))
+
+    def network(self) -> nn.Module:
+        """Raises `UserError` without a usable file of weights."""
+        return load_vgg19(self.cfg.loss.vgg_weights)
+
+    def at_work(self, network: nn.Module, engine: None) -> PerceptualRole:
+        return PerceptualRole(self.cfg, network.to(DTYPES[self.cfg.optim.precision]))
+
+
+def perceptual_spec(cfg: Config) -> PerceptualSpec:
+    return PerceptualSpec(cfg, "perceptual", "#41ab5d", (LOSS,))
+
+
+@dataclass
+class PerceptualRole:
+    """The perceptual loss at work. `features`: `models.perceptual.VGG19Features`, or one that gives such a list."""
+
+    cfg: Config
+    features: nn.Module
+    engine: None = None
+
+    def run(self, task: Task, step: TensorStore) -> TaskTensors:
+        if task.kind == Kind.REAL:
+            clip = step.lane(task.lane).clip
+            real = torch.stack([clip.real[step.frame(task, t)] for t in task.frames], dim=1)
+            with torch.no_grad():
+                step.sites[task.site] = self.features(real.flatten(0, 1))
+            return {}
+        of_real: list[Tensor] = step.sites.pop(task.site)
+        kinds = judged_kinds(self.cfg)
+        frames = [step.stack(task, kind).requires_grad_() for kind in kinds]
+        distances = [losses.perceptual_distance(self.features(x.flatten(0, 1)), of_real) for x in frames]
+        # Without flow the purely synthesised frame is the frame: it counts twice.
+        loss = self.cfg.loss.lambda_feat * (distances[0] + distances[-1])
+        found = torch.autograd.grad(loss, frames)
+        return step.hand_in(task, {LOSS.name: loss}, dict(zip(kinds, found, strict=True)))

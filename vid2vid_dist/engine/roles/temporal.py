@@ -1,0 +1,135 @@
+"""Temporal discriminators judge groups of n_frames_D frames with the reference flow between them (spec: losses 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from vid2vid_dist import losses
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.plan.graph import LaneTasks
+from vid2vid_dist.engine.plan.role import Counted, RateGroup, Resolution, RoleSpec
+from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, NeededFrames, Site, Task
+from vid2vid_dist.engine.plan.tensors import Part, image, reference
+from vid2vid_dist.engine.roles.critic import Discriminator, Pass, Terms, add_pass, count_discriminator
+from vid2vid_dist.engine.run.optimizer import RoleEngine
+from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
+from vid2vid_dist.models.discriminator import temporal_discriminator
+from vid2vid_dist.models.temporal import TemporalGroups, frames_kept, temporal_plan
+
+
+def chunk_groups(cfg: Config, chunk: LaneChunk, scale: int) -> TemporalGroups:
+    """The groups of one temporal scale, by frame from the chunk's first one: earlier ones are negative."""
+    n_kept = frames_kept(cfg.discriminator, chunk.n_seen)
+    groups = temporal_plan(cfg.discriminator, chunk.n_seen, chunk.n_frames).scales[scale]
+    return TemporalGroups(
+        tuple(tuple(i - n_kept for i in group) for group in groups.frames),
+        tuple(tuple((i - n_kept, j - n_kept) for i, j in pairs) for pairs in groups.flow_pairs))
+
+
+@dataclass(frozen=True)
+class TemporalSpec(RoleSpec):
+    """One temporal scale: all groups of a chunk are judged together."""
+
+    scale: int = 0
+
+    def add_tasks(self, lane: LaneTasks) -> None:
+        groups = chunk_groups(self.cfg, lane.chunk, self.scale)
+        if not groups.frames:
+            return
+        kind, frames = image(self.finest), sorted({i for group in groups.frames for i in group})
+        flows = [Part(reference(now - before), now) for pairs in groups.flow_pairs for now, before in pairs]
+        add_pass(lane, Site(self.name, lane.lane), tuple(i for i in frames if i >= 0), [kind], len(groups.frames),
+                 reads_real=flows, earlier=[Part(kind, i) for i in frames if i < 0], whole=True)
+
+    def needed_next(self, lane: LaneTasks) -> Iterator[tuple[Part, Site]]:
+        site, n_frames = Site(self.name, lane.lane), lane.chunk.n_frames
+        n_kept = n_frames if lane.is_ahead else min(n_frames, frames_kept(
+            self.cfg.discriminator, lane.chunk.n_seen + n_frames))
+        for t in range(n_frames - n_kept, n_frames):
+            yield Part(image(self.finest), t), site
+            if self.scale == 0 or self.cfg.discriminator.sparse_D:
+                yield Part(reference(), t), site
+        for t, gap in self.needed_flow(lane.chunk) if lane.is_ahead else ():
+            yield Part(reference(gap), t), site
+
+    def needed_flow(self, chunk: LaneChunk) -> Iterator[tuple[int, int]]:
+        """Between neighbours it is there; every group that skips frames needs its own."""
+        for pairs in chunk_groups(self.cfg, chunk, self.scale).flow_pairs:
+            yield from ((now, now - before) for now, before in pairs if now - before > 1)
+
+    def needed_frames(self, task: Task, chunk: LaneChunk) -> NeededFrames:
+        if task.kind != Kind.REAL:
+            return NeededFrames()
+        groups = chunk_groups(self.cfg, chunk, self.scale).frames
+        return NeededFrames(real=frozenset(chunk.n_seen + i for group in groups for i in group))
+
+    def is_active(self, chunk: LaneChunk) -> bool:
+        return bool(chunk_groups(self.cfg, chunk, self.scale).frames)
+
+    def count(self, resolution: Resolution) -> Counted:
+        return count_discriminator(self.network().to(resolution.dtype), resolution.height, resolution.width,
+                                   resolution.dtype)
+
+    def network(self) -> nn.Module:
+        return temporal_discriminator(self.cfg)
+
+    def at_work(self, network: nn.Module, engine: RoleEngine) -> TemporalRole:
+        return TemporalRole(self, engine)
+
+
+def terms(scale: int) -> Terms:
+    return Terms(f"G_T_GAN{scale}", f"G_T_GAN_Feat{scale}", f"D_T_real{scale}", f"D_T_fake{scale}")
+
+
+def temporal_spec(cfg: Config, scale: int) -> TemporalSpec:
+    return TemporalSpec(cfg, f"temporal_{scale}", "#807dba", terms(scale).losses(), RateGroup.TEMPORAL, scale=scale)
+
+
+@dataclass
+class GroupPass:
+    """What the tasks of a pass share: flows (B x groups, n_frames_D - 1, 2, H, W), and the discriminator's part."""
+
+    flows: Tensor
+    judged: Pass
+
+
+class TemporalRole:
+    """A temporal discriminator at work."""
+
+    def __init__(self, spec: TemporalSpec, engine: RoleEngine) -> None:
+        self.spec, self.engine = spec, engine
+        self.discriminator = Discriminator(spec.cfg, engine, terms(spec.scale))
+        self.tally = self.discriminator.tally
+
+    def run(self, task: Task, step: TensorStore) -> TaskTensors:
+        if task.kind == Kind.CRITIC_BACKWARD:
+            self.discriminator.backward(step.sites.pop(task.site).judged, step.weight(task))
+            return {}
+        lane = step.lane(task.lane)
+        groups = chunk_groups(self.spec.cfg, LaneChunk(lane.clip.n_seen, lane.n_frames), self.spec.scale)
+        n_groups = len(groups.frames)
+        if task.kind == Kind.REAL:
+            flows = _grouped([step.read(task, Part(reference(now - before), now))[:, :2]
+                              for pairs in groups.flow_pairs for now, before in pairs], n_groups)
+            real = _grouped([lane.clip.real[step.frame(task, i)] for group in groups.frames for i in group], n_groups)
+            judged = self.discriminator.see_real(losses.temporal_input(real, flows))
+            step.sites[task.site] = GroupPass(flows, judged)
+            return {}
+        shared: GroupPass = step.sites[task.site]
+        kind = image(self.spec.finest)
+        frames = step.stack(task, kind).requires_grad_()
+        new = dict(zip(task.frames, frames.unbind(1), strict=True))
+        fake = _grouped([new[i] if i >= 0 else step.read(task, Part(kind, i)) for group in groups.frames
+                         for i in group], n_groups)
+        found_terms, (found,) = self.discriminator.see_fake(
+            shared.judged, [losses.temporal_input(fake, shared.flows)], [frames])
+        return step.hand_in(task, found_terms, {kind: found})
+
+
+def _grouped(tensors: list[Tensor], n_groups: int) -> Tensor:
+    """Tensors (B, C, H, W) of all groups in a row to (B x groups, members, C, H, W)."""
+    return torch.stack(tensors, dim=1).unflatten(1, (n_groups, -1)).flatten(0, 1)
