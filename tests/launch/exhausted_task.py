@@ -10,19 +10,19 @@ import torch
 from launch import train
 from launch._cli import run_main
 from vid2vid_dist.engine.plan.tasks import Task
-from vid2vid_dist.engine.roles.critic_tasks import ImageTasks
-from vid2vid_dist.engine.run.tensor_store import TaskTensors
+from vid2vid_dist.engine.roles.image import ImageRole
+from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
 
-run = ImageTasks.run
+run = ImageRole.run
 
 
-def ask_for_too_much(self: ImageTasks, task: Task) -> TaskTensors:
-    if int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1 and self.store.lane(task.lane).buffer.n_seen >= 4:
+def ask_for_too_much(self: ImageRole, task: Task, step: TensorStore) -> TaskTensors:
+    if int(os.environ["RANK"]) == int(os.environ["WORLD_SIZE"]) - 1 and step.lane(task.lane).clip.n_seen >= 4:
         torch.empty(2**50)
-    return run(self, task)
+    return run(self, task, step)
 
 
-ImageTasks.run = ask_for_too_much  # type: ignore[method-assign]
+ImageRole.run = ask_for_too_much  # type: ignore[method-assign]
 
 if __name__ == "__main__":
     run_main(train.main)

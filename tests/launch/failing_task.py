@@ -7,19 +7,19 @@ import os
 from launch import train
 from launch._cli import run_main
 from vid2vid_dist.engine.plan.tasks import Task
-from vid2vid_dist.engine.roles.critic_tasks import ImageTasks
-from vid2vid_dist.engine.run.tensor_store import TaskTensors
+from vid2vid_dist.engine.roles.image import ImageRole
+from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
 
-run = ImageTasks.run
+run = ImageRole.run
 
 
-def break_down(self: ImageTasks, task: Task) -> TaskTensors:
-    if os.environ["RANK"] == "2" and self.store.lane(task.lane).buffer.n_seen >= 4:
+def break_down(self: ImageRole, task: Task, step: TensorStore) -> TaskTensors:
+    if os.environ["RANK"] == "2" and step.lane(task.lane).clip.n_seen >= 4:
         raise ArithmeticError("the discriminator is ill")
-    return run(self, task)
+    return run(self, task, step)
 
 
-ImageTasks.run = break_down  # type: ignore[method-assign]
+ImageRole.run = break_down  # type: ignore[method-assign]
 
 if __name__ == "__main__":
     run_main(train.main)

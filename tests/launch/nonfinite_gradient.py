@@ -22,7 +22,7 @@ def run_ill(self: Trainer) -> None:
         return gradient * float("nan") if nonfinite else gradient
 
     if os.environ["RANK"] == "2":
-        engine = self.state.roles.engines()["image"]
+        engine = self.state.engines()["image"]
         next(p for p in engine.module.parameters() if p.requires_grad).register_hook(spoil)
     run(self)
 

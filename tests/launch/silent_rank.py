@@ -13,13 +13,13 @@ from typing import Any
 
 from launch import train
 from launch._cli import run_main
-from vid2vid_dist.engine.roles.critic_tasks import ImageTasks
+from vid2vid_dist.engine.roles.image import ImageRole
 from vid2vid_dist.engine.run.updates import Updates
 from vid2vid_dist.training.reporter import Reporter
 from vid2vid_dist.training.trainer import Trainer
 
 PLACES: dict[str, tuple[type, str]] = {
-    "task": (ImageTasks, "run"), "reduction": (Updates, "finish"), "report": (Reporter, "after_step")}
+    "task": (ImageRole, "run"), "reduction": (Updates, "finish"), "report": (Reporter, "after_step")}
 
 
 def stop_in(owner: type, name: str, is_time: Callable[[], bool]) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.plan.role import RateGroup
 from vid2vid_dist.training.curriculum import n_epochs, phase
 
 
@@ -18,6 +19,14 @@ def recipe(**options: Any) -> Config:
 
 def over_epochs(cfg: Config, value: str, longest: int = 30) -> list[Any]:
     return [getattr(phase(cfg, epoch, longest), value) for epoch in range(1, n_epochs(cfg) + 1)]
+
+
+def rates(cfg: Config, group: RateGroup) -> list[float]:
+    return [now[group].lr for now in over_epochs(cfg, "rates")]
+
+
+def betas(cfg: Config, group: RateGroup) -> list[tuple[float, float]]:
+    return [now[group].betas for now in over_epochs(cfg, "rates")]
 
 
 STREET_512 = recipe(n_generator_slots=6, max_frames_per_rank=2, n_frames_total=6, niter=10, niter_decay=10)
@@ -50,10 +59,10 @@ def test_clip_that_starts_above_the_cap_stays() -> None:
 
 def test_learning_rates_fall_one_epoch_after_niter() -> None:
     """The first decay comes at the end of epoch niter + 1; the temporal discriminators never see one."""
-    for rate in ("lr_generator", "lr_discriminator"):
+    for group in (RateGroup.GENERATOR, RateGroup.DISCRIMINATOR):
         falling = [1e-4 * (1 - i / 10) for i in range(1, 10)]
-        assert over_epochs(STREET_1024, rate) == pytest.approx([1e-4] * 11 + falling, rel=1e-12)
-    assert over_epochs(STREET_1024, "lr_temporal") == [1e-4] * 20
+        assert rates(STREET_1024, group) == pytest.approx([1e-4] * 11 + falling, rel=1e-12)
+    assert rates(STREET_1024, RateGroup.TEMPORAL) == [1e-4] * 20
 
 
 def test_back_propagation_reaches_further() -> None:
@@ -71,15 +80,15 @@ def test_back_propagation_grows_by_the_chunk_before() -> None:
 
 def test_two_time_scales_until_the_first_decay() -> None:
     cfg = recipe(TTUR="true", niter=2, niter_decay=2)
-    assert over_epochs(cfg, "lr_generator") == [1e-4, 1e-4, 1e-4, 1e-4]  # lr/2, and then lr decayed by a half
-    assert over_epochs(cfg, "lr_discriminator") == [4e-4, 4e-4, 4e-4, 1e-4]
-    assert over_epochs(cfg, "lr_temporal") == [2e-4] * 4
-    assert set(over_epochs(cfg, "betas_generator") + over_epochs(cfg, "betas_discriminator")) == {(0.0, 0.9)}
+    assert rates(cfg, RateGroup.GENERATOR) == [1e-4, 1e-4, 1e-4, 1e-4]  # lr/2, and then lr decayed by a half
+    assert rates(cfg, RateGroup.DISCRIMINATOR) == [4e-4, 4e-4, 4e-4, 1e-4]
+    assert rates(cfg, RateGroup.TEMPORAL) == [2e-4] * 4
+    assert set(betas(cfg, RateGroup.GENERATOR) + betas(cfg, RateGroup.DISCRIMINATOR)) == {(0.0, 0.9)}
 
 
 def test_the_optimizer_over_all_scales_is_a_plain_one() -> None:
     """With two time scales, the generator's rate and betas go back when its coarse scales join."""
     cfg = recipe(TTUR="true", n_scales_spatial=2, niter=4, niter_decay=0, niter_fix_global=2)
-    assert over_epochs(cfg, "lr_generator") == [1e-4, 1e-4, 2e-4, 2e-4]
-    assert over_epochs(cfg, "betas_generator") == [(0.0, 0.9)] * 2 + [(0.5, 0.999)] * 2
-    assert over_epochs(cfg, "lr_discriminator") == [4e-4] * 4
+    assert rates(cfg, RateGroup.GENERATOR) == [1e-4, 1e-4, 2e-4, 2e-4]
+    assert betas(cfg, RateGroup.GENERATOR) == [(0.0, 0.9)] * 2 + [(0.5, 0.999)] * 2
+    assert rates(cfg, RateGroup.DISCRIMINATOR) == [4e-4] * 4

@@ -28,7 +28,7 @@ NAN = float("nan")
 def spoil_a_gradient(trainer: Trainer, *steps: int, role: str = "generator") -> None:
     """One element of one gradient becomes NaN in these steps (numbers of the run, as they were tried)."""
     tried = iter(range(1, 10**6))
-    engine = trainer.state.roles.engines()[role]
+    engine = trainer.state.engines()[role]
     parameter = next(p for p in engine.module.parameters() if p.requires_grad)
 
     def spoil(gradient: Tensor) -> Tensor:
@@ -73,15 +73,14 @@ def test_a_nonfinite_loss_counts(configure: Configure, grid: Grid) -> None:
     """One that no gradient depends on."""
     cfg = configure(*TWO_EPOCHS)
     trainer = Trainer(cfg, grid)
-    image = trainer.state.roles.image
-    evaluate = image.evaluate
+    image = trainer.state.roles["image"].discriminator
+    see_fake = image.see_fake
 
-    def ill(*args: object) -> object:
-        result = evaluate(*args)
-        result.losses["D_real"] = result.losses["D_real"] / 0
-        return result
+    def ill(*args: object, **more: object) -> object:
+        terms, gradients = see_fake(*args, **more)
+        return {**terms, "D_real": terms["D_real"] / 0}, gradients
 
-    image.evaluate = ill
+    image.see_fake = ill
     with pytest.raises(UserError, match="step 1: not finite: rank 0: D_real"):
         trainer.run()
 
@@ -96,7 +95,7 @@ def test_nonfinite_steps_are_left_out_up_to_a_limit(configure: Configure, grid: 
     assert status(cfg)["status"] == "finished"
     assert "step 1: not finite: rank 0: gradient of generator: left out" in journal(cfg)
     assert "(2 of optim.max_nonfinite=2)" in journal(cfg)
-    assert all(x.isfinite().all() for x in trainer.state.roles.generator.module.state_dict().values())
+    assert all(x.isfinite().all() for x in trainer.state.generator.state_dict().values())
     assert not list((folder_of(cfg) / "faults").rglob("generator.safetensors"))
 
     cfg = configure(*TWO_EPOCHS, "optim.max_nonfinite=1", "run.name=other")
@@ -117,7 +116,7 @@ def test_a_run_that_leaves_out_its_last_clip_is_the_shorter_run(configure: Confi
             spoil_a_gradient(trainer, 3)
         trainer.run()
         assert trainer.state.position.step == 2
-        weights[name] = {role: engine.module.state_dict() for role, engine in trainer.state.roles.engines().items()}
+        weights[name] = {role: engine.module.state_dict() for role, engine in trainer.state.engines().items()}
     for role, tensors in weights["short"].items():
         assert all(weights["left_out"][role][key].equal(x) for key, x in tensors.items())
 

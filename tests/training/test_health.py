@@ -77,7 +77,7 @@ def test_validation_leaves_the_training_alone(configure: Configure, grid: Grid, 
                         f"optim.ema_decay={ema_decay}", "schedule.max_frames_per_rank=3", "schedule.n_frames_total=6")
         trainer = Trainer(cfg, grid)
         trainer.run()
-        return {f"{role}.{key}": x for role, engine in trainer.state.roles.engines().items()
+        return {f"{role}.{key}": x for role, engine in trainer.state.engines().items()
                 for key, x in engine.module.state_dict().items()}
     without, with_pictures = weights("without", 0), weights("with", 1)
     assert all(x.equal(with_pictures[key]) for key, x in without.items())

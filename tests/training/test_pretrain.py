@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.roles.build import build_modules
+from vid2vid_dist.engine.roles.build import build_modules, role_specs
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.discriminator import image_discriminator
@@ -76,7 +76,7 @@ def test_tensor_of_another_shape_stays_fresh(configure: Configure, tmp_path: Pat
 
 
 def test_role_without_a_file_stays_fresh(configure: Configure, tmp_path: Path) -> None:
-    module = build_modules(configure())["temporal_0"]
+    module = build_modules(role_specs(configure()))["temporal_0"]
     report = load_pretrained(tmp_path, "temporal_0", module)
     assert (report.loaded, report.fresh) == ([], list(module.state_dict()))
 
@@ -97,7 +97,7 @@ def test_a_coarse_run_starts_a_fine_one(configure: Configure, grid: Grid, tmp_pa
                      "schedule.niter_fix_global=1")
     trainer = Trainer(fine, grid)
     trained = load_file(tmp_path / "coarse/checkpoints/step_00000002/generator.safetensors")
-    start = {name: tensor.clone() for name, tensor in trainer.state.roles.generator.module.state_dict().items()}
+    start = {name: tensor.clone() for name, tensor in trainer.state.generator.state_dict().items()}
     assert trainer.state.ema is not None
     for name in start:
         assert trainer.state.ema.average[name].equal(start[name])
@@ -109,13 +109,13 @@ def test_a_coarse_run_starts_a_fine_one(configure: Configure, grid: Grid, tmp_pa
 
     trainer.run()
     after = load_file(tmp_path / "fine/checkpoints/step_00000002/generator.safetensors")
-    weights = [name for name, _ in trainer.state.roles.generator.module.named_parameters()]
+    weights = [name for name, _ in trainer.state.generator.named_parameters()]
     assert all(after[name].equal(trained[name]) for name in weights if name.startswith("netG0"))  # not trained yet
     assert not all(after[name].equal(start[name]) for name in weights if name.startswith("netG1"))
     # A resumed run takes its own weights, not the ones that it once started from.
     resumed = Trainer(fine, grid)
     assert resumed.state.pretrained == []
-    assert all(t.equal(after[name]) for name, t in resumed.state.roles.generator.module.state_dict().items())
+    assert all(t.equal(after[name]) for name, t in resumed.state.generator.state_dict().items())
 
 
 def test_what_cannot_be_loaded_is_named(configure: Configure, tmp_path: Path) -> None:

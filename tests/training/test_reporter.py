@@ -9,14 +9,13 @@ import pytest
 import torch
 
 from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.plan.tensors import What
+from vid2vid_dist.engine.roles.build import role_specs
+from vid2vid_dist.engine.run.executor import StepResult
 from vid2vid_dist.engine.run.grid import Grid
-from vid2vid_dist.engine.run.lane import Chunk
-from vid2vid_dist.engine.run.step import ShownLane, StepResult
-from vid2vid_dist.models.flow import FlowReference
-from vid2vid_dist.models.generator import GeneratedChunk
-from vid2vid_dist.models.labels import encode_labels
+from vid2vid_dist.models.labels import EncodedLabels, encode_labels
 from vid2vid_dist.training.curriculum import phase
-from vid2vid_dist.training.reporter import Reporter, loss_names, make_sample
+from vid2vid_dist.training.reporter import Pictured, Reporter, make_sample
 from vid2vid_dist.training.trainer import Trainer
 
 Configure = Callable[..., Config]
@@ -33,14 +32,16 @@ def test_a_step_has_the_losses_that_are_announced(configure: Configure, grid: Gr
     trainer.monitor.report = Mock()
     trainer.run()
     ((report, _),) = (call.args for call in trainer.monitor.report.call_args_list)
-    assert sorted(report.losses) == sorted(loss_names(cfg))
+    assert sorted(report.losses) == sorted(loss.name for spec in role_specs(cfg).all for loss in spec.losses)
+    assert sum(report.loss_shares.values()) == pytest.approx(1)
+    assert "L1" not in report.loss_shares
     assert report.frames == 6
     assert (report.step, report.steps, report.chunk_frames) == (2, 2, 3)
 
 
 def test_losses_are_means_over_the_steps_that_have_them(configure: Configure, grid: Grid) -> None:
     cfg, monitor = configure("monitor.log_every=4"), Mock()
-    reporter = Reporter(cfg, grid, monitor)
+    reporter = Reporter(role_specs(cfg), grid, monitor)
     now = phase(cfg, 1, 8)
     for step in range(1, 5):
         active = ["generator", "image"] + ["temporal_0"] * (step > 2)
@@ -61,13 +62,14 @@ def test_losses_are_means_over_the_steps_that_have_them(configure: Configure, gr
     assert "D_T_real0" not in report.losses
 
 
-def made(label_nc: int) -> ShownLane:
+def made(label_nc: int) -> Pictured:
     """A chunk of two clips and two frames; class 3 everywhere, or an RGB input."""
-    images = torch.rand(2, 4, 3, 8, 8)
-    labels = encode_labels(torch.full((2, 4, 1, 8, 8), 3) if label_nc else torch.ones_like(images), None, label_nc)
-    generated = GeneratedChunk(images[:, 2:], images[:, 2:], None, None, [])
-    reference = FlowReference(torch.rand(2, 2, 2, 8, 8), torch.ones(2, 2, 1, 8, 8))
-    return ShownLane(Chunk(labels, images, n_past=2, is_first=True), generated, reference)
+    images = torch.rand(2, 2, 3, 8, 8)
+    labels = encode_labels(torch.full((2, 2, 1, 8, 8), 3) if label_nc else torch.ones_like(images), None, label_nc)
+    reference = torch.cat([torch.rand(2, 2, 2, 8, 8), torch.ones(2, 2, 1, 8, 8)], dim=2)
+    frames = [{What.IMAGE: images[:, t] / 2, What.RAW: images[:, t] / 3, What.REFERENCE: reference[:, t]}
+              for t in range(2)]
+    return Pictured(labels, images, frames)
 
 
 def test_sample_is_the_first_clip_of_the_chunk(configure: Configure) -> None:
@@ -75,18 +77,23 @@ def test_sample_is_the_first_clip_of_the_chunk(configure: Configure) -> None:
     sample = make_sample(configure(), one)
     assert sample.labels.shape == (2, 1, 8, 8)
     assert (sample.labels == 3).all()
-    assert sample.real.equal(one.chunk.real[0])
+    assert sample.real.equal(one.real[0])
+    assert sample.fake.equal(one.real[0] / 2)
+    assert sample.raw.equal(one.real[0] / 3)
     assert (sample.flow, sample.weight) == (None, None)
+    assert sample.flow_ref.shape == (2, 2, 8, 8)
+    assert sample.conf_ref.equal(torch.ones(2, 1, 8, 8))
     rgb = make_sample(configure("data.label_nc=0"), made(0))
-    assert rgb.labels.equal(made(0).chunk.labels.planes[0])
+    assert rgb.labels.equal(made(0).labels.planes[0])
 
 
 def test_pictures_wait_for_a_step_of_this_rank(configure: Configure, grid: Grid) -> None:
     """And nothing of a step is kept beyond it."""
     cfg, monitor = configure("monitor.pictures_every=2", "monitor.log_every=100"), Mock()
-    reporter = Reporter(cfg, grid, monitor)
+    reporter = Reporter(role_specs(cfg), grid, monitor)
     for step, last in enumerate([made(35), None, None, made(35), made(35), made(35)], 1):
-        reporter.add(StepResult({}, last), ["generator"], n_frames=2)
+        seen: tuple[EncodedLabels, torch.Tensor] | None = (last.labels, last.real) if last else None
+        reporter.add(StepResult(shown=last.frames if last else []), ["generator"], n_frames=2, pictured=seen)
         reporter.after_step(step, 1, phase(cfg, 1, 8), steps_left=0)
         assert reporter._last is None
     assert [call.args[0] for call in monitor.sample.call_args_list] == [4, 6]

@@ -11,9 +11,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.run.grid import Grid
 from tools.solo_grid import solo_grid
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.engine.plan.planner import data_parallel
+from vid2vid_dist.engine.plan.tensors import FrameSize
+from vid2vid_dist.engine.roles.build import role_specs
+from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.training.state import TrainingState
 from vid2vid_dist.training.trainer import Trainer
 
@@ -21,7 +24,8 @@ Configure = Callable[..., Config]
 
 
 def fresh(cfg: Config, grid: Grid | None = None) -> TrainingState:
-    return TrainingState(cfg, grid or solo_grid(), {}, longest=8, resume=None)
+    specs = role_specs(cfg)
+    return TrainingState(specs, grid or solo_grid(), {}, longest=8, resume=None, placed=data_parallel(specs, 1))
 
 
 def test_every_lane_belongs_to_one_rank(configure: Configure) -> None:
@@ -36,38 +40,38 @@ def test_every_lane_belongs_to_one_rank(configure: Configure) -> None:
     assert sorted(found) == list(range(state.n_lanes)) == list(range(6))
 
 
-def test_a_lane_is_new_for_every_clip(configure: Configure) -> None:
-    state = fresh(configure())
-    first = state.lane(0, chunk=0)
-    assert state.lane(0, chunk=1) is first
-    assert state.lane(0, chunk=0) is not first
+def test_a_lane_has_a_new_clip_at_every_start(configure: Configure) -> None:
+    state, size = fresh(configure()), FrameSize(1, 32, 64)
+    first = state.clip(0, chunk=0, size=size)
+    assert state.clip(0, chunk=1, size=size) is first
+    assert state.clip(0, chunk=0, size=size) is not first
 
 
 def test_all_scales_join_with_the_weights_so_far(configure: Configure) -> None:
     state = fresh(configure("generator.n_scales_spatial=2", "schedule.niter_fix_global=2", "optim.TTUR=true"))
-    generator = state.roles.generator
-    trained = {name.split(".")[0] for name, p in generator.module.named_parameters() if p.requires_grad}
+    generator = state.generator
+    trained = {name.split(".")[0] for name, p in generator.named_parameters() if p.requires_grad}
     assert trained == {"netG1"}
     state.enter(2)
-    assert state.roles.generator is generator
-    before = {name: tensor.clone() for name, tensor in generator.module.state_dict().items()}
+    assert state.generator is generator
+    before = {name: tensor.clone() for name, tensor in generator.state_dict().items()}
     state.enter(3)
     assert state.trains_all_scales
-    module = state.roles.generator.module
+    module = state.generator
     assert all(p.requires_grad for p in module.parameters())
     assert all(tensor.equal(before[name]) for name, tensor in module.state_dict().items())
 
 
 def test_memory_of_the_first_optimiser_is_given_back(configure: Configure, grid: Grid) -> None:
     state = fresh(configure("generator.n_scales_spatial=2", "schedule.niter_fix_global=1", "optim.backend=zero"), grid)
-    weights = [weakref.ref(p) for p in state.roles.generator.module.parameters()]
+    weights = [weakref.ref(p) for p in state.generator.parameters()]
     state.enter(2)
     gc.collect()
     assert [ref for ref in weights if ref() is not None] == []
 
 
 def rates(state: TrainingState) -> dict[str, float]:
-    return {name: engine._optimizer.param_groups[0]["lr"] for name, engine in state.roles.engines().items()}
+    return {name: engine._optimizer.param_groups[0]["lr"] for name, engine in state.engines().items()}
 
 
 def test_every_role_gets_the_rate_of_the_epoch(configure: Configure) -> None:
@@ -84,7 +88,7 @@ def test_average_turned_on_later_starts_with_the_weights_of_then(
     Trainer(configure("run.max_steps=2", "optim.lr=1e-2"), grid).run()
     state = Trainer(configure("run.max_steps=3", "optim.ema_decay=0.9"), grid).state
     assert state.ema is not None
-    for name, tensor in state.roles.generator.module.state_dict().items():
+    for name, tensor in state.generator.state_dict().items():
         assert state.ema.average[name].equal(tensor)
 
 
@@ -95,7 +99,7 @@ def test_settings_of_adam_are_those_of_now(configure: Configure, grid: Grid, bac
     now = configure("run.max_steps=3", f"optim.backend={backend}", "optim.lr=1e-3", "optim.beta1=0.9")
     trainer = Trainer(now, grid)
     trainer.state.enter(1)
-    engine = trainer.state.roles.generator.engine
+    engine = trainer.state.engines()["generator"]
     (settings,) = (engine._optimizer if backend == "plain" else engine._engine.optimizer).param_groups
     assert (settings["lr"], settings["betas"]) == (1e-3, (0.9, 0.999))
     assert engine.state()["step"] == 2

@@ -29,13 +29,13 @@ def test_placed_steps_show_every_task_beside_the_plan(shards: Path, tmp_path: Pa
         mine = [event for event in events if event["pid"] == rank and event["ph"] == "X"]
         ran = sorted(event["name"] for event in mine if event["tid"] == 0 and event["cat"] != "wait")
         planned = sorted(event["name"] for event in mine
-                         if event["tid"] == 2 and event["cat"] not in ("reduce", "update"))
+                         if event["tid"] == 2 and not event["name"].startswith(("reduce ", "update ")))
         assert ran == planned
         assert ran
         assert all(event["dur"] >= 0 <= event["ts"] for event in mine)
         beside = {event["name"] for event in mine if event["tid"] == 1}
         assert ("reduce generator" in beside, "update image" in beside) == (rank == 0, rank == 1)
-    assert any(event["name"].startswith("synthesis") for event in events if event["pid"] == 0)
+    assert any(event["name"].startswith("generator synthesis") for event in events if event["pid"] == 0)
 
     lines = map(json.loads, (tmp_path / "placed/metrics.jsonl").read_text().splitlines())
     reports = [line for line in lines if "losses" in line]
@@ -48,8 +48,13 @@ def test_placed_steps_show_every_task_beside_the_plan(shards: Path, tmp_path: Pa
     assert plan.returncode == 0, plan.stderr
 
 
-def test_data_parallel_steps_are_profiled(configure, grid) -> None:
+def test_a_rank_alone_shows_its_tasks_and_feeds_the_planner(configure, grid) -> None:
     cfg: Config = configure("run.max_steps=2", "monitor.trace_steps=2")
     Trainer(cfg, grid).run()
-    path = Path(cfg.run.root) / cfg.run.name / "traces/steps_2.rank_0.json"
-    assert json.loads(path.read_text())["traceEvents"]
+    folder = Path(cfg.run.root) / cfg.run.name / "traces"
+    events = json.loads((folder / "steps_2.json").read_text())["traceEvents"]
+    ran = {event["name"] for event in events if event["ph"] == "X"}
+    assert {"generator synthesis lane 0 frame 0", "image fake lane 0 frame 0", "update generator"} <= ran
+    costs = json.loads((folder / "costs.json").read_text())
+    assert {"generator/backward/0", "image/real/0", "generator/update/0"} <= set(costs)
+    assert all(seconds > 0 for seconds in costs.values())

@@ -100,7 +100,7 @@ def test_step_without_memory_names_the_knob(configure: Configure, grid: Grid) ->
     """A real allocation that fails, where every rank runs all roles."""
     cfg = configure(*TWO_EPOCHS)
     trainer = Trainer(cfg, grid)
-    trainer.state.roles.generator.generate = lambda *_: torch.empty(2**50)
+    trainer.state.roles["generator"].label = lambda *_: torch.empty(2**50)
     words = (r"^out of memory: .*allocate 4503599627370496 bytes.* planner expects 2\.\d+ GB on this rank "
              r".*live frames 0\.\d+.*try .*=.*launch/plan\.py --ranks 1")
     with pytest.raises(UserError, match=words):
