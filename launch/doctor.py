@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout,
 from launch._cli import run_main
 from tools.doctor.checks import table
 from tools.doctor.examine import examine
+from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.config.load import load_config
-from vid2vid_dist.engine.run.grid import open_grid
 from vid2vid_dist.monitor.logs import setup_logging
 
 PATIENCE = timedelta(seconds=45)  # for a rank that does not come

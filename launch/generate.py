@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout,
 
 from launch._cli import run_main
 from launch._generate_options import add_choice, add_engine, add_output, edit_of, options_of, style_of
-from vid2vid_dist.engine.run.grid import open_grid
+from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.inference.generate import generate
 from vid2vid_dist.inference.load import find_checkpoint, load_generator
 from vid2vid_dist.monitor.logs import setup_logging

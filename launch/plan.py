@@ -17,13 +17,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout,
 from launch._cli import run_main
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.data.clips import ClipSource
-from vid2vid_dist.engine.plan.costs import count_costs, load_measured
-from vid2vid_dist.engine.plan.planner import count_lanes
+from vid2vid_dist.engine.plan.costs import count_costs
 from vid2vid_dist.engine.plan.search import PlanRequest, choose
 from vid2vid_dist.engine.plan.text import plan_text
 from vid2vid_dist.engine.roles.build import role_specs
 from vid2vid_dist.monitor import gantt, plan_report
 from vid2vid_dist.monitor.serial_schedule import serial_seconds
+from vid2vid_dist.monitor.trace import read_costs
 from vid2vid_dist.training.curriculum import LONGEST_CLIP, n_epochs, phase
 
 
@@ -32,7 +32,7 @@ def main() -> None:
     cfg = load_config(args.config, args.overrides)
     last = phase(cfg, n_epochs(cfg), LONGEST_CLIP)
     request = PlanRequest(
-        n_ranks=args.ranks, n_lanes=args.lanes or count_lanes(cfg.parallel, args.ranks),
+        n_ranks=args.ranks, n_lanes=args.lanes or cfg.parallel.n_lanes(args.ranks),
         n_frames=args.frames or last.chunk_frames, placement=args.placement or cfg.parallel.placement,
         n_pipelines=args.pipelines or cfg.parallel.pipelines, in_flight=args.in_flight,
         n_frames_bp=last.n_frames_bp, memory=args.gpu_memory * plan_report.GB)
@@ -41,7 +41,7 @@ def main() -> None:
         args.size = source.size_of(source.whole(0))
     width, height = args.size
     specs = role_specs(cfg)
-    costs = load_measured(count_costs(specs, height, width), args.costs)
+    costs = read_costs(count_costs(specs, height, width), args.costs)
     choice = choose(specs, costs, request)
     n_generator = min(cfg.schedule.n_generator_slots, max(1, args.ranks - 1))
     serial = serial_seconds(cfg, costs, request.n_lanes, request.n_frames, n_generator,

@@ -21,9 +21,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout, installed or not
 
 from launch._cli import run_main
+from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.config.load import load_config, split_arguments
 from vid2vid_dist.config.schema import DataConfig
-from vid2vid_dist.engine.run.grid import open_grid
 from vid2vid_dist.monitor.logs import setup_logging
 from vid2vid_dist.toy.street import ensure_toy_shards
 from vid2vid_dist.training.checkpoint import require_fresh

@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from launch._cli import run_main
+from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.run.grid import open_grid
 from vid2vid_dist.training.trainer import Trainer
 
 SMALLER = 8  # frames are this many times narrower than the recipe's

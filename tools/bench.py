@@ -27,6 +27,7 @@ from launch._cli import run_main
 from tools.lanes import clip_of
 from tools.solo_grid import solo_grid
 from vid2vid_dist import losses
+from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.config.load import load_config, split_arguments
 from vid2vid_dist.config.schema import Config, RunConfig
 from vid2vid_dist.data.clips import ClipSource, Frames, Request
@@ -36,7 +37,6 @@ from vid2vid_dist.engine.plan.schedule import in_order
 from vid2vid_dist.engine.plan.tasks import LaneChunk, StepShape
 from vid2vid_dist.engine.roles.build import build_frozen, build_modules, build_roles, role_specs
 from vid2vid_dist.engine.run.executor import Executor
-from vid2vid_dist.engine.run.grid import open_grid
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.tensor_store import LanePart
 from vid2vid_dist.engine.run.transport import Transport

@@ -31,6 +31,7 @@ from torch import nn
 from launch._cli import run_main
 from tools.bench_plan import RECIPES, known_costs
 from tools.lanes import clip_of
+from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
@@ -45,11 +46,11 @@ from vid2vid_dist.engine.plan.tensors import FrameSize, Part
 from vid2vid_dist.engine.roles.build import build_frozen, build_modules, build_roles, role_specs
 from vid2vid_dist.engine.run.clip import ClipInFlight
 from vid2vid_dist.engine.run.executor import Executor, Role
-from vid2vid_dist.engine.run.finite_check import MayUpdate
-from vid2vid_dist.engine.run.grid import Grid, open_grid
+from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.tensor_store import LanePart, TaskTensors, TensorStore
 from vid2vid_dist.engine.run.timing import Span
 from vid2vid_dist.engine.run.transport import Transport
+from vid2vid_dist.engine.run.updates import MayUpdate
 from vid2vid_dist.monitor.trace import TracedStep, write_trace
 from vid2vid_dist.training.curriculum import phase
 

@@ -28,6 +28,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from launch._cli import run_main
 from tools.lanes import clip_of
+from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.data.clips import ClipSource, Frames, Request, stream
@@ -40,7 +41,7 @@ from vid2vid_dist.engine.plan.simulate import simulate
 from vid2vid_dist.engine.plan.tasks import LaneChunk, StepShape
 from vid2vid_dist.engine.roles.build import build_frozen, build_modules, build_roles, role_specs
 from vid2vid_dist.engine.run.executor import Executor
-from vid2vid_dist.engine.run.grid import Grid, open_grid
+from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.tensor_store import LanePart
 from vid2vid_dist.engine.run.timing import Span
 from vid2vid_dist.engine.run.transport import Transport

@@ -15,7 +15,6 @@ from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.geometry import MIDDLE, Size, central_half, clip_geometry
 from vid2vid_dist.engine.plan.costs import count_costs
-from vid2vid_dist.engine.plan.planner import count_lanes
 from vid2vid_dist.engine.plan.search import Choice, PlanRequest, choose
 from vid2vid_dist.engine.roles.build import role_specs
 from vid2vid_dist.errors import UserError
@@ -74,7 +73,7 @@ def row(recipe: Recipe) -> str:
     width, height = typical_size(recipe.source, cfg.data)
     specs = role_specs(cfg)
     costs = count_costs(specs, height, width)
-    request = PlanRequest(recipe.n_gpus, count_lanes(cfg.parallel, recipe.n_gpus), last.chunk_frames,
+    request = PlanRequest(recipe.n_gpus, cfg.parallel.n_lanes(recipe.n_gpus), last.chunk_frames,
                           cfg.parallel.placement, cfg.parallel.pipelines, n_frames_bp=last.n_frames_bp)
     choice = choose(specs, costs, request)
     n_generator = min(cfg.schedule.n_generator_slots, max(1, recipe.n_gpus - 1))

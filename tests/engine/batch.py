@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 
 from tests.torchrun import torchrun
-from vid2vid_dist.engine.run.grid import Grid, open_grid
+from vid2vid_dist.cli.ranks import open_grid
+from vid2vid_dist.engine.run.grid import Grid
 
 SECONDS = 850  # for one torchrun job, on cores that others use, too
 LARGEST = 24  # jobs in one: process groups are never given back

@@ -25,11 +25,10 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.plan.costs import Costs, count_costs
 from vid2vid_dist.engine.plan.graph import step_tasks
-from vid2vid_dist.engine.plan.needed_frames import needed_frames
 from vid2vid_dist.engine.plan.placement import Layout, colocated, explicit, split
 from vid2vid_dist.engine.plan.planner import left_at
 from vid2vid_dist.engine.plan.role import RateGroup, RoleSpecs
-from vid2vid_dist.engine.plan.schedule import Plan, Strategy, in_order, make_plan
+from vid2vid_dist.engine.plan.schedule import Plan, Strategy, in_order, make_plan, needed_frames
 from vid2vid_dist.engine.plan.tasks import LaneChunk, NeededFrames, Site, StepShape
 from vid2vid_dist.engine.plan.tensors import FrameSize
 from vid2vid_dist.engine.roles.build import build_modules, build_roles, role_specs

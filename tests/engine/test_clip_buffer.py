@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import torch
-
 from vid2vid_dist.engine.plan.messages import FrameSize
+
 from vid2vid_dist.engine.plan.tasks import Site
 from vid2vid_dist.engine.run.clip import ClipBuffer, Reads
 from vid2vid_dist.models.labels import EncodedLabels

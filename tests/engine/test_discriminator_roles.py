@@ -7,6 +7,9 @@ from itertools import pairwise
 import pytest
 import torch
 from torch import Tensor
+from vid2vid_dist.engine.roles.discriminator_roles import ImageDiscriminatorRole, TemporalDiscriminatorRole
+from vid2vid_dist.engine.roles.roles import CriticResult, FlowRole
+from vid2vid_dist.engine.run.lane import Chunk, TemporalRow
 
 from tests.engine.textbook import (
     N_PAST,
@@ -27,9 +30,6 @@ from tests.engine.textbook import (
 )
 from tools.parity.trace import StandInFlow
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.roles.discriminator_roles import ImageDiscriminatorRole, TemporalDiscriminatorRole
-from vid2vid_dist.engine.roles.roles import CriticResult, FlowRole
-from vid2vid_dist.engine.run.lane import Chunk, TemporalRow
 from vid2vid_dist.models.discriminator import face_discriminator, image_discriminator, temporal_discriminator
 from vid2vid_dist.models.generator import GeneratedChunk
 from vid2vid_dist.models.temporal import temporal_plan

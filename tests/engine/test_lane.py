@@ -9,12 +9,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
+from vid2vid_dist.engine.run.in_flight import ClipState, clip_files
+from vid2vid_dist.engine.run.lane import Chunk, Lane, look_back
 
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
-from vid2vid_dist.engine.run.in_flight import ClipState, clip_files
-from vid2vid_dist.engine.run.lane import Chunk, Lane, look_back
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.generator import GeneratedChunk
 from vid2vid_dist.models.labels import pyramid

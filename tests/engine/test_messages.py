@@ -6,12 +6,12 @@ from math import prod
 
 import pytest
 import torch
+from vid2vid_dist.engine.plan.messages import FrameSize, Part, dtype_of, message_parts, shape_of
 
 from tests.engine.spread_clips import SMALL
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.engine.plan.costs import count_costs
 from vid2vid_dist.engine.plan.graph import step_tasks
-from vid2vid_dist.engine.plan.messages import FrameSize, Part, dtype_of, message_parts, shape_of
 from vid2vid_dist.engine.plan.placement import split
 from vid2vid_dist.engine.plan.schedule import Strategy, Transfer, make_plan
 from vid2vid_dist.engine.plan.tasks import Kind, steady_shape

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor, nn
+from vid2vid_dist.engine.roles.roles import CriticResult, FlowRole, GeneratorRole, PerceptualRole
 
 from tests.engine.textbook import (
     LAMBDA,
@@ -24,7 +25,6 @@ from tests.engine.textbook import (
     noise,
 )
 from tools.parity.trace import StandInFlow
-from vid2vid_dist.engine.roles.roles import CriticResult, FlowRole, GeneratorRole, PerceptualRole
 from vid2vid_dist.models.generator import GeneratedChunk, Generator
 from vid2vid_dist.models.warp import warp
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from vid2vid_dist.engine.plan.messages import FrameSize
 
 from tests.engine.spread_clips import CHUNK, HEIGHT, SMALL, WIDTH, clip
+from tools.solo_grid import solo_grid
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.engine.plan.costs import count_costs
 from vid2vid_dist.engine.plan.graph import step_tasks
-from vid2vid_dist.engine.plan.messages import FrameSize
 from vid2vid_dist.engine.plan.placement import colocated
 from vid2vid_dist.engine.plan.schedule import make_plan
 from vid2vid_dist.engine.plan.tasks import LaneChunk, StepShape
 from vid2vid_dist.engine.roles.build import FrozenNetworks, Optimizers, build_held_roles, build_modules
 from vid2vid_dist.engine.run.clip import ClipBuffer
 from vid2vid_dist.engine.run.executor import Executor, TaskError
-from tools.solo_grid import solo_grid
-from vid2vid_dist.engine.run.optimizer import AdamSettings
 from vid2vid_dist.engine.run.tensor_store import LanePart
 from vid2vid_dist.engine.run.transport import Transport, TransportError
 from vid2vid_dist.errors import LostRankError, UserError
 from vid2vid_dist.network_input import encode_inputs, encode_pictures
+from vid2vid_dist.training.curriculum import AdamSettings
 
 
 class BrokenFlow(torch.nn.Module):

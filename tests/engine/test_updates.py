@@ -7,9 +7,8 @@ from contextlib import contextmanager
 
 import torch
 
-from vid2vid_dist.engine.run.finite_check import always
 from vid2vid_dist.engine.run.timing import Timer
-from vid2vid_dist.engine.run.updates import Updates
+from vid2vid_dist.engine.run.updates import Updates, always
 
 
 class Engine:

@@ -6,14 +6,15 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from vid2vid_dist.engine.run.lane import Chunk
 
+from tools.solo_grid import solo_grid
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
-from tools.solo_grid import solo_grid
-from vid2vid_dist.engine.run.lane import Chunk
-from vid2vid_dist.engine.run.optimizer import AdamSettings, PlainEngine
+from vid2vid_dist.engine.run.optimizer import PlainEngine
 from vid2vid_dist.models.generator import GeneratedChunk
 from vid2vid_dist.models.labels import EncodedLabels
+from vid2vid_dist.training.curriculum import AdamSettings
 
 B, T, N_PAST, H, W = 2, 4, 2, 16, 32
 SMALL = [

@@ -20,9 +20,9 @@ from tools.doctor.checks import FAULT, OK, WARNING, Check
 from tools.doctor.examine import examine
 from tools.doctor.findings import Needs, Seen
 from tools.doctor.probe import Link, rounds
+from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.engine.run.grid import open_grid
 from vid2vid_dist.toy.face import render_toy_face
 from vid2vid_dist.toy.pose import render_toy_pose
 from vid2vid_dist.toy.set import ToyOptions

@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 
 from tests.conftest import ROOT
 from tools.chain import Stage, read_chain, run_chain
+from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.engine.run.grid import Grid, open_grid
+from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.toy.set import ToyOptions
 from vid2vid_dist.toy.street import render_toy_street

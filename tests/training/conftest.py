@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 import torch.distributed as dist
 
+from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.engine.run.grid import Grid, open_grid
+from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.toy.set import ToyOptions
 from vid2vid_dist.toy.street import render_toy_street
 

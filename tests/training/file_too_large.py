@@ -11,8 +11,8 @@ import resource
 import sys
 from pathlib import Path
 
+from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.config.load import load_config
-from vid2vid_dist.engine.run.grid import open_grid
 from vid2vid_dist.monitor.logs import setup_logging
 from vid2vid_dist.training import checkpoint
 from vid2vid_dist.training.checkpoint import Entries, Files

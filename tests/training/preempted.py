@@ -14,8 +14,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from launch._cli import run_main
+from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.config.load import load_config
-from vid2vid_dist.engine.run.grid import open_grid
 from vid2vid_dist.training import preemption
 from vid2vid_dist.training.trainer import Trainer
 

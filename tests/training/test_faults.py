@@ -17,8 +17,8 @@ from tests.training.test_trainer import TWO_EPOCHS, Configure, folder_of, saved_
 from vid2vid_dist.config.schema import Config, OptimConfig
 from vid2vid_dist.engine.roles.build import build_engine
 from vid2vid_dist.engine.run.grid import Grid
-from vid2vid_dist.engine.run.optimizer import AdamSettings
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.training.curriculum import AdamSettings
 from vid2vid_dist.training.trainer import Trainer
 
 STATISTICS = ("running_mean", "running_var", "num_batches_tracked")

@@ -14,10 +14,10 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.torchrun import torchrun
 from tests.training.conftest import SMALL
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.roles.scores import OFFSETS, ScoreTally, edges, spread
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.monitor.dashboard import LAYOUT
 from vid2vid_dist.monitor.metrics import read_journal
+from vid2vid_dist.scores import OFFSETS, ScoreTally, edges, spread
 from vid2vid_dist.training.health import accuracy_of, spreads_of
 from vid2vid_dist.training.trainer import Trainer
 

@@ -17,7 +17,7 @@ from tools.parity.__main__ import Row
 from tools.parity.discover import discover
 from tools.parity.options import config_from_options
 from tools.parity.trace import compare, spread, train
-from vid2vid_dist.engine.run.grid import open_grid
+from vid2vid_dist.cli.ranks import open_grid
 
 
 def main() -> int:

@@ -10,7 +10,7 @@ one over the real frames instead of two), and the means contain the biases that 
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -139,9 +139,7 @@ def _stats(before: Tensor, after: Tensor) -> dict[str, float]:
 def recorded_specs(cfg: Config) -> RoleSpecs:
     """The roles of a configuration as the original ran them."""
     specs = role_specs(cfg)
-    found = (RecordedWarp(**{f.name: getattr(spec, f.name) for f in fields(spec)}) if isinstance(spec, WarpSpec)
-             else spec for spec in specs.all)
-    return RoleSpecs(cfg, tuple(found))
+    return RoleSpecs(cfg, tuple(RecordedWarp(cfg) if isinstance(spec, WarpSpec) else spec for spec in specs.all))
 
 
 def stored_modules(cfg: Config, tensors: dict[str, Tensor]) -> dict[str, torch.nn.Module]:

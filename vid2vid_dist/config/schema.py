@@ -154,6 +154,10 @@ class ParallelConfig:
     pipelines: int = opt(0, "replicas of the placement, which share the ranks; 0 = choose", low=0)
     batch_size: int = opt(1, "clips per lane that are normalised together (the original's batchSize on one GPU)", unit="clips", low=1, high=256)
 
+    def n_lanes(self, n_ranks: int) -> int:
+        """Lanes of a step, all ranks together."""
+        return self.clips_per_step // self.batch_size or n_ranks
+
 
 @dataclass
 class RunConfig:

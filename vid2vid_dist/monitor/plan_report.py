@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vid2vid_dist.engine.plan.memory import CAUSES, RankMemory
-from vid2vid_dist.engine.plan.placement import grid_table
+from vid2vid_dist.engine.plan.placement import Layout
 from vid2vid_dist.engine.plan.search import Choice, PlanRequest
 
 GB = 1e9
@@ -77,3 +77,14 @@ def remedy(memory: RankMemory) -> str:
                      "(data.loadSize)",
     }[cause]
     return f"most of it is {cause}: try {change}"
+
+
+def grid_table(layout: Layout, n_pipelines: int, ranks_per_node: int) -> str:
+    """The grid as text: one line per pipeline and node, the roles of each rank."""
+    lines = []
+    for pipeline in range(n_pipelines):
+        for slot in range(layout.n_slots):
+            rank = pipeline * layout.n_slots + slot
+            roles = " ".join(layout.roles_on(slot)) if len(layout.roles_on(slot)) < len(layout.slots) else "all roles"
+            lines.append(f"node {rank // ranks_per_node}  pipeline {pipeline}  slot {slot}  rank {rank:3d}  {roles}")
+    return "\n".join(lines)

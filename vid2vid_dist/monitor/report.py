@@ -29,7 +29,7 @@ class StepReport:
     busy: list[float] = field(default_factory=list)
     waiting: list[float] = field(default_factory=list)
     # By discriminator and side, such as "image/fake": fractions of the patch scores at or above the edges
-    # (`engine.roles.scores`), and of those on the right side of the middle.
+    # (`scores`), and of those on the right side of the middle.
     spreads: dict[str, list[float]] = field(default_factory=dict)
     accuracy: dict[str, float] = field(default_factory=dict)
     # By critic: the norm of its gradients to the generated frames over the sum of all critics' norms.

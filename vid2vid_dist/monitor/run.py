@@ -12,7 +12,6 @@ import numpy as np
 from PIL import Image
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.roles.scores import edges
 from vid2vid_dist.monitor.alarms import Alarms
 from vid2vid_dist.monitor.console import StepConsole
 from vid2vid_dist.monitor.gpu import GpuReading
@@ -31,6 +30,7 @@ from vid2vid_dist.monitor.pictures import (
 from vid2vid_dist.monitor.report import Sample, StepReport, Validation
 from vid2vid_dist.monitor.svg_curves import number
 from vid2vid_dist.monitor.video import write_video
+from vid2vid_dist.scores import edges
 
 log = logging.getLogger(__name__)
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
 
+from vid2vid_dist.engine.plan.costs import Costs
 from vid2vid_dist.engine.plan.schedule import Run
 from vid2vid_dist.engine.plan.tasks import COLLECTIVE, CostKey
 from vid2vid_dist.engine.run.timing import Span
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.untrusted import parse_json, read_text
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,29 @@ def write_costs(path: Path, steps: Sequence[TracedStep]) -> None:
             if span.key is not None:
                 seconds[str(span.key)].append(span.seconds / span.units)
     path.write_text(json.dumps({kind: median(found) for kind, found in sorted(seconds.items())}, indent=1))
+
+
+def read_costs(costs: Costs, path: Path | None) -> Costs:
+    """Costs with the seconds of a JSON file {"ROLE/KIND/SCALE": seconds} in place of the model's; None = no file.
+
+    Raises `UserError` for a file that is not such a table or names tasks that there are not.
+    """
+    if path is None:
+        return costs
+    try:
+        table = parse_json(read_text(path, 2**20))
+        measured = {str(key): float(value) for key, value in table.items()}
+        if not all(0 <= seconds < math.inf for seconds in measured.values()):
+            raise ValueError("seconds below 0")
+    except (OSError, ValueError, ArithmeticError, AttributeError, TypeError) as error:
+        raise UserError(f"{path} is no table of task times {{\"ROLE/KIND/SCALE\": seconds}}: {error}") from None
+    known = {str(key): key for key in (*costs.work, *(CostKey(role, kind) for kind in COLLECTIVE
+                                                      for role in costs.parameters))}
+    unknown = sorted(set(measured) - set(known))
+    if unknown:
+        raise UserError(f"{path}: no task of this configuration is called {', '.join(unknown)}; "
+                        f"there are {', '.join(sorted(known))}")
+    return replace(costs, measured=costs.measured | {known[name]: seconds for name, seconds in measured.items()})
 
 
 def _event(name: str, key: CostKey | None, rank: int, track: int, start: float, seconds: float) -> dict[str, Any]:

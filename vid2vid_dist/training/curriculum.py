@@ -10,13 +10,26 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import torch
+from torch import nn
+
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.role import RateGroup
-from vid2vid_dist.engine.run.optimizer import AdamSettings
 
 BETA2 = 0.999  # Adam's second decay
 TTUR_BETAS = (0.0, 0.9)
 LONGEST_CLIP = 128  # frames, given ones included; the original's cap
+
+
+@dataclass(frozen=True)
+class AdamSettings:
+    """Adam without weight decay, eps 1e-8 (spec: losses 7)."""
+
+    lr: float
+    betas: tuple[float, float]
+
+    def __call__(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas)
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ class StepInput:
 
 class FaultHandler:
     """Decides over steps, together with all other ranks: whether one can begin, and whether it may update the weights
-    (`engine.run.finite_check`).
+    (`engine.run.updates`).
 
     `event` keeps a line in the run's journal.
     """

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.engine.plan.role import Loss, Minimised, RoleSpecs
-from vid2vid_dist.engine.roles.scores import AT_MIDDLE, OFFSETS, ScoreTally
 from vid2vid_dist.engine.run.executor import Role
+from vid2vid_dist.scores import AT_MIDDLE, OFFSETS, ScoreTally
 
 
 class What(StrEnum):

@@ -6,9 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from vid2vid_dist.data.clips import Request
-from vid2vid_dist.engine.plan.needed_frames import needed_frames
 from vid2vid_dist.engine.plan.planner import Planner
-from vid2vid_dist.engine.plan.schedule import Plan
+from vid2vid_dist.engine.plan.schedule import Plan, needed_frames
 from vid2vid_dist.engine.plan.tasks import LaneChunk, NeededFrames, StepShape
 from vid2vid_dist.models.temporal import frames_kept
 from vid2vid_dist.training.curriculum import Phase

@@ -1,6 +1,6 @@
 """A probe before clips grow or all scales are trained: the largest step to come runs when training starts.
 
-It reads real clips, and its update is refused (`engine.run.finite_check`): weights, moments and statistics stay as
+It reads real clips, and its update is refused (`engine.run.updates`): weights, moments and statistics stay as
 they are; clips in flight are put aside (`TrainingState.aside`). A run that will not fit ends at once, not days later.
 
 Off on CPUs unless asked for: there memory that runs out is not an error which could be explained, but the kernel's kill

@@ -16,7 +16,7 @@ from torch import nn
 from vid2vid_dist.config.load import flatten, to_yaml
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.memory import SHARD_BYTES
-from vid2vid_dist.engine.plan.planner import Placed, count_lanes
+from vid2vid_dist.engine.plan.planner import Placed
 from vid2vid_dist.engine.plan.role import GENERATOR, RateGroup, RoleSpecs
 from vid2vid_dist.engine.plan.tensors import FrameSize
 from vid2vid_dist.engine.roles.build import build_frozen, build_generator_role, build_modules, build_roles
@@ -42,7 +42,7 @@ def settle_clips(cfg: Config, n_ranks: int, resume: Path | None) -> Config:
     """
     if cfg.parallel.clips_per_step:
         return cfg
-    clips = SavedState.read(resume).clips_per_step if resume else count_lanes(cfg.parallel, n_ranks) * (
+    clips = SavedState.read(resume).clips_per_step if resume else cfg.parallel.n_lanes(n_ranks) * (
         cfg.parallel.batch_size)
     return replace(cfg, parallel=replace(cfg.parallel, clips_per_step=clips))
 
@@ -111,7 +111,7 @@ class TrainingState:
     @property
     def n_lanes(self) -> int:
         """Lanes of the whole world."""
-        return count_lanes(self.cfg.parallel, self.grid.world_size)
+        return self.cfg.parallel.n_lanes(self.grid.world_size)
 
     @property
     def my_lanes(self) -> range:

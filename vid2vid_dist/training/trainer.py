@@ -12,12 +12,13 @@ from pathlib import Path
 from vid2vid_dist.config.load import to_yaml
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource
-from vid2vid_dist.engine.plan.planner import choose_placement, count_lanes, expected_step
+from vid2vid_dist.engine.plan.planner import choose_placement, expected_step
 from vid2vid_dist.engine.plan.role import RateGroup
 from vid2vid_dist.engine.plan.search import Choice
 from vid2vid_dist.engine.roles.build import role_specs
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.monitor.plan_report import grid_table
 from vid2vid_dist.monitor.run import RunMonitor
 from vid2vid_dist.training import checkpoint, probe_step
 from vid2vid_dist.training.checkpoint import Position, write_atomically
@@ -76,8 +77,9 @@ class Trainer:
         self.saver = Saver(self.run_dir, grid, cfg.run.keep_last, cfg.run.keep_every_steps)
         self._n_steps = self._count_steps()
         self._saved_at, self._last_save = self.state.position, time.monotonic()
-        table = placed.table(int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
-        self.monitor.event(f"on {grid.device.type}:\n{table}")
+        table = grid_table(placed.layout, placed.n_pipelines, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+        reason = f"{placed.layout.name}: {placed.reason}\n" if placed.reason else ""
+        self.monitor.event(f"on {grid.device.type}:\n{reason}{table}")
         for report in self.state.pretrained:
             self.monitor.event(report.line())
         if resume:
@@ -241,7 +243,7 @@ class Trainer:
         """What the clips must allow: the longest chunk of the schedule, and work for every rank."""
         cfg = self.cfg
         self.source.require_chunk(phase(cfg, n_epochs(cfg), self.source.longest).chunk_frames)
-        n_lanes = count_lanes(cfg.parallel, self.grid.world_size)
+        n_lanes = cfg.parallel.n_lanes(self.grid.world_size)
         if self.source.n_clips < n_lanes:
             raise UserError(
                 f"{self.source.n_clips} clips in {cfg.data.shards} for {n_lanes} at a time: set "

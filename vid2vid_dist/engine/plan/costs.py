@@ -6,19 +6,15 @@ follow from a machine model, or from task times measured in an earlier run.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 
 import torch
 
 from vid2vid_dist.engine.plan.counting import Work, label_bytes
 from vid2vid_dist.engine.plan.role import Resolution, RoleSpecs
-from vid2vid_dist.engine.plan.tasks import COLLECTIVE, CostKey, Kind
+from vid2vid_dist.engine.plan.tasks import CostKey, Kind
 from vid2vid_dist.engine.plan.tensors import FrameSize, TensorKind
-from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.precision import DTYPES
-from vid2vid_dist.untrusted import parse_json, read_text
 
 UPDATE_BYTES_PER_PARAMETER = 28  # Adam reads gradient, master weights, two moments; writes them and the weights
 
@@ -106,29 +102,6 @@ class Costs:
             return shard * UPDATE_BYTES_PER_PARAMETER / machine.memory_bandwidth
         across = 2 * shard * self.element / machine.link_to_host  # gradients there, weights back
         return across + shard * UPDATE_BYTES_PER_PARAMETER / machine.host_bandwidth
-
-
-def load_measured(costs: Costs, path: Path | None) -> Costs:
-    """Costs with the seconds of a JSON file {"ROLE/KIND/SCALE": seconds} in place of the model's; None = no file.
-
-    Raises `UserError` for a file that is not such a table or names tasks that there are not.
-    """
-    if path is None:
-        return costs
-    try:
-        table = parse_json(read_text(path, 2**20))
-        measured = {str(key): float(value) for key, value in table.items()}
-        if not all(0 <= seconds < math.inf for seconds in measured.values()):
-            raise ValueError("seconds below 0")
-    except (OSError, ValueError, ArithmeticError, AttributeError, TypeError) as error:
-        raise UserError(f"{path} is no table of task times {{\"ROLE/KIND/SCALE\": seconds}}: {error}") from None
-    known = {str(key): key for key in (*costs.work, *(CostKey(role, kind) for kind in COLLECTIVE
-                                                      for role in costs.parameters))}
-    unknown = sorted(set(measured) - set(known))
-    if unknown:
-        raise UserError(f"{path}: no task of this configuration is called {', '.join(unknown)}; "
-                        f"there are {', '.join(sorted(known))}")
-    return replace(costs, measured=costs.measured | {known[name]: seconds for name, seconds in measured.items()})
 
 
 def count_costs(specs: RoleSpecs, height: int, width: int, machine: Machine | None = None) -> Costs:

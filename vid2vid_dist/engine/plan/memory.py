@@ -7,9 +7,8 @@ from itertools import zip_longest
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.costs import Costs
-from vid2vid_dist.engine.plan.needed_frames import needed_frames
 from vid2vid_dist.engine.plan.role import GENERATOR, RoleSpecs
-from vid2vid_dist.engine.plan.schedule import Plan, Run
+from vid2vid_dist.engine.plan.schedule import Plan, Run, needed_frames
 from vid2vid_dist.engine.plan.tasks import FREES_GRAPH, Kind, Site, StepShape
 from vid2vid_dist.engine.plan.tensors import TensorKind, What
 

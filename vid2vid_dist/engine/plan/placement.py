@@ -101,14 +101,3 @@ def slots_per_pipeline(n_ranks: int, n_pipelines: int) -> int:
         raise UserError(f"{n_ranks} ranks do not make {n_pipelines} equal pipelines; the nearest is {fits} "
                         f"of {n_ranks // fits} ranks")
     return n_ranks // n_pipelines
-
-
-def grid_table(layout: Layout, n_pipelines: int, ranks_per_node: int) -> str:
-    """The grid as text: one line per pipeline and node, the roles of each rank."""
-    lines = []
-    for pipeline in range(n_pipelines):
-        for slot in range(layout.n_slots):
-            rank = pipeline * layout.n_slots + slot
-            roles = " ".join(layout.roles_on(slot)) if len(layout.roles_on(slot)) < len(layout.slots) else "all roles"
-            lines.append(f"node {rank // ranks_per_node}  pipeline {pipeline}  slot {slot}  rank {rank:3d}  {roles}")
-    return "\n".join(lines)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from vid2vid_dist.config.schema import ParallelConfig
 from vid2vid_dist.engine.plan.costs import CPU_CORE, Costs, count_costs
 from vid2vid_dist.engine.plan.graph import step_tasks
-from vid2vid_dist.engine.plan.placement import Layout, colocated, grid_table
+from vid2vid_dist.engine.plan.placement import Layout, colocated
 from vid2vid_dist.engine.plan.role import RoleSpecs
 from vid2vid_dist.engine.plan.schedule import Plan, Strategy, in_order, make_plan
 from vid2vid_dist.engine.plan.search import Choice, PlanRequest, choose
@@ -30,20 +29,10 @@ class Placed:
     reductions: tuple[str, ...]
     reason: str = ""
 
-    def table(self, ranks_per_node: int) -> str:
-        """The grid as text, with the reason above it."""
-        heading = [f"{self.layout.name}: {self.reason}"] if self.reason else []
-        return "\n".join([*heading, grid_table(self.layout, self.n_pipelines, ranks_per_node)])
-
 
 def data_parallel(specs: RoleSpecs, n_ranks: int, reason: str = "") -> Placed:
     """Every rank is a pipeline of its own and runs whole lanes; nothing is weighed."""
     return Placed(colocated(specs, 1), n_ranks, 0, None, Strategy(), tuple(specs.trained), reason)
-
-
-def count_lanes(parallel: ParallelConfig, n_ranks: int) -> int:
-    """Lanes of a step, all ranks together."""
-    return parallel.clips_per_step // parallel.batch_size or n_ranks
 
 
 def choose_placement(specs: RoleSpecs, n_ranks: int, size: tuple[int, int], n_frames: int, n_frames_bp: int,
@@ -69,7 +58,7 @@ def expected_step(specs: RoleSpecs, n_ranks: int, size: tuple[int, int], n_frame
     """A step as `parallel.placement` asks for it: its plan, time and memory. Arguments and errors as above."""
     costs = count_costs(specs, size[1], size[0], None if on_gpus else CPU_CORE)
     parallel = specs.cfg.parallel
-    return choose(specs, costs, PlanRequest(n_ranks, count_lanes(parallel, n_ranks), n_frames, parallel.placement,
+    return choose(specs, costs, PlanRequest(n_ranks, parallel.n_lanes(n_ranks), n_frames, parallel.placement,
                                              parallel.pipelines, n_frames_bp=n_frames_bp))
 
 

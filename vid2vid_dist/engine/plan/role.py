@@ -67,29 +67,25 @@ class Resolution:
     on_cpu: bool = False
 
 
-@dataclass(frozen=True)
 class RoleSpec(ABC):
     """A role of a configuration.
 
     `colour`: of its tasks in drawings. `rate`: None where nothing is trained. `place`: the role on whose sites it runs,
-    itself unless told otherwise.
+    where it has none of its own.
     """
 
-    cfg: Config
     name: str
     colour: str
     losses: tuple[Loss, ...] = ()
     rate: RateGroup | None = None
     place: str = ""
 
+    def __init__(self, cfg: Config) -> None:
+        self.cfg = cfg
+
     @property
     def finest(self) -> int:
         return self.cfg.generator.n_scales_spatial - 1
-
-    @property
-    def has_sites(self) -> bool:
-        """Whether a placement says where it runs; otherwise it goes with another role."""
-        return not self.place
 
     @abstractmethod
     def add_tasks(self, lane: LaneTasks) -> None:
@@ -153,7 +149,7 @@ class RoleSpecs:
     @property
     def placed(self) -> list[str]:
         """Those that a placement says the ranks of, the generator first."""
-        names = [spec.name for spec in self.all if spec.has_sites]
+        names = [spec.name for spec in self.all if not spec.place]
         return sorted(names, key=lambda name: name != GENERATOR)
 
     @property

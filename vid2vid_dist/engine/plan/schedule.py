@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from vid2vid_dist.engine.plan.costs import Costs
 from vid2vid_dist.engine.plan.placement import Layout
-from vid2vid_dist.engine.plan.role import GENERATOR
-from vid2vid_dist.engine.plan.tasks import COLLECTIVE, Kind, Need, Site, Task
+from vid2vid_dist.engine.plan.role import GENERATOR, RoleSpecs
+from vid2vid_dist.engine.plan.tasks import COLLECTIVE, Kind, LaneChunk, Need, NeededFrames, Site, Task
 from vid2vid_dist.engine.plan.tensors import Part
 
 SHORTEST = 1e-9  # seconds; keeps planned times of dependent tasks apart
@@ -111,6 +111,21 @@ class Plan:
         """Roles in the order in which their gradients are complete: every rank reduces them in one order."""
         return tuple(dict.fromkeys(item.task.role for item in self.sequence
                                    if isinstance(item, Run) and item.task.kind == Kind.REDUCE))
+
+
+def needed_frames(specs: RoleSpecs, plan: Plan, slot: int, lane: int, chunk: LaneChunk,
+                  ahead: LaneChunk | None = None) -> NeededFrames:
+    """Frames that the tasks of a slot read of a lane's clip, of earlier chunks as well.
+
+    `chunk`: what the step generates of the clip. `ahead`: what tasks that work ahead read; None = the chunk after it,
+    as long.
+    """
+    ahead = ahead or LaneChunk(chunk.n_seen + chunk.n_frames, chunk.n_frames)
+    found = NeededFrames()
+    for task in plan.tasks:
+        if task.lane == lane and task.site is not None and plan.assignment[task.site] == slot:
+            found |= specs[task.role].needed_frames(task, ahead if task.is_ahead else chunk)
+    return found
 
 
 def make_plan(tasks: list[Task], layout: Layout, costs: Costs, *, n_pipelines: int = 1,

@@ -24,11 +24,6 @@ class Prediction:
     timeline: list[Run]
 
     @property
-    def bubble(self) -> list[float]:
-        """Idle fraction of the period, by slot."""
-        return [1 - busy for busy in self.busy]
-
-    @property
     def mean_busy(self) -> float:
         return sum(self.busy) / len(self.busy)
 

@@ -12,12 +12,12 @@ from torch import nn
 
 from vid2vid_dist.config.schema import Config, OptimConfig
 from vid2vid_dist.engine.plan.role import GENERATOR, RateGroup, RoleSpecs
-from vid2vid_dist.engine.roles.face import face_spec
-from vid2vid_dist.engine.roles.flow import flow_spec, warp_spec
+from vid2vid_dist.engine.roles.face import FaceSpec
+from vid2vid_dist.engine.roles.flow import FlowSpec, WarpSpec
 from vid2vid_dist.engine.roles.generator import GeneratorSpec
-from vid2vid_dist.engine.roles.image import image_spec
-from vid2vid_dist.engine.roles.perceptual import perceptual_spec
-from vid2vid_dist.engine.roles.temporal import temporal_spec
+from vid2vid_dist.engine.roles.image import ImageSpec
+from vid2vid_dist.engine.roles.perceptual import PerceptualSpec
+from vid2vid_dist.engine.roles.temporal import TemporalSpec
 from vid2vid_dist.engine.run.executor import Role
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.optimizer import MakeOptimizer, PlainEngine, RoleEngine
@@ -32,13 +32,13 @@ def role_specs(cfg: Config) -> RoleSpecs:
     """All roles of a configuration. Their trained networks are drawn in this order."""
     disc = cfg.discriminator
     return RoleSpecs(cfg, (
-        flow_spec(cfg),
-        GeneratorSpec(cfg, GENERATOR, "#2171b5", rate=RateGroup.GENERATOR),
-        warp_spec(cfg),
-        image_spec(cfg),
-        *([face_spec(cfg)] if disc.add_face_disc else []),
-        *(temporal_spec(cfg, scale) for scale in range(disc.n_scales_temporal)),
-        *([] if cfg.loss.no_vgg else [perceptual_spec(cfg)]),
+        FlowSpec(cfg),
+        GeneratorSpec(cfg),
+        WarpSpec(cfg),
+        ImageSpec(cfg),
+        *([FaceSpec(cfg)] if disc.add_face_disc else []),
+        *(TemporalSpec(cfg, scale) for scale in range(disc.n_scales_temporal)),
+        *([] if cfg.loss.no_vgg else [PerceptualSpec(cfg)]),
     ))
 
 
@@ -72,8 +72,7 @@ def build_roles(specs: RoleSpecs, holders: Mapping[str, Grid], modules: Mapping[
                            if name == GENERATOR else spec.at_work(modules[name], build_engine(
                                modules[name].to(holder.device, DTYPES[specs.cfg.optim.precision]), make,
                                specs.cfg.optim, holder)))
-    return roles | {spec.name: spec.at_work(None, None) for spec in specs.all if not spec.has_sites
-                    and spec.place in holders}
+    return roles | {spec.name: spec.at_work(None, None) for spec in specs.all if spec.place in holders}
 
 
 def build_generator_role(specs: RoleSpecs, grid: Grid, module: nn.Module, make_optimizer: MakeOptimizer,

@@ -19,8 +19,8 @@ from vid2vid_dist.engine.plan.graph import LaneTasks
 from vid2vid_dist.engine.plan.role import Counted, Loss, Minimised
 from vid2vid_dist.engine.plan.tasks import Kind, Site
 from vid2vid_dist.engine.plan.tensors import Part, TensorKind
-from vid2vid_dist.engine.roles.scores import ScoreTally, spread
 from vid2vid_dist.engine.run.optimizer import RoleEngine
+from vid2vid_dist.scores import ScoreTally, spread
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,11 @@ from torch import Tensor, nn
 
 from vid2vid_dist import losses
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.plan.graph import LaneTasks
-from vid2vid_dist.engine.plan.role import Counted, RateGroup, Resolution, RoleSpec
-from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, NeededFrames, Site, Task
-from vid2vid_dist.engine.plan.tensors import image
-from vid2vid_dist.engine.roles.critic import Discriminator, Pass, Terms, add_pass, count_discriminator
-from vid2vid_dist.engine.roles.image import pass_inputs
+from vid2vid_dist.engine.plan.role import Counted, Resolution
+from vid2vid_dist.engine.plan.tasks import Kind, Task
+from vid2vid_dist.engine.plan.tensors import TensorKind, image
+from vid2vid_dist.engine.roles.critic import Discriminator, Pass, Terms, count_discriminator
+from vid2vid_dist.engine.roles.image import ImageSpec, pass_inputs
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
 from vid2vid_dist.models.discriminator import face_discriminator
@@ -22,17 +21,13 @@ from vid2vid_dist.models.discriminator import face_discriminator
 TERMS = Terms("G_f_GAN", "G_f_GAN_Feat", "D_f_real", "D_f_fake")
 
 
-@dataclass(frozen=True)
-class FaceSpec(RoleSpec):
+class FaceSpec(ImageSpec):
     """One crop for all frames of a pass; passes as of the image discriminator."""
 
-    def add_tasks(self, lane: LaneTasks) -> None:
-        for frames in lane.passes(self.cfg.discriminator.frames_per_pass):
-            add_pass(lane, Site(self.name, lane.lane, frames[0]), frames, [image(self.finest)], len(frames))
+    name, colour, losses = "face", "#d94801", TERMS.losses()
 
-    def needed_frames(self, task: Task, chunk: LaneChunk) -> NeededFrames:
-        frames = frozenset(chunk.n_seen + t for t in task.frames) if task.kind == Kind.REAL else frozenset[int]()
-        return NeededFrames(labels=frames, real=frames)
+    def judged(self) -> list[TensorKind]:
+        return [image(self.finest)]
 
     def count(self, resolution: Resolution) -> Counted:
         side = losses.face_side(self.cfg.data.fineSize)
@@ -43,10 +38,6 @@ class FaceSpec(RoleSpec):
 
     def at_work(self, network: nn.Module, engine: RoleEngine) -> FaceRole:
         return FaceRole(self.cfg, engine)
-
-
-def face_spec(cfg: Config) -> FaceSpec:
-    return FaceSpec(cfg, "face", "#d94801", TERMS.losses(), RateGroup.DISCRIMINATOR)
 
 
 @dataclass

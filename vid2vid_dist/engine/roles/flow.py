@@ -22,10 +22,11 @@ from vid2vid_dist.models.flow import NoFlow, RaftFlow, build_flow, raft_network
 DIS_SECONDS_PER_PIXEL = 1.3e-7  # OpenCV's dense inverse search on one CPU core, measured
 
 
-@dataclass(frozen=True)
 class FlowSpec(RoleSpec):
     """The reference flow that other roles ask for (`needed_flow`). It depends on nothing that is trained, so it may be
     computed in the step before."""
+
+    name, colour = "flow", "#bdbdbd"
 
     def add_tasks(self, lane: LaneTasks) -> None:
         if not lane.shape.flow_ready:
@@ -73,10 +74,6 @@ class FlowSpec(RoleSpec):
         return FlowRole(network)
 
 
-def flow_spec(cfg: Config) -> FlowSpec:
-    return FlowSpec(cfg, "flow", "#bdbdbd")
-
-
 @dataclass
 class FlowRole:
     """Reference flow at work. `network`: `models.flow.ReferenceFlow`, or one that gives a `FlowReference`."""
@@ -95,9 +92,16 @@ class FlowRole:
         return {Part(reference(task.gap), t): x for t, x in zip(task.frames, both.unbind(1), strict=True)}
 
 
-@dataclass(frozen=True)
 class WarpSpec(RoleSpec):
     """The warp and flow losses of a frame: they read what does not travel, so they run where it was made."""
+
+    name, colour, place = "warp", "#6baed6", GENERATOR
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__(cfg)
+        names = ["G_Warp", *([] if cfg.generator.no_flow else ["F_Flow", "F_Warp"])]
+        names += ["W"] if WEIGHT in self.judged() else []
+        self.losses = (Loss("L1", Minimised.NOT), *map(Loss, names))
 
     def add_tasks(self, lane: LaneTasks) -> None:
         for frames in lane.free_passes():
@@ -145,13 +149,6 @@ class WarpSpec(RoleSpec):
 
     def at_work(self, network: None, engine: None) -> WarpRole:
         return WarpRole(self)
-
-
-def warp_spec(cfg: Config) -> WarpSpec:
-    gen = cfg.generator
-    names = ["G_Warp", *([] if gen.no_flow else ["F_Flow", "F_Warp"])]
-    names += ["W"] if gen.no_first_img and not gen.no_flow else []
-    return WarpSpec(cfg, "warp", "#6baed6", (Loss("L1", Minimised.NOT), *map(Loss, names)), place=GENERATOR)
 
 
 @dataclass

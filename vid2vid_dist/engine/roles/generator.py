@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from vid2vid_dist.engine.plan.counting import Work, backward, measure, meta_labels, n_parameters
 from vid2vid_dist.engine.plan.graph import LaneTasks
-from vid2vid_dist.engine.plan.role import GENERATOR, Counted, Resolution, RoleSpec
+from vid2vid_dist.engine.plan.role import GENERATOR, Counted, RateGroup, Resolution, RoleSpec
 from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, NeededFrames, Site, Task
 from vid2vid_dist.engine.plan.tensors import FLOW, RAW, WEIGHT, Part, TensorKind, TensorShape, image
 from vid2vid_dist.engine.roles.frames import GeneratorRole
@@ -21,9 +21,10 @@ from vid2vid_dist.models.compute_options import compute_options_from
 from vid2vid_dist.models.generator import Generator
 
 
-@dataclass(frozen=True)
 class GeneratorSpec(RoleSpec):
     """Makes the frames of a chunk and carries the critics' gradients back into its weights."""
+
+    name, colour, rate = GENERATOR, "#2171b5", RateGroup.GENERATOR
 
     @property
     def n_past(self) -> int:

@@ -11,8 +11,10 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.graph import LaneTasks
 from vid2vid_dist.engine.plan.role import Counted, RateGroup, Resolution, RoleSpec
 from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, NeededFrames, Site, Task
+from vid2vid_dist.engine.plan.tensors import TensorKind
 from vid2vid_dist.engine.roles.critic import Discriminator, Pass, Terms, add_pass, count_discriminator
 from vid2vid_dist.engine.roles.kinds import judged_kinds
+from vid2vid_dist.engine.run.executor import Role
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
 from vid2vid_dist.models.discriminator import image_discriminator
@@ -21,13 +23,17 @@ from vid2vid_dist.models.labels import join_frames
 TERMS = Terms("G_GAN", "G_GAN_Feat", "D_real", "D_fake")
 
 
-@dataclass(frozen=True)
 class ImageSpec(RoleSpec):
     """Passes of `discriminator.frames_per_pass` frames, which are normalised together."""
 
+    name, colour, rate, losses = "image", "#f16913", RateGroup.DISCRIMINATOR, TERMS.losses()
+
     def add_tasks(self, lane: LaneTasks) -> None:
         for frames in lane.passes(self.cfg.discriminator.frames_per_pass):
-            add_pass(lane, Site(self.name, lane.lane, frames[0]), frames, judged_kinds(self.cfg), len(frames))
+            add_pass(lane, Site(self.name, lane.lane, frames[0]), frames, self.judged(), len(frames))
+
+    def judged(self) -> list[TensorKind]:
+        return judged_kinds(self.cfg)
 
     def needed_frames(self, task: Task, chunk: LaneChunk) -> NeededFrames:
         frames = frozenset(chunk.n_seen + t for t in task.frames) if task.kind == Kind.REAL else frozenset[int]()
@@ -41,12 +47,8 @@ class ImageSpec(RoleSpec):
     def network(self) -> nn.Module:
         return image_discriminator(self.cfg)
 
-    def at_work(self, network: nn.Module, engine: RoleEngine) -> ImageRole:
+    def at_work(self, network: nn.Module, engine: RoleEngine) -> Role:
         return ImageRole(self.cfg, engine)
-
-
-def image_spec(cfg: Config) -> ImageSpec:
-    return ImageSpec(cfg, "image", "#f16913", TERMS.losses(), RateGroup.DISCRIMINATOR)
 
 
 @dataclass

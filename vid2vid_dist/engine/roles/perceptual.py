@@ -23,9 +23,10 @@ from vid2vid_dist.models.precision import DTYPES
 LOSS = Loss("G_VGG")
 
 
-@dataclass(frozen=True)
 class PerceptualSpec(RoleSpec):
     """Frames are compared one by one; nothing is normalised over them."""
+
+    name, colour, losses = "perceptual", "#41ab5d", (LOSS,)
 
     def add_tasks(self, lane: LaneTasks) -> None:
         kinds = judged_kinds(self.cfg)
@@ -55,10 +56,6 @@ class PerceptualSpec(RoleSpec):
 
     def at_work(self, network: nn.Module, engine: None) -> PerceptualRole:
         return PerceptualRole(self.cfg, network.to(DTYPES[self.cfg.optim.precision]))
-
-
-def perceptual_spec(cfg: Config) -> PerceptualSpec:
-    return PerceptualSpec(cfg, "perceptual", "#41ab5d", (LOSS,))
 
 
 @dataclass

@@ -30,11 +30,14 @@ def chunk_groups(cfg: Config, chunk: LaneChunk, scale: int) -> TemporalGroups:
         tuple(tuple((i - n_kept, j - n_kept) for i, j in pairs) for pairs in groups.flow_pairs))
 
 
-@dataclass(frozen=True)
 class TemporalSpec(RoleSpec):
     """One temporal scale: all groups of a chunk are judged together."""
 
-    scale: int = 0
+    colour, rate = "#807dba", RateGroup.TEMPORAL
+
+    def __init__(self, cfg: Config, scale: int) -> None:
+        super().__init__(cfg)
+        self.name, self.scale, self.losses = f"temporal_{scale}", scale, terms(scale).losses()
 
     def add_tasks(self, lane: LaneTasks) -> None:
         groups = chunk_groups(self.cfg, lane.chunk, self.scale)
@@ -83,10 +86,6 @@ class TemporalSpec(RoleSpec):
 
 def terms(scale: int) -> Terms:
     return Terms(f"G_T_GAN{scale}", f"G_T_GAN_Feat{scale}", f"D_T_real{scale}", f"D_T_fake{scale}")
-
-
-def temporal_spec(cfg: Config, scale: int) -> TemporalSpec:
-    return TemporalSpec(cfg, f"temporal_{scale}", "#807dba", terms(scale).losses(), RateGroup.TEMPORAL, scale=scale)
 
 
 @dataclass

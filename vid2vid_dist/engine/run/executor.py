@@ -20,12 +20,11 @@ from vid2vid_dist.engine.plan.schedule import Plan, Receive, Run, Send
 from vid2vid_dist.engine.plan.tasks import COLLECTIVE, Site, StepShape, Task
 from vid2vid_dist.engine.plan.tensors import TensorKind, TensorShape
 from vid2vid_dist.engine.plan.text import excerpt
-from vid2vid_dist.engine.run.finite_check import MayUpdate, always
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.tensor_store import LanePart, Shown, ShownFrame, TaskTensors, TensorStore
 from vid2vid_dist.engine.run.timing import Timer
 from vid2vid_dist.engine.run.transport import Transport
-from vid2vid_dist.engine.run.updates import Updates
+from vid2vid_dist.engine.run.updates import MayUpdate, Updates, always
 from vid2vid_dist.errors import LostRankError, UserError
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -21,17 +20,6 @@ from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.optimizer_state import Owned, SavedPieces, pieces
 
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
-
-
-@dataclass(frozen=True)
-class AdamSettings:
-    """Adam without weight decay, eps 1e-8 (spec: losses 7)."""
-
-    lr: float
-    betas: tuple[float, float]
-
-    def __call__(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas)
 
 
 class RoleEngine(Protocol):

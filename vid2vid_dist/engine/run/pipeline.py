@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from torch import Tensor
 
@@ -20,11 +19,11 @@ from vid2vid_dist.engine.plan.tasks import NeededFrames, Site, StepShape
 from vid2vid_dist.engine.plan.tensors import FrameSize
 from vid2vid_dist.engine.run.clip import ClipInFlight, clip_files
 from vid2vid_dist.engine.run.executor import Executor, Role, StepResult
-from vid2vid_dist.engine.run.finite_check import MayUpdate, always
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.tensor_store import LanePart, Shown
 from vid2vid_dist.engine.run.timing import Timer
 from vid2vid_dist.engine.run.transport import Transport
+from vid2vid_dist.engine.run.updates import MayUpdate, always
 from vid2vid_dist.models.precision import DTYPES
 from vid2vid_dist.models.temporal import frames_kept
 from vid2vid_dist.network_input import encode_inputs, encode_pictures
@@ -92,15 +91,15 @@ class Pipeline:
         """Files of a checkpoint, by name: what lies on this rank of the clips in flight, not copied."""
         assert self._last is not None
         plan, shape = self._last
-        left = InFlight([[*site, slot] for site, slot in left_at(plan).items()], bool(shape.ahead))
+        left = {"sites": [[*site, slot] for site, slot in left_at(plan).items()], "flow_ready": bool(shape.ahead)}
         return {**{self._file(number): clip.state() for number, clip in self.clips.items()},
-                self._in_flight_file(): json.dumps(asdict(left))}
+                self._in_flight_file(): json.dumps(left)}
 
     def load(self, folder: Path) -> bool:
         """Take up where the clips in flight lay on the same grid; whether their next reference flow is there."""
-        left = InFlight(**json.loads((folder / self._in_flight_file()).read_text()))
-        self.planner.assignment = {Site(*site): slot for *site, slot in left.sites}
-        return left.flow_ready
+        left = json.loads((folder / self._in_flight_file()).read_text())
+        self.planner.assignment = {Site(*site): slot for *site, slot in left["sites"]}
+        return bool(left["flow_ready"])
 
     def load_clip(self, folder: Path, number: int, size: FrameSize, moved: bool) -> ClipInFlight:
         """A clip in flight as `snapshot` left it, without the frames that are decoded again. `moved`: from another
@@ -115,11 +114,3 @@ class Pipeline:
 
     def _in_flight_file(self) -> str:
         return f"in_flight.rank_{self.grid.rank:05d}.json"
-
-
-@dataclass
-class InFlight:
-    """What a step has left for the next, as it is saved: slots by site, and whether flow was computed ahead."""
-
-    sites: list[list[Any]]
-    flow_ready: bool
