@@ -37,7 +37,7 @@ def main() -> None:
         n_pipelines=args.pipelines or cfg.parallel.pipelines, in_flight=args.in_flight,
         n_frames_bp=last.n_frames_bp, memory=args.gpu_memory * plan_report.GB)
     if not args.size:
-        source = ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed)
+        source = ClipSource.of(cfg)
         args.size = source.size_of(source.whole(0))
     width, height = args.size
     specs = role_specs(cfg)

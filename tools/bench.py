@@ -55,7 +55,7 @@ def main() -> None:
     file, overrides = split_arguments(sys.argv[1:])
     cfg = load_config(file or "configs/toy/cpu.yaml", [*overrides, "optim.backend=plain", "optim.precision=fp32"])
     ensure_toy_shards(Path(cfg.data.shards))
-    source = ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed)
+    source = ClipSource.of(cfg)
     now = phase(cfg, 1, source.longest)
     clip = source.clip(1, 0, now.n_frames_total, now.chunk_frames)
     width, height = source.size_of(clip)

@@ -38,7 +38,7 @@ def main() -> None:
 def compare(cfg: Config) -> str:
     """One line of figures for the label convolution of a configuration's finest scale."""
     device, dtype = choose_device(cfg.run.device), DTYPES[cfg.optim.precision]
-    source = ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed)
+    source = ClipSource.of(cfg)
     n_frames = cfg.generator.n_frames_G
     frames = source.load(Request.span(source.clip(1, 0, 1, 1), 0, n_frames))
     labels = encode_inputs(cfg, [frames], device, dtype)

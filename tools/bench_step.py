@@ -61,7 +61,7 @@ def measure_size(cfg: Config, n_frames: int, n_steps: int) -> dict[str, Any]:
     """The figures of one size; see `table` for their meaning."""
     grid = open_grid(cfg.run.device).in_pipelines(1)
     on_gpu = grid.device.type == "cuda"
-    source = ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed)
+    source = ClipSource.of(cfg)
     clip = source.clip(1, 0, n_frames, n_frames)
     width, height = source.size_of(clip)
     n = n_frames + cfg.generator.n_frames_G - 1

@@ -26,9 +26,9 @@ import torch
 from PIL import Image
 
 from launch._cli import run_main
-from vid2vid_dist.data import face, openpose
 from vid2vid_dist.data.atomic import locked, written_aside
 from vid2vid_dist.data.images import encode_png
+from vid2vid_dist.data.tasks import face, pose
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.weights import load_published
 from vid2vid_dist.toy.set import write_file
@@ -131,8 +131,8 @@ def pose_finder(weights: Path) -> Find:
         if not people:
             return None
         data = json.dumps({"version": 1.3, "people": people}).encode()
-        parsed = openpose.parse_people(data, "pose")
-        drawn = openpose.draw_people(parsed, frame.shape[1::-1], [openpose.NOTHING_DROPPED] * len(parsed), 0.0, False)
+        parsed = pose.parse_people(data, "pose")
+        drawn = pose.draw_people(parsed, frame.shape[1::-1], [pose.NOTHING_DROPPED] * len(parsed), 0.0, False)
         return Found("openpose", ".json", data, drawn.transpose(1, 2, 0))
 
     return find

@@ -13,7 +13,8 @@ from pathlib import Path
 from launch._cli import run_main
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import DataConfig
-from vid2vid_dist.data.geometry import MIDDLE, Size, central_half, clip_geometry
+from vid2vid_dist.data.geometry import MIDDLE, Size
+from vid2vid_dist.data.tasks.registry import task_of
 from vid2vid_dist.engine.plan.costs import count_costs
 from vid2vid_dist.engine.plan.search import Choice, PlanRequest, choose
 from vid2vid_dist.engine.roles.build import role_specs
@@ -25,6 +26,7 @@ from vid2vid_dist.training.curriculum import n_epochs, phase
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 BEGIN, END = "<!-- recipes: python -m tools.recipe_table README.md -->", "<!-- /recipes -->"
 HD = (1280, 720)
+HD_FACE = (720, 720)  # the square around a face
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,11 @@ RECIPES = (
     Recipe("street/modern/2048.yaml", 8),
     Recipe("single_image/global.yaml", 8),
     Recipe("single_image/local.yaml", 8),
-    Recipe("single_image/features.yaml", 8, HD, 128),
-    Recipe("face/512.yaml", 8, HD, 128),
-    Recipe("face/512_bs7.yaml", 7, HD, 128),
-    Recipe("face/g1_256.yaml", 1, HD, 128),
-    Recipe("face/g1_512.yaml", 1, HD, 128),
+    Recipe("single_image/features.yaml", 8, HD_FACE, 128),
+    Recipe("face/512.yaml", 8, HD_FACE, 128),
+    Recipe("face/512_bs7.yaml", 7, HD_FACE, 128),
+    Recipe("face/g1_256.yaml", 1, HD_FACE, 128),
+    Recipe("face/g1_512.yaml", 1, HD_FACE, 128),
     Recipe("pose/256.yaml", 8, HD, 128),
     Recipe("pose/512.yaml", 8, HD, 128),
     Recipe("pose/1024.yaml", 8, HD, 128),
@@ -89,11 +91,8 @@ def row(recipe: Recipe) -> str:
 
 
 def typical_size(size: Size, data: DataConfig) -> Size:
-    """Width and height of what the networks see of frames of `size`, without data to look at: faces are square."""
-    if data.task == "face":
-        size = min(size), min(size)
-    geometry = clip_geometry(size, data, MIDDLE)
-    return (central_half(geometry) if data.task == "pose" else geometry).size
+    """Width and height of what the networks see of frames of `size`."""
+    return task_of(data).geometry(size, data, MIDDLE, False, None).size
 
 
 def _placement(choice: Choice) -> str:

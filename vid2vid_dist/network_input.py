@@ -9,7 +9,9 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.clips import Frames, network_input, to_float
+from vid2vid_dist.data.clips import Frames, network_input
+from vid2vid_dist.data.images import to_float
+from vid2vid_dist.data.tasks.registry import task_of
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.labels import EncodedLabels, encode_labels
 
@@ -26,7 +28,7 @@ def encode_inputs(cfg: Config, frames: Sequence[Frames], device: torch.device, d
         labels = network_input(labels, cfg.data, dtype)
     styled = cfg.generator.style_nc > 0
     encoded = encode_labels(labels, instances, cfg.data.label_nc, dtype, with_regions=styled)
-    if styled and cfg.data.task == "face":
+    if styled and task_of(cfg.data).parts:
         return replace(encoded, regions=_stack([f.instances for f in frames if f.instances is not None], device))
     return encoded
 

@@ -99,12 +99,6 @@ def test_wrong_override(override: str, message: str) -> None:
     assert message in str(caught.value)
 
 
-def test_styles_need_label_maps() -> None:
-    with pytest.raises(UserError, match="style_nc needs label maps, or faces"):
-        load_config(None, ["generator.style_nc=3", "data.label_nc=0"])
-    load_config(None, ["generator.style_nc=3", "data.task=face", "data.label_nc=0", "data.input_nc=15"])
-
-
 @pytest.mark.parametrize(("text", "message"), [
     ("data:\n  label_nc: 35\n  shrads: x\n", "run.yaml:3: unknown key data.shrads: did you mean data.shards"),
     ("dtaa:\n  label_nc: 35\n", "run.yaml:1: unknown key dtaa"),

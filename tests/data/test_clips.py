@@ -14,8 +14,9 @@ from PIL import Image
 
 from tests.data.conftest import save
 from vid2vid_dist.config.schema import DataConfig
-from vid2vid_dist.data.clips import Clip, ClipSource, Request, stream, to_float
+from vid2vid_dist.data.clips import Clip, ClipSource, Request, stream
 from vid2vid_dist.data.folders import scan
+from vid2vid_dist.data.images import to_float
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.errors import UserError
 

@@ -13,11 +13,11 @@ import torch
 from PIL import Image
 
 from vid2vid_dist.config.schema import DataConfig
-from vid2vid_dist.data import face
 from vid2vid_dist.data.clips import ClipSource, Request, network_input
 from vid2vid_dist.data.geometry import MIDDLE, clip_geometry
 from vid2vid_dist.data.inputs import FrameFiles
 from vid2vid_dist.data.shards import PackOptions, make_shards
+from vid2vid_dist.data.tasks import face
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.toy.face import PERSONS, Expression, head_points, render_toy_face, render_toy_faces
 from vid2vid_dist.toy.set import ToyOptions
@@ -92,7 +92,7 @@ def test_a_crop_larger_than_the_frame_is_padded() -> None:
 def test_all_frames_of_a_clip_share_the_first_ones_square(shards: Path) -> None:
     source = ClipSource(config(shards), 3, 0)
     clip = source.clip(1, 0, 3, 1)
-    landmarks = FrameFiles(source.index, clip.video, clip.window.start).landmarks
+    landmarks = FrameFiles(source.index, clip.video, clip.window.start).content("keypoints")
     assert clip.geometry.source == face.crop_box(landmarks, SIZE)
     assert source.load(Request.span(clip, 0, 3)).labels.shape == (3, 15, 64, 64)
 
@@ -121,7 +121,7 @@ def test_parts_are_cut_as_the_sketch_is(shards: Path) -> None:
     frames = source.load(Request.span(clip, 0, 2))
     assert frames.instances is not None
     assert frames.instances.shape == (2, 1, *frames.labels.shape[2:])
-    points = face.completed(FrameFiles(source.index, 0, 1).landmarks)
+    points = face.completed(FrameFiles(source.index, 0, 1).content("keypoints"))
     labels = face.part_labels(points, SIZE)
     assert set(np.unique(labels)) <= set(range(face.N_LABELS))
     expected = clip.geometry.apply_nearest(Image.fromarray(labels))

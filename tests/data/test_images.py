@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from vid2vid_dist.data.images import decode, decode_flow, encode_flow, encode_png, to_array
+from vid2vid_dist.data.images import encode_png, read_ids, read_ids_or_rgb, read_rgb, to_array
 from vid2vid_dist.errors import UserError
 
 
@@ -22,7 +23,7 @@ def encoded(array: np.ndarray, format: str = "PNG", mode: str | None = None) -> 
 @pytest.mark.parametrize("largest", [34, 255, 256, 26031, 65535])
 def test_ids_survive(largest: int) -> None:
     ids = np.linspace(0, largest, 24 * 40).astype(np.int32).reshape(1, 24, 40)
-    again = to_array(decode(encode_png(ids), "instances", "x"))
+    again = to_array(read_ids(encode_png(ids), "x"))
     np.testing.assert_array_equal(again, ids)
     assert again.dtype == (np.uint8 if largest < 256 else np.int32)
 
@@ -33,7 +34,7 @@ def test_palette_index_is_the_id() -> None:
     image.putpalette([255 - i for i in range(256) for _ in range(3)])
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
-    np.testing.assert_array_equal(to_array(decode(buffer.getvalue(), "labels", "x"))[0], ids)
+    np.testing.assert_array_equal(to_array(read_ids_or_rgb(buffer.getvalue(), "x"))[0], ids)
 
 
 GREY = np.zeros((8, 8), np.uint8)
@@ -42,26 +43,18 @@ NOISE = np.random.default_rng(0).integers(0, 256, (8, 8, 3), np.uint8)
 
 
 @pytest.mark.parametrize(
-    ("data", "modality", "words"),
+    ("data", "read", "words"),
     [
-        (b"no image", "images", "unreadable"),
-        (encoded(NOISE)[:90], "images", "unreadable"),
-        (encoded(GREY), "images", "mode L, expected RGB"),
-        (encoded(COLOR, mode="RGBA"), "images", "mode RGBA, expected RGB"),
-        (encoded(COLOR, mode="RGBA"), "labels", "mode RGBA"),
-        (encoded(COLOR), "instances", "expected one channel"),
-        (encoded(GREY, "JPEG"), "labels", "PNG"),
+        (b"no image", read_rgb, "unreadable"),
+        (encoded(NOISE)[:90], read_rgb, "unreadable"),
+        (encoded(GREY), read_rgb, "mode L, expected RGB"),
+        (encoded(COLOR, mode="RGBA"), read_rgb, "mode RGBA, expected RGB"),
+        (encoded(COLOR, mode="RGBA"), read_ids_or_rgb, "mode RGBA"),
+        (encoded(COLOR), read_ids, "expected one channel"),
+        (encoded(GREY, "JPEG"), read_ids_or_rgb, "PNG"),
     ],
     ids=["no-image", "truncated", "grey-image", "rgba-image", "rgba-labels", "rgb-instances", "jpeg-labels"],
 )
-def test_wrong_file_is_named(data: bytes, modality: str, words: str) -> None:
+def test_wrong_file_is_named(data: bytes, read: Callable[[bytes, str], Image.Image], words: str) -> None:
     with pytest.raises(UserError, match=rf"(?s)some/file\.png.*{words}"):
-        decode(data, modality, "some/file.png")
-
-
-def test_flow_is_kept_to_a_128th_of_a_pixel() -> None:
-    flow = np.random.default_rng(0).uniform(-300, 300, (2, 5, 7)).astype(np.float32)
-    valid = np.arange(35).reshape(5, 7) % 3 == 0
-    again, mask = decode_flow(encode_flow(flow, valid))
-    assert np.abs(again - flow).max() <= 1 / 128 + 1e-4
-    np.testing.assert_array_equal(mask, valid)
+        read(data, "some/file.png")

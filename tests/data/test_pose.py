@@ -12,10 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
-from vid2vid_dist.config.schema import Config, DataConfig
-from vid2vid_dist.data import openpose
+from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.clips import ClipSource, Request, network_input
 from vid2vid_dist.data.shards import PackOptions, make_shards
+from vid2vid_dist.data.tasks import pose
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.toy.pose import ToyPose, render_toy_pose
 from vid2vid_dist.toy.set import ToyOptions
@@ -46,12 +46,12 @@ def source(shards: Path, split: str = "train", **options: Any) -> ClipSource:
     return ClipSource(data, 3, 0, split)
 
 
-def people(*entries: dict[str, Any]) -> list[openpose.Person]:
-    return openpose.parse_people(json.dumps({"people": entries}).encode(), "frame.json")
+def people(*entries: dict[str, Any]) -> list[pose.Person]:
+    return pose.parse_people(json.dumps({"people": entries}).encode(), "frame.json")
 
 
-def drawn(found: list[openpose.Person]) -> np.ndarray:
-    return openpose.draw_people(found, SIZE, [openpose.NOTHING_DROPPED] * len(found), 0.0, basic=False)
+def drawn(found: list[pose.Person]) -> np.ndarray:
+    return pose.draw_people(found, SIZE, [pose.NOTHING_DROPPED] * len(found), 0.0, basic=False)
 
 
 def test_nobody_is_black_and_two_people_are_added() -> None:
@@ -80,7 +80,7 @@ def test_hands_and_face_may_be_missing() -> None:
 )
 def test_bad_poses_are_refused(data: str, words: str) -> None:
     with pytest.raises(UserError, match=f"frame.json: .*{words}"):
-        openpose.parse_people(data.encode(), "frame.json")
+        pose.parse_people(data.encode(), "frame.json")
 
 
 def test_densepose_of_another_size_and_foreign_parts_are_refused(tmp_path: Path) -> None:
@@ -151,18 +151,3 @@ def test_long_videos_are_drawn_more_often(tmp_path: Path, raw: Path) -> None:
 def test_too_narrow_frames_are_refused(shards: Path) -> None:
     with pytest.raises(UserError, match="bodies need at least 128"):
         source(shards, loadSize=32).whole(0)
-
-
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"input_nc": 3}, r"draws 6 channels here: set data\.label_nc=0, data\.input_nc=6"),
-        ({"densepose_only": True, "openpose_only": True}, "leave nothing"),
-    ],
-)
-def test_channels_follow_from_the_task(options: dict[str, Any], words: str) -> None:
-    cfg = Config(data=DataConfig(task="pose", label_nc=0, input_nc=6))
-    for name, value in options.items():
-        setattr(cfg.data, name, value)
-    with pytest.raises(UserError, match=words):
-        cfg.check()

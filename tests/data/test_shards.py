@@ -15,7 +15,7 @@ from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data import shards
 from vid2vid_dist.data.clips import ClipSource, Request
 from vid2vid_dist.data.folders import scan
-from vid2vid_dist.data.images import decode, to_array
+from vid2vid_dist.data.images import read_ids, to_array
 from vid2vid_dist.data.index import ShardIndex
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.errors import UserError
@@ -175,12 +175,6 @@ def test_contact_sheet_shows_every_video(toy_shards: Path) -> None:
     assert {(128, 64, 128), (70, 130, 180)} <= set(map(tuple, labels.tolist()))  # road and sky
 
 
-def test_flow_is_packed_at_full_size_only(toy_raw: Path, toy_shards: Path, tmp_path: Path) -> None:
-    assert ShardIndex(toy_shards / "train").has("flow")
-    assert "flow left out" in make_shards(toy_raw, tmp_path / "small", PackOptions(width=32))[0]
-    assert not ShardIndex(tmp_path / "small/train").has("flow")
-
-
 def test_cityscapes(frames_dir: Path, tmp_path: Path) -> None:
     """A published street, at 256x128: ids below 35, the same pixels as from the files."""
     for folder in ("train_A/seq0000", "train_B/seq0000", "train_inst/seq0000", "test_A/stuttgart_00"):
@@ -193,7 +187,7 @@ def test_cityscapes(frames_dir: Path, tmp_path: Path) -> None:
     assert source.size_of(source.whole(0)) == (256, 128)
     video = scan(frames_dir, "train")[0]
     frames = source.load(Request.span(source.whole(0), 7, 1))
-    expected = decode(video.files["labels"][7].read_bytes(), "labels", "x").resize((256, 128), 0)
+    expected = read_ids(video.files["labels"][7].read_bytes(), "x").resize((256, 128), 0)
     np.testing.assert_array_equal(frames.labels[0].numpy(), to_array(expected))
     test = ClipSource(DataConfig(shards=str(tmp_path), loadSize=256), 3, 0, "test")
     assert test.load(Request.span(test.whole(0), 0, 3)).images is None

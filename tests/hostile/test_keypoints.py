@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from tests.hostile.attack import attack, examples, mutate, mutate_tree, nested
-from vid2vid_dist.data import face
-from vid2vid_dist.data.openpose import KEYS, NOTHING_DROPPED, draw_people, parse_people
+from vid2vid_dist.data.tasks import face
+from vid2vid_dist.data.tasks.pose import KEYS, NOTHING_DROPPED, draw_people, parse_people
 from vid2vid_dist.errors import UserError
 
 SIZE = (48, 32)

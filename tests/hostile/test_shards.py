@@ -18,9 +18,10 @@ from tests.hostile.attack import attack, examples, mutate, mutate_tree, nested, 
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.clips import ClipSource, Request
 from vid2vid_dist.data.folders import scan
-from vid2vid_dist.data.images import MAX_PIXELS, decode
+from vid2vid_dist.data.images import MAX_PIXELS, read_ids, read_rgb
 from vid2vid_dist.data.index import content_hash
 from vid2vid_dist.data.shards import PackOptions, make_shards
+from vid2vid_dist.data.tasks.street import STREET
 from vid2vid_dist.errors import UserError
 
 N_PAST = 2
@@ -131,7 +132,7 @@ def test_image(n: int, tmp_path: Path) -> None:
         return mutate(rng, rng.choice(IMAGES), OTHER), modality
 
     def use(made: tuple[bytes, str]) -> None:
-        image = decode(*made, "some/file")
+        image = STREET.modalities[made[1]].read(made[0], "some/file", None)
         assert image.width * image.height <= MAX_PIXELS
 
     assert attack(n, hostile_image, use, tmp_path) > n / 4
@@ -141,17 +142,17 @@ def test_image(n: int, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
 def test_image_that_claims_to_be_huge(size: tuple[int, int]) -> None:
     with pytest.raises(UserError, match=r"some/file: (image of \d+x\d+ pixels|unreadable image .*exceeds limit)"):
-        decode(huge_png(*size), "labels", "some/file")
+        read_ids(huge_png(*size), "some/file")
 
 
 def test_pixels_are_not_decoded_before_the_size_is_compared() -> None:
-    with pytest.raises(UserError, match=r"size \(4000, 4000\) differs from the index, \(16, 8\)"):
-        decode(huge_png(4000, 4000), "labels", "some/file", size=(16, 8))
+    with pytest.raises(UserError, match=r"size 4000x4000 differs from the frame's other files \(16x8\)"):
+        read_ids(huge_png(4000, 4000), "some/file", size=(16, 8))
 
 
 def test_programs_that_pillow_would_run_are_not_run(tmp_path: Path) -> None:
     with watched(tmp_path), pytest.raises(UserError, match="unreadable image"):
-        decode(OTHER[0] + b"showpage\n%%EOF\n", "images", "some/file")
+        read_rgb(OTHER[0] + b"showpage\n%%EOF\n", "some/file")
 
 
 def test_a_thin_frame_does_not_become_gigantic(packed: Path, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.clips import ClipSource, Frames, Request, to_float
+from vid2vid_dist.data.clips import ClipSource, Frames, Request
+from vid2vid_dist.data.images import to_float
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.first_frames import FirstFrames, choose_first_frames
 from vid2vid_dist.inference.load import load_generator, load_single_image

@@ -20,7 +20,8 @@ from PIL import Image
 from tests.conftest import ROOT
 from tests.torchrun import torchrun
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.clips import ClipSource, Frames, Request, to_float
+from vid2vid_dist.data.clips import ClipSource, Frames, Request
+from vid2vid_dist.data.images import to_float
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.edits import LabelEdit
 from vid2vid_dist.inference.generate import GenerationOptions, generate

@@ -16,7 +16,8 @@ from launch import generate as generate_command
 from launch._cli import run_main
 from tools import fit_styles as fit_command
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.clips import ClipSource, Request, to_float
+from vid2vid_dist.data.clips import ClipSource, Request
+from vid2vid_dist.data.images import to_float
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.colours import ColourMeter, edit_figures
 from vid2vid_dist.inference.edits import LabelEdit
@@ -196,7 +197,7 @@ def test_looks_that_cannot_be_had(run: Path, arguments: tuple[str, ...], message
 
 @pytest.mark.parametrize(("image", "ids", "message"), [
     (np.zeros((32, 64), np.uint8), np.zeros((32, 64), np.uint8), "expected RGB"),
-    (np.zeros((32, 64, 3), np.uint8), np.zeros((32, 64, 3), np.uint8), "a label map has one channel"),
+    (np.zeros((32, 64, 3), np.uint8), np.zeros((32, 64, 3), np.uint8), "expected one channel of ids"),
     (np.zeros((32, 64, 3), np.uint8), np.zeros((16, 32), np.uint8), "must be of one frame"),
     (np.zeros((32, 64, 3), np.uint8), np.full((32, 64), 6, np.uint8), "label id 6 is not below data.label_nc=6"),
 ])

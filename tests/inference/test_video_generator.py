@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.clips import ClipSource, Frames, Request, to_float
+from vid2vid_dist.data.clips import ClipSource, Frames, Request
+from vid2vid_dist.data.images import to_float
 from vid2vid_dist.inference.video_generator import VideoGenerator
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.labels import EncodedLabels, encode_labels

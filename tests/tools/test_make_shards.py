@@ -76,7 +76,10 @@ def picture(path: Path, width: int = 8, label: int = 3) -> None:
             lambda raw: [picture(raw / f"train_{m}/b/1.png", width=16) for m in "AB"],
             "raw/train_A/b/1.png: size 16x8 differs from the first frame of its video (8x8)",
         ),
-        (lambda raw: picture(raw / "train_B/b/1.png", width=16), "raw/train_B/b/1.png: size 16x8 differs from raw/"),
+        (
+            lambda raw: picture(raw / "train_B/b/1.png", width=16),
+            "raw/train_B/b/1.png: size 16x8 differs from the frame's other files (8x8)",
+        ),
         (lambda raw: (raw / "train_B/b/1.png").write_bytes(b"no"), "raw/train_B/b/1.png: unreadable image"),
         (
             lambda raw: os.truncate(raw / "train_A/b/1.png", (raw / "train_A/b/1.png").stat().st_size // 2),

@@ -138,7 +138,7 @@ def _try_disk(folder: Path) -> str:
 def _try_shards(cfg: Config) -> tuple[str, Size | None]:
     """What is wrong with the training videos, "" for nothing; and the size of their frames as the networks see them."""
     try:
-        source = ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed)
+        source = ClipSource.of(cfg)
         first, last = source.whole(0), source.whole(source.n_videos - 1)
         for clip, frame in ((first, 0), (last, last.n_frames - 1)):
             source.load(Request.span(clip, frame, 1))

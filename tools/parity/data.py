@@ -16,7 +16,7 @@ from tools.parity.options import config_from_options
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.folders import RawVideo, scan
 from vid2vid_dist.data.geometry import MIDDLE, Geometry, clip_geometry
-from vid2vid_dist.data.images import decode
+from vid2vid_dist.data.images import read_ids_or_rgb
 from vid2vid_dist.data.sampling import window
 from vid2vid_dist.models.labels import instance_edges
 
@@ -127,7 +127,7 @@ def _modalities(record: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _load(video: RawVideo, modality: str, frame: int, geometry: Geometry) -> Tensor:
     path = video.files[modality][frame]
-    return torch.tensor(geometry.apply(decode(path.read_bytes(), modality, str(path))))
+    return torch.tensor(geometry.apply(read_ids_or_rgb(path.read_bytes(), str(path))))
 
 
 def _geometry(draws: dict[str, Any], may_flip: bool) -> Geometry:

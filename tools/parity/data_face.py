@@ -21,12 +21,13 @@ from tools.parity.data import LEVEL
 from tools.parity.options import config_from_options
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource
-from vid2vid_dist.data.face import completed, part_labels
-from vid2vid_dist.data.folders import LAYOUTS
-from vid2vid_dist.data.geometry import MIDDLE, Geometry, central_half
-from vid2vid_dist.data.inputs import FrameFiles, draw_input, frame_geometry
+from vid2vid_dist.data.geometry import MIDDLE, Geometry
+from vid2vid_dist.data.inputs import FrameFiles, frame_geometry
 from vid2vid_dist.data.sampling import window
 from vid2vid_dist.data.shards import PackOptions, make_shards
+from vid2vid_dist.data.tasks.face import completed, part_labels
+from vid2vid_dist.data.tasks.pose import central_half
+from vid2vid_dist.data.tasks.registry import TASKS
 
 SUFFIXES = {"keypoints": ".txt", "img_png_bytes": ".png", "densepose_png_bytes": ".png", "openpose_json_utf8": ".json"}
 
@@ -62,11 +63,11 @@ def check(case: Case) -> list[Check]:
 
 def _write(case: Case, raw: Path, task: str, split: str) -> None:
     """The case's input files in the raw layout."""
-    endings = LAYOUTS[task]
+    modalities = TASKS[task].modalities
     for name, tensor in case.tensors().items():
         if name.startswith("in."):
             _, sequence, frame, kind = name.split(".")
-            ending = endings["images" if kind.startswith("img") else kind.partition("_")[0]]
+            ending = modalities["images" if kind.startswith("img") else kind.partition("_")[0]].folder
             number = int(frame.removeprefix("frame"))
             path = raw / f"{split}_{ending}" / f"{int(sequence.removeprefix('seq')):04d}/{number:05d}{SUFFIXES[kind]}"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,13 +94,14 @@ def _calls(case: Case, config: Config, source: ClipSource) -> Iterator[Check]:
             yield from _sampling(name, case, config, source, call)
         geometry = _geometry(call, config, first_box, source.split == "train")
         rng = _replay(call, config)
-        inputs = torch.from_numpy(np.concatenate([draw_input(f, config.data, geometry, rng) for f in files]))
+        inputs = torch.from_numpy(np.concatenate([source.task.draw(f, config.data, geometry, rng) for f in files]))
         images = torch.from_numpy(np.concatenate([geometry.apply(f.image) for f in files]))
         found = {"A_u8": inputs, "B_u8": images}
         if first_box:
             found["edges_u8"] = inputs[:: config.data.input_nc]
             found["inst_u8"] = torch.from_numpy(np.concatenate([
-                geometry.apply_nearest(Image.fromarray(part_labels(completed(f.landmarks), f.size))) for f in files]))
+                geometry.apply_nearest(Image.fromarray(part_labels(completed(f.content("keypoints")), f.size)))
+                for f in files]))
         for full_name in (key for key in stored if key.startswith(f"{name}.")):
             key, _, part = full_name.partition(".")[2].partition("@")
             thin = found[key][:, ::2, ::2] if part else found[key]

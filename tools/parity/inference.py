@@ -9,7 +9,8 @@ from tools.parity.case import Case, Check
 from tools.parity.compare import load_exactly, relative_error, starting_with, thin
 from tools.parity.generator import single_image_network
 from tools.parity.options import config_from_options
-from vid2vid_dist.data.clips import Frames, to_float
+from vid2vid_dist.data.clips import Frames
+from vid2vid_dist.data.images import to_float
 from vid2vid_dist.inference.video_generator import VideoGenerator
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.labels import encode_labels

@@ -29,7 +29,7 @@ class DataConfig:
     """Which shards are read and how a frame becomes a tensor (spec: data)."""
 
     shards: str = opt("data/shards/toy_street", "folder written by `make shards`, with train/ and test/ inside")
-    task: str = opt("street", "what is turned into video: label maps or pictures, landmarks of a face, poses of bodies", choices=("street", "face", "pose"))
+    task: str = opt("street", "what is turned into video, a file of vid2vid_dist/data/tasks: street = label maps or pictures, face = landmarks, pose = bodies")
     label_nc: int = opt(35, "number of label classes; 0 = the input is an RGB image", low=0, high=256)
     input_nc: int = opt(3, "channels of one input frame when label_nc is 0: 3 = RGB, 15 or 1 = face, 6 or 3 = pose", low=1, high=64)
     use_instance: bool = opt(False, "add the edges between instances as one more input channel (needs label_nc > 0)")
@@ -209,10 +209,9 @@ class Config:
         return (self.data.label_nc or self.data.input_nc) + int(self.data.use_instance)
 
     def check(self) -> None:
-        """Refuse combinations that cannot work, with the fix in the words. Ranges are checked on loading."""
+        """Refuse combinations that cannot work, with the fix in the words. Ranges are checked on loading, and what
+        depends on the task when its data is opened (`data.tasks.registry.check_task`)."""
         data, gen, disc, optim = self.data, self.generator, self.discriminator, self.optim
-        if data.task != "street":
-            _check_keypoints(data, disc)
         if data.use_instance and data.label_nc == 0:
             raise UserError("data.use_instance needs label maps: set data.label_nc > 0 or data.use_instance=false")
         if "randomScale" in data.resize_or_crop and data.fineSize > data.loadSize:
@@ -228,9 +227,6 @@ class Config:
         if self.flow.network == "none" and (disc.n_scales_temporal or self.loss.lambda_T or not gen.no_flow):
             raise UserError("flow.network=none: temporal discriminators, warp losses and predicted flow need it: set "
                             "discriminator.n_scales_temporal=0, loss.lambda_T=0, generator.no_flow=true, or flow.network=dis")
-        if gen.style_nc and data.label_nc == 0 and data.task != "face":
-            raise UserError("generator.style_nc needs label maps, or faces, whose parts are known: set data.label_nc > 0, "
-                            "data.task=face or generator.style_nc=0")
         divisor = 2 ** (gen.n_scales_spatial - 1) * (2 if gen.fg and gen.n_downsample_G > 2 else 1)
         if gen.ngf % divisor:
             raise UserError(f"generator.ngf={gen.ngf} must be divisible by {divisor} "
@@ -273,20 +269,3 @@ def _check_single_image(gen: GeneratorConfig) -> None:
     if wrong:
         raise UserError(f"generator.netG={gen.netG} makes single images: set {', '.join(wrong)} "
                         "(see configs/single_image)")
-
-
-def _check_keypoints(data: DataConfig, disc: DiscriminatorConfig) -> None:
-    """The input channels of faces and bodies follow from what is drawn."""
-    if data.densepose_only and data.openpose_only:
-        raise UserError("data.densepose_only and data.openpose_only leave nothing: set one of them at most")
-    if data.task == "face":
-        channels = 1 if data.no_dist_map else 15
-    else:
-        channels = 3 if data.densepose_only or data.openpose_only else 6
-    if data.label_nc or data.input_nc != channels:
-        raise UserError(f"data.task={data.task} draws {channels} channels here: set data.label_nc=0, "
-                        f"data.input_nc={channels}")
-    marker = "openpose" if data.openpose_only else "densepose"
-    if disc.add_face_disc and (data.task == "face" or disc.face_marker != marker):
-        raise UserError("discriminator.add_face_disc is for poses whose input has what discriminator.face_marker looks "
-                        f"for: set data.task=pose, discriminator.face_marker={marker}")

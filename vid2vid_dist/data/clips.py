@@ -13,20 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vid2vid_dist.config.schema import DataConfig
-from vid2vid_dist.data.folders import LAYOUTS
+from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.data.geometry import MIDDLE, Geometry, draw
 from vid2vid_dist.data.index import MAKE_SHARDS, ShardIndex
-from vid2vid_dist.data.inputs import (
-    N_PARTS,
-    PART_CHANNEL,
-    FrameFiles,
-    draw_input,
-    draw_parts,
-    frame_geometry,
-    input_modalities,
-)
+from vid2vid_dist.data.inputs import FrameFiles, frame_geometry
 from vid2vid_dist.data.sampling import Window, clip_rng, epoch_order, frame_rng, pick, window
+from vid2vid_dist.data.tasks.registry import check_task, task_of
 from vid2vid_dist.errors import UserError
 
 
@@ -58,9 +50,9 @@ class Clip:
 class Frames:
     """Decoded frames of a clip as stored (not yet normalised or encoded): F of the input, and their pictures.
 
-    labels: (F, 1, H, W) uint8 ids, or what is drawn for the task (`inputs.draw_input`) when label_nc is 0;
+    labels: (F, 1, H, W) uint8 ids, or what is drawn for the task (`DataTask.draw`) when label_nc is 0;
     images: (F, 3, H, W) uint8 RGB, or of other frames if those were asked for; None where the split has none;
-    instances: (F, 1, H, W) int32 ids, None unless use_instance; of faces the labels of their parts (`face.PARTS`).
+    instances: (F, 1, H, W) int32 ids, None unless use_instance; or the numbers of the task's parts (`DataTask.parts`).
     names: of the input frames.
     """
 
@@ -89,37 +81,17 @@ class Request:
         return cls(clip, range(first, first + count), range(first, first + count))
 
 
-def to_float(images: Tensor, dtype: torch.dtype) -> Tensor:
-    """uint8 images -> [-1, 1] in `dtype`: (u/255 - 0.5)/0.5, computed in at least float32."""
-    wide = torch.promote_types(dtype, torch.float32)
-    return ((images.to(wide) / 255 - 0.5) / 0.5).to(dtype)
-
-
 def network_input(drawn: Tensor, data: DataConfig, dtype: torch.dtype) -> Tensor:
-    """(..., C, H, W) uint8 as drawn -> the generator's input in `dtype`.
+    """(..., C, H, W) uint8 as drawn -> the generator's input in `dtype`, with a range of the task's own.
 
-    RGB and bodies lie in [-1, 1], DensePose's part numbers spread over it; a face in [0, 1]. Only for label_nc 0.
+    Only for label_nc 0.
     """
-    if data.task == "face":
-        return (drawn.to(torch.promote_types(dtype, torch.float32)) / 255).to(dtype)
-    values = to_float(drawn, dtype)
-    if data.task == "pose" and not data.openpose_only:
-        parts = drawn[..., PART_CHANNEL, :, :].to(torch.promote_types(dtype, torch.float32))
-        values[..., PART_CHANNEL, :, :] = ((parts / N_PARTS - 0.5) / 0.5).to(dtype)
-    return values
+    return task_of(data).scale(drawn, data, dtype)
 
 
 def viewable(inputs: Tensor, data: DataConfig) -> Tensor:
-    """The generator's input (..., C, H, W) as a picture (..., 1 | 3, H, W) in [-1, 1]: what pages show.
-
-    Of a face the edges; of bodies DensePose with OpenPose's lines on it.
-    """
-    if data.task == "face":
-        return inputs[..., :1, :, :] * 2 - 1
-    if data.task == "pose" and inputs.shape[-3] == 6:
-        dense, lines = inputs[..., :3, :, :], inputs[..., 3:, :, :]
-        return torch.where((lines > -1).any(dim=-3, keepdim=True), lines, dense)
-    return inputs[..., :3, :, :]
+    """The generator's input (..., C, H, W) as a picture (..., 1 | 3, H, W) in [-1, 1]: what pages show."""
+    return task_of(data).view(inputs)
 
 
 class ClipSource:
@@ -130,10 +102,17 @@ class ClipSource:
 
     def __init__(self, data: DataConfig, n_frames_G: int, seed: int, split: str = "train") -> None:
         self.data, self.n_frames_G, self.seed, self.split = data, n_frames_G, seed, split
+        self.task = task_of(data)
         self.index = ShardIndex(Path(data.shards) / split)
         self._check()
         lengths = [len(video.frames) for video in self.index.videos[: self.n_videos]]
         self._n_generable = np.cumsum([max(0, length - n_frames_G + 1) for length in lengths])
+
+    @classmethod
+    def of(cls, cfg: Config, split: str = "train") -> ClipSource:
+        """The clips of a run; raises UserError, too, for a configuration that contradicts its task."""
+        check_task(cfg)
+        return cls(cfg.data, cfg.generator.n_frames_G, cfg.run.seed, split)
 
     @property
     def n_videos(self) -> int:
@@ -143,8 +122,8 @@ class ClipSource:
 
     @property
     def n_clips(self) -> int:
-        """Clips of an epoch: one of each video; of bodies, one for every frame that a clip can begin to generate at."""
-        return int(self._n_generable[-1]) if self.data.task == "pose" else self.n_videos
+        """Clips of an epoch (`DataTask.by_length`)."""
+        return int(self._n_generable[-1]) if self.task.by_length else self.n_videos
 
     @property
     def longest(self) -> int:
@@ -169,8 +148,7 @@ class ClipSource:
     def clip(self, epoch: int, number: int, n_frames_total: int, chunk_frames: int) -> Clip:
         """Clip `number` of `epoch`; generates up to `n_frames_total` frames in chunks of `chunk_frames`."""
         rng = clip_rng(self.seed, epoch, number)
-        by_length = self.data.task == "pose"
-        which = _video_of(rng.random(), self._n_generable) if by_length else number
+        which = _video_of(rng.random(), self._n_generable) if self.task.by_length else number
         video = self.index.videos[which]
         if len(video.frames) < chunk_frames + self.n_frames_G - 1:
             self.require_chunk(chunk_frames)
@@ -182,7 +160,7 @@ class ClipSource:
             self.data.max_t_step,
             rng.random(),
             rng.random(),
-            number if by_length else None,
+            number if self.task.by_length else None,
         )
         training = self.split == "train"
         files = FrameFiles(self.index, which, frames.start)
@@ -217,15 +195,15 @@ class ClipSource:
         def stack(arrays: list[np.ndarray], channels: int) -> Tensor:
             return torch.from_numpy(np.stack(arrays)) if arrays else torch.empty(0, channels, height, width).byte()
 
-        labels = stack([draw_input(files[i], data, clip.geometry, self._frame_rng(clip, files[i].frame))
+        labels = stack([self.task.draw(files[i], data, clip.geometry, self._frame_rng(clip, files[i].frame))
                         for i in request.labels], 1 if data.label_nc else data.input_nc).to(torch.uint8)
         images = instances = None
         if self.index.has("images"):
             images = stack([clip.geometry.apply(files[i].image) for i in request.images], 3)
         if data.use_instance:
             instances = stack([clip.geometry.apply(files[i].picture("instances")) for i in request.labels], 1).int()
-        elif data.task == "face":
-            instances = stack([draw_parts(files[i], clip.geometry) for i in request.labels], 1).int()
+        elif self.task.parts:
+            instances = stack([self.task.parts.draw(files[i], clip.geometry) for i in request.labels], 1).int()
         names = self.index.videos[clip.video].frames
         return Frames(labels, images, instances, [names[files[i].frame] for i in request.labels])
 
@@ -245,40 +223,22 @@ class ClipSource:
         }
 
     def _check(self) -> None:
-        index, data = self.index, self.data
-        kinds = {"street": ("ids", "rgb"), "face": ("face",), "pose": ("pose",)}
-        if index.input_kind not in kinds[data.task]:
-            made_for = index.input_kind if index.input_kind in kinds else "street"
-            raise UserError(f"{index.folder} was packed for data.task={made_for}, not {data.task}: set it, or pack "
-                            f"other shards (`{MAKE_SHARDS} TASK={data.task}`)")
-        for modality in input_modalities(data):
+        index, data, task = self.index, self.data, self.task
+        if index.task is not task:
+            raise UserError(f"{index.folder} was packed for data.task={index.task.name}, not {task.name}: set it, or "
+                            f"pack other shards (`{MAKE_SHARDS} TASK={task.name}`)")
+        for modality in task.inputs(data):
             if not index.has(modality):
-                folder = f"{self.split}_{LAYOUTS[data.task][modality]}"
-                raise UserError(f"{index.folder} has no {modality} ({folder}): pack it or go without "
-                                "(data.densepose_only, data.openpose_only)")
-        if data.task != "street":
-            return
-        if data.label_nc and index.input_kind == "rgb":
-            raise UserError(
-                f"{index.folder} holds RGB input but data.label_nc={data.label_nc}: set data.label_nc=0 "
-                "(and data.input_nc=3), or pack label maps of one channel"
-            )
-        if not data.label_nc and (index.input_kind != "rgb" or data.input_nc != 3):
-            raise UserError(
-                f"data.label_nc=0 needs RGB input with data.input_nc=3; {index.folder} holds "
-                f"{index.input_kind} input and data.input_nc={data.input_nc}"
-            )
-        if data.label_nc and index.largest_label >= data.label_nc:
-            raise UserError(
-                f"{index.folder}: label id {index.largest_label} in {index.largest_label_at} is not below "
-                f"data.label_nc={data.label_nc}: raise data.label_nc or relabel the file"
-            )
+                folder = f"{self.split}_{task.modalities[modality].folder}"
+                raise UserError(f"{index.folder} has no {modality} ({folder}), which the input is drawn from: pack it "
+                                "or set the options of data so that it is not read")
+        task.check_shards(index, data)
         if self.split == "train" and not index.has("images"):
-            raise UserError(f"{index.folder} has no images (train_B): training needs them")
+            folder = f"{self.split}_{task.modalities['images'].folder}"
+            raise UserError(f"{index.folder} has no images ({folder}): training needs them")
         if data.use_instance and not index.has("instances"):
             raise UserError(
-                f"{index.folder} has no instance maps ({self.split}_inst): set data.use_instance=false "
-                "or pack them"
+                f"{index.folder} has no instance maps: set data.use_instance=false or pack them"
             )
 
 

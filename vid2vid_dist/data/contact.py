@@ -7,23 +7,21 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from vid2vid_dist.config.schema import DataConfig
-from vid2vid_dist.data.clips import network_input, viewable
 from vid2vid_dist.data.geometry import Geometry
-from vid2vid_dist.data.images import decode
 from vid2vid_dist.data.index import ShardIndex
-from vid2vid_dist.data.inputs import FrameFiles, draw_input
+from vid2vid_dist.data.inputs import FrameFiles
 from vid2vid_dist.data.palette import label_colors
 
 MAX_ROWS = 16
 CELL_WIDTH = 240
 CAPTION = 18
 INPUT = "input"
-"""What is drawn of landmarks and poses."""
+"""What is drawn of files that are no pictures."""
 
 
 def contact_sheet(index: ShardIndex) -> Image.Image:
     """One row per video (the first ones): label colours, image and instance edges of two of its frames."""
-    modalities = [m for m in ("labels", INPUT, "images", "instances") if index.has(m) or _is_drawn(index, m)]
+    modalities = ["labels" if index.has("labels") else INPUT, *(m for m in ("images", "instances") if index.has(m))]
     rows = [_row(index, number, modalities) for number in range(min(len(index.videos), MAX_ROWS))]
     sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)))
     top = 0
@@ -48,23 +46,18 @@ def _row(index: ShardIndex, number: int, modalities: list[str]) -> Image.Image:
             if modality == INPUT:
                 picture = _drawn(index, number, frame, geometry)
             else:
-                image = decode(index.read(number, modality, frame), modality, index.where(number, modality, frame))
-                picture = _picture(geometry.apply(image), modality)
+                picture = _picture(geometry.apply(FrameFiles(index, number, frame).picture(modality)), modality)
             cell = Image.fromarray(np.ascontiguousarray(picture))
             row.paste(cell, ((i * len(modalities) + j) * CELL_WIDTH, CAPTION))
     return row
 
 
-def _is_drawn(index: ShardIndex, modality: str) -> bool:
-    return modality == INPUT and index.input_kind in ("face", "pose")
-
-
 def _drawn(index: ShardIndex, number: int, frame: int, geometry: Geometry) -> np.ndarray:
-    """(H, W, 3) uint8 of landmarks or poses on the whole frame, all that the shards have of them."""
-    data = DataConfig(task=index.input_kind, label_nc=0, openpose_only=not index.has("densepose"),
-                      densepose_only=not index.has("openpose"), no_dist_map=True)
-    drawn = torch.from_numpy(draw_input(FrameFiles(index, number, frame), data, geometry, rng=None))
-    picture = viewable(network_input(drawn, data, torch.float32), data)
+    """(H, W, 3) uint8 of the input of a whole frame, all that the shards have of it."""
+    task = index.task
+    data = task.sheet(DataConfig(task=task.name, label_nc=0), index.modalities)
+    drawn = torch.from_numpy(task.draw(FrameFiles(index, number, frame), data, geometry, None))
+    picture = task.view(task.scale(drawn, data, torch.float32))
     return ((picture + 1) * 127.5).to(torch.uint8).expand(3, -1, -1).permute(1, 2, 0).numpy()
 
 

@@ -1,4 +1,4 @@
-"""The raw layout `{train,test}_{A,B,inst}/SEQ/*` and its like for faces and bodies (spec: data 1).
+"""The raw layout `{train,test}_{A,B,inst}/SEQ/*` and its like for other tasks (spec: data 1).
 
 Every directory at or below a modality's root that holds at least one file of its kind is a video;
 videos and frames are taken in sorted order and matched between modalities by position.
@@ -10,22 +10,13 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from vid2vid_dist.config.schema import DataConfig
+from vid2vid_dist.data.tasks.base import DataTask
+from vid2vid_dist.data.tasks.registry import task_of
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.untrusted import is_printable
 
 SPLITS = ("train", "test")
-MODALITIES = {"labels": "A", "images": "B", "instances": "inst", "flow": "flow"}
-"""Modality -> ending of its folder. Only the rendered toy street has flow."""
-LAYOUTS = {
-    "street": MODALITIES,
-    "face": {"images": "img", "keypoints": "keypoints"},
-    "pose": {"images": "img", "densepose": "densepose", "openpose": "openpose"},
-}
-"""Task -> its modalities."""
-NEEDED = {"street": ("labels",), "face": ("keypoints", "images"), "pose": ("images",)}
-"""Task -> what a split cannot do without; training needs images in any case."""
-SUFFIXES = tuple(".jpg .JPG .jpeg .JPEG .pgm .PGM .png .PNG .ppm .PPM .bmp .BMP .tiff".split())
-TEXT_SUFFIXES = {"keypoints": (".txt",), "openpose": (".json",)}
 
 
 @dataclass(frozen=True)
@@ -45,31 +36,29 @@ class RawVideo:
         return len(self.first)
 
 
-def scan(root: Path, split: str, task: str = "street") -> list[RawVideo]:
-    """The videos of one split, [] when the split has no folder at all.
+def scan(root: Path, split: str, task: DataTask | None = None) -> list[RawVideo]:
+    """The videos of one split, [] when the split has no folder at all; `task` None = the default one.
 
     Raises UserError when a needed modality is missing or when the counts differ.
     """
-    layout = LAYOUTS[task]
-    found = {
-        modality: _sequences(root / f"{split}_{ending}", TEXT_SUFFIXES.get(modality, SUFFIXES))
-        for modality, ending in layout.items()
-        if (root / f"{split}_{ending}").is_dir()
-    }
+    task = task or task_of(DataConfig())
+    roots = {name: root / f"{split}_{modality.folder}" for name, modality in task.modalities.items()}
+    found = {name: _sequences(folder, task.modalities[name].suffixes)
+             for name, folder in roots.items() if folder.is_dir()}
     if not found:
         return []
-    needed = {*NEEDED[task], "images"} if split == "train" else {*NEEDED[task]}
-    for modality in (m for m in layout if m in needed or m in found):
-        if not found.get(modality):
-            suffixes = TEXT_SUFFIXES.get(modality, SUFFIXES[::2])
+    needed = {*task.needed, *(["images"] if split == "train" else [])}
+    for name in (name for name in roots if name in needed or name in found):
+        if not found.get(name):
+            suffixes = sorted({suffix.lower() for suffix in task.modalities[name].suffixes})
             raise UserError(
-                f"{root / f'{split}_{layout[modality]}'}: no {modality} found; put the frames of each "
+                f"{roots[name]}: no {name} found; put the frames of each "
                 f"video into a folder of their own below it ({', '.join(suffixes)})"
             )
-    if len(found) == 1 and task == "pose":
-        raise UserError(f"{root}: neither {split}_densepose/ nor {split}_openpose/; bodies need at least one of them")
+    if not found.keys() & {*(inputs := task.inputs(DataConfig()))}:
+        raise UserError(f"{root} has no {' or '.join(f'{roots[name].name}/' for name in inputs)}: "
+                        f"data.task={task.name} needs at least one of them")
     first = next(iter(found))
-    roots = {modality: root / f"{split}_{layout[modality]}" for modality in found}
     for modality in found:
         _check_counts(roots[first], found[first], roots[modality], found[modality])
     return [

@@ -5,7 +5,7 @@ Sizes are (width, height) in pixels. Rounding is Python's (half to even), as in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
@@ -109,21 +109,6 @@ def clip_geometry(size: Size, data: DataConfig, draws: Draws, may_flip: bool = T
         return Geometry(_rounded(new_size, 32), (0, 0), (0, 0), flip, source)
     crop_size = _rounded(_crop_size(size, mode, data.fineSize), 32)
     return Geometry(new_size, crop_size, _crop_pos(new_size, crop_size, draws), flip, source)
-
-
-def central_half(geometry: Geometry) -> Geometry:
-    """The same without the outer quarters of the width; what is left is a multiple of 64 wide.
-
-    Raises UserError where nothing is left.
-    """
-    left, top, right, bottom = geometry.box
-    width = right - left
-    half = width // 4 // 32 * 32
-    if not half:
-        raise UserError(f"frames become {width} pixels wide, of which bodies need at least 128 (the middle half is "
-                        "used): raise data.loadSize or data.fineSize")
-    start = left + width // 2 - half
-    return replace(geometry, crop_pos=(start, top), crop_size=(2 * half, bottom - top))
 
 
 def target_size(size: Size, mode: str, load_size: int, fine_size: int, u_scale: float) -> Size:

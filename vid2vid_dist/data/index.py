@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from vid2vid_dist.data.tasks.registry import KINDS
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.untrusted import is_file_name, is_printable, is_whole, parse_json, read_text, shown
 
 FORMAT = "vid2vid_dist shards"
 VERSION = 1
 MAKE_SHARDS = "make shards SRC=<raw folder> OUT=<shard folder>"
-KINDS = {"ids": {"labels"}, "rgb": {"labels"}, "face": {"keypoints", "images"}, "pose": {"images"}}
-"""What the input is -> the modalities that every video then has."""
 MAX_INDEX_BYTES = 2**30
 MAX_FRAME_BYTES = 2**28  # of one encoded frame
 MAX_SIDE = 2**16  # pixels
@@ -62,7 +61,8 @@ class ShardIndex:
             self.hash: str = _checked(raw, "hash", is_printable(raw["hash"]))
             self.videos = [_checked_video(video) for video in raw["videos"]]
             self.modalities = set.intersection(*(set(video.entries) for video in self.videos))
-            if missing := KINDS[self.input_kind] - self.modalities:
+            self.task = KINDS[self.input_kind]
+            if missing := {*self.task.needed} - self.modalities:
                 raise ValueError(f"no {min(missing)}")
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UserError(

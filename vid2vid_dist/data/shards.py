@@ -20,18 +20,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from PIL import Image
 from webdataset.writer import ShardWriter
 
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.atomic import locked, written_aside
 from vid2vid_dist.data.contact import contact_sheet
-from vid2vid_dist.data.face import parse_landmarks
-from vid2vid_dist.data.folders import LAYOUTS, SPLITS, TEXT_SUFFIXES, RawVideo, scan
+from vid2vid_dist.data.folders import SPLITS, RawVideo, scan
 from vid2vid_dist.data.geometry import MIDDLE, Geometry, Size, clip_geometry
-from vid2vid_dist.data.images import decode, encode_png, to_array
+from vid2vid_dist.data.images import encode_png
 from vid2vid_dist.data.index import FORMAT, MAX_FRAME_BYTES, VERSION, Entry, ShardIndex, content_hash
-from vid2vid_dist.data.inputs import N_PARTS, PART_CHANNEL
-from vid2vid_dist.data.openpose import parse_people
+from vid2vid_dist.data.tasks.base import DataTask, Labels
+from vid2vid_dist.data.tasks.registry import task_of
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.untrusted import read_bytes
 
@@ -45,12 +45,16 @@ BATCH_FRAMES = 64
 class PackOptions:
     """width: resize to so many pixels, None = keep the bytes; label_nc > 0 refuses ids from there on.
 
-    task: street, face or pose. Landmarks and poses are pixels of the full frame, so they go without a width.
+    task: data.task. Landmarks and poses are pixels of the full frame, so they go without a width.
     """
 
     width: int | None = None
     label_nc: int = 0
-    task: str = "street"
+    task: str = DataConfig.task
+
+    @property
+    def data_task(self) -> DataTask:
+        return task_of(DataConfig(task=self.task))
 
 
 def make_shards(source: Path, out: Path, options: PackOptions, force: bool = False) -> list[str]:
@@ -59,13 +63,14 @@ def make_shards(source: Path, out: Path, options: PackOptions, force: bool = Fal
     A split is written aside and renamed, so a folder that exists is complete; one that is up to date
     is left alone unless `force`. Raises UserError naming the first bad file.
     """
-    endings = list(LAYOUTS[options.task].values())
-    if options.width and options.task != "street":
-        raise UserError(f"SIZE={options.width} with TASK={options.task}: keypoints are pixels of the full frames, "
+    task = options.data_task
+    endings = [modality.folder for modality in task.modalities.values()]
+    if options.width and not task.resizable:
+        raise UserError(f"SIZE={options.width} with TASK={task.name}: keypoints are pixels of the full frames, "
                         "which are stored as they are; data.loadSize scales them in training")
     if not source.is_dir():
         raise UserError(f"{source} is not a folder; SRC needs train_{endings[0]}/, train_{endings[1]}/, ...")
-    splits = {split: videos for split in SPLITS if (videos := scan(source, split, options.task))}
+    splits = {split: videos for split in SPLITS if (videos := scan(source, split, task))}
     if not splits:
         raise UserError(
             f"{source} has no train_{endings[0]}/ or test_{endings[0]}/: below each belongs one folder of frames per "
@@ -88,10 +93,9 @@ def _make_split(videos: list[RawVideo], folder: Path, options: PackOptions, forc
             contact_sheet(packed).save(aside / "contact_sheet.png")
     n_frames = sum(len(video.frames) for video in packed.videos)
     mebibytes = sum(size for _, size in packed.shards) / 2**20
-    note = "; flow left out (kept only at full size)" if options.width and "flow" in videos[0].files else ""
     return (
         f"{folder}: {len(packed.videos)} videos, {n_frames} frames, {len(packed.shards)} shards, "
-        f"{mebibytes:.1f} MiB{note}; look at {folder / 'contact_sheet.png'}"
+        f"{mebibytes:.1f} MiB; look at {folder / 'contact_sheet.png'}"
     )
 
 
@@ -119,8 +123,7 @@ class _Frame:
     members: dict[str, tuple[str, bytes]]
     raw_size: Size
     size: Size
-    input_kind: str
-    largest_label: int
+    labels: Labels
 
 
 @dataclass
@@ -145,14 +148,14 @@ class _Seen:
                 f"({_by(self.raw_sizes[video])}): all frames of a video need one size"
             )
         if not self.input_kind:
-            self.input_kind, self.input_kind_at = frame.input_kind, str(path)
-        if frame.input_kind != self.input_kind:
+            self.input_kind, self.input_kind_at = frame.labels.kind, str(path)
+        if frame.labels.kind != self.input_kind:
             raise UserError(
-                f"{path} is {frame.input_kind} but {self.input_kind_at} is {self.input_kind}: "
+                f"{path} is {frame.labels.kind} but {self.input_kind_at} is {self.input_kind}: "
                 "the A folder needs label maps of one channel (ids) or RGB images (rgb), not both"
             )
-        if frame.largest_label > self.largest_label:
-            self.largest_label, self.largest_label_at = frame.largest_label, str(path)
+        if frame.labels.largest > self.largest_label:
+            self.largest_label, self.largest_label_at = frame.labels.largest, str(path)
 
 
 def _pack(videos: list[RawVideo], folder: Path, options: PackOptions) -> dict[str, Any]:
@@ -218,45 +221,28 @@ def _pack_frame(video: RawVideo, i: int, options: PackOptions) -> _Frame:
     """Read and check all modalities of frame i."""
     members: dict[str, tuple[str, bytes]] = {}
     raw_size: Size = (0, 0)
-    geometry, kind, largest = None, "ids" if options.task == "street" else options.task, -1
-    for modality, files in video.files.items():
+    geometry, labels, task = None, Labels(options.task), options.data_task
+    for name, files in video.files.items():
         path, data = files[i], _read(files[i])
-        if modality == "flow":
-            if not options.width:
-                members[modality] = path.suffix.lower(), data
+        content = task.modalities[name].read(data, str(path), raw_size if geometry else None)
+        if not isinstance(content, Image.Image):
+            members[name] = path.suffix.lower(), data
             continue
-        if modality in TEXT_SUFFIXES:
-            if modality == "keypoints":
-                parse_landmarks(data, str(path), raw_size)  # images, which have a size, come first
-            else:
-                parse_people(data, str(path))
-            members[modality] = path.suffix, data
-            continue
-        image = decode(data, modality, str(path))
         if geometry is None:
-            raw_size, geometry = image.size, _geometry(image.size, options)
-        if image.size != raw_size:
-            raise UserError(
-                f"{path}: size {_by(image.size)} differs from {video.first[i]} "
-                f"({_by(raw_size)}): all modalities of a frame need one size"
-            )
-        if modality == "labels":
-            kind = "rgb" if image.mode == "RGB" else "ids"
-            largest = -1 if kind == "rgb" else int(to_array(image).max())
-            if options.label_nc and largest >= options.label_nc:
+            raw_size, geometry = content.size, _geometry(content.size, options)
+        if name == "labels" and task.labels:
+            labels = task.labels(content)
+            if options.label_nc and labels.largest >= options.label_nc:
                 raise UserError(
-                    f"{path}: label id {largest} is not below label_nc={options.label_nc}: "
+                    f"{path}: label id {labels.largest} is not below label_nc={options.label_nc}: "
                     "raise it or relabel the file"
                 )
-        if modality == "densepose" and (part := int(to_array(image)[PART_CHANNEL].max())) > N_PARTS:
-            raise UserError(f"{path}: body part {part} in the third channel, DensePose has {N_PARTS}: "
-                            "store u, v, part in this order, unscaled")
         if options.width:
-            members[modality] = ".png", encode_png(geometry.apply(image))
+            members[name] = ".png", encode_png(geometry.apply(content))
         else:
-            members[modality] = path.suffix.lower(), data
+            members[name] = path.suffix.lower(), data
     assert geometry is not None
-    return _Frame(members, raw_size, geometry.size, kind, largest)
+    return _Frame(members, raw_size, geometry.size, labels)
 
 
 def _read(path: Path) -> bytes:

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vid2vid_dist.data.clips import Frames, to_float
+from vid2vid_dist.data.clips import Frames
+from vid2vid_dist.data.images import to_float
 from vid2vid_dist.inference.first_frames import choose_first_frames
 from vid2vid_dist.inference.generate import GenerationOptions, plan_jobs
 from vid2vid_dist.inference.input_videos import open_input

@@ -13,8 +13,8 @@ from PIL import Image
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config, DataConfig
-from vid2vid_dist.data.clips import Frames, to_float
-from vid2vid_dist.data.images import decode, to_array
+from vid2vid_dist.data.clips import Frames
+from vid2vid_dist.data.images import read_rgb, to_array, to_float
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import LoadedGenerator, SingleImage, load_single_image
 from vid2vid_dist.inference.styles import FILE, book_of, classes_of, nearest_look
@@ -88,7 +88,7 @@ def _real(given: Frames, look: Tensor | None) -> Tensor:
 
 def _picture(file: Path) -> Images:
     """The same picture for every frame, brought to the frames' size."""
-    picture = decode(file.read_bytes(), "images", str(file))
+    picture = read_rgb(file.read_bytes(), str(file))
 
     def images(given: Frames, look: Tensor | None) -> Tensor:
         height, width = given.labels.shape[-2:]

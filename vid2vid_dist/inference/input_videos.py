@@ -14,11 +14,11 @@ import av
 import numpy as np
 import torch
 
-from vid2vid_dist.config.schema import Config
+from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.data.atomic import locked
 from vid2vid_dist.data.clips import ClipSource, Frames, Request, stream
-from vid2vid_dist.data.folders import LAYOUTS, NEEDED, SUFFIXES
 from vid2vid_dist.data.geometry import MIDDLE, Size, clip_geometry
+from vid2vid_dist.data.tasks.registry import task_of
 from vid2vid_dist.errors import UserError
 
 
@@ -56,7 +56,7 @@ class ShardInput:
     """One split of a shard folder."""
 
     def __init__(self, cfg: Config, split: str) -> None:
-        self._source = ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed, split)
+        self._source = ClipSource.of(cfg, split)
         self._workers = cfg.data.workers
         self.where = str(self._source.index.folder)
         self.identity = self._source.index.hash
@@ -73,7 +73,7 @@ class VideoFileInput:
     """A video file as RGB input, decoded frame by frame. Frames are named by their number."""
 
     def __init__(self, cfg: Config, file: Path) -> None:
-        if cfg.data.label_nc or cfg.data.task != "street":
+        if cfg.data.label_nc or task_of(cfg.data).labels is None:
             raise UserError(f"{file}: a video file holds colours, but this model reads other input "
                             f"(data.task={cfg.data.task}, data.label_nc={cfg.data.label_nc}): give a folder or shards")
         self._file, self.where, self.has_images = file, str(file), False
@@ -137,20 +137,22 @@ def open_input(path: Path | None, cfg: Config, split: str, work: Path) -> Input:
         shards = work
         with locked(work):  # of several ranks, one packs
             options = PackOptions(label_nc=cfg.data.label_nc, task=cfg.data.task)
-            make_shards(_raw_layout(path, split, cfg.data.task, work), work, options)
+            make_shards(_raw_layout(path, split, cfg.data, work), work, options)
     return ShardInput(replace(cfg, data=replace(cfg.data, shards=str(shards))), split)
 
 
-def _raw_layout(path: Path, split: str, task: str, work: Path) -> Path:
+def _raw_layout(path: Path, split: str, data: DataConfig, work: Path) -> Path:
     """A folder in the raw layout (`data.folders`): `path` itself, or links to it."""
-    if (path / f"{split}_{LAYOUTS[task][NEEDED[task][0]]}").is_dir():
+    task = task_of(data)
+    wanted = [task.modalities[name] for name in {*task.needed, *task.inputs(data)}]
+    if (path / f"{split}_{task.modalities[task.needed[0]].folder}").is_dir():
         return path
-    if task != "street":
-        folders = ", ".join(f"{split}_{ending}/" for ending in LAYOUTS[task].values())
-        raise UserError(f"--input {path}: a model of data.task={task} reads a folder with {folders} in it; --split "
-                        "chooses another split")
-    holds_frames = any(entry.name.endswith(SUFFIXES) for entry in os.scandir(path))
-    link = work / "raw" / f"{split}_A" / (path.name if holds_frames else "")
+    if len(wanted) > 1:
+        folders = ", ".join(f"{split}_{modality.folder}/" for modality in task.modalities.values())
+        raise UserError(f"--input {path}: a model of data.task={task.name} reads a folder with {folders} in it; "
+                        "--split chooses another split")
+    holds_frames = any(entry.name.endswith(wanted[0].suffixes) for entry in os.scandir(path))
+    link = work / "raw" / f"{split}_{wanted[0].folder}" / (path.name if holds_frames else "")
     shutil.rmtree(work / "raw", ignore_errors=True)  # links of an earlier input; what they lead to stays
     link.parent.mkdir(parents=True)
     link.symlink_to(path.resolve())

@@ -9,7 +9,8 @@ import numpy as np
 from torch import Tensor
 
 from vid2vid_dist.config.schema import DataConfig
-from vid2vid_dist.data.clips import Frames, to_float
+from vid2vid_dist.data.clips import Frames
+from vid2vid_dist.data.images import to_float
 from vid2vid_dist.inference.colours import ColourMeter, edit_figures
 from vid2vid_dist.inference.edits import NO_EDIT, LabelEdit
 from vid2vid_dist.inference.styles import Style

@@ -11,7 +11,8 @@ from scipy.cluster.vq import kmeans, vq
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from vid2vid_dist.data.clips import ClipSource, Request, stream, to_float
+from vid2vid_dist.data.clips import ClipSource, Request, stream
+from vid2vid_dist.data.images import to_float
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import LoadedGenerator
 from vid2vid_dist.inference.styles import StyleBook, classes_of, count_classes, feature_count, fingerprint
@@ -27,7 +28,7 @@ def fit_styles(loaded: LoadedGenerator, n_styles: int, n_frames: int, device: to
     cfg, encoder = loaded.config, loaded.generator.netE
     if encoder is None:
         raise UserError(f"{loaded.checkpoint} was trained without styles: set generator.style_nc, and train")
-    source = ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed)
+    source = ClipSource.of(cfg)
     clips = [source.whole(number) for number in range(source.n_videos)]
     everything = [(clip, t) for clip in clips for t in range(clip.n_frames)]
     chosen = everything[:: -(-len(everything) // n_frames)]

@@ -17,11 +17,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from vid2vid_dist.config.schema import DataConfig
-from vid2vid_dist.data import face
-from vid2vid_dist.data.clips import Frames, to_float
+from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.data.geometry import MIDDLE, clip_geometry
-from vid2vid_dist.data.images import decode
+from vid2vid_dist.data.images import read_ids, read_rgb, to_float
 from vid2vid_dist.data.index import MAX_FRAME_BYTES
+from vid2vid_dist.data.tasks.registry import task_of
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import LoadedGenerator
 from vid2vid_dist.models.encoder import FeatureEncoder
@@ -111,7 +111,8 @@ def book_of(loaded: LoadedGenerator) -> StyleBook | None:
 
 def count_classes(data: DataConfig) -> int:
     """Classes that a look has a vector for."""
-    return data.label_nc or face.N_LABELS
+    parts = task_of(data).parts
+    return parts.count if parts else data.label_nc
 
 
 def classes_of(frames: Frames) -> Tensor:
@@ -180,17 +181,15 @@ def _read_pair(image: Path, labels: Path, data: DataConfig) -> tuple[Tensor, Ten
     if not data.label_nc:
         raise UserError("--style-image: a face has no label map: choose a look by its number (--style)")
     pictures = {}
-    for modality, path in (("images", image), ("labels", labels)):
+    for name, path, read in (("images", image, read_rgb), ("labels", labels, read_ids)):
         try:
             content = read_bytes(path, MAX_FRAME_BYTES)
         except (OSError, ValueError) as error:
             raise UserError(f"{path} cannot be read ({shown(error)})") from None
-        pictures[modality] = decode(content, modality, str(path))
+        pictures[name] = read(content, str(path))
     size = pictures["images"].size
     if pictures["labels"].size != size:
         raise UserError(f"{labels} has {pictures['labels'].size} pixels, {image} {size}: they must be of one frame")
-    if pictures["labels"].mode == "RGB":
-        raise UserError(f"{labels} is a picture: a label map has one channel of ids")
     geometry = clip_geometry(size, data, MIDDLE, may_flip=False)
     pixels, ids = (torch.from_numpy(geometry.apply(pictures[name]).copy()) for name in ("images", "labels"))
     if ids.max() >= data.label_nc:

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from vid2vid_dist.data.folders import MODALITIES, SPLITS
-from vid2vid_dist.data.images import encode_flow, encode_png
+from vid2vid_dist.data.folders import SPLITS
+from vid2vid_dist.data.images import encode_png
 from vid2vid_dist.data.shards import PackOptions, make_shards
+from vid2vid_dist.data.tasks.street import STREET
 from vid2vid_dist.toy.layout import ROAD_ID, SIDEWALK_ID, SKY_ID, build_street
 from vid2vid_dist.toy.paint import DAY, PALETTES, ROAD, Palette, paint
 from vid2vid_dist.toy.scene import GROUND, SKY, Camera, Hits, cast
@@ -169,7 +170,6 @@ def _write_frame(root: Path, split: str, name: str, frame: ToyFrame) -> None:
         "labels": encode_png(frame.labels[None]),
         "images": encode_png(frame.image.transpose(2, 0, 1)),
         "instances": encode_png(frame.instances[None]),
-        "flow": encode_flow(frame.flow, frame.valid),
     }
     for modality, data in contents.items():
-        write_file(root, f"{split}_{MODALITIES[modality]}", name, data)
+        write_file(root, f"{split}_{STREET.modalities[modality].folder}", name, data)

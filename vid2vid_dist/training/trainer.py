@@ -52,7 +52,7 @@ class Trainer:
     def __init__(self, cfg: Config, grid: Grid) -> None:
         self.cfg, self.grid = cfg, grid
         self.run_dir = Path(cfg.run.root) / cfg.run.name
-        self.source = ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed)
+        self.source = ClipSource.of(cfg)
         # Verifying reads every byte of the checkpoint: once is enough.
         self._announced = checkpoint.announced(self.run_dir)
         resume = grid.on_first(lambda: checkpoint.newest_checkpoint(self.run_dir))

@@ -152,10 +152,10 @@ class ValidationClips:
 def open_source(cfg: Config) -> tuple[ClipSource, str]:
     """The test split; the training split where there is none with pictures, and why."""
     try:
-        source = ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed, "test")
+        source = ClipSource.of(cfg, "test")
         if source.index.has("images"):
             return source, ""
         why = "the test split has no real frames"
     except UserError as error:
         why = str(error)
-    return ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed), f" ({why})"
+    return ClipSource.of(cfg), f" ({why})"

@@ -1,19 +1,29 @@
-"""68 landmarks of a face -> edge map, distance maps and part labels (spec: data 6).
+"""Landmarks of a face that become a talking head: edge map, distance maps and part labels (spec: data 6).
 
 Everything is drawn on the full frame and cut afterwards: distances and Canny edges depend on what lies outside.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
+import torch
+from PIL import Image
 from skimage.feature import canny
+from torch import Tensor
 
+from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.face_curves import curve_through, pieces, stroke
-from vid2vid_dist.data.geometry import Box, Size
+from vid2vid_dist.data.geometry import Box, Geometry, Size
+from vid2vid_dist.data.images import read_rgb
+from vid2vid_dist.data.tasks.base import DataTask, Modality, Parts
 from vid2vid_dist.errors import UserError
+
+if TYPE_CHECKING:
+    from vid2vid_dist.data.inputs import FrameFiles
 
 N_LANDMARKS = 68
 CROP_WIDTHS = 2.5
@@ -162,3 +172,49 @@ def draw_edges(points: np.ndarray, size: Size, distances: bool) -> np.ndarray:
 def background_edges(grey: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(H, W) uint8 Canny edges of a grey frame (H, W) where its part labels are 0: 255 on an edge."""
     return (canny(grey, sigma=1.0) & (labels == 0)).astype(np.uint8) * 255
+
+
+def _draw(files: FrameFiles, data: DataConfig, geometry: Geometry, rng: np.random.Generator | None) -> np.ndarray:
+    """The edge map, and the distance to each edge; `data.random_scale_points` changes the face at generation."""
+    points = completed(files.content("keypoints"))
+    shown = rescaled(points) if data.random_scale_points and rng is None else points
+    drawn = draw_edges(shown, files.size, not data.no_dist_map)
+    if not data.no_canny_edge:
+        # Added with the wrap-around of 8 bits, as in the original: an edge on a drawn one stays bright.
+        drawn[0] += background_edges(np.asarray(files.image.convert("L")), part_labels(points, files.size))
+    return geometry.apply_maps(drawn)
+
+
+def _draw_parts(files: FrameFiles, geometry: Geometry) -> np.ndarray:
+    """Part labels of a face, 0 elsewhere; `data.random_scale_points` leaves them as they are."""
+    labels = part_labels(completed(files.content("keypoints")), files.size)
+    return geometry.apply_nearest(Image.fromarray(labels))
+
+
+def _scale(drawn: Tensor, data: DataConfig, dtype: torch.dtype) -> Tensor:
+    """Lies in [0, 1]."""
+    return (drawn.to(torch.promote_types(dtype, torch.float32)) / 255).to(dtype)
+
+
+def _read_landmarks(data: bytes, where: str, size: Size | None) -> np.ndarray:
+    assert size is not None, "the frame is read first"
+    return parse_landmarks(data, where, size)
+
+
+FACE = DataTask(
+    name="face",
+    modalities={
+        "images": Modality("img", read_rgb),
+        "keypoints": Modality("keypoints", _read_landmarks, (".txt",)),
+    },
+    needed=("keypoints", "images"),
+    inputs=lambda data: ("keypoints",),
+    channels=lambda data: 1 if data.no_dist_map else 15,
+    draw=_draw,
+    box=lambda files: crop_box(files.content("keypoints"), files.size),
+    scale=_scale,
+    view=lambda inputs: inputs[..., :1, :, :] * 2 - 1,
+    parts=Parts(N_LABELS, _draw_parts),
+    resizable=False,
+    sheet=lambda data, modalities: replace(data, no_dist_map=True),
+)

@@ -1,16 +1,32 @@
-"""OpenPose's JSON -> a coloured drawing of every person (spec: data 7.1)."""
+"""Poses of bodies that become dancing people: DensePose's pictures, OpenPose's points, or both (spec: data 7)."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
 
+from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.face_curves import Color, brush, curve_through
+from vid2vid_dist.data.geometry import Box, Draws, Geometry, Size, clip_geometry
+from vid2vid_dist.data.images import read_rgb, refuse_jpeg, to_array, to_float
+from vid2vid_dist.data.tasks.base import DataTask, Modality
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.untrusted import parse_json, shown
+
+if TYPE_CHECKING:
+    from vid2vid_dist.data.inputs import FrameFiles
+
+N_PARTS = 24
+"""Body parts of DensePose, numbered from 1."""
+HEAD_PARTS = (23, 24)
+PART_CHANNEL = 2
+"""Of a DensePose picture: the part's number; the other two are coordinates on it."""
 
 KEYS = {"body": ("pose_keypoints_2d", 25), "left": ("hand_left_keypoints_2d", 21),
         "right": ("hand_right_keypoints_2d", 21), "face": ("face_keypoints_2d", 70)}  # fmt: skip
@@ -168,3 +184,98 @@ def _bone(canvas: np.ndarray, ends: np.ndarray, size: int, color: Color) -> None
         curve = curve_through(ends)
         assert curve is not None, "a line is never too steep"
         brush(canvas, curve, size, color)
+
+
+def _read_densepose(data: bytes, where: str, size: Size | None) -> Image.Image:
+    image = read_rgb(data, where, size)
+    refuse_jpeg(image, where, "body parts")
+    if (part := int(to_array(image)[PART_CHANNEL].max())) > N_PARTS:
+        raise UserError(f"{where}: body part {part} in the third channel, DensePose has {N_PARTS}: "
+                        "store u, v, part in this order, unscaled")
+    return image
+
+
+def _inputs(data: DataConfig) -> tuple[str, ...]:
+    if data.densepose_only and data.openpose_only:
+        raise UserError("data.densepose_only and data.openpose_only leave nothing: set one of them at most")
+    return ("openpose",) if data.openpose_only else ("densepose",) if data.densepose_only else ("densepose", "openpose")
+
+
+def _geometry(size: Size, data: DataConfig, draws: Draws, may_flip: bool, source: Box | None) -> Geometry:
+    """Without the outer quarters of the width; what is left is a multiple of 64 wide. Never mirrored.
+
+    Raises UserError where nothing is left.
+    """
+    return central_half(clip_geometry(size, data, draws, may_flip=False, source=source))
+
+
+def central_half(geometry: Geometry) -> Geometry:
+    left, top, right, bottom = geometry.box
+    width = right - left
+    half = width // 4 // 32 * 32
+    if not half:
+        raise UserError(f"frames become {width} pixels wide, of which bodies need at least 128 (the middle half is "
+                        "used): raise data.loadSize or data.fineSize")
+    start = left + width // 2 - half
+    return replace(geometry, crop_pos=(start, top), crop_size=(2 * half, bottom - top))
+
+
+def _draw(files: FrameFiles, data: DataConfig, geometry: Geometry, rng: np.random.Generator | None) -> np.ndarray:
+    drop = 0.0 if rng is None else data.random_drop_prob
+    # All numbers are drawn, whatever is used: an option leaves the other numbers as they are.
+    kept = np.ones(N_PARTS, bool) if rng is None else rng.random(N_PARTS) > drop
+    drawn = []
+    if not data.openpose_only:
+        hidden = {part for part in range(1, N_PARTS + 1) if not kept[part - 1]}
+        if data.remove_face_labels and rng is not None:
+            hidden.update(HEAD_PARTS)
+        drawn.append(_without_parts(np.asarray(files.picture("densepose")), hidden))
+    if not data.densepose_only:
+        blur_head, people = data.remove_face_labels and drop > 0, files.content("openpose")
+        draws = [NOTHING_DROPPED if rng is None else PersonDraws.draw(rng, blur_head)
+                 for _ in people]
+        drawn.append(draw_people(people, files.size, draws, drop, data.basic_point_only).transpose(1, 2, 0))
+    return np.concatenate([geometry.apply_nearest(Image.fromarray(np.ascontiguousarray(x))) for x in drawn])
+
+
+def _without_parts(dense: np.ndarray, hidden: set[int]) -> np.ndarray:
+    """A DensePose picture (H, W, 3) with some parts blank."""
+    blank = np.isin(np.arange(256), list(hidden))[dense[..., PART_CHANNEL]]
+    return np.where(blank[..., None], 0, dense).astype(np.uint8)
+
+
+def _scale(drawn: Tensor, data: DataConfig, dtype: torch.dtype) -> Tensor:
+    """Lies in [-1, 1], over which DensePose's part numbers are spread."""
+    values = to_float(drawn, dtype)
+    if not data.openpose_only:
+        parts = drawn[..., PART_CHANNEL, :, :].to(torch.promote_types(dtype, torch.float32))
+        values[..., PART_CHANNEL, :, :] = ((parts / N_PARTS - 0.5) / 0.5).to(dtype)
+    return values
+
+
+def _view(inputs: Tensor) -> Tensor:
+    """DensePose with OpenPose's lines on it, or the one that there is."""
+    dense, lines = inputs[..., :3, :, :], inputs[..., -3:, :, :]
+    return torch.where((lines > -1).any(dim=-3, keepdim=True), lines, dense)
+
+
+POSE = DataTask(
+    name="pose",
+    modalities={
+        "images": Modality("img", read_rgb),
+        "densepose": Modality("densepose", _read_densepose),
+        "openpose": Modality("openpose", lambda data, where, size: parse_people(data, where), (".json",)),
+    },
+    needed=("images",),
+    inputs=_inputs,
+    channels=lambda data: 3 * len(_inputs(data)),
+    draw=_draw,
+    geometry=_geometry,
+    scale=_scale,
+    view=_view,
+    head_marker=lambda data: _inputs(data)[0],
+    by_length=True,
+    resizable=False,
+    sheet=lambda data, modalities: replace(data, openpose_only="densepose" not in modalities,
+                                           densepose_only="openpose" not in modalities),
+)
