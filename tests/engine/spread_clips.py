@@ -10,9 +10,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from launch._cli import run_main
 from tests.engine.batch import work
 from tools.parity.trace import StandInFlow
+from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames

@@ -13,9 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from launch import export as export_command
-from launch._cli import run_main
 from tests.conftest import ROOT
+from vid2vid_dist.cli import export as export_command
+from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.export import export

@@ -15,12 +15,12 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.torchrun import torchrun
-from tools.doctor import findings as preflight_checks
-from tools.doctor.checks import FAULT, OK, WARNING, Check
-from tools.doctor.examine import examine
-from tools.doctor.findings import Needs, Seen
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.data.shards import PackOptions, make_shards
+from vid2vid_dist.doctor import findings as preflight_checks
+from vid2vid_dist.doctor.checks import FAULT, OK, WARNING, Check
+from vid2vid_dist.doctor.examine import examine
+from vid2vid_dist.doctor.findings import Needs, Seen
 from vid2vid_dist.engine.run.grid import open_grid
 from vid2vid_dist.engine.run.probe import Link, rounds
 from vid2vid_dist.toy.face import render_toy_face

@@ -17,11 +17,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from launch._cli import run_main
 from tools.parity.__main__ import Row
 from tools.parity.discover import discover
-from tools.parity.options import config_from_options
 from tools.parity.trace import VIDEO, Outcome, compare, outcome, run, spread, stand_ins, stored_modules, weights
+from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.costs import count_costs
 from vid2vid_dist.engine.plan.graph import step_tasks
@@ -37,6 +36,7 @@ from vid2vid_dist.engine.run.pipeline import left_at
 from vid2vid_dist.engine.run.step import LaneWork, StepResult, unpack_shown
 from vid2vid_dist.engine.run.tensor_store import LanePart
 from vid2vid_dist.engine.run.transport import Transport
+from vid2vid_dist.original.options import config_from_options
 from vid2vid_dist.training.curriculum import phase
 from vid2vid_dist.training.state import optimizers
 

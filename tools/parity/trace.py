@@ -18,7 +18,6 @@ from torch import Tensor
 
 from tools.parity.case import Case, Check
 from tools.parity.compare import thin
-from tools.parity.options import config_from_options
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.roles.build import FrozenNetworks, build_modules, build_roles
@@ -30,6 +29,7 @@ from vid2vid_dist.engine.run.step import LaneWork, Roles, StepResult, active_rol
 from vid2vid_dist.models._torchvision import models
 from vid2vid_dist.models.flow import FlowReference
 from vid2vid_dist.models.perceptual import VGG19Features
+from vid2vid_dist.original.options import config_from_options
 from vid2vid_dist.training.curriculum import Phase, phase
 from vid2vid_dist.training.state import optimizers
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from tools.doctor.checks import Check, check
+from vid2vid_dist.doctor.checks import Check, check
 from vid2vid_dist.engine.run.probe import Link
 
 GIB = 2**30

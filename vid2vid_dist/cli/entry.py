@@ -8,12 +8,18 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
 from vid2vid_dist.errors import LostRankError, UserError
 
 PATIENCE = 5  # seconds: within them torchrun ends the other ranks of its node once one has left
+
+
+def run_command(name: str) -> None:
+    """Run the command `vid2vid_dist.cli.NAME`; it is imported within, so that a mistake on the way is told as well."""
+    run_main(lambda: import_module(f"vid2vid_dist.cli.{name}").main())
 
 
 def run_main(main: Callable[[], int | None]) -> None:
