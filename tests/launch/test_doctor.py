@@ -176,7 +176,7 @@ def four(**odd: object) -> list[Seen]:
     (preflight_checks.check_devices(four(device="A100")), "rank 3 (node1): A100, elsewhere H100"),
     (preflight_checks.check_devices(four(device_id="gpu-2")), "ranks 2, 3 (node1): share GPU gpu-2"),
     (preflight_checks.check_memory(four(memory_free=10 * 2**30), Needs([20 * 2**30] * 4, 0, [], "")),
-     "rank 3 (node1): 10.0 GiB free, the plan needs 20.0: free the device, or ask launch/plan.py --gpu-memory"),
+     "rank 3 (node1): 10.0 GiB free, the plan needs 20.0: free the device, or ask vid2vid-plan --gpu-memory"),
     (preflight_checks.check_disk(four(disk_free=2**30), 8 * 2**30),
      "rank 3 (node1): 1 GiB free for run.root, checkpoints take 8: free some space or lower run.keep_last"),
     (preflight_checks.check_shm(four(shm_free=2**26)),

@@ -1,7 +1,7 @@
 """Look at the machines before a long run: under a minute, nothing is changed.
 
-    torchrun --nproc_per_node 8 launch/doctor.py configs/FILE.yaml           as the run will be started
-    torchrun … launch/doctor.py configs/FILE.yaml key=value --json out.json  for scripts
+    torchrun --nproc_per_node 8 -m vid2vid_dist doctor street/512           as the run will be started
+    torchrun … -m vid2vid_dist doctor street/512 key=value --json out.json  for scripts
 
 Versions, devices, memory, disk, clocks, links, slow ranks, shards. Exit status 0 = no fault, 1 = at least one
 (torchrun then adds a report of its own), 2 = no such configuration.
@@ -27,7 +27,7 @@ PATIENCE = timedelta(seconds=45)  # for a rank that does not come
 def main() -> int:
     started = time.monotonic()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path, help="configuration file of the run")
+    parser.add_argument("config", type=Path, help="configuration file or recipe of the run")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="settings on top of it")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the findings there")
     args = parser.parse_intermixed_args()

@@ -1,8 +1,8 @@
 """Judge a trained run by figures.
 
-    python launch/evaluate.py runs/NAME                                  warp error, drift; PSNR and SSIM where real
+    vid2vid-evaluate runs/NAME                                  warp error, drift; PSNR and SSIM where real
                                                                          frames are known
-    python launch/evaluate.py runs/NAME --fid-weights FILE …             FID as well (`make weights` fetches the files)
+    vid2vid-evaluate runs/NAME --fid-weights FILE …             FID as well (`make weights` fetches the files)
 
 Every video is made to its end from its own frames. Writes evaluation.json, TensorBoard events and a page with curves
 over the frames under RUN/evaluation, and prints the table.

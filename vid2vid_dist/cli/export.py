@@ -1,7 +1,7 @@
 """Write the generator of a run as safetensors and a configuration, to pass on or to keep.
 
-    python launch/export.py runs/NAME out/NAME            the averaged weights if the run has some
-    python launch/generate.py out/NAME --input DIR        videos from it; needs no DeepSpeed and no webdataset
+    vid2vid-export runs/NAME out/NAME            the averaged weights if the run has some
+    vid2vid-generate out/NAME --input DIR        videos from it: the bare package is enough
 """
 
 from __future__ import annotations

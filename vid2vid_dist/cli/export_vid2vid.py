@@ -1,6 +1,6 @@
 """Write a checkpoint folder that the original vid2vid reads.
 
-    python -m tools.export_vid2vid runs/NAME checkpoints/NAME       its newest checkpoint, or a checkpoint folder
+    python -m vid2vid_dist export-vid2vid runs/NAME checkpoints/NAME       its newest checkpoint, or a checkpoint folder
 
 Writes latest_net_G0.pth …, the discriminators where the checkpoint has them, and opt.txt. Tensors keep their bits.
 """

@@ -1,6 +1,6 @@
-"""Find the looks of a model that was trained with styles, for `launch/generate.py RUN --style K`.
+"""Find the looks of a model that was trained with styles, for `vid2vid-generate RUN --style K`.
 
-    python -m tools.fit_styles runs/NAME --styles 10      writes runs/NAME/styles.safetensors
+    python -m vid2vid_dist fit-styles runs/NAME --styles 10      writes runs/NAME/styles.safetensors
 
 What the encoder sees of every class in the training videos is clustered. Looks belong to the weights of one
 checkpoint: fit them when training is done.

@@ -1,11 +1,12 @@
 """Generate videos with a trained run.
 
-    python launch/generate.py runs/NAME                                  the test videos of the run's shards
-    python launch/generate.py runs/NAME --videos seq0001 --how-many 30   the start of one of them
-    python launch/generate.py runs/NAME --input DIR --first none         other labels, no real frame needed
-    python launch/generate.py runs/NAME --remap 21=11                    trees become buildings, beside the original
-    python launch/generate.py runs/NAME --style 0,1,2                    three looks of a model with styles
-    torchrun --nproc_per_node 8 launch/generate.py runs/NAME --batch 4   the videos dealt over 8 GPUs, 4 at a time
+    vid2vid-generate runs/NAME                                  the test videos of the run's shards
+    vid2vid-generate runs/NAME --videos seq0001 --how-many 30   the start of one of them
+    vid2vid-generate runs/NAME --input DIR --first none         other labels, no real frame needed
+    vid2vid-generate runs/NAME --remap 21=11                    trees become buildings, beside the original
+    vid2vid-generate runs/NAME --style 0,1,2                    three looks of a model with styles
+    torchrun --nproc_per_node 8 -m vid2vid_dist generate runs/NAME --batch 4
+                                                                the videos dealt over 8 GPUs, 4 at a time
 
 Makes PNG frames, mp4 videos and a page under RUN/results, and prints where the page is. The same command goes on
 where it was interrupted: complete videos are kept.

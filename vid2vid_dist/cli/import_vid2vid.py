@@ -1,9 +1,9 @@
 """Take over the weights of the original vid2vid.
 
-    python -m tools.import_vid2vid checkpoints/NAME runs/NAME                    a folder with opt.txt and *.pth
-    python -m tools.import_vid2vid FOLDER OUT data.label_nc=35 generator.fg=true without opt.txt, or against it
+    python -m vid2vid_dist import-vid2vid checkpoints/NAME runs/NAME                    a folder with opt.txt and *.pth
+    python -m vid2vid_dist import-vid2vid FOLDER OUT data.label_nc=35 generator.fg=true without opt.txt, or against it
 
-OUT can be given to `launch/generate.py` and, as run.load_pretrain, to training. Every tensor arrives bit by bit.
+OUT can be given to `vid2vid-generate` and, as run.load_pretrain, to training. Every tensor arrives bit by bit.
 Weights are read without running code from them. Nothing is written unless all generators are there, with the
 shapes that the options promise, and make a picture.
 """

@@ -1,8 +1,8 @@
 """Plan a run without running it: who does what on how many ranks, how fast, in how much memory. Needs no GPU.
 
-    python launch/plan.py my_street.yaml --ranks 8                                   as the file places it
-    python launch/plan.py my_street.yaml --ranks 8 --lanes 4 --placement auto        the best placement, and why
-    python launch/plan.py my_street.yaml --ranks 64 --gpu-memory 80 --out plan.svg   does it fit? and a picture
+    vid2vid-plan street/2048 --ranks 8                                      a recipe, as it places its work
+    vid2vid-plan my_street.yaml --ranks 8 --lanes 4 --placement auto        the best placement, and why
+    vid2vid-plan my_street.yaml --ranks 64 --gpu-memory 80 --out plan.svg   does it fit? and a picture
 
 Task times are modelled for an H100, or read from a JSON file {"KIND/SCALE": seconds} (--costs)."""
 
@@ -12,7 +12,9 @@ import argparse
 from pathlib import Path
 
 from vid2vid_dist.config.load import load_config
+from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.data.clips import ClipSource
+from vid2vid_dist.data.geometry import MIDDLE, Size, central_half, clip_geometry
 from vid2vid_dist.engine.plan.costs import count_costs, load_measured
 from vid2vid_dist.engine.plan.search import PlanRequest, choose
 from vid2vid_dist.engine.plan.simulate import serial_seconds
@@ -30,10 +32,7 @@ def main() -> None:
         n_frames=args.frames or last.chunk_frames, placement=args.placement or cfg.parallel.placement,
         n_pipelines=args.pipelines or cfg.parallel.pipelines, in_flight=args.in_flight,
         n_frames_bp=last.n_frames_bp, memory=args.gpu_memory * plan_report.GB)
-    if not args.size:
-        source = ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed)
-        args.size = source.size_of(source.whole(0))
-    width, height = args.size
+    width, height = args.size or _frame_size(cfg)
     costs = load_measured(count_costs(cfg, height, width), args.costs)
     choice = choose(cfg, costs, request)
     n_generator = min(cfg.schedule.n_generator_slots, max(1, args.ranks - 1))
@@ -47,10 +46,28 @@ def main() -> None:
                                            choice, serial, request.n_lanes * batch_size * request.n_frames)))
 
 
+def _frame_size(cfg: Config) -> Size:
+    """Width and height of what the networks see, of the first video or, before there are shards, as the recipe says."""
+    if cfg.parallel.source_size and not (Path(cfg.data.shards) / "train/index.json").is_file():
+        width, height = cfg.parallel.source_size
+        print(f"no shards at {cfg.data.shards} yet: planned for videos of {width}x{height} (parallel.source_size)")
+        return typical_size((width, height), cfg.data)
+    source = ClipSource(cfg.data, cfg.generator.n_frames_G, cfg.run.seed)
+    return source.size_of(source.whole(0))
+
+
+def typical_size(size: Size, data: DataConfig) -> Size:
+    """Width and height of what the networks see of frames of `size`, without data to look at: faces are square."""
+    if data.task == "face":
+        size = min(size), min(size)
+    geometry = clip_geometry(size, data, MIDDLE)
+    return (central_half(geometry) if data.task == "pose" else geometry).size
+
+
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     add = parser.add_argument
-    add("config", type=Path, help="configuration file")
+    add("config", type=Path, help="configuration file or recipe")
     add("overrides", nargs="*", metavar="key=value", help="settings on top of it")
     add("--ranks", type=_count, required=True, metavar="N", help="GPUs in all")
     add("--lanes", type=_count, metavar="M", help="lanes of a step, all ranks together\n"
@@ -60,7 +77,8 @@ def _arguments() -> argparse.Namespace:
     add("--pipelines", type=_count, default=0, metavar="N", help="replicas (default: parallel.pipelines)")
     add("--in-flight", type=_count, default=0, metavar="L", help="lanes at a time (default: all that fit)")
     add("--frames", type=_count, metavar="T", help="chunk length (default: the last epoch's)")
-    add("--size", type=_size, metavar="WxH", help="frame size (default: what data.* makes of the first video)")
+    add("--size", type=_size, metavar="WxH", help="frame size (default: what data.* makes of the first video,\n"
+                                                   "without shards of parallel.source_size)")
     add("--gpu-memory", type=float, default=0, metavar="GB", help="memory of a rank")
     add("--costs", type=Path, metavar="FILE", help="measured task times")
     add("--out", type=Path, metavar="FILE.svg", help="draw the plan")

@@ -1,8 +1,8 @@
 """A video file -> raw folders for `make shards`.
 
-python -m tools.prepare_video edges clip.mp4 data/mine --width 256        # edges -> video; needs no weights
-python -m tools.prepare_video landmarks clip.mp4 data/face --weights shape_predictor_68_face_landmarks.dat
-python -m tools.prepare_video poses clip.mp4 data/pose --weights keypointrcnn_resnet50_fpn_coco.pth
+python -m vid2vid_dist prepare-video edges clip.mp4 data/mine --width 256        # edges -> video; needs no weights
+python -m vid2vid_dist prepare-video landmarks clip.mp4 data/face --weights shape_predictor_68_face_landmarks.dat
+python -m vid2vid_dist prepare-video poses clip.mp4 data/pose --weights keypointrcnn_resnet50_fpn_coco.pth
 
 The last frames become the test split. Frames in which nobody is found are left out, and a new sequence begins after
 them: neighbours in a sequence are neighbours in time. Look at OUT/contact_sheet.png before training.

@@ -1,8 +1,8 @@
 """Pack raw folders into shards.
 
-python -m tools.make_shards [--task face | faces | pose | styles]  # a toy set, rendered if missing; bare: the street
-python -m tools.make_shards datasets/Cityscapes data/shards/cityscapes --size 1024 --label-nc 35
-python -m tools.make_shards datasets/face data/shards/face --task face                   # landmarks or poses
+vid2vid-shards [--task face | faces | pose | styles]  # a toy set, rendered if missing; bare: the street
+vid2vid-shards datasets/Cityscapes data/shards/cityscapes --size 1024 --label-nc 35
+vid2vid-shards datasets/face data/shards/face --task face                   # landmarks or poses
 """
 
 from __future__ import annotations

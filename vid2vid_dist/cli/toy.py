@@ -1,7 +1,7 @@
 """Render a toy set as raw folders: a street, the street in several looks, a talking head, a dancer with poses.
 
-python -m tools.make_toy_dataset                      # the default street, data/toy_street
-python -m tools.make_toy_dataset --task face /tmp/faces --n-train 20
+python -m vid2vid_dist toy                      # the default street, data/toy_street
+python -m vid2vid_dist toy --task face /tmp/faces --n-train 20
 """
 
 from __future__ import annotations

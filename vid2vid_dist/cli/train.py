@@ -1,9 +1,9 @@
 """Train a video generator.
 
-    torchrun --nproc_per_node 8 launch/train.py                          the toy street set, settings for this machine:
-                                                                         generator frames and critics on separate ranks
-    torchrun --nproc_per_node 8 launch/train.py configs/FILE.yaml        another run
-    python launch/train.py configs/FILE.yaml optim.lr=1e-4 run.name=try  one rank, two settings changed
+    torchrun --nproc_per_node 8 -m vid2vid_dist.train               the toy street set, settings for this machine:
+                                                                    generator frames and critics on separate ranks
+    torchrun --nproc_per_node 8 -m vid2vid_dist.train street/512    a recipe, or a file of your own: my_street.yaml
+    vid2vid-train street/512 optim.lr=1e-4 run.name=try             one rank, two settings changed
 
 A run continues from its newest checkpoint, on any number of ranks; `run.name` chooses the folder under runs/.
 With --fresh a run that has a checkpoint is refused instead.
@@ -33,7 +33,7 @@ def main() -> None:
         return
     file, overrides = split_arguments([argument for argument in sys.argv[1:] if argument != "--fresh"])
     if file is None:
-        file = Path(__file__).parents[2] / "configs/toy" / ("gpu.yaml" if torch.cuda.is_available() else "cpu.yaml")
+        file = Path("toy/gpu" if torch.cuda.is_available() else "toy/cpu")
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             overrides = ["parallel.placement=split", *overrides]
     cfg = load_config(file, overrides)

@@ -1,7 +1,7 @@
 """Fetch the weights of the frozen networks, on a machine with network: training and evaluation need none afterwards.
 
-    python -m tools.fetch_weights                       all of them (1.2 GB) into weights/
-    python -m tools.fetch_weights shared/weights --base-url http://mirror/models
+    python -m vid2vid_dist weights                       all of them (1.2 GB) into weights/
+    python -m vid2vid_dist weights shared/weights --base-url http://mirror/models
 
 The published names end in the first 8 digits of their SHA-256, which is checked; the whole one is kept in
 SHA256SUMS beside the files, and checked from then on. A download that broke off goes on where it was.
@@ -56,10 +56,10 @@ FILES = (
     Published("vgg19.pth", models.VGG19_Weights.IMAGENET1K_V1.url, "loss.vgg_weights={path}"),
     Published("raft_large.pth", FLOW.Raft_Large_Weights.C_T_SKHT_V2.url, "flow.network=raft_large flow.weights={path}"),
     Published("raft_small.pth", FLOW.Raft_Small_Weights.C_T_V2.url, "flow.network=raft_small flow.weights={path}"),
-    Published("alexnet.pth", models.AlexNet_Weights.IMAGENET1K_V1.url, "launch/evaluate.py --lpips-weights {path}"),
-    Published("inception.pth", URL_INCEPTION_V3, "launch/evaluate.py --fid-weights {path}"),
+    Published("alexnet.pth", models.AlexNet_Weights.IMAGENET1K_V1.url, "vid2vid-evaluate --lpips-weights {path}"),
+    Published("inception.pth", URL_INCEPTION_V3, "vid2vid-evaluate --fid-weights {path}"),
     Published("r3d_18.pth", models.video.R3D_18_Weights.KINETICS400_V1.url,
-              "launch/evaluate.py --video-fid-weights {path}"),
+              "vid2vid-evaluate --video-fid-weights {path}"),
 )
 
 

@@ -79,7 +79,7 @@ def check_memory(seen: list[Seen], needs: Needs) -> Check:
     free = [one.memory_free / (1 if one.device_id else on_host[one.host]) for one in seen]
     faults = _by_rank(seen, [
         "" if has >= need else f"{has / GIB:.1f} GiB free, the plan needs {need / GIB:.1f}: free the device, or ask "
-                               "launch/plan.py --gpu-memory" for has, need in zip(free, needs.memory, strict=True)])
+                               "vid2vid-plan --gpu-memory" for has, need in zip(free, needs.memory, strict=True)])
     most = max(needs.memory)
     return check("memory", f"{min(free) / GIB:.1f} GiB free or more, at most {most / GIB:.1f} needed", faults)
 
