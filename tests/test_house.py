@@ -23,7 +23,7 @@ FLOORS = [
     {"vid2vid_dist.network_input"},
     {"vid2vid_dist.engine"},
     {"vid2vid_dist.training", "vid2vid_dist.inference", "vid2vid_dist.monitor"},
-    {"vid2vid_dist.doctor", "vid2vid_dist.original"},
+    {"vid2vid_dist.api", "vid2vid_dist.doctor", "vid2vid_dist.original"},
     {"vid2vid_dist.toy"},  # guests: nobody in the house imports them but commands
     {"vid2vid_dist.cli"},
     {"launch", "tools", "vid2vid_dist.__main__", "vid2vid_dist.train"},
@@ -115,8 +115,8 @@ def test_file_is_short_and_says_what_it_is(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if path.name == "__init__.py"], ids=str)
 def test_package_init_holds_a_docstring_only(path: Path) -> None:
-    """The package's own is what `import vid2vid_dist` gives: its version."""
-    assert len(tree(path).body) == 1 + (path == Path("vid2vid_dist/__init__.py"))
+    """But for the package's own: what `import vid2vid_dist` gives is found there, and imported when it is used."""
+    assert len(tree(path).body) == 1 or path == Path("vid2vid_dist/__init__.py")
 
 
 @pytest.fixture(scope="module")

@@ -65,7 +65,8 @@ def test_measured_times_are_taken(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("recipe", "size"), [("face/512", "512x512"), ("pose/512", "448x512")])
 def test_recipe_is_planned_before_there_is_data(recipe: str, size: str, tmp_path: Path) -> None:
-    command = [sys.executable, ROOT / "launch/plan.py", recipe, "--ranks", "1", "--frames", "1"]
+    command = [sys.executable, ROOT / "launch/plan.py", recipe, "--ranks", "1", "--frames", "1", "--placement",
+               "colocated"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
     assert result.stdout.splitlines()[0].endswith("planned for videos of 1280x720 (parallel.source_size)")
