@@ -1,1 +1,1 @@
-"""Entry points: `torchrun launch/train.py`, `python launch/generate.py`."""
+"""The commands of a checkout: `torchrun launch/train.py`, `python launch/generate.py`."""

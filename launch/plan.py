@@ -1,93 +1,11 @@
-"""Plan a run without running it: who does what on how many ranks, how fast, in how much memory. Needs no GPU.
+"""Plan a run without running it: `vid2vid_dist.cli.plan`, installed or not."""
 
-    python launch/plan.py my_street.yaml --ranks 8                                   as the file places it
-    python launch/plan.py my_street.yaml --ranks 8 --lanes 4 --placement auto        the best placement, and why
-    python launch/plan.py my_street.yaml --ranks 64 --gpu-memory 80 --out plan.svg   does it fit? and a picture
-
-Task times are modelled for an H100, or read from a JSON file {"ROLE/KIND/SCALE": seconds} (--costs)."""
-
-from __future__ import annotations
-
-import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout, installed or not
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from launch._cli import run_main
-from vid2vid_dist.config.load import load_config
-from vid2vid_dist.data.clips import ClipSource
-from vid2vid_dist.engine.plan.costs import count_costs
-from vid2vid_dist.engine.plan.search import PlanRequest, choose
-from vid2vid_dist.engine.plan.text import plan_text
-from vid2vid_dist.engine.roles.build import role_specs
-from vid2vid_dist.monitor import gantt, plan_report
-from vid2vid_dist.monitor.serial_schedule import serial_seconds
-from vid2vid_dist.monitor.trace import read_costs
-from vid2vid_dist.training.curriculum import LONGEST_CLIP, n_epochs, phase
-
-
-def main() -> None:
-    args = _arguments()
-    cfg = load_config(args.config, args.overrides)
-    last = phase(cfg, n_epochs(cfg), LONGEST_CLIP)
-    request = PlanRequest(
-        n_ranks=args.ranks, n_lanes=args.lanes or cfg.parallel.n_lanes(args.ranks),
-        n_frames=args.frames or last.chunk_frames, placement=args.placement or cfg.parallel.placement,
-        n_pipelines=args.pipelines or cfg.parallel.pipelines, in_flight=args.in_flight,
-        n_frames_bp=last.n_frames_bp, memory=args.gpu_memory * plan_report.GB)
-    if not args.size:
-        source = ClipSource.of(cfg)
-        args.size = source.size_of(source.whole(0))
-    width, height = args.size
-    specs = role_specs(cfg)
-    costs = read_costs(count_costs(specs, height, width), args.costs)
-    choice = choose(specs, costs, request)
-    n_generator = min(cfg.schedule.n_generator_slots, max(1, args.ranks - 1))
-    serial = serial_seconds(cfg, costs, request.n_lanes, request.n_frames, n_generator,
-                            max(1, args.ranks - n_generator))
-    batch_size = cfg.parallel.batch_size
-    print(f"{width}x{height}, {plan_report.report(choice, request, serial, batch_size)}")
-    if args.text:
-        print(f"\n{plan_text(choice.plan)}")
-    if args.out:
-        args.out.write_text(gantt.draw(choice.prediction.timeline, choice.plan.layout.n_slots,
-                                       {spec.name: spec.colour for spec in specs.all},
-                                       plan_report.headline(choice), plan_report.timing(
-                                           choice, serial, request.n_lanes * batch_size * request.n_frames)))
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    add = parser.add_argument
-    add("config", type=Path, help="configuration file")
-    add("overrides", nargs="*", metavar="key=value", help="settings on top of it")
-    add("--ranks", type=_count, required=True, metavar="N", help="GPUs in all")
-    add("--lanes", type=_count, metavar="M", help="lanes of a step, all ranks together\n"
-                                                 "(default: parallel.clips_per_step / parallel.batch_size)")
-    add("--placement", metavar="P", help="auto, split, split:6+2, colocated, data_parallel or generator=0-3,others=4-7 "
-                                         "(default: parallel.placement)")
-    add("--pipelines", type=_count, default=0, metavar="N", help="replicas (default: parallel.pipelines)")
-    add("--in-flight", type=_count, default=0, metavar="L", help="lanes at a time (default: all that fit)")
-    add("--frames", type=_count, metavar="T", help="chunk length (default: the last epoch's)")
-    add("--size", type=_size, metavar="WxH", help="frame size (default: what data.* makes of the first video)")
-    add("--gpu-memory", type=float, default=0, metavar="GB", help="memory of a rank")
-    add("--costs", type=Path, metavar="FILE", help="measured task times")
-    add("--text", action="store_true", help="print every rank's program, a line per operation")
-    add("--out", type=Path, metavar="FILE.svg", help="draw the plan")
-    return parser.parse_intermixed_args()
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or text == "0":
-        raise argparse.ArgumentTypeError(f"{text} is no number above 0")
-    return int(text)
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    return _count(width), _count(height)
-
+from vid2vid_dist.cli.entry import run_command
 
 if __name__ == "__main__":
-    run_main(main)
+    run_command("plan")

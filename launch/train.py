@@ -1,56 +1,11 @@
-"""Train a video generator.
+"""Train a video generator: `vid2vid_dist.cli.train`, installed or not."""
 
-    torchrun --nproc_per_node 8 launch/train.py                          the toy street set, settings for this machine:
-                                                                         generator frames and critics on separate ranks
-    torchrun --nproc_per_node 8 launch/train.py configs/FILE.yaml        another run
-    python launch/train.py configs/FILE.yaml optim.lr=1e-4 run.name=try  one rank, two settings changed
-
-A run continues from its newest checkpoint, on any number of ranks; `run.name` chooses the folder under runs/.
-With --fresh a run that has a checkpoint is refused instead.
-"""
-
-from __future__ import annotations
-
-import os
 import sys
-from datetime import timedelta
 from pathlib import Path
 
-import torch
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))  # the checkout, installed or not
-
-from launch._cli import run_main
-from vid2vid_dist.cli.ranks import open_grid
-from vid2vid_dist.config.load import load_config, split_arguments
-from vid2vid_dist.config.schema import DataConfig
-from vid2vid_dist.monitor.logs import setup_logging
-from vid2vid_dist.toy.street import ensure_toy_shards
-from vid2vid_dist.training.checkpoint import require_fresh
-from vid2vid_dist.training.trainer import Trainer
-
-
-def main() -> None:
-    if {"-h", "--help"} & set(sys.argv[1:]):
-        print(__doc__)
-        return
-    file, overrides = split_arguments([argument for argument in sys.argv[1:] if argument != "--fresh"])
-    if file is None:
-        file = Path(__file__).parent.parent / "configs/toy" / ("gpu.yaml" if torch.cuda.is_available() else "cpu.yaml")
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            overrides = ["parallel.placement=split", *overrides]
-    cfg = load_config(file, overrides)
-    grid = open_grid(cfg.run.device, timedelta(minutes=cfg.parallel.timeout))
-    setup_logging(grid.rank)
-    if cfg.data.shards == DataConfig().shards:
-        grid.on_first(lambda: ensure_toy_shards(Path(cfg.data.shards)))
-    if "--fresh" in sys.argv and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":  # a restart goes on
-        grid.on_first(lambda: require_fresh(Path(cfg.run.root) / cfg.run.name))
-    with grid.meeting(0, "getting ready"):
-        trainer = Trainer(cfg, grid)
-    trainer.run()
-    grid.close()
-
+from vid2vid_dist.cli.entry import run_command
 
 if __name__ == "__main__":
-    run_main(main)
+    run_command("train")

@@ -10,21 +10,23 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tools.parity.options import ELSEWHERE, SAME
 from vid2vid_dist.config.__main__ import template
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.options import options
+from vid2vid_dist.original.options import ELSEWHERE, SAME
 
 # Bottom up. An import only ever points to a lower floor, or stays within its own package.
 FLOORS = [
+    {"vid2vid_dist.version"},
     {"vid2vid_dist.errors", "vid2vid_dist.untrusted", "vid2vid_dist.config"},
     {"vid2vid_dist.data", "vid2vid_dist.models", "vid2vid_dist.losses", "vid2vid_dist.scores"},
     {"vid2vid_dist.network_input"},
     {"vid2vid_dist.engine"},
     {"vid2vid_dist.training", "vid2vid_dist.inference", "vid2vid_dist.monitor"},
+    {"vid2vid_dist.api", "vid2vid_dist.doctor", "vid2vid_dist.original"},
+    {"vid2vid_dist.toy"},  # guests: nobody in the house imports them but commands
     {"vid2vid_dist.cli"},
-    {"vid2vid_dist.toy"},  # guests: nobody in the house imports them
-    {"launch", "tools"},
+    {"launch", "tools", "vid2vid_dist.__main__", "vid2vid_dist.train"},
 ]
 # Steps sideways that are meant.
 SIDEWAYS = {
@@ -35,8 +37,6 @@ SIDEWAYS = {
     ("vid2vid_dist.scores", "vid2vid_dist.losses"),
     ("vid2vid_dist.training", "vid2vid_dist.monitor"),
     ("vid2vid_dist.inference", "vid2vid_dist.monitor"),
-    ("tools", "launch"),
-    ("launch", "tools"),
 }
 RANKLESS = ("vid2vid_dist/data/", "vid2vid_dist/models/", "vid2vid_dist/losses.py")
 KNOW_DEEPSPEED = {"vid2vid_dist/engine/run/zero.py"}
@@ -116,7 +116,8 @@ def test_file_is_short_and_says_what_it_is(path: Path) -> None:
 
 @pytest.mark.parametrize("path", [path for path in SOURCES if path.name == "__init__.py"], ids=str)
 def test_package_init_holds_a_docstring_only(path: Path) -> None:
-    assert len(tree(path).body) == 1
+    """But for the package's own: what `import vid2vid_dist` gives is found there, and imported when it is used."""
+    assert len(tree(path).body) == 1 or path == Path("vid2vid_dist/__init__.py")
 
 
 @pytest.fixture(scope="module")

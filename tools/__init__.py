@@ -1,1 +1,1 @@
-"""Command-line tools beside training: shards, toy data, parity, benchmarks."""
+"""Tools of a checkout: the commands beside training, parity, benchmarks."""

@@ -23,10 +23,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from launch._cli import run_main
 from tools.lanes import clip_of
 from tools.solo_grid import solo_grid
 from vid2vid_dist import losses
+from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.config.load import load_config, split_arguments
 from vid2vid_dist.config.schema import Config, RunConfig

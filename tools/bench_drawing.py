@@ -10,8 +10,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from launch._cli import run_main
-from tools.make_toy_dataset import TOYS
+from vid2vid_dist.cli.entry import run_main
+from vid2vid_dist.cli.toy import TOYS
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.clips import ClipSource, Request
 from vid2vid_dist.data.shards import PackOptions, make_shards

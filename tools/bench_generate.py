@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from launch._cli import run_main
+from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.config.load import load_config, split_arguments
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames

@@ -16,9 +16,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from launch._cli import run_main
 from tools.bench_generate import Switch, measure
 from tools.bench_step import SIZES, configured, device_name, provide_shards
+from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource, Request
 from vid2vid_dist.inference.runtime import choose_device

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from launch._cli import run_main
+from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.costs import Costs, count_costs

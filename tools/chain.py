@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from launch._cli import run_main
+from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.config.load import load_config, to_yaml
 from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.errors import UserError

@@ -30,7 +30,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file
 
-from launch._cli import run_main
+from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.toy.set import ToyOptions
 from vid2vid_dist.toy.street import render_toy_street

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from launch._cli import run_main
+from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent

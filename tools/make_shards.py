@@ -1,59 +1,6 @@
-"""Pack raw folders into shards.
+"""Pack raw folders into shards: `vid2vid_dist.cli.shards`."""
 
-python -m tools.make_shards [--task face | faces | pose | styles]  # a toy set, rendered if missing; bare: the street
-python -m tools.make_shards datasets/Cityscapes data/shards/cityscapes --size 1024 --label-nc 35
-python -m tools.make_shards datasets/face data/shards/face --task face                   # landmarks or poses
-"""
-
-from __future__ import annotations
-
-import argparse
-from pathlib import Path
-
-from launch._cli import run_main
-from tools.make_toy_dataset import TOYS
-from vid2vid_dist.config.schema import DataConfig
-from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.data.tasks.registry import TASKS
-from vid2vid_dist.errors import UserError
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "source", nargs="?", type=Path, help="folder with train_A/, train_B/, ... (none = a toy set)"
-    )
-    parser.add_argument(
-        "out", nargs="?", type=Path, help="shard folder to write, with train/ and test/ inside"
-    )
-    parser.add_argument(
-        "--size", type=int, help="resize frames to this width in pixels (default: keep the files' bytes)"
-    )
-    parser.add_argument(
-        "--label-nc", type=int, default=0, help="refuse label ids from this one on (0 = no check)"
-    )
-    parser.add_argument(
-        "--task", choices=tuple(dict.fromkeys([*TASKS, *TOYS])), default=DataConfig.task,
-        help="what the folders hold: labels, landmarks or poses; styles, faces = toy sets in several looks"
-    )
-    parser.add_argument("--force", action="store_true", help="pack again even if the shards are up to date")
-    args = parser.parse_args()
-    if args.size is not None and not 32 <= args.size <= 16384:
-        raise UserError(f"--size {args.size} is out of range 32..16384")
-    toy = TOYS.get(args.task)
-    if args.source is None:
-        if toy is None:
-            raise UserError(f"--task {args.task} has no toy set: give SRC=<raw folder> and OUT=<shard folder>")
-        print(toy.render(toy.raw, toy.options), flush=True)
-        args.source, args.out = toy.raw, args.out or toy.shards
-    if args.out is None:
-        raise UserError("OUT is missing: make shards SRC=<raw folder> OUT=<shard folder>")
-    options = PackOptions(args.size, args.label_nc, toy.task if toy else args.task)
-    for line in make_shards(args.source, args.out, options, args.force):
-        print(line)
-
+from vid2vid_dist.cli.entry import run_command
 
 if __name__ == "__main__":
-    run_main(main)
+    run_command("shards")

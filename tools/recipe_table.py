@@ -10,11 +10,10 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from launch._cli import run_main
+from vid2vid_dist.cli.entry import run_main
+from vid2vid_dist.cli.plan import typical_size
 from vid2vid_dist.config.load import load_config
-from vid2vid_dist.config.schema import DataConfig
-from vid2vid_dist.data.geometry import MIDDLE, Size
-from vid2vid_dist.data.tasks.registry import task_of
+from vid2vid_dist.config.recipes import RECIPES
 from vid2vid_dist.engine.plan.costs import count_costs
 from vid2vid_dist.engine.plan.search import Choice, PlanRequest, choose
 from vid2vid_dist.engine.roles.build import role_specs
@@ -23,23 +22,19 @@ from vid2vid_dist.monitor.plan_report import GB
 from vid2vid_dist.monitor.serial_schedule import serial_seconds
 from vid2vid_dist.training.curriculum import n_epochs, phase
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 BEGIN, END = "<!-- recipes: python -m tools.recipe_table README.md -->", "<!-- /recipes -->"
-HD = (1280, 720)
-HD_FACE = (720, 720)  # the square around a face
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A file below configs/, the GPUs that it is made for, and the videos that the task is trained on."""
+    """A file below configs/, the GPUs that it is made for, and the longest video that the task is trained on."""
 
     file: str
     n_gpus: int
-    source: tuple[int, int] = (2048, 1024)  # width and height of a frame in pixels
     longest: int = 30  # frames
 
 
-RECIPES = (
+TABLE = (
     Recipe("street/512.yaml", 8),
     Recipe("street/512_no_fg.yaml", 8),
     Recipe("street/512_batch.yaml", 8),
@@ -54,25 +49,26 @@ RECIPES = (
     Recipe("street/modern/2048.yaml", 8),
     Recipe("single_image/global.yaml", 8),
     Recipe("single_image/local.yaml", 8),
-    Recipe("single_image/features.yaml", 8, HD_FACE, 128),
-    Recipe("face/512.yaml", 8, HD_FACE, 128),
-    Recipe("face/512_bs7.yaml", 7, HD_FACE, 128),
-    Recipe("face/g1_256.yaml", 1, HD_FACE, 128),
-    Recipe("face/g1_512.yaml", 1, HD_FACE, 128),
-    Recipe("pose/256.yaml", 8, HD, 128),
-    Recipe("pose/512.yaml", 8, HD, 128),
-    Recipe("pose/1024.yaml", 8, HD, 128),
-    Recipe("pose/g1_256.yaml", 1, HD, 128),
-    Recipe("pose/g1_512.yaml", 1, HD, 128),
-    Recipe("pose/g1_1024.yaml", 1, HD, 128),
+    Recipe("single_image/features.yaml", 8, 128),
+    Recipe("face/512.yaml", 8, 128),
+    Recipe("face/512_bs7.yaml", 7, 128),
+    Recipe("face/g1_256.yaml", 1, 128),
+    Recipe("face/g1_512.yaml", 1, 128),
+    Recipe("pose/256.yaml", 8, 128),
+    Recipe("pose/512.yaml", 8, 128),
+    Recipe("pose/1024.yaml", 8, 128),
+    Recipe("pose/g1_256.yaml", 1, 128),
+    Recipe("pose/g1_512.yaml", 1, 128),
+    Recipe("pose/g1_1024.yaml", 1, 128),
 )
 
 
 def row(recipe: Recipe) -> str:
     """One line of the table."""
-    cfg = load_config(CONFIGS / recipe.file)
+    cfg = load_config(RECIPES / recipe.file)
     last = phase(cfg, n_epochs(cfg), recipe.longest)
-    width, height = typical_size(recipe.source, cfg.data)
+    source_width, source_height = cfg.parallel.source_size
+    width, height = typical_size((source_width, source_height), cfg.data)
     specs = role_specs(cfg)
     costs = count_costs(specs, height, width)
     request = PlanRequest(recipe.n_gpus, cfg.parallel.n_lanes(recipe.n_gpus), last.chunk_frames,
@@ -90,11 +86,6 @@ def row(recipe: Recipe) -> str:
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def typical_size(size: Size, data: DataConfig) -> Size:
-    """Width and height of what the networks see of frames of `size`."""
-    return task_of(data).geometry(size, data, MIDDLE, False, None).size
-
-
 def _placement(choice: Choice) -> str:
     if choice.plan.layout.n_slots == 1:
         return "one rank" if choice.n_pipelines == 1 else "data parallel"
@@ -104,7 +95,7 @@ def _placement(choice: Choice) -> str:
 def table() -> str:
     head = ("Recipe", "Frames", "Clips × frames per step", "GPUs", "Placement", "GB per GPU", "ms per step",
             "Against serial")
-    return "\n".join(["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *map(row, RECIPES)])
+    return "\n".join(["| " + " | ".join(head) + " |", "|---" * len(head) + "|", *map(row, TABLE)])
 
 
 def main() -> None:

@@ -14,12 +14,12 @@ from functools import cache
 import torch
 from torch import Tensor, nn
 
-from launch._cli import run_main
 from tests.engine.batch import work
 from tests.engine.spread_clips import CHUNK, HEIGHT, N_STEPS, SMALL, WIDTH, clip
 from tests.engine.textbook_step import TextbookStep
 from tools.lanes import advance
 from tools.parity.trace import StandInFlow
+from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames

@@ -14,8 +14,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from tests.hostile.attack import VALUES, attack, examples, mutate, mutate_safetensors, nested, watched
-from tools.export_vid2vid import export_folder
-from tools.import_vid2vid import import_folder
+from vid2vid_dist.cli.export_vid2vid import export_folder
+from vid2vid_dist.cli.import_vid2vid import import_folder
 from vid2vid_dist.config.load import load_config, save_config
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import load_single_image

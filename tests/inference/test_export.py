@@ -13,15 +13,16 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from launch import export as export_command
-from launch._cli import run_main
 from tests.conftest import ROOT
+from vid2vid_dist.cli import export as export_command
+from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.export import export
 from vid2vid_dist.inference.load import load_generator
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.training.pretrain import find_weights, load_pretrained
+from vid2vid_dist.version import code_version
 
 MakeRun = Callable[..., Path]
 
@@ -80,6 +81,7 @@ def test_what_is_written(cfg: Config, make_run: MakeRun, tmp_path: Path, capsys:
         assert all(torch.equal(wanted[name], found[name]) for name in wanted)
         source = json.loads((out / "export.json").read_text())
         assert (source["weights"], source["number_format"]) == (kind, "float32")
+        assert source.items() >= code_version().items()
         assert load_generator(out).config == cfg
 
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 from PIL import Image
 
-from launch import generate as generate_command
-from launch._cli import run_main
-from tools import fit_styles as fit_command
+from vid2vid_dist.cli import fit_styles as fit_command
+from vid2vid_dist.cli import generate as generate_command
+from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource, Request
 from vid2vid_dist.data.images import to_float

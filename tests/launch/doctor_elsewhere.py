@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 
-from launch._cli import run_main
-from launch.doctor import main
+from vid2vid_dist.cli.doctor import main
+from vid2vid_dist.cli.entry import run_main
 
 if __name__ == "__main__":
     folder = sys.argv.pop(1)

@@ -7,8 +7,8 @@ import os
 
 import torch
 
-from launch import train
-from launch._cli import run_main
+from vid2vid_dist.cli import train
+from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.engine.plan.tasks import Task
 from vid2vid_dist.engine.roles.image import ImageRole
 from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore

@@ -7,8 +7,8 @@ import os
 
 from torch import Tensor
 
-from launch import train
-from launch._cli import run_main
+from vid2vid_dist.cli import train
+from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.training.trainer import Trainer
 
 run = Trainer.run

@@ -11,8 +11,8 @@ import signal
 from collections.abc import Callable
 from typing import Any
 
-from launch import train
-from launch._cli import run_main
+from vid2vid_dist.cli import train
+from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.engine.roles.image import ImageRole
 from vid2vid_dist.engine.run.updates import Updates
 from vid2vid_dist.training.reporter import Reporter

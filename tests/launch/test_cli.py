@@ -10,9 +10,9 @@ from typing import NoReturn
 
 import pytest
 
-from launch import _cli
-from launch._cli import run_main
 from tests.conftest import ROOT
+from vid2vid_dist.cli import entry
+from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.errors import LostRankError, UserError
 
 
@@ -49,7 +49,7 @@ def test_our_own_mistake_keeps_its_traceback() -> None:
 
 def test_a_rank_that_was_left_says_so_in_one_line(
         capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_cli, "PATIENCE", 0)
+    monkeypatch.setattr(entry, "PATIENCE", 0)
     lost = LostRankError("rank 1: step 3: Connection closed by peer")
     assert end(fail(lost), capsys) == (1, f"error: another rank has left or does not answer: {lost}\n")
 
@@ -57,7 +57,7 @@ def test_a_rank_that_was_left_says_so_in_one_line(
 SCRIPT = """
 import os, sys
 sys.path.insert(0, {root!r})
-from launch._cli import run_main
+from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.errors import UserError
 
 def main():

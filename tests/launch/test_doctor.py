@@ -15,14 +15,14 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.torchrun import torchrun
-from tools.doctor import findings as preflight_checks
-from tools.doctor.checks import FAULT, OK, WARNING, Check
-from tools.doctor.examine import examine
-from tools.doctor.findings import Needs, Seen
-from tools.doctor.probe import Link, rounds
 from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.data.shards import PackOptions, make_shards
+from vid2vid_dist.doctor import findings as preflight_checks
+from vid2vid_dist.doctor.checks import FAULT, OK, WARNING, Check
+from vid2vid_dist.doctor.examine import examine
+from vid2vid_dist.doctor.findings import Needs, Seen
+from vid2vid_dist.doctor.probe import Link, rounds
 from vid2vid_dist.toy.face import render_toy_face
 from vid2vid_dist.toy.pose import render_toy_pose
 from vid2vid_dist.toy.set import ToyOptions
@@ -176,7 +176,7 @@ def four(**odd: object) -> list[Seen]:
     (preflight_checks.check_devices(four(device="A100")), "rank 3 (node1): A100, elsewhere H100"),
     (preflight_checks.check_devices(four(device_id="gpu-2")), "ranks 2, 3 (node1): share GPU gpu-2"),
     (preflight_checks.check_memory(four(memory_free=10 * 2**30), Needs([20 * 2**30] * 4, 0, [], "")),
-     "rank 3 (node1): 10.0 GiB free, the plan needs 20.0: free the device, or ask launch/plan.py --gpu-memory"),
+     "rank 3 (node1): 10.0 GiB free, the plan needs 20.0: free the device, or ask vid2vid-plan --gpu-memory"),
     (preflight_checks.check_disk(four(disk_free=2**30), 8 * 2**30),
      "rank 3 (node1): 1 GiB free for run.root, checkpoints take 8: free some space or lower run.keep_last"),
     (preflight_checks.check_shm(four(shm_free=2**26)),

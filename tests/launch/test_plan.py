@@ -63,6 +63,16 @@ def test_measured_times_are_taken(tmp_path: Path) -> None:
     assert float(line.split()[1]) >= 3 * 100e3
 
 
+@pytest.mark.parametrize(("recipe", "size"), [("face/512", "512x512"), ("pose/512", "448x512")])
+def test_recipe_is_planned_before_there_is_data(recipe: str, size: str, tmp_path: Path) -> None:
+    command = [sys.executable, ROOT / "launch/plan.py", recipe, "--ranks", "1", "--frames", "1", "--placement",
+               "colocated"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[0].endswith("planned for videos of 1280x720 (parallel.source_size)")
+    assert result.stdout.splitlines()[1].startswith(f"{size}, 1 frames per chunk")
+
+
 @pytest.mark.parametrize(("arguments", "says"), [
     (["--ranks", 4, "--placement", "split:9+1", "--size", "128x64"], "placement split:9+1 needs 10 ranks"),
     (["--ranks", 4, "--size", "100x64"], "frames of 100x64: both sides must be multiples of 8"),

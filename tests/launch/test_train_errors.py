@@ -15,11 +15,11 @@ import pytest
 import torch
 import torch.distributed as dist
 
-from launch import train
-from launch._cli import run_main
 from tests.conftest import ROOT
 from tests.damage import edit_index, spoil_picture
 from tests.torchrun import torchrun
+from vid2vid_dist.cli import train
+from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.toy.set import ToyOptions
 from vid2vid_dist.toy.street import render_toy_street

@@ -11,7 +11,7 @@ import pytest
 
 from tools.parity.case import Case, Check, parse_args
 from tools.parity.discover import discover
-from tools.parity.options import config_from_options
+from vid2vid_dist.original.options import config_from_options
 
 
 def test_arguments_of_the_original() -> None:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from launch._cli import run_main
-from tools import fetch_weights
-from tools.fetch_weights import FILES, Published, fetch
+from vid2vid_dist.cli import weights as fetch_weights
+from vid2vid_dist.cli.entry import run_main
+from vid2vid_dist.cli.weights import FILES, Published, fetch
 from vid2vid_dist.errors import UserError
 
 CONTENT = bytes(range(256)) * 5000

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from tests.conftest import ROOT
 from tests.inference.conftest import write_run
-from tools.export_vid2vid import export_folder
-from tools.import_vid2vid import import_folder
 from tools.parity.case import Case
 from tools.parity.compare import starting_with
+from vid2vid_dist.cli.export_vid2vid import export_folder
+from vid2vid_dist.cli.import_vid2vid import import_folder
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tools.prepare_video import Found, find_edges, frames_of, pose_finder, write
+from vid2vid_dist.cli.prepare_video import Found, find_edges, frames_of, pose_finder, write
 from vid2vid_dist.data.folders import scan
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.errors import UserError

@@ -9,7 +9,7 @@ import json
 import sys
 from dataclasses import asdict
 
-from launch._cli import run_main
+from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.training.checkpoint import Position, write_files

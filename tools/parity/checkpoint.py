@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from tools.parity.case import Case, Check
 from tools.parity.compare import FLOOR, relative_error, thin
-from tools.parity.options import SAME, config_from_options
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.models.discriminator import image_discriminator, temporal_discriminator
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.labels import encode_labels
+from vid2vid_dist.original.options import SAME, config_from_options
 
 
 def check(case: Case) -> list[Check]:

@@ -18,7 +18,6 @@ from torch import Tensor
 
 from tools.parity.case import Case, Check
 from tools.parity.data import LEVEL
-from tools.parity.options import config_from_options
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource
 from vid2vid_dist.data.geometry import MIDDLE, Geometry
@@ -28,6 +27,7 @@ from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.data.tasks.face import completed, part_labels
 from vid2vid_dist.data.tasks.pose import central_half
 from vid2vid_dist.data.tasks.registry import TASKS
+from vid2vid_dist.original.options import config_from_options
 
 SUFFIXES = {"keypoints": ".txt", "img_png_bytes": ".png", "densepose_png_bytes": ".png", "openpose_json_utf8": ".json"}
 

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from tools.parity.case import Case, Check
 from tools.parity.compare import compare, load_exactly, relative_error, starting_with
-from tools.parity.options import config_from_options
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.models.composite import (
     CompositeGenerator,
@@ -20,6 +19,7 @@ from vid2vid_dist.models.composite import (
 )
 from vid2vid_dist.models.labels import EncodedLabels, encode_labels, foreground_mask, instance_edges, label_pyramid
 from vid2vid_dist.models.single_image import GlobalGenerator, GlobalWithFeatures, LocalEnhancer
+from vid2vid_dist.original.options import config_from_options
 
 OUTPUTS = ("train.", "eval.", "train_rawonly.")
 INPUT_TOLERANCE = 1e-6  # of inputs that are averages, stored in float32

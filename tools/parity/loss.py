@@ -10,12 +10,12 @@ from torch import Tensor, nn
 
 from tools.parity.case import Case, Check
 from tools.parity.compare import compare, load_exactly, starting_with
-from tools.parity.options import config_from_options
 from vid2vid_dist import losses
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.models._torchvision import models
 from vid2vid_dist.models.discriminator import face_discriminator, image_discriminator, temporal_discriminator
 from vid2vid_dist.models.perceptual import VGG19Features
+from vid2vid_dist.original.options import config_from_options
 
 GENERATED = ("fake_B", "fake_B_raw", "flow", "weight")
 Tensors = dict[str, Tensor]

@@ -12,12 +12,12 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
-from launch._cli import run_main
 from tools.parity.__main__ import Row
 from tools.parity.discover import discover
-from tools.parity.options import config_from_options
 from tools.parity.trace import compare, spread, train
+from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.cli.ranks import open_grid
+from vid2vid_dist.original.options import config_from_options
 
 
 def main() -> int:

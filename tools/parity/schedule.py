@@ -9,11 +9,11 @@ from __future__ import annotations
 from typing import Any
 
 from tools.parity.case import Case, Check, parse_args
-from tools.parity.options import config_from_options
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.sampling import window
 from vid2vid_dist.engine.plan.role import RateGroup
 from vid2vid_dist.models.temporal import temporal_plan
+from vid2vid_dist.original.options import config_from_options
 from vid2vid_dist.training.curriculum import phase
 
 RATE = 1e-12  # of learning rates, relative

@@ -1,1 +1,1 @@
-"""The commands: arguments, messages, exit codes."""
+"""The commands, one file each: arguments, messages, exit status."""

@@ -1,6 +1,6 @@
 """YAML file + `section.key=value` overrides -> `Config`, strictly and with the source of every value.
 
-A file holds only what differs from the defaults; `base: other.yaml` (relative to the file) names a file
+A file holds only what differs from the defaults; `base: other.yaml` (relative to the file, or a recipe) names a file
 that it differs from instead. Unknown keys, wrong types and values out of range are refused.
 """
 
@@ -15,6 +15,7 @@ from typing import Any
 import yaml
 
 from vid2vid_dist.config.options import options
+from vid2vid_dist.config.recipes import find_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.untrusted import is_printable, read_text, shown
@@ -43,7 +44,7 @@ class Setting:
 
 
 def load_config(path: Path | str | None, overrides: Sequence[str] = ()) -> Config:
-    """The checked configuration of a file (None = the defaults) and overrides `section.key=value`.
+    """The checked configuration of a file or recipe (None = the defaults) and overrides `section.key=value`.
 
     Raises:
         UserError: no such file, bad YAML, unknown key, wrong type, out of range, impossible combination.
@@ -55,7 +56,7 @@ def resolve(path: Path | str | None, overrides: Sequence[str] = ()) -> Resolved:
     """Like `load_config`, and says where each value came from. Later settings win over earlier ones."""
     config, known = Config(), options()
     sources = dict.fromkeys(known, "default")
-    from_file = _read_file(Path(path), ()) if path else []
+    from_file = _read_file(find_config(path), ()) if path else []
     for setting in [*from_file, *map(_parse_override, overrides)]:
         try:
             if setting.key not in known:
@@ -103,7 +104,7 @@ def _read_file(path: Path, chain: tuple[Path, ...]) -> list[Setting]:
     sections = {key.split(".")[0] for key in options()}
     for name, node, source in _items(_compose(path), path):
         if name == "base":
-            inherited = _read_file(path.parent / _file_name(node, source), (*chain, path.resolve()))
+            inherited = _read_file(find_config(_file_name(node, source), path.parent), (*chain, path.resolve()))
         elif name in sections:
             own += [Setting(f"{name}.{key}", _construct(value, where), where)
                     for key, value, where in _items(node, path)]

@@ -153,6 +153,7 @@ class ParallelConfig:
     timeout: float = opt(10.0, "a rank that waits longer for another ends the run", unit="minutes", low=0.05, high=1440)
     pipelines: int = opt(0, "replicas of the placement, which share the ranks; 0 = choose", low=0)
     batch_size: int = opt(1, "clips per lane that are normalised together (the original's batchSize on one GPU)", unit="clips", low=1, high=256)
+    source_size: list[int] = opt([], "width and height of the videos that this is made for: plans are made for them before there are shards; [] = unknown", unit="pixels")
 
     def n_lanes(self, n_ranks: int) -> int:
         """Lanes of a step, all ranks together."""
@@ -212,6 +213,8 @@ class Config:
         """Refuse combinations that cannot work, with the fix in the words. Ranges are checked on loading, and what
         depends on the task when its data is opened (`data.tasks.registry.check_task`)."""
         data, gen, disc, optim = self.data, self.generator, self.discriminator, self.optim
+        if len(self.parallel.source_size) not in (0, 2) or not all(8 <= n <= 16384 for n in self.parallel.source_size):
+            raise UserError(f"parallel.source_size={shown(self.parallel.source_size)} must be a width and a height in 8..16384")
         if data.use_instance and data.label_nc == 0:
             raise UserError("data.use_instance needs label maps: set data.label_nc > 0 or data.use_instance=false")
         if "randomScale" in data.resize_or_crop and data.fineSize > data.loadSize:

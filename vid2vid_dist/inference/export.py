@@ -3,9 +3,9 @@
     OUT/generator.safetensors   float32 weights, the averaged ones if there are some
     OUT/config.yaml             the configuration
     OUT/styles.safetensors      the looks of a model with styles, if they have been fitted
-    OUT/export.json             where they come from
+    OUT/export.json             where they come from, and the version and commit of the code that wrote them
 
-`launch/generate.py OUT --input DIR` and `run.load_pretrain=OUT` take it like a checkpoint.
+`vid2vid-generate OUT --input DIR` and `run.load_pretrain=OUT` take it like a checkpoint.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import LoadedGenerator
 from vid2vid_dist.inference.styles import FILE as STYLES
 from vid2vid_dist.inference.styles import book_of
+from vid2vid_dist.version import code_version
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ def export(loaded: LoadedGenerator, out: Path) -> Exported:
         "run": loaded.config.run.name,
         "weights": "averaged" if loaded.averaged else "trained",
         "number_format": "bfloat16, stored as float32" if rounded else "float32",
+        **code_version(),
     }
     try:
         with locked(out), written_aside(out) as aside:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import astuple, dataclass, replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import torch
@@ -128,7 +129,9 @@ class Maker:
                  results: Results, data: DataConfig) -> None:
         self._source, self._first_frames, self._looks = source, first_frames, looks
         self._generator, self._results, self._data = generator, results, data
-        self._flow: ReferenceFlow = build_flow(FlowConfig())
+        self._flow: ReferenceFlow | None = build_flow(FlowConfig()) if find_spec("cv2") else None
+        if self._flow is None:
+            log.info("no warp error without OpenCV: pip install 'vid2vid-dist[train]' brings it")
         self.seconds = 0.0  # in the generator
 
     def make(self, batch: Sequence[Job]) -> None:
@@ -141,7 +144,7 @@ class Maker:
         first = None if images is None else torch.stack(
             [images(frames, of_first[i] if of_first else None) for i, frames in enumerate(given)])
         self._generator.start(given, first, torch.stack(of_video) if of_video else None)
-        views = [FrameView(looks, self._data, WarpErrorMeter(self._flow)) for _ in batch]
+        views = [FrameView(looks, self._data, WarpErrorMeter(self._flow) if self._flow else None) for _ in batch]
         running = list(range(len(batch)))
         with ExitStack() as unfinished:
             stacks = [unfinished.enter_context(ExitStack()) for _ in batch]

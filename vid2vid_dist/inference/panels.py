@@ -42,9 +42,10 @@ def make_looks(styles: Sequence[Style], edit: LabelEdit) -> list[Look]:
 
 
 class FrameView:
-    """Turns the frames of one video into panels, the error of the first output against the frame before included."""
+    """Turns the frames of one video into panels, with a meter the error of the first output against the frame before
+    included."""
 
-    def __init__(self, looks: Sequence[Look], data: DataConfig, meter: WarpErrorMeter) -> None:
+    def __init__(self, looks: Sequence[Look], data: DataConfig, meter: WarpErrorMeter | None) -> None:
         self._looks, self._data, self._meter = looks, data, meter
         self._colours, self._n_plain = ColourMeter(), sum(not look.edit for look in looks)
 
@@ -62,11 +63,12 @@ class FrameView:
         if real is not None:
             pictures["real"] = image_pictures(real)[0]
             figures["L1 to real"] = float((fakes[:1] - real).abs().mean())
-        error = self._meter.step(fakes[:1], real)
-        heat = fakes.new_zeros(1, 1, *fakes.shape[-2:]) if error is None else error.map
-        pictures["warp error"] = heat_pictures(heat, HEAT_SCALE)[0]
-        if error is not None and error.mean.isfinite():
-            figures["warp error"] = float(error.mean)
+        if self._meter is not None:
+            error = self._meter.step(fakes[:1], real)
+            heat = fakes.new_zeros(1, 1, *fakes.shape[-2:]) if error is None else error.map
+            pictures["warp error"] = heat_pictures(heat, HEAT_SCALE)[0]
+            if error is not None and error.mean.isfinite():
+                figures["warp error"] = float(error.mean)
         if self._data.label_nc:
             plain, edited = fakes[: self._n_plain], fakes[self._n_plain :]
             figures |= self._colours.step(frame.labels[0], plain)

@@ -45,9 +45,10 @@ class StyleBook:
     @classmethod
     def load(cls, path: Path, encoder: FeatureEncoder, n_classes: int) -> StyleBook:
         """Raises `UserError` for a file that is missing or damaged, and for looks of another encoder or labels."""
-        fix = "fit them again (python -m tools.fit_styles RUN)"
+        fix = "fit them again (python -m vid2vid_dist fit-styles RUN)"
         if not path.is_file():
-            raise UserError(f"no looks to choose from: {path} is missing; fit them (python -m tools.fit_styles RUN)")
+            raise UserError(f"no looks to choose from: {path} is missing; fit them (python -m vid2vid_dist fit-styles "
+                            "RUN)")
         try:
             if path.stat().st_size > MAX_BYTES:
                 raise ValueError(f"larger than {MAX_BYTES} bytes")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -12,7 +11,6 @@ from torch.nn import functional as F
 
 from vid2vid_dist.config.schema import FlowConfig
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.models._torchvision import models
 from vid2vid_dist.models.warp import warp
 from vid2vid_dist.models.weights import load_published
 
@@ -35,16 +33,18 @@ class DisFlow(nn.Module):
 
     def forward(self, current: Tensor, previous: Tensor) -> Tensor:
         """Flow (N, 2, H, W) from `current` to `previous`, both (N, 3, H, W) in [-1, 1]."""
+        import cv2  # here: networks without a reference flow go without OpenCV
+
         search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        pairs = zip(_grey(current), _grey(previous), strict=True)
-        flows = [search.calc(now, before, np.zeros((*now.shape, 2), np.float32)) for now, before in pairs]
+        grey = ([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in _pixels(x)] for x in (current, previous))
+        flows = [search.calc(now, before, np.zeros((*now.shape, 2), np.float32))
+                 for now, before in zip(*grey, strict=True)]
         return torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2).to(current)
 
 
-def _grey(images: Tensor) -> list[np.ndarray]:
-    """(N, 3, H, W) in [-1, 1] to N uint8 images."""
-    pixels = ((images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy(force=True)
-    return [cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in pixels]
+def _pixels(images: Tensor) -> np.ndarray:
+    """(N, 3, H, W) in [-1, 1] to (N, H, W, 3) uint8."""
+    return ((images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy(force=True)
 
 
 class RaftFlow(nn.Module):
@@ -123,6 +123,8 @@ def _resize(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 def raft_network(name: str) -> nn.Module:
     """torchvision's network that `flow.network` names, without weights."""
+    from vid2vid_dist.models._torchvision import models  # here: other flows go without torchvision
+
     build = {"raft_small": models.optical_flow.raft_small, "raft_large": models.optical_flow.raft_large}
     return build[name](weights=None)
 

@@ -21,7 +21,7 @@ from vid2vid_dist.models.composite import (
 )
 from vid2vid_dist.models.compute_options import ComputeOptions, laid_out, recomputed
 from vid2vid_dist.models.encoder import FeatureEncoder
-from vid2vid_dist.models.labels import EncodedLabels, foreground_mask, label_pyramid, pyramid
+from vid2vid_dist.models.labels import EncodedLabels, encode_labels, foreground_mask, label_pyramid, pyramid
 from vid2vid_dist.models.regions import pool_by_region
 from vid2vid_dist.models.single_image import ImageNetwork
 
@@ -67,7 +67,7 @@ class Generator(nn.Module):
     def __init__(self, cfg: Config) -> None:
         super().__init__()
         gen = cfg.generator
-        self.n_frames_G = gen.n_frames_G
+        self.n_frames_G, self.label_nc = gen.n_frames_G, cfg.data.label_nc
         self.n_scales = gen.n_scales_spatial
         self.fg_labels = tuple(gen.fg_labels) if gen.fg else None
         self.no_flow = gen.no_flow
@@ -152,6 +152,19 @@ class Generator(nn.Module):
             images.append(out.image)
             coarse = out.features
         return GeneratedFrame(images, out.raw, out.flow, out.weight)
+
+    def forward(self, labels: Tensor, first: Tensor | None = None, instances: Tensor | None = None) -> GeneratedChunk:
+        """Videos from plain tensors, for networks without styles.
+
+        `labels` (B, n_frames_G - 1 + T, 1, H, W) of integer ids, or pictures (…, C, H, W) in [-1, 1] without classes;
+        `first` (B, n_frames_G - 1, 3, H, W) in [-1, 1], the frames of the first maps, None = from nothing; `instances`
+        like ids. Raises `UserError` like `generate`.
+        """
+        dtype = next(self.parameters()).dtype
+        batch, n_past, (height, width) = len(labels), self.n_frames_G - 1, labels.shape[-2:]
+        past = labels.new_zeros(batch, n_past, 3, height, width, dtype=dtype) if first is None else first
+        encoded = encode_labels(labels, instances, self.label_nc, dtype)
+        return self.generate(encoded, self.start_history(past), raw_only=first is None)
 
     def generate(self, labels: EncodedLabels, history: list[Tensor], *, style: Tensor | None = None,
                  n_frames_bp: int = 1, raw_only: bool = False, detach_coarse: bool = False,

@@ -8,7 +8,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import torch
 from PIL import Image
@@ -46,6 +45,8 @@ def unit_pictures(maps: Tensor) -> np.ndarray:
 
 def heat_pictures(maps: Tensor, scale: float) -> np.ndarray:
     """Maps `(T, 1, H, W)` of errors from 0, black, over violet and orange to `scale` and above, pale yellow."""
+    import cv2  # here: the other pictures go without OpenCV
+
     levels = np.clip(_channels_last(maps)[..., 0] / scale * 255.0, 0, 255).astype(np.uint8)
     return np.stack([cv2.applyColorMap(level, cv2.COLORMAP_INFERNO)[..., ::-1] for level in levels])
 

@@ -56,7 +56,7 @@ def write_trace(path: Path, steps: Sequence[TracedStep]) -> None:
 
 
 def write_costs(path: Path, steps: Sequence[TracedStep]) -> None:
-    """Median seconds of a unit of each kind of task, as `launch/plan.py --costs` reads them."""
+    """Median seconds of a unit of each kind of task, as `vid2vid-plan --costs` reads them."""
     seconds: dict[str, list[float]] = defaultdict(list)
     for step in steps:
         for span in step.spans:

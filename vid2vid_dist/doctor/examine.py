@@ -17,12 +17,12 @@ from typing import Any
 import torch
 
 import vid2vid_dist
-from tools.doctor import probe
-from tools.doctor.checks import Check, to_json
-from tools.doctor.findings import Needs, Seen, check_clocks, check_links, check_speed, conclude
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource, Request
 from vid2vid_dist.data.geometry import Size
+from vid2vid_dist.doctor import probe
+from vid2vid_dist.doctor.checks import Check, to_json
+from vid2vid_dist.doctor.findings import Needs, Seen, check_clocks, check_links, check_speed, conclude
 from vid2vid_dist.engine.plan.memory import SHARD_BYTES, average_bytes
 from vid2vid_dist.engine.plan.planner import expected_step
 from vid2vid_dist.engine.plan.schedule import Transfer

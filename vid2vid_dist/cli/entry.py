@@ -8,18 +8,32 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
 from vid2vid_dist.errors import LostRankError, UserError
 
 PATIENCE = 5  # seconds: within them torchrun ends the other ranks of its node once one has left
+EXTRA_OF = {
+    **dict.fromkeys(("cv2", "deepspeed", "rich", "scipy", "skimage", "tensorboard", "torchvision", "webdataset"),
+                    "train"),
+    **dict.fromkeys(("torch_fidelity", "torchmetrics"), "eval"),
+    "dlib": "prepare",
+}
+"""The part of pyproject.toml's optional dependencies that brings a package, by the name that is imported."""
+
+
+def run_command(name: str) -> None:
+    """Run the command `vid2vid_dist.cli.NAME`. It is imported within: what keeps it from that is told as well."""
+    run_main(lambda: import_module(f"vid2vid_dist.cli.{name.replace('-', '_')}").main())
 
 
 def run_main(main: Callable[[], int | None]) -> None:
     """Run `main` and exit with its status (None = 0).
 
     A `UserError` becomes one line on stderr and status 2, without a traceback; Ctrl-C is quiet, status 130.
+    So does a package that the bare installation leaves out.
     A rank whose peer has failed says so in one line, status 1: the peer has reported the cause.
     Every other exception is a bug in this program and keeps its traceback.
     """
@@ -27,6 +41,12 @@ def run_main(main: Callable[[], int | None]) -> None:
         status = main() or 0
     except UserError as error:
         _report(f"error: {error}")
+        status = 2
+    except ModuleNotFoundError as error:
+        package = (error.name or "").split(".")[0]
+        if package not in EXTRA_OF:
+            raise
+        _report(f"error: this needs the package {package}: pip install 'vid2vid-dist[{EXTRA_OF[package]}]'")
         status = 2
     except KeyboardInterrupt:
         status = 130

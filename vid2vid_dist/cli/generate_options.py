@@ -1,4 +1,4 @@
-"""Options that say what to generate, of `launch/generate.py` and `launch/evaluate.py`."""
+"""Options that say what to generate, of `vid2vid-generate` and `vid2vid-evaluate`."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
                       help="instances that get another label")
     style = parser.add_argument_group("looks, of a model with styles; several stand side by side")
     style.add_argument("--style", type=_numbers, default=(), metavar="K,…",
-                       help="numbers of the looks that tools.fit_styles has found (default: 0)")
+                       help="numbers of the looks that fit-styles has found (default: 0)")
     style.add_argument("--style-image", type=Path, metavar="FILE", help="the look of a picture")
     style.add_argument("--style-labels", type=Path, metavar="FILE", help="its label map")
     output = parser.add_argument_group("output")

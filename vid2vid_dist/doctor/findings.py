@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from tools.doctor.checks import Check, check
-from tools.doctor.probe import Link
+from vid2vid_dist.doctor.checks import Check, check
+from vid2vid_dist.doctor.probe import Link
 
 GIB = 2**30
 SHARED_MEMORY = 64 * 2**20  # bytes of /dev/shm per rank: NCCL's buffers between the GPUs of a node
@@ -79,7 +79,7 @@ def check_memory(seen: list[Seen], needs: Needs) -> Check:
     free = [one.memory_free / (1 if one.device_id else on_host[one.host]) for one in seen]
     faults = _by_rank(seen, [
         "" if has >= need else f"{has / GIB:.1f} GiB free, the plan needs {need / GIB:.1f}: free the device, or ask "
-                               "launch/plan.py --gpu-memory" for has, need in zip(free, needs.memory, strict=True)])
+                               "vid2vid-plan --gpu-memory" for has, need in zip(free, needs.memory, strict=True)])
     most = max(needs.memory)
     return check("memory", f"{min(free) / GIB:.1f} GiB free or more, at most {most / GIB:.1f} needed", faults)
 

@@ -12,11 +12,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from tools.parity.options import SAME, config_from_options
 from vid2vid_dist.config.options import options
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.roles.build import build_modules, role_specs
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.original.options import SAME, config_from_options
 from vid2vid_dist.untrusted import read_text, shown
 
 READ = frozenset({*SAME, "fg_labels", "n_gpus_gen", "openpose_only"} - {"ngf_option"})

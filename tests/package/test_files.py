@@ -1,0 +1,38 @@
+"""The files around the code say what is so."""
+
+from __future__ import annotations
+
+import re
+
+import yaml
+
+from tests.conftest import ROOT
+from tests.package.environments import PROJECT
+from vid2vid_dist import __version__
+
+
+def test_licence_and_citation() -> None:
+    assert "Apache License\n                           Version 2.0" in (ROOT / "LICENSE").read_text()
+    assert PROJECT["license"] == "Apache-2.0"
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert (cited["version"], cited["license"]) == (__version__, "Apache-2.0")
+
+
+def test_changelog_begins_with_what_is_coming_or_this_version() -> None:
+    assert re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)[0] in ("Unreleased", __version__)
+
+
+def test_workflows_call_what_is_here() -> None:
+    for path in (ROOT / ".github/workflows").glob("*.yml"):
+        steps = [step for job in yaml.safe_load(path.read_text())["jobs"].values() for step in job["steps"]]
+        called = [word for step in steps for word in step.get("run", "").split() if "/" in word or word == "make"]
+        assert called, path
+        assert all((ROOT / word).is_file() for word in called if "/" in word), path
+
+
+def test_pre_commit_runs_the_tools_of_the_lint_target() -> None:
+    hooks = [hook for repo in yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+             for hook in repo["hooks"]]
+    lint = (ROOT / "Makefile").read_text()
+    assert {hook["id"] for hook in hooks} == {"ruff", "mypy", "hadolint"}
+    assert all(f"$(BIN)/{hook['id']}" in lint and hook["entry"].startswith(f".venv/bin/{hook['id']}") for hook in hooks)

@@ -1,0 +1,109 @@
+"""The package without its checkout: what a wheel holds, and that it trains, plans and generates from another folder."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.package.environments import PROJECT, Environment, MakeEnvironment
+from vid2vid_dist import __version__
+from vid2vid_dist.cli.commands import COMMANDS
+from vid2vid_dist.cli.entry import EXTRA_OF
+from vid2vid_dist.data.shards import PackOptions, make_shards
+from vid2vid_dist.toy.set import ToyOptions
+from vid2vid_dist.toy.street import render_toy_street
+
+pytestmark = pytest.mark.long
+
+TINY = ["data.loadSize=64", "generator.ngf=4", "generator.n_blocks=2", "discriminator.ndf=4", "discriminator.num_D=1",
+        "discriminator.n_scales_temporal=1", "run.max_steps=2", "run.device=cpu", "run.name=try", "data.shards=shards"]
+
+
+@pytest.fixture(scope="module")
+def trained(installed: MakeEnvironment, tmp_path_factory: pytest.TempPathFactory) -> tuple[Environment, Path]:
+    """An environment for training, and a folder in which it has trained two steps on two ranks."""
+    folder, environment = tmp_path_factory.mktemp("elsewhere"), installed("train")
+    render_toy_street(folder / "raw", ToyOptions(n_train=2, n_test=1, n_frames=8, width=64, height=32))
+    make_shards(folder / "raw", folder / "shards", PackOptions(label_nc=35))
+    done = environment.run("python", "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", "-m",
+                           "vid2vid_dist.train", "toy/cpu", *TINY, cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return environment, folder
+
+
+@pytest.mark.parametrize("kind", ["wheel", "wheel_of_sdist"])
+def test_wheel_holds_the_package_and_nothing_else(kind: str, request: pytest.FixtureRequest) -> None:
+    with zipfile.ZipFile(request.getfixturevalue(kind)) as wheel:
+        names, commit = wheel.namelist(), json.loads(wheel.read("vid2vid_dist/commit.json"))
+        about = wheel.read(f"vid2vid_dist-{__version__}.dist-info/METADATA").decode()
+    assert {name.split("/")[0] for name in names} == {"vid2vid_dist", f"vid2vid_dist-{__version__}.dist-info"}
+    ours = {str(path.relative_to(ROOT)) for path in (ROOT / "vid2vid_dist").rglob("*.py")}
+    recipes = {f"vid2vid_dist/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.yaml")}
+    assert {name for name in names if name.startswith("vid2vid_dist/")} == {
+        *ours, *recipes, "vid2vid_dist/py.typed", "vid2vid_dist/commit.json"}
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert (commit["version"], commit["commit"]) == (__version__, head.stdout.strip())
+    assert "License-Expression: Apache-2.0" in about
+    assert {"LICENSE", "NOTICE"} <= {Path(name).name for name in names}
+
+
+def test_trains_on_two_ranks_elsewhere(trained: tuple[Environment, Path]) -> None:
+    _, folder = trained
+    assert json.loads((folder / "runs/try/status.json").read_text())["status"] == "finished"
+
+
+def test_console_script_trains_on_from_there(trained: tuple[Environment, Path]) -> None:
+    environment, folder = trained
+    done = environment.run("vid2vid-train", "toy/cpu", *TINY, "run.max_steps=3", cwd=folder)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "resumed from runs/try/checkpoints/step_00000002" in done.stdout
+
+
+def test_plans_before_there_is_data(trained: tuple[Environment, Path], tmp_path: Path) -> None:
+    done = trained[0].run("vid2vid-plan", "street/2048", "--ranks", "8", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[:2] == [
+        "no shards at data/shards/cityscapes yet: planned for videos of 2048x1024 (parallel.source_size)",
+        "2048x1024, 4 frames per chunk, 1 clips per step, 8 ranks"]
+
+
+def test_bare_package_generates_from_an_export(
+        trained: tuple[Environment, Path], installed: MakeEnvironment, tmp_path: Path) -> None:
+    trainer, folder = trained
+    done = trainer.run("vid2vid-export", "runs/try", str(tmp_path / "passed_on"), cwd=folder)
+    assert done.returncode == 0, done.stderr
+    bare = installed()
+    assert bare.own == ["vid2vid_dist", f"vid2vid_dist-{__version__}.dist-info"]
+    done = bare.run("vid2vid-generate", "passed_on", "--input", str(folder / "shards"), "--device", "cpu", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (page,) = tmp_path.glob("passed_on/results/*/index.html")
+    assert len([*page.parent.glob("*/frames/*.png")]) == 6
+    done = bare.run("vid2vid-train", "toy/cpu", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert "pip install 'vid2vid-dist[train]'" in done.stderr
+
+
+def test_every_command_says_what_it_does(trained: tuple[Environment, Path], tmp_path: Path) -> None:
+    listed = trained[0].run("python", "-m", "vid2vid_dist", cwd=tmp_path).stdout
+    assert all(f"\n  {name} " in listed for name in COMMANDS)
+    done = trained[0].run("vid2vid-evaluate", "--help", cwd=tmp_path)
+    assert (done.returncode, done.stderr.count("[eval]")) == (2, 1)
+    for script in PROJECT["scripts"].keys() - {"vid2vid-evaluate"}:
+        done = trained[0].run(script, "--help", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert script in done.stdout
+    done = trained[0].run("python", "-m", "vid2vid_dist", "trian", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "error: no command trian: did you mean train?\n")
+
+
+def test_extras_bring_what_is_missed() -> None:
+    optional = PROJECT["optional-dependencies"]
+    names = {"cv2": "opencv-python-headless", "skimage": "scikit-image", "torch_fidelity": "torch-fidelity"}
+    for module, extra in EXTRA_OF.items():
+        assert any(text.startswith(names.get(module, module)) for text in optional[extra]), module

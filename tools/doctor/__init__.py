@@ -1,1 +1,0 @@
-"""Looks at the machines before a long run (launch/doctor.py)."""

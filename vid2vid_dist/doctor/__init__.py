@@ -1,0 +1,1 @@
+"""Looks at the machines before a long run (`vid2vid_dist.cli.doctor`)."""

@@ -1,0 +1,1 @@
+"""What the original vid2vid writes and reads: its options and its checkpoint folders."""
