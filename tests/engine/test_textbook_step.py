@@ -1,0 +1,213 @@
+"""The engine's step is the textbook's, whatever is trained: losses, gradients and weights of three steps in float64."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from typing import NamedTuple
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.engine.placed_clips import StandInFeatures
+from tests.engine.spread_clips import clip, part
+from tests.engine.textbook_step import TextbookStep
+from tools.parity.trace import StandInFlow
+from vid2vid_dist.config.load import load_config
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.data.clips import Frames
+from vid2vid_dist.engine.roles.build import FrozenNetworks, Optimizers, build_modules, build_roles
+from vid2vid_dist.engine.run.grid import solo_grid
+from vid2vid_dist.engine.run.lane import Lane
+from vid2vid_dist.engine.run.step import LaneWork, active_roles, train_step
+from vid2vid_dist.training.reporter import loss_names
+
+N_STEPS, CHUNK, HEIGHT, WIDTH = 3, 3, 24, 40
+SMALL = (
+    "data.label_nc=8", "generator.ngf=4", "generator.n_blocks=2", "generator.n_blocks_local=1",
+    "generator.n_downsample_G=2", "discriminator.ndf=4", "loss.no_vgg=true", "optim.backend=plain",
+    "optim.precision=fp64",
+)
+TWO_SCALES = ("generator.n_scales_spatial=2", "generator.fg=true", "generator.fg_labels=[3,5]",
+              "data.use_instance=true")
+FACE = ("data.label_nc=0", "data.input_nc=3", "data.fineSize=64", "discriminator.add_face_disc=true",
+        "discriminator.num_D=3")
+SINGLE_IMAGE = ("generator.netG=global", "generator.no_flow=true", "generator.no_first_img=true",
+                "generator.norm=instance")
+FINEST_ONLY = "schedule.niter_fix_global=1"
+PERCEPTUAL = "loss.no_vgg=false"
+STYLES = "generator.style_nc=2"
+
+
+class Setting(NamedTuple):
+    """What is trained, and how: `n_clips` in lanes of `batch_size`, which are normalised together."""
+
+    name: str
+    overrides: tuple[str, ...] = ()
+    n_frames_bp: int = 1
+    n_clips: int = 2
+    batch_size: int = 1
+
+    @property
+    def cfg(self) -> Config:
+        return load_config(None, [*SMALL, *self.overrides])
+
+
+SETTINGS = [
+    Setting("default"),
+    Setting("two_scales", TWO_SCALES),
+    Setting("finest_only", (*TWO_SCALES, FINEST_ONLY), n_frames_bp=2),
+    Setting("reach_2", TWO_SCALES, n_frames_bp=2),
+    Setting("reach_3", n_frames_bp=3, n_clips=3),
+    Setting("hinge", ("loss.gan_mode=hinge",)),
+    Setting("scores_only", ("loss.no_ganFeat=true", "discriminator.n_scales_temporal=0")),
+    Setting("perceptual", (PERCEPTUAL,)),
+    Setting("no_flow", ("generator.no_flow=true", PERCEPTUAL, *TWO_SCALES)),
+    Setting("no_first_img", ("generator.no_first_img=true", *TWO_SCALES)),
+    Setting("face", FACE),
+    Setting("passes", ("discriminator.frames_per_pass=2", "discriminator.face_marker=openpose", *FACE)),
+    Setting("sparse", ("discriminator.sparse_D=true",)),
+    Setting("three_temporal", ("discriminator.n_frames_D=2", "discriminator.n_scales_temporal=3")),
+    Setting("batch", n_clips=4, batch_size=2),
+    Setting("styles", (STYLES, "generator.n_scales_spatial=2"), n_frames_bp=2),
+    Setting("styles_finest_only", (STYLES, "generator.n_scales_spatial=2", FINEST_ONLY)),
+    Setting("styles_of_instances", (STYLES, "data.use_instance=true", *SINGLE_IMAGE)),
+]
+
+
+@dataclass
+class Step:
+    """What a step has done: mean losses by logged name; gradients, and weights after it, by ROLE.PARAMETER; frames
+    of the last lane (B, T, 3, H, W)."""
+
+    losses: dict[str, Tensor]
+    gradients: dict[str, Tensor]
+    weights: dict[str, Tensor]
+    fake: Tensor
+
+
+def lanes_of(setting: Setting) -> dict[int, list[Frames]]:
+    """Whole clips, by the number of their lane."""
+    n_frames, size = setting.cfg.generator.n_frames_G - 1 + N_STEPS * CHUNK, setting.batch_size
+    clips = [cropped(clip(n, n_frames)) for n in range(setting.n_clips)]
+    if not setting.cfg.data.label_nc:
+        clips = [posed(frames, n) for n, frames in enumerate(clips)]
+    return {lane: clips[lane * size:(lane + 1) * size] for lane in range(setting.n_clips // size)}
+
+
+def cropped(frames: Frames) -> Frames:
+    images, instances = (None if x is None else x[..., :HEIGHT, :WIDTH] for x in (frames.images, frames.instances))
+    return replace(frames, labels=frames.labels[..., :HEIGHT, :WIDTH], images=images, instances=instances)
+
+
+def posed(frames: Frames, number: int) -> Frames:
+    """Pictures of poses in place of label maps; heads and necks here and there, in odd clips none before frame 6."""
+    assert frames.images is not None
+    poses = frames.images.flip(1)
+    head, neck = (frames.labels[:, 0] == i for i in (3, 4))
+    if number % 2:
+        head[:6] = neck[:6] = False
+    poses[:, 2] = torch.where(head, 255, 0)
+    for channel, colour in enumerate((153, 0, 51)):
+        poses[:, channel] = torch.where(neck, colour, poses[:, channel])
+    return replace(frames, labels=poses)
+
+
+def adam(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """With Adam's usual eps a rounding of 2e-14 in a gradient of nearly zero moves a weight by 1e-10."""
+    return torch.optim.Adam(parameters, lr=5e-5, eps=1e-6)
+
+
+def weights_of(modules: dict[str, nn.Module]) -> dict[str, nn.Parameter]:
+    return {f"{role}.{name}": p for role, module in modules.items() for name, p in module.named_parameters()}
+
+
+def copied(tensors: dict[str, Tensor] | dict[str, nn.Parameter]) -> dict[str, Tensor]:
+    return {name: tensor.detach().clone() for name, tensor in tensors.items()}
+
+
+def by_textbook(setting: Setting) -> list[Step]:
+    cfg, lanes, found = setting.cfg, lanes_of(setting), []
+    book = TextbookStep(cfg, build_modules(cfg), StandInFlow(), None if cfg.loss.no_vgg else StandInFeatures(), adam,
+                        train_all_scales=not cfg.schedule.niter_fix_global)
+    clips = {n: lane if setting.batch_size > 1 else lane[0] for n, lane in lanes.items()}
+    for i in range(N_STEPS):
+        losses = book.step(clips, i * CHUNK, CHUNK, setting.n_frames_bp)
+        fake = book.fake[max(clips)]
+        found.append(Step(losses, copied(book.gradients), copied(weights_of(book.modules)),
+                          fake if setting.batch_size > 1 else fake[None]))
+    return found
+
+
+def by_engine(setting: Setting) -> list[Step]:
+    cfg, lanes, found = setting.cfg, lanes_of(setting), []
+    gradients: dict[nn.Parameter, Tensor] = {}
+
+    def noting_gradients(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+        optimizer = adam(parameters)
+        optimizer.register_step_pre_hook(lambda *_: gradients.update((p, p.grad.clone()) for p in parameters))
+        return optimizer
+
+    all_scales, modules, grid = not cfg.schedule.niter_fix_global, build_modules(cfg), solo_grid()
+    frozen = FrozenNetworks(StandInFlow(), None if cfg.loss.no_vgg else StandInFeatures())
+    optimizers = Optimizers(noting_gradients, noting_gradients, noting_gradients)
+    roles = build_roles(cfg, grid, modules, frozen, optimizers, all_scales)
+    state = {n: Lane(cfg, grid.device, torch.float64) for n in lanes}
+    n_past = cfg.generator.n_frames_G - 1
+    for i in range(N_STEPS):
+        gradients.clear()
+        first, end = i * CHUNK + (n_past if i else 0), n_past + (i + 1) * CHUNK
+        work = [LaneWork(state[n], state[n].feed([part(frames, first, end) for frames in lane]), 1 / len(lanes))
+                for n, lane in lanes.items()]
+        active = active_roles(cfg, i * CHUNK, CHUNK)
+        result = train_step(roles, work, active, setting.n_frames_bp, detach_coarse=not all_scales)
+        assert result.last is not None
+        weights = weights_of(modules)
+        of_step = {name: gradients[p] for name, p in weights.items() if p in gradients}
+        found.append(Step(result.losses, of_step, copied(weights), result.last.generated.fake))
+    return found
+
+
+def cancelled_biases(modules: dict[str, nn.Module]) -> Iterator[str]:
+    """Those that the norm layer after them takes out again: the true gradient is zero, the computed one is noise."""
+    for role, module in modules.items():
+        for name, stack in module.named_modules():
+            for i, (_, after) in enumerate(pairwise(stack) if isinstance(stack, nn.Sequential) else ()):
+                if isinstance(after, nn.BatchNorm2d | nn.InstanceNorm2d):
+                    yield f"{role}.{name}.{i}.bias"
+
+
+def worst(found: dict[str, Tensor], expected: dict[str, Tensor], floor: float) -> float:
+    """Largest distance, relative to the length of what is expected, where that is above the floor."""
+    assert found.keys() == expected.keys()
+    return max(float((found[name] - x).norm() / x.norm().clamp(min=floor)) for name, x in expected.items())
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
+def test_engine_is_the_textbook(setting: Setting) -> None:
+    """Gradients of later steps are compared less strictly: they part as the weights do, and far more."""
+    modules = build_modules(setting.cfg)
+    cancelled = set(cancelled_biases(modules))
+    textbook = by_textbook(setting)
+    for number, (expected, found) in enumerate(zip(textbook, by_engine(setting), strict=True)):
+        for step in (expected, found):
+            for name in cancelled:
+                step.gradients.pop(name, None)
+                step.weights.pop(name)
+        assert worst(found.losses, expected.losses, 1e-3) < 1e-10
+        assert worst(found.gradients, expected.gradients, 1e-12) < (1e-8 if number else 1e-10)
+        assert max(float((found.weights[name] - x).abs().max()) for name, x in expected.weights.items()) < 1e-10
+        torch.testing.assert_close(found.fake, expected.fake, rtol=0, atol=1e-9)
+    assert set(textbook[-1].losses) == set(loss_names(setting.cfg))
+    first, last = textbook[0].weights, textbook[-1].weights
+    assert {name.split(".")[0] for name in last if not torch.equal(first[name], last[name])} == set(modules)
+
+
+def test_the_comparison_can_fail() -> None:
+    """A longer reach of the gradient changes no loss of the first step, but the way to go."""
+    short, far = by_textbook(Setting("default")), by_textbook(Setting("default", n_frames_bp=2))
+    assert worst(far[0].losses, short[0].losses, 1e-3) < 1e-10
+    assert worst(far[0].gradients, short[0].gradients, 1e-3) > 1e-4
+    assert worst(far[-1].losses, short[-1].losses, 1e-3) > 1e-8
