@@ -12,17 +12,25 @@ import torch
 from torch import Tensor, nn
 
 from tests.engine.placed_clips import StandInFeatures
-from tests.engine.spread_clips import clip, part
+from tests.engine.spread_clips import clip
 from tests.engine.textbook_step import TextbookStep
+from tools.lanes import advance, clip_of
 from tools.parity.trace import StandInFlow
+from tools.solo_grid import solo_grid
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
-from vid2vid_dist.engine.roles.build import FrozenNetworks, Optimizers, build_modules, build_roles
-from vid2vid_dist.engine.run.grid import solo_grid
-from vid2vid_dist.engine.run.lane import Lane
-from vid2vid_dist.engine.run.step import LaneWork, active_roles, train_step
-from vid2vid_dist.training.reporter import loss_names
+from vid2vid_dist.engine.plan.graph import step_tasks
+from vid2vid_dist.engine.plan.placement import colocated
+from vid2vid_dist.engine.plan.role import RateGroup
+from vid2vid_dist.engine.plan.schedule import in_order
+from vid2vid_dist.engine.plan.tasks import LaneChunk, StepShape
+from vid2vid_dist.engine.plan.tensors import What
+from vid2vid_dist.engine.roles.build import build_modules, build_roles, role_specs
+from vid2vid_dist.engine.roles.kinds import shown_kinds
+from vid2vid_dist.engine.run.executor import Executor
+from vid2vid_dist.engine.run.tensor_store import LanePart, Shown
+from vid2vid_dist.engine.run.transport import Transport
 
 N_STEPS, CHUNK, HEIGHT, WIDTH = 3, 3, 24, 40
 SMALL = (
@@ -130,7 +138,8 @@ def copied(tensors: dict[str, Tensor] | dict[str, nn.Parameter]) -> dict[str, Te
 
 def by_textbook(setting: Setting) -> list[Step]:
     cfg, lanes, found = setting.cfg, lanes_of(setting), []
-    book = TextbookStep(cfg, build_modules(cfg), StandInFlow(), None if cfg.loss.no_vgg else StandInFeatures(), adam,
+    features = None if cfg.loss.no_vgg else StandInFeatures()
+    book = TextbookStep(cfg, build_modules(role_specs(cfg)), StandInFlow(), features, adam,
                         train_all_scales=not cfg.schedule.niter_fix_global)
     clips = {n: lane if setting.batch_size > 1 else lane[0] for n, lane in lanes.items()}
     for i in range(N_STEPS):
@@ -150,23 +159,26 @@ def by_engine(setting: Setting) -> list[Step]:
         optimizer.register_step_pre_hook(lambda *_: gradients.update((p, p.grad.clone()) for p in parameters))
         return optimizer
 
-    all_scales, modules, grid = not cfg.schedule.niter_fix_global, build_modules(cfg), solo_grid()
-    frozen = FrozenNetworks(StandInFlow(), None if cfg.loss.no_vgg else StandInFeatures())
-    optimizers = Optimizers(noting_gradients, noting_gradients, noting_gradients)
-    roles = build_roles(cfg, grid, modules, frozen, optimizers, all_scales)
-    state = {n: Lane(cfg, grid.device, torch.float64) for n in lanes}
-    n_past = cfg.generator.n_frames_G - 1
+    specs, grid, all_scales = role_specs(cfg), solo_grid(), not cfg.schedule.niter_fix_global
+    modules, layout = build_modules(specs), colocated(specs, 1)
+    frozen: dict[str, nn.Module] = {"flow": StandInFlow(), "perceptual": StandInFeatures()}
+    roles = build_roles(specs, grid.holders(layout.slots), modules, frozen,
+                        dict.fromkeys(RateGroup, noting_gradients), all_scales)
+    executor = Executor(roles, specs.shapes(), 0, Transport(grid), torch.float64, specs.trained)
+    parts = [LanePart(clip_of(cfg, lane, grid.device), CHUNK, 1 / len(lanes)) for lane in lanes.values()]
+    shown = Shown(len(lanes) - 1, tuple(shown_kinds(cfg)))
     for i in range(N_STEPS):
         gradients.clear()
-        first, end = i * CHUNK + (n_past if i else 0), n_past + (i + 1) * CHUNK
-        work = [LaneWork(state[n], state[n].feed([part(frames, first, end) for frames in lane]), 1 / len(lanes))
-                for n, lane in lanes.items()]
-        active = active_roles(cfg, i * CHUNK, CHUNK)
-        result = train_step(roles, work, active, setting.n_frames_bp, detach_coarse=not all_scales)
-        assert result.last is not None
+        chunk = LaneChunk(i * CHUNK, CHUNK)
+        shape = StepShape((chunk,) * len(lanes), n_frames_bp=setting.n_frames_bp, train_all_scales=all_scales)
+        plan = in_order(step_tasks(specs, shape, whole_chunks=True), layout)
+        result = executor.step(plan, shape, parts, specs.active(chunk), shown)
+        for part in parts:
+            advance(cfg, part)
         weights = weights_of(modules)
         of_step = {name: gradients[p] for name, p in weights.items() if p in gradients}
-        found.append(Step(result.losses, of_step, copied(weights), result.last.generated.fake))
+        fake = torch.stack([frame[What.IMAGE] for frame in result.shown], dim=1)
+        found.append(Step(result.losses, of_step, copied(weights), fake))
     return found
 
 
@@ -188,7 +200,8 @@ def worst(found: dict[str, Tensor], expected: dict[str, Tensor], floor: float) -
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.name)
 def test_engine_is_the_textbook(setting: Setting) -> None:
     """Gradients of later steps are compared less strictly: they part as the weights do, and far more."""
-    modules = build_modules(setting.cfg)
+    specs = role_specs(setting.cfg)
+    modules = build_modules(specs)
     cancelled = set(cancelled_biases(modules))
     textbook = by_textbook(setting)
     for number, (expected, found) in enumerate(zip(textbook, by_engine(setting), strict=True)):
@@ -200,7 +213,7 @@ def test_engine_is_the_textbook(setting: Setting) -> None:
         assert worst(found.gradients, expected.gradients, 1e-12) < (1e-8 if number else 1e-10)
         assert max(float((found.weights[name] - x).abs().max()) for name, x in expected.weights.items()) < 1e-10
         torch.testing.assert_close(found.fake, expected.fake, rtol=0, atol=1e-9)
-    assert set(textbook[-1].losses) == set(loss_names(setting.cfg))
+    assert set(textbook[-1].losses) == {loss.name for spec in specs.all for loss in spec.losses}
     first, last = textbook[0].weights, textbook[-1].weights
     assert {name.split(".")[0] for name in last if not torch.equal(first[name], last[name])} == set(modules)
 
