@@ -16,7 +16,7 @@ THREADS := $(shell echo $$(( $(CORES) > 1 ? $(CORES) / 2 : 1 )))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo toy shards weights test lint type parity test-slurm test-full drill chain bench bench-plan bench-engine bench-step bench-generate clean
+.PHONY: help setup demo toy shards weights test lint lock image type parity test-slurm test-full drill chain bench bench-plan bench-engine bench-step bench-generate clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,14 +41,14 @@ demo: shards ## toy street from nothing: shards, training on 2 ranks, video, pag
 	@echo "training page: file://$(CURDIR)/$(DEMO)/web/index.html"
 
 toy: $(READY) ## render the toy street set into data/toy_street
-	@$(BIN)/python -m tools.make_toy_dataset
+	@$(BIN)/python -m vid2vid_dist toy
 
 shards: $(READY) ## pack raw folders: SRC=folder OUT=folder [SIZE=width] [LABEL_NC=n] [TASK=face|faces|pose|styles]; bare: the toy street
 	@case "$(if $(SRC),s)$(if $(OUT),o)" in s|o) echo "error: give SRC=folder and OUT=folder together" >&2; exit 2;; esac
-	@$(BIN)/python -m tools.make_shards $(if $(SRC),"$(SRC)" "$(OUT)") $(if $(SIZE),--size $(SIZE)) $(if $(LABEL_NC),--label-nc $(LABEL_NC)) $(if $(TASK),--task $(TASK))
+	@$(BIN)/python -m vid2vid_dist shards $(if $(SRC),"$(SRC)" "$(OUT)") $(if $(SIZE),--size $(SIZE)) $(if $(LABEL_NC),--label-nc $(LABEL_NC)) $(if $(TASK),--task $(TASK))
 
 weights: $(READY) ## fetch the published weights that losses, flow and figures name, on a login node: [OUT=folder] [BASE=mirror]
-	@$(BIN)/python -m tools.fetch_weights $(if $(OUT),"$(OUT)") $(if $(BASE),--base-url "$(BASE)")
+	@$(BIN)/python -m vid2vid_dist weights $(if $(OUT),"$(OUT)") $(if $(BASE),--base-url "$(BASE)")
 
 test: $(READY) ## run the tests (a selection: make test TESTS=tests/data)
 	@GOLDEN=$(GOLDEN) FRAMES=$(FRAMES) $(BIN)/python -m pytest -q $(PYTEST_FLAGS) -n $$(( $(CORES) < 4 ? $(CORES) : 4 )) --dist loadfile --no-loadscope-reorder $(TESTS)
@@ -59,9 +59,17 @@ test-slurm: $(READY) ## the batch scripts under a real Slurm of two nodes on thi
 test-full: $(READY) ## the same and the whole matrix of placements and settings (hours)
 	@$(MAKE) --no-print-directory test PYTEST_FLAGS=
 
-lint: $(READY) ## ruff; hadolint for the Dockerfile
+lint: $(READY) ## ruff; hadolint for the Dockerfiles
 	@$(BIN)/ruff check .
-	@$(BIN)/hadolint docker/Dockerfile
+	@$(BIN)/hadolint docker/Dockerfile docker/ngc.Dockerfile
+
+lock: $(READY) ## the exact packages of the image, from the package index: docker/requirements.lock
+	@UV_FIND_LINKS= $(BIN)/uv pip compile -q pyproject.toml --extra eval --generate-hashes --no-annotate \
+	  --python-version 3.11 --python-platform x86_64-manylinux_2_28 --constraint docker/tested.txt \
+	  --custom-compile-command "make lock" -o docker/requirements.lock
+
+image: ## the container image, vid2vid-dist
+	@docker build -f docker/Dockerfile --build-arg CODE_VERSION="$$($(PYTHON) -m vid2vid_dist.version)" -t vid2vid-dist .
 
 type: $(READY) ## mypy
 	@$(BIN)/mypy

@@ -1,15 +1,17 @@
 # shellcheck shell=bash
-# The job of every train_*.sbatch, on its first node:  source slurm/body.sh CONFIG [key=value …]
+# The job of train.sbatch, on its first node, in the folder that it was submitted from:
+#     here=FOLDER; source $here/body.sh CONFIG [key=value …]        FOLDER is slurm/ of the checkout
 #
 # Starts one torchrun per node and reads runs/NAME/status.json when they have ended: a preempted run is requeued, a
 # failed one starts again in the same allocation, both only while checkpoints advance; a finished one ends the job.
 set -euo pipefail
 cd "$SLURM_SUBMIT_DIR"
 # shellcheck source=/dev/null
-if [[ -f slurm/cluster.env ]]; then source slurm/cluster.env; fi
+# shellcheck disable=SC2154 # whoever sources this has set $here
+if [[ -f $here/cluster.env ]]; then source "$here/cluster.env"; fi
 # shellcheck source=slurm/environment.sh
-source slurm/environment.sh
-config=$1
+source "$here/environment.sh"
+config=${1:?which configuration? sbatch train.sbatch CONFIG [key=value …]}
 shift
 
 say() { echo "$(date +%T) [job $SLURM_JOB_ID] $*"; }
@@ -42,7 +44,8 @@ mkdir -p "$run_dir/logs"
 code=$run_dir/code/$SLURM_JOB_ID
 if [[ ! -d $code ]]; then
     mkdir -p "$code.new"
-    cp -r vid2vid_dist launch configs slurm "$code.new"
+    cp -r "$root"/{vid2vid_dist,launch,configs,slurm} "$code.new"
+    on_host python -m vid2vid_dist.version > "$code.new/vid2vid_dist/commit.json"
     mv "$code.new" "$code"
 fi
 if [[ -f $code/$config ]]; then config=$code/$config; fi
@@ -90,6 +93,10 @@ for ((start = 0; ; start++)); do
     if [[ $(newest) != "$before" ]]; then idle=0; else idle=$((idle + 1)); fi
     echo "$idle" > "$run_dir/idle"
     say "outcome: $outcome (step $(field step)), srun $status, newest checkpoint: $(newest)"
+    dumps=$(compgen -G "$logs/node_*/collectives_*" || true)
+    if [[ -n $dumps ]]; then
+        say "a collective hung; what each rank was in: torchfrtrace --prefix collectives_ ${dumps%%/collectives_*}"
+    fi
     case $outcome in
         finished) exit 0 ;;
         stopped) exit 3 ;; # not done: a job that depends on this one must not start

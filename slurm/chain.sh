@@ -3,7 +3,7 @@
 #
 #     slurm/chain.sh [configs/chains/street_2048.yaml] [key=value …]      settings go to every stage
 #
-# A stage configs/…/NAME.yaml is submitted as slurm/train_NAME.sbatch; what it starts from is in its configuration.
+# Every stage is a job of slurm/train.sbatch; what it starts from is in its configuration.
 # Options for sbatch go through the environment (SBATCH_PARTITION=… slurm/chain.sh).
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -22,8 +22,9 @@ stages=$(on_host python -m tools.chain "$chain" --list "$@")
 after=()
 while read -r stage; do
     mapfile -t arguments < <(xargs -n 1 <<< "$stage") # quoted as for a shell
-    script=slurm/train_$(basename "${arguments[0]}" .yaml).sbatch
-    job=$(sbatch --parsable "${after[@]}" "$script" "${arguments[@]:1}")
+    name=${arguments[0]#configs/}
+    name=${name%.yaml}
+    job=$(sbatch --parsable --job-name="${name//\//_}" "${after[@]}" slurm/train.sbatch "${arguments[@]}")
     echo "${arguments[0]}: job $job${after[0]:+, ${after[0]#--}}"
     after=("--dependency=afterok:$job" --kill-on-invalid-dep=yes)
 done <<< "$stages"

@@ -106,18 +106,19 @@ class LocalSlurm:
                 os.kill(int(pid.read_text()), signal.SIGTERM)
                 self.wait(lambda gone=pid: not gone.is_file(), 30)
 
-    def run(self, *command: str, check: bool = True, **environment: str) -> str:
+    def run(self, *command: str, check: bool = True, cwd: Path = ROOT, **environment: str) -> str:
         """A command of Slurm, to its end; what it prints."""
-        result = subprocess.run(command, cwd=ROOT, env={**self.environment, **environment}, text=True, timeout=60,
+        result = subprocess.run(command, cwd=cwd, env={**self.environment, **environment}, text=True, timeout=60,
                                 capture_output=True, check=False)
         assert not check or result.returncode == 0, f"{command}: {result.stdout}{result.stderr}"
         return result.stdout
 
-    def submit(self, script: str, *arguments: str, options: tuple[str, ...] = (), **environment: str) -> str:
+    def submit(self, script: str, *arguments: str, options: tuple[str, ...] = (), cwd: Path = ROOT,
+               **environment: str) -> str:
         """The number of a new job; its output is in `folder`/NUMBER.out."""
         given = {"VENV": sys.prefix, "OMP_NUM_THREADS": "1", **environment}
         return self.run("sbatch", "--parsable", f"--output={self.folder}/%j.out", *options, script, *arguments,
-                        **given).strip()
+                        cwd=cwd, **given).strip()
 
     def state(self, job: str) -> dict[str, str]:
         """What `scontrol show job` says."""

@@ -18,6 +18,7 @@ from tests.torchrun import ROOT
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.toy.set import ToyOptions
 from vid2vid_dist.toy.street import render_toy_street
+from vid2vid_dist.version import code_version
 
 SHRUNK = [
     "data.loadSize=64", "data.use_instance=false", "generator.ngf=8", "generator.n_blocks=2",
@@ -27,7 +28,7 @@ SHRUNK = [
     "monitor.tensorboard=false",
     "monitor.pictures_every=0", "monitor.log_every=1", "run.device=cpu", "run.time_margin=0",
 ]
-SCRIPTS = sorted((ROOT / "slurm").glob("train_*.sbatch"))
+SCRIPTS = sorted((ROOT / "slurm").glob("train*.sbatch"))
 
 
 @pytest.fixture(scope="module")
@@ -87,10 +88,22 @@ def test_chain_waits_for_the_stage_before(slurm: LocalSlurm, tmp_path: Path) -> 
             state = slurm.state(job)
             assert state["JobName"] == f"street_{name}"
             assert state["Dependency"] == (f"afterok:{before}(unfulfilled)" if before else "(null)")
-        last = slurm.run("scontrol", "write", "batch_script", jobs[-1], "-")
-        assert "configs/street/2048.yaml" in last
+        assert slurm.state(jobs[-1])["Command"] == str(ROOT / "slurm/train.sbatch")
     finally:
         slurm.run("scancel", *jobs)
+
+
+def test_any_configuration_from_any_folder(slurm: LocalSlurm, shards: Path, tmp_path: Path) -> None:
+    """A file of one's own beside the data, which is named from there; the run is told the commit of its code."""
+    (tmp_path / "mine.yaml").write_text("base: street/1024\nrun:\n  name: mine\n  load_pretrain: ''\n")
+    (tmp_path / "data").symlink_to(shards.parent)
+    job = slurm.submit(str(ROOT / "slurm/train.sbatch"), "mine.yaml", *SHRUNK, "data.shards=data/shards",
+                       "run.max_steps=2", RANKS_PER_NODE="2", cwd=tmp_path)
+    state = slurm.wait_for_end(job, 180)
+    assert state["JobState"] == "COMPLETED", (slurm.folder / f"{job}.out").read_text()
+    assert status(tmp_path / "runs/mine")["status"] == "finished"
+    (commit,) = (tmp_path / "runs/mine/code").glob("*/vid2vid_dist/commit.json")
+    assert json.loads(commit.read_text()) == code_version()
 
 
 def test_preempted_by_signal_then_finished(slurm: LocalSlurm, shards: Path, tmp_path: Path) -> None:
