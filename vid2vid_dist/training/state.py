@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from safetensors.torch import load_file
 from torch import nn
 
 from vid2vid_dist.config.load import flatten, to_yaml
@@ -31,17 +29,21 @@ from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.in_flight import ClipState, clip_files
 from vid2vid_dist.engine.run.lane import Lane, count_lanes
 from vid2vid_dist.engine.run.optimizer import AdamSettings
-from vid2vid_dist.engine.run.optimizer_state import SavedPieces
+from vid2vid_dist.engine.run.optimizer_state import STEP, SavedPieces
 from vid2vid_dist.engine.run.pipeline import Pipeline, Placed
 from vid2vid_dist.engine.run.step import Roles
+from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.precision import DTYPES
-from vid2vid_dist.training.checkpoint import Files, Position, SavedState, copied, differences, weights_file
+from vid2vid_dist.models.weights import read_weights
+from vid2vid_dist.training.checkpoint import Files, Position, SavedState, copied, differences, way_on, weights_file
 from vid2vid_dist.training.curriculum import BETA2, Phase, n_epochs, phase
 from vid2vid_dist.training.ema import Ema, buffers_kept
+from vid2vid_dist.training.epoch import Epoch
 from vid2vid_dist.training.health import Figures, take_figures
 from vid2vid_dist.training.pretrain import PretrainReport, find_weights, load_pretrained
 from vid2vid_dist.training.versions import versions
+from vid2vid_dist.untrusted import read_yaml, reading
 
 
 def settle_clips(cfg: Config, n_ranks: int, resume: Path | None) -> Config:
@@ -71,7 +73,8 @@ class TrainingState:
         if resume:
             saved = self._read(resume)
             self._moved = saved.layout != self._layout()
-            self.changes = differences(_flat(yaml.safe_load((resume / "config.yaml").read_text())), flatten(cfg))
+            with reading(resume / "config.yaml", way_on(resume)):
+                self.changes = differences(_flat(read_yaml(resume / "config.yaml")), flatten(cfg))
             self.position, self.trains_all_scales = saved.position, saved.trains_all_scales
         frozen = build_frozen(cfg)  # first: a missing weights file is found before anything expensive
         modules = build_modules(cfg)
@@ -129,7 +132,8 @@ class TrainingState:
         if chunk == 0 or number not in self._lanes:
             self._lanes[number] = Lane(self.cfg, self.grid.device, DTYPES[self.cfg.optim.precision])
             if chunk:
-                self._lanes[number].restore(ClipState.read(clip_files(self._saved_lanes, number), self.grid.device))
+                with self._reading_lanes():
+                    self._lanes[number].restore(ClipState.read(clip_files(self._saved_lanes, number), self.grid.device))
         return self._lanes[number]
 
     def clip_buffer(self, number: int, chunk: int, size: FrameSize) -> ClipBuffer:
@@ -138,8 +142,9 @@ class TrainingState:
         if chunk == 0:
             self.pipeline.buffers[number] = ClipBuffer(self.cfg.generator.n_scales_spatial, size)
         elif number not in self.pipeline.buffers:
-            self.pipeline.buffers[number] = self.pipeline.load_buffer(
-                self._saved_lanes, number, size, self._moved)
+            with self._reading_lanes():
+                self.pipeline.buffers[number] = self.pipeline.load_buffer(
+                    self._saved_lanes, number, size, self._moved)
         return self.pipeline.buffers[number]
 
     def enter(self, epoch: int) -> Phase:
@@ -249,18 +254,47 @@ class TrainingState:
 
     def _load(self, folder: Path) -> None:
         for name, engine in self.roles.engines().items():
-            engine.module.load_state_dict(load_file(weights_file(folder, name)))
-            engine.restore(SavedPieces(folder / "optimizer" / name))
+            engine.module.load_state_dict(
+                read_weights(weights_file(folder, name), engine.module.state_dict(), way_on(folder)))
+            with reading(folder / "optimizer" / name, way_on(folder)):
+                saved = SavedPieces(folder / "optimizer" / name)
+                if saved.step is not None and not (saved.step.numel() == 1 and 0 <= float(saved.step) < 2**53):
+                    raise ValueError(f"{STEP}, of Adam, is {saved.step.tolist()}")
+                engine.restore(saved)
         self._saved_lanes = folder / "lanes"
         if self.pipeline is not None and self.position.chunk and not self._moved:
-            self.flow_ready = self.pipeline.load(self._saved_lanes)
+            with self._reading_lanes():
+                self.flow_ready = self.pipeline.load(self._saved_lanes)
+
+    def _reading_lanes(self) -> AbstractContextManager[None]:
+        return reading(self._saved_lanes, way_on(self._saved_lanes.parent))
+
+    def require_start(self, plan: Epoch, now: Phase) -> None:
+        """Raise `UserError` if the epoch has no such place as the position, or a clip that goes on there is not saved.
+
+        To be called when a resumed run enters its first epoch.
+        """
+        at, file = self.position, self._saved_lanes.parent / "state.json"
+        if at.round >= len(plan.rounds) or at.chunk >= plan.rounds[at.round].n_chunks:
+            raise UserError(f"{file}: position (round {at.round}, chunk {at.chunk}) is beyond the {len(plan.rounds)} "
+                            f"rounds of epoch {at.epoch}: {way_on(file.parent)}")
+        for number in self.my_lanes if at.chunk else ():
+            if not plan.rounds[at.round].is_active(number, at.chunk):
+                continue
+            with self._reading_lanes():
+                files = clip_files(self._saved_lanes, number)
+                found = {ClipState.read([path], torch.device("cpu")).n_seen for path in files}
+            if found != {at.chunk * now.chunk_frames}:
+                raise UserError(f"{self._saved_lanes}: the clip of lane {number} has {at.chunk * now.chunk_frames} "
+                                f"frames behind it, its {len(files)} files say {sorted(found)}: {way_on(file.parent)}")
 
     def _start_average(self, resume: Path | None) -> Ema:
         """The saved average; where there is none, one that starts with the weights of now."""
         assert self.roles.generator is not None
         ema = Ema(self.roles.generator.module, self.cfg.optim.ema_decay)
         if resume and weights_file(resume, "generator_ema").is_file():
-            ema.average = load_file(weights_file(resume, "generator_ema"), device=str(self.grid.device))
+            averaged = read_weights(weights_file(resume, "generator_ema"), ema.average, way_on(resume))
+            ema.average = {name: tensor.to(self.grid.device) for name, tensor in averaged.items()}
         return ema
 
     def _read(self, folder: Path) -> SavedState:
