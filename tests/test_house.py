@@ -17,12 +17,14 @@ from vid2vid_dist.config.options import options
 
 # Bottom up. An import only ever points to a lower floor, or stays within its own package.
 FLOORS = [
+    {"vid2vid_dist.parent"},
     {"vid2vid_dist.errors", "vid2vid_dist.untrusted", "vid2vid_dist.config"},
     {"vid2vid_dist.data", "vid2vid_dist.models", "vid2vid_dist.losses"},
     {"vid2vid_dist.network_input"},
     {"vid2vid_dist.engine"},
     {"vid2vid_dist.training", "vid2vid_dist.inference", "vid2vid_dist.monitor"},
     {"vid2vid_dist.toy"},  # guests: nobody in the house imports them
+    {"vid2vid_dist.cli"},
     {"launch", "tools"},
 ]
 # Steps sideways that are meant.

@@ -20,7 +20,7 @@ from vid2vid_dist.training.checkpoint import newest_checkpoint
 from vid2vid_dist.training.status import tell
 
 ENDLESS = [*SMALL, "schedule.niter=3000", "schedule.n_frames_total=4", "schedule.max_frames_per_rank=2",
-           "optim.backend=plain", "run.name=try", "monitor.log_every=1"]
+           "discriminator.num_D=1", "optim.backend=plain", "run.name=try", "monitor.log_every=1"]
 PATIENCE = 30  # seconds within which ranks end by themselves
 
 
@@ -59,7 +59,7 @@ def start(arguments: list[str], run: Path) -> Iterator[Callable[[], tuple[subpro
     def two_ranks() -> tuple[subprocess.Popen, list[int]]:
         job = start_torchrun(2, "launch/train.py", *arguments)
         pids.append(job.pid)
-        wait_until(lambda: trains(run))
+        wait_until(lambda: trains(run), 240)
         pids.extend(pid_of_rank(job, rank) for rank in (0, 1))
         return job, pids[1:]
 
@@ -151,7 +151,7 @@ def test_a_python_alone_under_nohup_goes_on(arguments: list[str], run: Path) -> 
     """As is meant by it; torchrun cannot be told so."""
     job = subprocess.Popen(["nohup", sys.executable, "launch/train.py", *arguments], cwd=ROOT,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_until(lambda: trains(run))
+    wait_until(lambda: trains(run), 240)
     job.send_signal(signal.SIGHUP)
     time.sleep(2)
     assert status(run)["status"] == "running"
@@ -164,7 +164,7 @@ def test_a_python_alone_under_nohup_goes_on(arguments: list[str], run: Path) -> 
 def test_a_killed_run_is_told_from_a_running_one(arguments: list[str], run: Path) -> None:
     job = subprocess.Popen([sys.executable, "launch/train.py", *arguments, "run.save_every_steps=1"], cwd=ROOT,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_until(lambda: trains(run))
+    wait_until(lambda: trains(run), 240)
     assert "running, step" in tell(run)
     job.kill()
     job.wait()
@@ -177,7 +177,7 @@ def test_a_killed_run_is_told_from_a_running_one(arguments: list[str], run: Path
 def test_a_frozen_rank(arguments: list[str], run: Path) -> None:
     """The others give up waiting; torchrun kills what does not end by itself."""
     job = start_torchrun(2, "launch/train.py", *arguments, "parallel.timeout=0.2", "run.save_every_steps=1")
-    wait_until(lambda: trains(run))
+    wait_until(lambda: trains(run), 240)
     os.kill(pid_of_rank(job, 1), signal.SIGSTOP)
     job.communicate(timeout=150)
     assert job.returncode

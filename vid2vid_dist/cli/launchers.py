@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 
+import vid2vid_dist.parent  # noqa: F401 - now: what a command imports later is slow
 from vid2vid_dist.errors import UserError
-
-log = logging.getLogger(__name__)
 
 OF_A_RANK = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 TORCHRUN = "start the ranks with torchrun --nproc_per_node N …"
@@ -29,7 +27,7 @@ def settle(arguments: list[str]) -> list[str]:
             os.environ.setdefault("LOCAL_RANK", value if equals else next(words, "0"))
     given = {name: os.environ[name] for name in OF_A_RANK if os.environ.get(name, "") != ""}
     for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
-        if not os.environ.get(name, "0").isdecimal():
+        if not (os.environ.get(name) or "0").isdecimal():
             raise UserError(f"{name}={os.environ[name]!r} is no number: unset it, or {TORCHRUN}")
     if "RANK" not in given or len(given) < len(OF_A_RANK):
         if int(given.get("WORLD_SIZE", "1")) > 1 or int(given.get("RANK", "0")) > 0:

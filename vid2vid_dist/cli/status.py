@@ -10,7 +10,7 @@ import argparse
 from pathlib import Path
 
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.training.checkpoint import snapshot
+from vid2vid_dist.training.snapshot import snapshot
 from vid2vid_dist.training.status import tell
 
 

@@ -13,9 +13,9 @@ from enum import IntEnum
 from pathlib import Path
 from types import FrameType
 
-from vid2vid_dist import STARTED_BY
 from vid2vid_dist.config.schema import RunConfig
 from vid2vid_dist.monitor.logs import nonfatal
+from vid2vid_dist.parent import PARENT
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ class Asked:
         self._by_signal = Ask.NOTHING
         self._raises = False
         self._seen, self._next_look = Ask.NOTHING, 0.0
-        self._parent = STARTED_BY if "TORCHELASTIC_RUN_ID" in os.environ else 0
+        self._parent = PARENT if "TORCHELASTIC_RUN_ID" in os.environ else 0
         end = _end_of_slurm_job() - 60 * run.time_margin
         limit = 60 * run.time_limit or float("inf")
         self._time_is_up = time.monotonic() + min(limit, end)

@@ -42,6 +42,7 @@ from vid2vid_dist.training.ema import Ema, buffers_kept
 from vid2vid_dist.training.epoch import Epoch
 from vid2vid_dist.training.health import Figures, take_figures
 from vid2vid_dist.training.pretrain import PretrainReport, find_weights, load_pretrained
+from vid2vid_dist.training.resume import require_start
 from vid2vid_dist.training.versions import versions
 from vid2vid_dist.untrusted import read_yaml, reading
 
@@ -270,23 +271,8 @@ class TrainingState:
         return reading(self._saved_lanes, way_on(self._saved_lanes.parent))
 
     def require_start(self, plan: Epoch, now: Phase) -> None:
-        """Raise `UserError` if the epoch has no such place as the position, or a clip that goes on there is not saved.
-
-        To be called when a resumed run enters its first epoch.
-        """
-        at, file = self.position, self._saved_lanes.parent / "state.json"
-        if at.round >= len(plan.rounds) or at.chunk >= plan.rounds[at.round].n_chunks:
-            raise UserError(f"{file}: position (round {at.round}, chunk {at.chunk}) is beyond the {len(plan.rounds)} "
-                            f"rounds of epoch {at.epoch}: {way_on(file.parent)}")
-        for number in self.my_lanes if at.chunk else ():
-            if not plan.rounds[at.round].is_active(number, at.chunk):
-                continue
-            with self._reading_lanes():
-                files = clip_files(self._saved_lanes, number)
-                found = {ClipState.read([path], torch.device("cpu")).n_seen for path in files}
-            if found != {at.chunk * now.chunk_frames}:
-                raise UserError(f"{self._saved_lanes}: the clip of lane {number} has {at.chunk * now.chunk_frames} "
-                                f"frames behind it, its {len(files)} files say {sorted(found)}: {way_on(file.parent)}")
+        """As the function of this name, when a resumed run enters its first epoch."""
+        require_start(self._saved_lanes.parent, self.position, plan, self.my_lanes, now.chunk_frames)
 
     def _start_average(self, resume: Path | None) -> Ema:
         """The saved average; where there is none, one that starts with the weights of now."""
@@ -303,7 +289,12 @@ class TrainingState:
         other_run = f"choose another run.name, or remove {folder.parent.parent}"
         saved.require("networks", self._networks(), folder, f"set them back, or {other_run}")
         saved.data.pop("max_faults", None)  # of older checkpoints
-        saved.require("data", self._clips_at(saved.position), folder, f"set them back, or {other_run}")
+        now = self._clips_at(saved.position)
+        if saved.data.get("index") != now.get("index"):
+            raise UserError(f"the shards in {self.cfg.data.shards} have changed since checkpoint {folder} was made: "
+                            "name those that it was made from in data.shards, or start from its weights: "
+                            f"run.name=NEW run.load_pretrain={folder.parent.parent}")
+        saved.require("data", now, folder, f"set them back, or {other_run}")
         return saved
 
     def _clips_at(self, position: Position) -> dict[str, Any]:
