@@ -27,6 +27,7 @@ from vid2vid_dist.config.load import load_config, to_yaml
 from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.toy.street import ensure_toy_shards
+from vid2vid_dist.untrusted import read_yaml, reason
 
 UNFINISHED = 3  # the status of a chain whose stage was asked to stop, or preempted
 TRAIN = Path(__file__).resolve().parent.parent / "launch/train.py"
@@ -58,8 +59,8 @@ class Stage:
     def is_finished(self) -> bool:
         """Whether its run came to its end with this very configuration."""
         try:
-            saved = yaml.safe_load((self.run_dir / "config.yaml").read_text())
-        except (OSError, yaml.YAMLError):
+            saved = read_yaml(self.run_dir / "config.yaml")
+        except (OSError, ValueError):
             return False
         if not isinstance(saved, dict) or not isinstance(saved.get("parallel"), dict):  # cut short, or none of ours
             return False
@@ -72,11 +73,9 @@ class Stage:
 def read_chain(path: Path, overrides: list[str]) -> list[Stage]:
     """The stages of a chain file. Raises `UserError` for a file that is none, and for stages that share a run."""
     try:
-        chain = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise UserError(f"cannot read the chain {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise UserError(f"{path}: not valid YAML: {str(error).splitlines()[0]}") from None
+        chain = read_yaml(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the chain {path}: {reason(error)}") from None
     described = _entries(path, chain, {"stages", "overrides"}).get("stages")
     if not isinstance(described, list) or not described:
         raise UserError(f"{path}: no stages; write `stages:` and a line `- config: FILE.yaml` for each")

@@ -9,12 +9,37 @@ from __future__ import annotations
 import json
 import stat
 import unicodedata
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from vid2vid_dist.errors import UserError
 
 MAX_NAME_BYTES = 255  # what Linux file systems take
+MAX_YAML_BYTES = 2**18  # base.yaml, with every key explained, is a tenth of it
+
+
+@contextmanager
+def reading(path: Path, fix: str) -> Iterator[None]:
+    """Around a reader of a file that may be damaged: whatever it raises becomes a `UserError` with the file and `fix`.
+
+    Decoders raise whatever there is; memory that runs out is no fault of the file.
+    """
+    try:
+        yield
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:
+        raise UserError(f"{path} cannot be read ({reason(error)}): {fix}") from error
+
+
+def reason(error: BaseException) -> str:
+    """What went wrong, in a few words, without the place."""
+    said = (error.strerror if isinstance(error, OSError) else "") or str(error).split("\n")[0]
+    return shown(said, 200) if said else type(error).__name__
 
 
 def read_text(path: Path, max_bytes: int) -> str:
@@ -58,6 +83,29 @@ def parse_json(text: str) -> Any:
         return json.loads(text, parse_constant=_refuse)
     except RecursionError:
         raise ValueError("nested too deep") from None
+
+
+class YamlLoader(yaml.SafeLoader):
+    """YAML in which an alias stands for a value or a list of values, once each: nothing grows by it."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        alias = self.check_event(yaml.AliasEvent) and self.peek_event()
+        node = super().compose_node(parent, index)
+        inner = node.value if isinstance(node, yaml.SequenceNode) else [node]
+        if alias and not all(isinstance(item, yaml.ScalarNode) for item in inner):
+            raise yaml.MarkedYAMLError(problem="an alias of a section: write it out", problem_mark=alias.start_mark)
+        return node
+
+
+def read_yaml(path: Path) -> Any:
+    """The value of a YAML file. Raises `OSError`, and `ValueError` for everything that is none."""
+    try:
+        return YamlLoader(read_text(path, MAX_YAML_BYTES)).get_single_data()
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    # Of tags by hand, as in `!!int x`, and of escapes beyond Unicode.
+    except (yaml.YAMLError, LookupError, ArithmeticError, AttributeError, TypeError) as error:
+        raise ValueError(f"not valid YAML: {reason(error)}") from None
 
 
 def is_whole(value: object, low: int = 0, high: int = 2**62) -> bool:

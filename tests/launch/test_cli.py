@@ -42,9 +42,29 @@ def test_interrupt_is_quiet(capsys: pytest.CaptureFixture) -> None:
     assert end(fail(KeyboardInterrupt()), capsys) == (130, "")
 
 
-def test_our_own_mistake_keeps_its_traceback() -> None:
-    with pytest.raises(ZeroDivisionError):
-        run_main(lambda: 1 // 0)
+def test_our_own_mistake_is_one_line_and_a_file(
+        capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    status, said = end(lambda: 1 // 0, capsys)
+    assert status == 1
+    assert said.startswith("error: ZeroDivisionError: integer division or modulo by zero (test_cli.py:")
+    assert said.count("\n") == 1
+    (log,) = tmp_path.iterdir()
+    assert f"traceback: {log}\n" in said
+    assert "1 // 0" in log.read_text()
+
+
+@pytest.mark.parametrize(("call", "words"), [
+    (lambda: Path("/proc/self/nothing/x").write_text(""), "FileNotFoundError"),
+    (lambda: Path("/dev/full").write_text("x" * 10**6), "error: No space left on device: free some space"),
+    (lambda: bytearray(2**60), "error: out of memory (MemoryError): raise `ulimit -v`"),
+])
+def test_what_the_system_refuses_is_told_with_a_fix(
+        call: Callable[[], object], words: str, capsys: pytest.CaptureFixture) -> None:
+    status, said = end(lambda: bool(call()) or None, capsys)
+    assert status == 1
+    assert words in said
+    assert said.count("\n") == 1
 
 
 def test_a_rank_that_was_left_says_so_in_one_line(

@@ -65,7 +65,7 @@ def test_where_nothing_can_be_locked_the_run_goes_on(
 
 def test_a_second_start_touches_nothing(
         configure: Configure, grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While another process has the folder, and after one that has gone on since the checkpoint was read."""
+    """While another process has the folder; not even the status, which is that one's."""
     cfg = configure(*TWO_EPOCHS, "run.max_steps=2")
     Trainer(cfg, grid).run()
     monkeypatch.setattr("vid2vid_dist.training.trainer.PATIENCE", 0.0)
@@ -75,8 +75,4 @@ def test_a_second_start_touches_nothing(
         Trainer(configure(*TWO_EPOCHS, "run.max_steps=4"), grid)
     other.kill()
     other.communicate()
-    monkeypatch.setattr(RunLock, "take", lambda *_: (folder_of(cfg) / "checkpoints/latest").write_text("step_00000003"))
-    with pytest.raises(UserError, match=r"another run has gone on in .* meanwhile: start again"):
-        Trainer(configure(*TWO_EPOCHS, "run.max_steps=4"), grid)
-    (folder_of(cfg) / "checkpoints/latest").write_text("step_00000002\n")
     assert before == {path: path.read_bytes() for path in before}

@@ -8,6 +8,7 @@ COMMANDS = {
     "train": "train a video generator",
     "generate": "make videos with a trained run or an export",
     "evaluate": "judge a run by figures",
+    "status": "say how runs stand",
     "export": "write the generator of a run, to pass on or to keep",
     "plan": "who does what on how many ranks, how fast, in how much memory; needs no GPU and no data",
     "doctor": "look at the machines before a long run",

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import faulthandler
+import io
 import json
 import logging
 import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
+from vid2vid_dist.cli.failures import tell
+from vid2vid_dist.cli.launchers import settle
 from vid2vid_dist.errors import LostRankError, UserError
 
 PATIENCE = 5  # seconds: within them torchrun ends the other ranks of its node once one has left
@@ -35,10 +40,17 @@ def run_main(main: Callable[[], int | None]) -> None:
     A `UserError` becomes one line on stderr and status 2, without a traceback; Ctrl-C is quiet, status 130.
     So does a package that the bare installation leaves out.
     A rank whose peer has failed says so in one line, status 1: the peer has reported the cause.
-    Every other exception is a bug in this program and keeps its traceback.
+    Every other exception is one line as well, status 1; its traceback is in a file.
     """
+    with suppress(OSError, ValueError, AttributeError):  # stderr may be anything, or closed
+        faulthandler.enable()
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # names from data, on a terminal that knows ASCII only
     try:
+        sys.argv[1:] = settle(sys.argv[1:])
         status = main() or 0
+        sys.stdout.flush()
     except UserError as error:
         _report(f"error: {error}")
         status = 2
@@ -54,6 +66,12 @@ def run_main(main: Callable[[], int | None]) -> None:
         time.sleep(PATIENCE)  # where the peer is on this node, torchrun ends this rank meanwhile and reports the peer
         print(f"error: another rank has left or does not answer: {error}", file=sys.stderr, flush=True)
         status = 1
+    except BrokenPipeError:  # the reader of our output has gone, as in `… | head`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the end of the process
+        status = 141
+    except Exception as error:
+        _report(tell(error))
+        status = 1
     _leave(status)
 
 
@@ -65,9 +83,10 @@ def _leave(status: int) -> NoReturn:
     """
     if "RANK" not in os.environ:
         sys.exit(status)
-    logging.shutdown()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with suppress(OSError):
+        logging.shutdown()
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(status)
 
 
@@ -75,8 +94,9 @@ def _report(message: str) -> None:
     """Print the message; under torchrun once per node, and again in torchrun's own report."""
     if int(os.environ.get("LOCAL_RANK", "0")) > 0:
         time.sleep(PATIENCE)  # most mistakes are the same on all ranks: the first rank of the node reports them
-        message = f"[rank {os.environ['RANK']}] {message}"
-    print(message, file=sys.stderr, flush=True)
+        message = f"[rank {os.environ.get('RANK')}] {message}"
+    with suppress(OSError):  # the terminal may be gone
+        print(message, file=sys.stderr, flush=True)
     if "TORCHELASTIC_ERROR_FILE" in os.environ:
         told = {"message": message, "timestamp": int(time.time())}
         Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps(told))

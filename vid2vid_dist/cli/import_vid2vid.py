@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from vid2vid_dist.config.load import load_config, save_config
@@ -24,9 +23,9 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.atomic import locked, written_aside
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.inference.load import load_generator, weight_differences
+from vid2vid_dist.inference.load import load_generator
 from vid2vid_dist.inference.video_generator import VideoGenerator
-from vid2vid_dist.models.weights import read_tensors
+from vid2vid_dist.models.weights import read_tensors, save_tensors, weight_differences
 from vid2vid_dist.original.layout import Part, parts, read_options
 from vid2vid_dist.training.checkpoint import copied
 
@@ -58,7 +57,7 @@ def import_folder(folder: Path, out: Path, overrides: Sequence[str] = (), epoch:
             cfg = _configure(folder, aside / "config.yaml", [f"run.name={out.name}", *overrides])
             roles, notes = _read(folder, epoch, parts(cfg))
             for role, tensors in roles.items():
-                save_file(copied(tensors), aside / f"{role}.safetensors")
+                save_tensors(copied(tensors), aside / f"{role}.safetensors")
             lines = [f"{out}: {sum(map(len, roles.values()))} tensors ({', '.join(roles)}) from {folder}", *notes,
                      _try_out(aside, folder)]
             (aside / "imported.txt").write_text("\n".join(lines) + "\n")

@@ -18,10 +18,9 @@ from vid2vid_dist.config.options import options
 from vid2vid_dist.config.recipes import find_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.untrusted import is_printable, read_text, shown
+from vid2vid_dist.untrusted import MAX_YAML_BYTES, YamlLoader, is_printable, read_text, shown
 
 COMMAND_LINE = "command line"
-MAX_BYTES = 2**18  # of a configuration file; base.yaml, with every key explained, is a tenth of it
 MAX_BASES = 16  # files that build on each other
 MAX_SCALAR = 4096  # characters of a value
 
@@ -108,6 +107,10 @@ def _read_file(path: Path, chain: tuple[Path, ...]) -> list[Setting]:
         elif name in sections:
             own += [Setting(f"{name}.{key}", _construct(value, where), where)
                     for key, value, where in _items(node, path)]
+        elif "." in name:
+            section, _, key = name.partition(".")
+            raise UserError(f"{source}: {shown(name)} is a key of the command line: write `{shown(section)}:`, and "
+                            f"below it, indented, `{shown(key)}: …`")
         else:
             own.append(Setting(name, None, source))
     return inherited + own
@@ -115,7 +118,7 @@ def _read_file(path: Path, chain: tuple[Path, ...]) -> list[Setting]:
 
 def _compose(path: Path) -> yaml.Node | None:
     try:
-        return yaml.compose(read_text(path, MAX_BYTES), yaml.SafeLoader)
+        return yaml.compose(read_text(path, MAX_YAML_BYTES), YamlLoader)
     except OSError as error:
         raise UserError(f"cannot read the configuration file {path}: {error.strerror}") from None
     except yaml.MarkedYAMLError as error:

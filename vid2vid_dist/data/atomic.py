@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import fcntl
+import logging
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+log = logging.getLogger(__name__)
+
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """One process at a time prepares `folder`; the others wait here."""
+    """One process at a time prepares `folder`; the others wait here. Where files cannot be locked that is logged."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f".{folder.name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            log.warning("%s is in use by another command: waiting for its end", folder)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        except OSError as error:  # Lustre without -o flock, NFS without lockd
+            log.warning("%s cannot be locked (%s): do not start another command on it", folder, error.strerror)
         yield
 
 

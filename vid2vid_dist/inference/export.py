@@ -16,7 +16,6 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor
 
 from vid2vid_dist.config.load import save_config
@@ -25,6 +24,7 @@ from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import LoadedGenerator
 from vid2vid_dist.inference.styles import FILE as STYLES
 from vid2vid_dist.inference.styles import book_of
+from vid2vid_dist.models.weights import save_tensors
 from vid2vid_dist.version import code_version
 
 
@@ -57,7 +57,7 @@ def export(loaded: LoadedGenerator, out: Path) -> Exported:
     }
     try:
         with locked(out), written_aside(out) as aside:
-            save_file(weights, aside / "generator.safetensors", metadata=source)
+            save_tensors(weights, aside / "generator.safetensors", metadata=source)
             if book is not None:
                 book.save(aside / STYLES)
             save_config(loaded.config, aside / "config.yaml")

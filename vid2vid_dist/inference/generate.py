@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from vid2vid_dist.config.schema import DataConfig, FlowConfig
+from vid2vid_dist.data.atomic import locked
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.edits import NO_EDIT, LabelEdit
@@ -85,6 +86,15 @@ def generate(loaded: LoadedGenerator, options: GenerationOptions, out: Path, gri
     complete and was made from the same is kept.
     Raises `UserError` for a video that does not exist or is too short, missing real frames or a missing GPU.
     """
+    with ExitStack() as stack:
+        def lock() -> None:
+            stack.enter_context(locked(out))
+
+        lock() if grid is None else grid.on_first(lock)
+        return _generate(loaded, options, out, grid)
+
+
+def _generate(loaded: LoadedGenerator, options: GenerationOptions, out: Path, grid: Grid | None) -> Outcome:
     cfg = loaded.config
     options.edit.check(cfg.data)
     device = choose_device(options.device) if grid is None else grid.device

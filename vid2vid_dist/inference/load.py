@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
 
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
@@ -22,7 +19,7 @@ from vid2vid_dist.models.single_image import (
     LocalEnhancer,
     network_of,
 )
-from vid2vid_dist.models.weights import read_tensors
+from vid2vid_dist.models.weights import read_tensors, read_weights, weight_differences
 from vid2vid_dist.untrusted import read_pointer, shown
 
 
@@ -74,18 +71,10 @@ def _load(folder: Path, overrides: Sequence[str], raw_weights: bool) -> LoadedGe
     averaged = file.is_file() and not raw_weights
     if not averaged:
         file = folder / "generator.safetensors"
-    try:
-        weights = load_file(file)
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"{file} cannot be read ({shown(error)}): choose another checkpoint") from None
     with torch.device("meta"):  # no time is spent on initial values
         generator = Generator(config)
-    wrong = weight_differences(generator.state_dict(), weights)
-    if wrong:
-        first = "; ".join(wrong[:4])
-        rest = f"; and {len(wrong) - 4} more" if len(wrong) > 4 else ""
-        raise UserError(f"{file} is of another architecture than its config.yaml with the given overrides: "
-                        f"{first}{rest}")
+    weights = read_weights(file, generator.state_dict(), "choose another checkpoint, or overrides that fit its "
+                           "config.yaml")
     generator.load_state_dict(weights, assign=True)
     return LoadedGenerator(generator, config, folder, averaged)
 
@@ -142,18 +131,3 @@ def find_checkpoint(path: Path) -> Path:
         if not (folder / name).is_file():
             raise UserError(f"checkpoint {folder} is incomplete: {name} is missing; name another one")
     return folder
-
-
-def weight_differences(wanted: dict[str, Tensor], found: dict[str, Tensor]) -> list[str]:
-    """What keeps `found` from being loaded as `wanted`, one text per tensor."""
-    texts = []
-    for name in [*wanted, *(found.keys() - wanted.keys())]:
-        if name not in found:
-            texts.append(f"{name} is missing in the file")
-        elif name not in wanted:
-            texts.append(f"{shown(name)} is not part of the network")
-        elif wanted[name].shape != found[name].shape:
-            texts.append(f"{name} has shape {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}")
-        elif wanted[name].is_floating_point() != found[name].is_floating_point():
-            texts.append(f"{name} has the number format {found[name].dtype}")
-    return texts

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from vid2vid_dist.config.schema import DataConfig
@@ -26,6 +25,7 @@ from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import LoadedGenerator
 from vid2vid_dist.models.encoder import FeatureEncoder
 from vid2vid_dist.models.regions import region_means
+from vid2vid_dist.models.weights import save_tensors
 from vid2vid_dist.untrusted import read_bytes, shown
 
 FILE = "styles.safetensors"
@@ -40,7 +40,7 @@ class StyleBook:
     encoder: str
 
     def save(self, path: Path) -> None:
-        save_file({"vectors": self.vectors.float().contiguous()}, path, metadata={"encoder": self.encoder})
+        save_tensors({"vectors": self.vectors.float().contiguous()}, path, metadata={"encoder": self.encoder})
 
     @classmethod
     def load(cls, path: Path, encoder: FeatureEncoder, n_classes: int) -> StyleBook:

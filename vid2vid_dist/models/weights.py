@@ -2,19 +2,64 @@
 
 from __future__ import annotations
 
+import logging
+import os
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.untrusted import reading, shown
+
+log = logging.getLogger(__name__)
+
+UMASK = os.umask(0o022)
+os.umask(UMASK)
+
+
+def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file for whoever may read the files of this process: the library makes it ours alone."""
+    save_file(tensors, path, metadata=metadata)
+    path.chmod(0o666 & ~UMASK)
+
+
+def read_weights(path: Path, wanted: Mapping[str, Tensor], fix: str) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, which are those of `wanted`: names, shapes, kinds of number.
+
+    Raises `UserError`, ending with `fix`, with the file, the first differing tensors and what was found.
+    """
+    with reading(path, fix):
+        found = load_file(path)
+    wrong = weight_differences(wanted, found)
+    if wrong:
+        rest = f"; and {len(wrong) - 4} more" if len(wrong) > 4 else ""
+        raise UserError(f"{path} does not fit: {'; '.join(wrong[:4])}{rest}: {fix}")
+    return found
+
+
+def weight_differences(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> list[str]:
+    """What keeps `found` from being loaded as `wanted`, one text per tensor."""
+    texts = []
+    for name in [*wanted, *(found.keys() - wanted.keys())]:
+        if name not in found:
+            texts.append(f"{name} is missing in the file")
+        elif name not in wanted:
+            texts.append(f"{shown(name)} is not part of the network")
+        elif wanted[name].shape != found[name].shape:
+            texts.append(f"{name} has shape {tuple(found[name].shape)}, not {tuple(wanted[name].shape)}")
+        elif wanted[name].is_floating_point() != found[name].is_floating_point():
+            texts.append(f"{name} has the number format {found[name].dtype}")
+    return texts
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The table of tensors, by name, of a `.safetensors` file or of one that `torch.save` wrote.
 
-    Only tensors are unpickled: the file cannot run code. Raises `ValueError` for every other content.
+    What wraps them, `{"state_dict": …}` and the `module.` of DataParallel, is taken off and logged. Only tensors are
+    unpickled: the file cannot run code. Raises `ValueError` for every other content.
     """
     try:
         if path.suffix == ".safetensors":
@@ -22,6 +67,13 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         table = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # broken pickles make the unpickler raise whatever there is
         raise ValueError(f"not a readable weights file ({type(error).__name__})") from error
+    if isinstance(table, dict) and isinstance(table.get("state_dict"), dict):
+        log.warning("%s: taken are the weights under state_dict; left out: %s", path,
+                    shown([name for name in table if name != "state_dict"]))
+        table = table["state_dict"]
+    if isinstance(table, dict) and table and all(str(name).startswith("module.") for name in table):
+        log.warning("%s: names without their prefix module., which DataParallel has put there", path)
+        table = {str(name).removeprefix("module."): tensor for name, tensor in table.items()}
     if not isinstance(table, dict) or not all(isinstance(name, str) and _is_stored(x) for name, x in table.items()):
         raise ValueError("no table of tensors")
     return table

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from vid2vid_dist.untrusted import is_whole, parse_json
+
+log = logging.getLogger(__name__)
 
 Record = dict[str, Any]
+MAX_LINE = 2**20  # bytes
 MAX_REPORTS = 2000  # that are held: the page is drawn from all of them at every sample, and long runs make 50 000
 
 
@@ -26,9 +31,16 @@ class MetricsLog:
         run_dir.mkdir(parents=True, exist_ok=True)
         path = run_dir / "metrics.jsonl"
         self.journal = read_journal(run_dir)
-        torn = path.exists() and path.stat().st_size > 0 and not _ends_with_newline(path)
-        self._file = path.open("ab", buffering=0)
-        self._pending = b"\n" if torn else b""  # the last run died in the middle of a line: keep the next one off it
+        self._file: IO[bytes] | None = None
+        self._pending = b""
+        try:
+            if path.exists() and not path.is_file():
+                raise OSError("not a regular file")
+            torn = path.exists() and path.stat().st_size > 0 and not _ends_with_newline(path)
+            self._file = path.open("ab", buffering=0)
+            self._pending = b"\n" if torn else b""  # the last run died in the middle of a line: keep the next off it
+        except OSError as error:
+            log.warning("%s cannot be written to (%s): this run keeps no journal", path, error)
 
     def write(self, record: Record) -> None:
         """Append one record, with the time (seconds since 1970) in front. Raises `OSError` if there is no room yet."""
@@ -42,10 +54,14 @@ class MetricsLog:
         try:
             self._flush()
         finally:
-            self._file.close()
+            if self._file is not None:
+                self._file.close()
 
     def _flush(self) -> None:
+        if self._file is None:
+            self._pending = b""
         while self._pending:
+            assert self._file is not None
             self._pending = self._pending[self._file.write(self._pending):]
 
 
@@ -102,14 +118,31 @@ def _put(records: list[Record], record: Record) -> None:
 
 
 def read_journal(run_dir: Path) -> Journal:
-    """The journal of a run's metrics.jsonl; an empty one where there is none."""
-    journal, path = Journal(), run_dir / "metrics.jsonl"
-    if path.exists():
-        with path.open(encoding="utf-8") as lines:
-            for line in lines:
-                with suppress(json.JSONDecodeError):  # torn: the run died while it wrote this line
-                    journal.add(json.loads(line))
+    """The journal of a run's metrics.jsonl; an empty one where there is none. Lines that are none of ours are left
+    out, and counted in the log: the last one of a run that died is one of them."""
+    journal, path, n_odd = Journal(), run_dir / "metrics.jsonl", 0
+    if not path.is_file():
+        return journal
+    try:
+        with path.open("rb") as lines:
+            while line := lines.readline(MAX_LINE):
+                try:
+                    journal.add(_record(line))
+                except ValueError:
+                    n_odd += 1
+    except OSError as error:
+        log.warning("%s cannot be read (%s): curves begin anew", path, error)
+    if n_odd:
+        log.warning("%s: %d lines of it are none of ours, and are left out", path, n_odd)
     return journal
+
+
+def _record(line: bytes) -> Record:
+    """What a line says. Raises `ValueError` when that cannot be a record."""
+    record = parse_json(line.decode())
+    if not isinstance(record, dict) or not (isinstance(record.get("event"), str) or is_whole(record.get("step"))):
+        raise ValueError
+    return record
 
 
 def _finite(value: Any) -> Any:

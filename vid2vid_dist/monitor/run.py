@@ -186,7 +186,10 @@ class RunMonitor:
     def _write_page(self, state: str) -> None:
         with nonfatal("the run's page"):
             self._web_dir.mkdir(parents=True, exist_ok=True)
-            write_training_page(self._web_dir, self._cfg, self._metrics.journal, state)
+            try:
+                write_training_page(self._web_dir, self._cfg, self._metrics.journal, state)
+            except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
+                log.warning("the run's page cannot be drawn from metrics.jsonl, which holds odd values (%r)", error)
 
 
 def sample_panels(sample: Sample, label_nc: int) -> dict[str, np.ndarray]:

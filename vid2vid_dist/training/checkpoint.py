@@ -1,7 +1,7 @@
 """Checkpoints: complete or absent, and readable on any number of ranks.
 
     runs/NAME/checkpoints/step_00000100/
-        manifest.json                 every file with its size and SHA-256
+        manifest.json                 every file with its size and SHA-256, and how many they are
         state.json                    position in the run, what it must agree with, versions
         config.yaml                   the resolved configuration
         generator.safetensors         weights of every role, for generation and as a starting point
@@ -33,11 +33,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.untrusted import is_path_within, is_whole, parse_json, read_pointer, read_text, shown
+from vid2vid_dist.models.weights import save_tensors
+from vid2vid_dist.untrusted import is_path_within, is_whole, parse_json, read_pointer, read_text, reason, shown
 
 NAME = re.compile(r"step_\d{8,}")  # of a checkpoint
 MAX_JSON_BYTES = 2**26  # of manifest.json and state.json
@@ -87,13 +87,11 @@ class SavedState:
             raise UserError(f"checkpoint {folder} was made by another version of this program, or {path} is damaged: "
                             "choose another run.name, and start from its weights with run.load_pretrain") from None
         except (OSError, ValueError) as error:
-            raise UserError(f"{path} is damaged ({shown(error)}): name an older checkpoint in "
-                            f"{folder.parent / 'latest'}") from None
+            raise UserError(f"{path} is damaged ({reason(error)}): {way_on(folder)}") from None
         parts = (saved.layout, saved.data, saved.networks, saved.versions)
         if not (all(map(is_whole, (*asdict(saved.position).values(), saved.clips_per_step)))
                 and type(saved.trains_all_scales) is bool and all(isinstance(part, dict) for part in parts)):
-            raise UserError(f"{path} is damaged (values of the wrong kind): name an older checkpoint in "
-                            f"{folder.parent / 'latest'}")
+            raise UserError(f"{path} is damaged (values of the wrong kind): {way_on(folder)}")
         return saved
 
     def require(self, part: str, wanted: dict[str, Any], folder: Path, fix: str) -> None:
@@ -139,14 +137,6 @@ def newest_checkpoint(run_dir: Path) -> Path | None:
     return None
 
 
-def announced(run_dir: Path) -> str:
-    """What `latest` holds; "" where there is none."""
-    try:
-        return read_text(run_dir / "checkpoints/latest", 2**10)
-    except (OSError, ValueError):
-        return ""
-
-
 def _candidates(root: Path) -> Iterator[Path]:
     """The checkpoint that `latest` names and those of fewer steps, newest first.
 
@@ -171,6 +161,15 @@ def n_steps(folder: Path) -> int:
     return int(folder.name.removeprefix("step_"))
 
 
+def way_on(folder: Path) -> str:
+    """What to do about a checkpoint that cannot be gone on from."""
+    older = [path.name for path in saved_checkpoints(folder.parent) if n_steps(path) < n_steps(folder)
+             and find_fault(path) is None] if NAME.fullmatch(folder.name) else []
+    if older:
+        return f"write the name of a whole one ({', '.join(older[-4:])}) into {folder.parent / 'latest'}"
+    return f"there is no whole one before it: put it back, or remove {folder.parent}"
+
+
 def require_fresh(run_dir: Path) -> None:
     """Raise `UserError` if the run has a checkpoint that it would go on from."""
     found = saved_checkpoints(run_dir / "checkpoints")
@@ -181,21 +180,39 @@ def require_fresh(run_dir: Path) -> None:
 def find_fault(folder: Path) -> str | None:
     """What is wrong with a checkpoint, or None: every file of the manifest must be there, whole and unchanged."""
     try:
-        files = parse_json(read_text(folder / "manifest.json", MAX_JSON_BYTES))["files"]
-        expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in files.items()}
+        manifest = parse_json(read_text(folder / "manifest.json", MAX_JSON_BYTES))
+        expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
+        n_files = manifest.get("n_files", len(expected))  # older ones do not count them
+    except PermissionError as error:
+        raise _forbidden(folder, error) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return "no readable manifest.json"
-    for name, (n_bytes, sha256) in expected.items():
-        if not is_path_within(name):
-            return f"manifest.json names {shown(name)}, which is not inside"
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != n_bytes:
-            return f"{name} has {path.stat().st_size} bytes instead of {shown(n_bytes)}"
-        if _sha256(path) != sha256:
-            return f"{name} was changed"
-    return None
+    if n_files != len(expected):
+        return f"manifest.json names {len(expected)} of {shown(n_files)} files"
+    try:
+        return next((fault for name, entry in expected.items() if (fault := _fault_of(folder, name, *entry))), None)
+    except PermissionError as error:
+        raise _forbidden(folder, error) from None
+    except OSError as error:
+        return f"{shown(error.filename)} cannot be read: {reason(error)}"
+
+
+def _forbidden(folder: Path, error: OSError) -> UserError:
+    """It may be whole: to go on from an older one would lose steps."""
+    return UserError(f"checkpoint {folder}: {shown(error.filename)} may not be read by you ({reason(error)}): ask its "
+                     f"owner for `chmod -R g+rX {folder.parent.parent}`")
+
+
+def _fault_of(folder: Path, name: str, n_bytes: int, sha256: str) -> str | None:
+    """What is wrong with a file of a checkpoint. Raises `OSError`."""
+    path = folder / name
+    if not is_path_within(name):
+        return f"manifest.json names {shown(name)}, which is not inside"
+    if not path.is_file():
+        return f"{name} is missing"
+    if path.stat().st_size != n_bytes:
+        return f"{name} has {path.stat().st_size} bytes instead of {shown(n_bytes)}"
+    return f"{name} was changed" if _sha256(path) != sha256 else None
 
 
 def count_bytes(files: Files) -> int:
@@ -231,7 +248,7 @@ def write_files(folder: Path, files: Files) -> Entries:
         if isinstance(content, str):
             path.write_text(content)
         else:
-            save_file(content, path)
+            save_tensors(content, path)
         _sync(path)
         entries[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
     return entries
@@ -252,7 +269,7 @@ def _is_there(folder: Path) -> bool:
 def commit(aside: Path, entries: Entries) -> Path:
     """Make a checkpoint of a folder that all ranks have written; it appears as a whole."""
     final = aside.with_name(aside.name.removeprefix("."))
-    write_atomically(aside / "manifest.json", json.dumps({"files": entries}, indent=1))
+    write_atomically(aside / "manifest.json", json.dumps({"n_files": len(entries), "files": entries}, indent=1))
     for path in (aside, *(p for p in aside.rglob("*") if p.is_dir())):
         _sync(path)
     shutil.rmtree(final, ignore_errors=True)  # of an earlier life of this run, beyond its resume point
@@ -267,9 +284,21 @@ def prune(run_dir: Path, step: int, keep_last: int, keep_every_steps: int) -> No
     """Remove old checkpoints up to the one of `step`: the newest `keep_last` stay, and those at multiples of
     `keep_every_steps`. Later ones are of an earlier life of the run, and are replaced when it comes there."""
     found = [path for path in saved_checkpoints(run_dir / "checkpoints") if n_steps(path) <= step]
-    for folder in found[:-keep_last]:
-        if not keep_every_steps or n_steps(folder) % keep_every_steps:
+    n_whole = 0
+    for folder in reversed(found):
+        if n_whole >= keep_last and (not keep_every_steps or n_steps(folder) % keep_every_steps):
             shutil.rmtree(folder)
+        elif _looks_whole(folder):
+            n_whole += 1
+
+
+def _looks_whole(folder: Path) -> bool:
+    """Whether the files of a checkpoint are there, in their sizes: to hash all of them takes long."""
+    try:
+        files = parse_json(read_text(folder / "manifest.json", MAX_JSON_BYTES))["files"]
+        return all((folder / name).stat().st_size == entry["bytes"] for name, entry in files.items())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return False
 
 
 def write_atomically(path: Path, text: str) -> None:

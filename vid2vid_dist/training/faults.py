@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from safetensors import SafetensorError
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Clip, Frames
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.models.weights import save_tensors
 from vid2vid_dist.training.checkpoint import Position, checkpoint_name, copied, weights_file
 from vid2vid_dist.training.preemption import Ask, Asked
 
@@ -131,9 +131,9 @@ class FaultHandler:
             for i, frames in enumerate(lane.frames):
                 planes = {"labels": frames.labels, "images": frames.images, "instances": frames.instances}
                 tensors |= {f"lane_{number}/clip_{i}/{name}": x for name, x in planes.items() if x is not None}
-        save_file(copied(tensors), folder / f"rank_{self._grid.rank:05d}.safetensors")
+        save_tensors(copied(tensors), folder / f"rank_{self._grid.rank:05d}.safetensors")
         told = {"after": asdict(given.after), "nonfinite": nonfinite, "lanes": clips}
         (folder / f"rank_{self._grid.rank:05d}.json").write_text(json.dumps(told, indent=1))
         if with_weights:
             for role, module in given.modules.items():
-                save_file(copied(module.state_dict()), weights_file(folder, role))
+                save_tensors(copied(module.state_dict()), weights_file(folder, role))

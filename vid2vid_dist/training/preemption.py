@@ -1,7 +1,9 @@
-"""When a run is asked to save, or to save and end: by files in its folder, by signals, or because its time is up."""
+"""When a run is asked to save, or to save and end: by files in its folder, by signals, because its time is up, or
+because the torchrun that started it is gone."""
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import time
@@ -13,6 +15,9 @@ from types import FrameType
 
 from vid2vid_dist.config.schema import RunConfig
 from vid2vid_dist.monitor.logs import nonfatal
+from vid2vid_dist.parent import PARENT
+
+log = logging.getLogger(__name__)
 
 LOOK_EVERY = 1.0  # seconds between two looks for files: run folders lie on shared file systems
 
@@ -25,10 +30,14 @@ class Ask(IntEnum):
     TIME_LIMIT = 2
     SLURM_END = 3
     PREEMPT_FILE = 4
-    SIGUSR2 = 5
-    SIGTERM = 6
-    SIGINT = 7
-    STOP_FILE = 8
+    NO_TORCHRUN = 5
+    SIGHUP = 6
+    SIGQUIT = 7
+    SIGUSR1 = 8
+    SIGUSR2 = 9
+    SIGTERM = 10
+    SIGINT = 11
+    STOP_FILE = 12
 
     @property
     def outcome(self) -> str:
@@ -41,11 +50,20 @@ class Ask(IntEnum):
     def words(self) -> str:
         """Who asked, in words."""
         return {Ask.SAVE_FILE: "file `save`", Ask.PREEMPT_FILE: "file `preempt`", Ask.STOP_FILE: "file `stop`",
-                Ask.TIME_LIMIT: "run.time_limit", Ask.SLURM_END: "end of the Slurm job near"}.get(self, self.name)
+                Ask.TIME_LIMIT: "run.time_limit", Ask.SLURM_END: "end of the Slurm job near",
+                Ask.NO_TORCHRUN: "the torchrun of these ranks is gone"}.get(self, self.name)
 
 
 FILES = {"stop": Ask.STOP_FILE, "preempt": Ask.PREEMPT_FILE, "save": Ask.SAVE_FILE}
-SIGNALS = {signal.SIGINT: Ask.SIGINT, signal.SIGTERM: Ask.SIGTERM, signal.SIGUSR2: Ask.SIGUSR2}
+SIGNALS = {number: Ask[number.name] for number in signal.Signals if number.name in Ask.__members__}
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal before there is anything to save."""
+
+    def __init__(self, ask: Ask) -> None:
+        super().__init__(f"{ask.words} before the first step")
+        self.ask = ask
 
 
 class Asked:
@@ -57,16 +75,21 @@ class Asked:
     def __init__(self, run: RunConfig, looks: bool) -> None:
         self._folder, self._looks = Path(run.root) / run.name, looks
         self._by_signal = Ask.NOTHING
+        self._raises = False
         self._seen, self._next_look = Ask.NOTHING, 0.0
-        end = float(os.environ.get("SLURM_JOB_END_TIME", "inf")) - 60 * run.time_margin - time.time()
+        self._parent = PARENT if "TORCHELASTIC_RUN_ID" in os.environ else 0
+        end = _end_of_slurm_job() - 60 * run.time_margin
         limit = 60 * run.time_limit or float("inf")
         self._time_is_up = time.monotonic() + min(limit, end)
         self._by_time = Ask.SLURM_END if end < limit else Ask.TIME_LIMIT
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
-        """Take signals as requests inside. A second Ctrl-C ends the process as it would have."""
-        before = {number: signal.signal(number, self._hear) for number in SIGNALS}
+    def listening(self, raises: bool = False) -> Iterator[None]:
+        """Take signals as requests inside; with `raises`, as `Interrupted`. A second Ctrl-C ends the process as it
+        would have, and a SIGHUP that nohup has switched off stays so."""
+        self._raises = raises
+        before = {number: signal.signal(number, self._hear) for number in SIGNALS
+                  if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN}
         try:
             yield
         finally:
@@ -77,6 +100,8 @@ class Asked:
         if number == signal.SIGINT:
             signal.signal(number, signal.default_int_handler)
         self._by_signal = max(self._by_signal, SIGNALS[signal.Signals(number)])
+        if self._raises:
+            raise Interrupted(self._by_signal)
 
     def now(self) -> Ask:
         """What this rank is asked for, as far as it knows."""
@@ -86,6 +111,8 @@ class Asked:
             found = [ask for name, ask in FILES.items() if os.path.exists(self._folder / name)]
             up = [self._by_time] if time.monotonic() >= self._time_is_up else []
             self._seen = max([*found, *up], default=Ask.NOTHING)
+        if self._parent and os.getppid() != self._parent:
+            return max(self._seen, self._by_signal, Ask.NO_TORCHRUN)
         return max(self._seen, self._by_signal)
 
     def served(self, ask: Ask) -> None:
@@ -95,3 +122,16 @@ class Asked:
             if self._looks and (ask.outcome or of_file == ask):
                 with nonfatal(f"the end of the request {self._folder / name}"):
                     (self._folder / name).unlink(missing_ok=True)
+
+
+def _end_of_slurm_job() -> float:
+    """Seconds until the Slurm job ends that this process runs in; infinite where there is none."""
+    told = os.environ.get("SLURM_JOB_END_TIME", "")
+    try:
+        left = float(told or "inf") - time.time()
+    except ValueError:
+        left = float("nan")
+    if left > 0:
+        return left
+    log.warning("SLURM_JOB_END_TIME=%r is no time to come, and is ignored: a job that is over may have left it", told)
+    return float("inf")

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.training.checkpoint import newest_checkpoint, weights_file
-from vid2vid_dist.untrusted import shown
+from vid2vid_dist.untrusted import reading
 
 
 @dataclass(frozen=True)
@@ -56,10 +55,8 @@ def load_pretrained(folder: Path, role: str, module: nn.Module) -> PretrainRepor
     """
     own = module.state_dict()
     file = weights_file(folder, role)
-    try:
+    with reading(file, "name another checkpoint in run.load_pretrain"):
         saved = load_file(file) if file.is_file() else {}
-    except (OSError, SafetensorError) as error:
-        raise UserError(f"run.load_pretrain: {file} cannot be read ({shown(error)}): name another checkpoint") from None
     loaded = [name for name, tensor in own.items() if name in saved and saved[name].shape == tensor.shape]
     for name in loaded:
         own[name].copy_(saved[name])

@@ -50,9 +50,20 @@ class RunLock:
             log.warning("%s cannot be locked (%s): do not start this run a second time", self._run_dir, error)
 
 
-def _is_locked(file: IO[str]) -> bool:
+def is_in_use(run_dir: Path) -> bool | None:
+    """Whether another process has a run folder; None where that cannot be known. Gives this process's own lock up."""
     try:
-        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with (run_dir / "lock").open() as file:
+            return not _is_locked(file, fcntl.LOCK_SH)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return None
+
+
+def _is_locked(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
+    try:
+        fcntl.lockf(file, kind | fcntl.LOCK_NB)
     except (BlockingIOError, PermissionError):  # which of them is the system's choice
         return False
     return True

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
-from safetensors.torch import load_file
 from torch import nn
 
 from vid2vid_dist.config.load import flatten, to_yaml
@@ -23,16 +21,21 @@ from vid2vid_dist.engine.roles.build import build_frozen, build_generator_role, 
 from vid2vid_dist.engine.run.clip import ClipInFlight
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.optimizer import RoleEngine
-from vid2vid_dist.engine.run.optimizer_state import SavedPieces
+from vid2vid_dist.engine.run.optimizer_state import STEP, SavedPieces
 from vid2vid_dist.engine.run.pipeline import Pipeline
+from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.precision import DTYPES
-from vid2vid_dist.training.checkpoint import Files, Position, SavedState, copied, differences, weights_file
+from vid2vid_dist.models.weights import read_weights
+from vid2vid_dist.training.checkpoint import Files, Position, SavedState, copied, differences, way_on, weights_file
 from vid2vid_dist.training.curriculum import Phase, n_epochs, phase
 from vid2vid_dist.training.ema import Ema, buffers_kept
+from vid2vid_dist.training.epoch import Epoch
 from vid2vid_dist.training.health import Figures, take_figures
 from vid2vid_dist.training.pretrain import PretrainReport, find_weights, load_pretrained
+from vid2vid_dist.training.resume import require_start
 from vid2vid_dist.training.versions import versions
+from vid2vid_dist.untrusted import read_yaml, reading
 
 
 def settle_clips(cfg: Config, n_ranks: int, resume: Path | None) -> Config:
@@ -64,7 +67,8 @@ class TrainingState:
         if resume:
             saved = self._read(resume)
             self._moved = saved.layout != self._layout()
-            self.changes = differences(_flat(yaml.safe_load((resume / "config.yaml").read_text())), flatten(cfg))
+            with reading(resume / "config.yaml", way_on(resume)):
+                self.changes = differences(_flat(read_yaml(resume / "config.yaml")), flatten(cfg))
             self.position, self.trains_all_scales = saved.position, saved.trains_all_scales
         frozen = build_frozen(specs)  # first: a missing weights file is found before anything expensive
         modules = build_modules(specs)
@@ -124,7 +128,8 @@ class TrainingState:
         if chunk == 0:
             clips[number] = ClipInFlight(self.cfg.generator.n_scales_spatial, size)
         elif number not in clips:
-            clips[number] = self.pipeline.load_clip(self._saved_lanes, number, size, self._moved)
+            with self._reading_lanes():
+                clips[number] = self.pipeline.load_clip(self._saved_lanes, number, size, self._moved)
         return clips[number]
 
     def enter(self, epoch: int) -> Phase:
@@ -228,18 +233,32 @@ class TrainingState:
 
     def _load(self, folder: Path) -> None:
         for name, engine in self.engines().items():
-            engine.module.load_state_dict(load_file(weights_file(folder, name)))
-            engine.restore(SavedPieces(folder / "optimizer" / name))
+            engine.module.load_state_dict(
+                read_weights(weights_file(folder, name), engine.module.state_dict(), way_on(folder)))
+            with reading(folder / "optimizer" / name, way_on(folder)):
+                saved = SavedPieces(folder / "optimizer" / name)
+                if saved.step is not None and not (saved.step.numel() == 1 and 0 <= float(saved.step) < 2**53):
+                    raise ValueError(f"{STEP}, of Adam, is {saved.step.tolist()}")
+                engine.restore(saved)
         self._saved_lanes = folder / "lanes"
         if self.position.chunk and not self._moved:
-            self.flow_ready = self.pipeline.load(self._saved_lanes)
+            with self._reading_lanes():
+                self.flow_ready = self.pipeline.load(self._saved_lanes)
+
+    def _reading_lanes(self) -> AbstractContextManager[None]:
+        return reading(self._saved_lanes, way_on(self._saved_lanes.parent))
+
+    def require_start(self, plan: Epoch, now: Phase) -> None:
+        """As the function of this name, when a resumed run enters its first epoch."""
+        require_start(self._saved_lanes.parent, self.position, plan, self.my_lanes, now.chunk_frames)
 
     def _start_average(self, resume: Path | None) -> Ema:
         """The saved average; where there is none, one that starts with the weights of now."""
         assert self.generator is not None
         ema = Ema(self.generator, self.cfg.optim.ema_decay)
         if resume and weights_file(resume, "generator_ema").is_file():
-            ema.average = load_file(weights_file(resume, "generator_ema"), device=str(self.grid.device))
+            averaged = read_weights(weights_file(resume, "generator_ema"), ema.average, way_on(resume))
+            ema.average = {name: tensor.to(self.grid.device) for name, tensor in averaged.items()}
         return ema
 
     def _read(self, folder: Path) -> SavedState:
@@ -248,7 +267,12 @@ class TrainingState:
         other_run = f"choose another run.name, or remove {folder.parent.parent}"
         saved.require("networks", self._networks(), folder, f"set them back, or {other_run}")
         saved.data.pop("max_faults", None)  # of older checkpoints
-        saved.require("data", self._clips_at(saved.position), folder, f"set them back, or {other_run}")
+        now = self._clips_at(saved.position)
+        if saved.data.get("index") != now.get("index"):
+            raise UserError(f"the shards in {self.cfg.data.shards} have changed since checkpoint {folder} was made: "
+                            "name those that it was made from in data.shards, or start from its weights: "
+                            f"run.name=NEW run.load_pretrain={folder.parent.parent}")
+        saved.require("data", now, folder, f"set them back, or {other_run}")
         return saved
 
     def _clips_at(self, position: Position) -> dict[str, Any]:

@@ -2,26 +2,34 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import platform
+import time
+import traceback
 from pathlib import Path
 
 from vid2vid_dist.errors import LostRankError, UserError
 from vid2vid_dist.monitor.logs import nonfatal
 from vid2vid_dist.training.checkpoint import Position, write_atomically
-from vid2vid_dist.untrusted import is_whole, parse_json, read_text
+from vid2vid_dist.training.preemption import Interrupted
+from vid2vid_dist.training.run_lock import is_in_use
+from vid2vid_dist.untrusted import is_whole, parse_json, read_text, shown
 
 MAX_BYTES = 2**20
+SIGN_OF_LIFE = 60.0  # seconds: heartbeats come every 10, on clocks that may differ
 
 
 def count_restarts(run_dir: Path) -> int:
     """How often the run has been taken up again, this start included."""
-    known = _read(run_dir / "status.json")
+    known = read_object(run_dir / "status.json")
     before = known.get("restarts", 0)
     return (before if is_whole(before) else 0) + 1 if known else 0
 
 
-def _read(path: Path) -> dict:
-    """What the file says; nothing if it is none of ours."""
+def read_object(path: Path) -> dict:
+    """What a small JSON file of a run says; nothing if it is none of ours."""
     try:
         found = parse_json(read_text(path, MAX_BYTES))
     except (OSError, ValueError):
@@ -29,10 +37,37 @@ def _read(path: Path) -> dict:
     return found if isinstance(found, dict) else {}
 
 
+def tell(run_dir: Path) -> str:
+    """One line about a run, true also of one that was killed. Raises `UserError` when there is none."""
+    known = read_object(run_dir / "status.json")
+    if not known:
+        raise UserError(f"{run_dir} has no status.json that can be read: name a run folder (runs/NAME)")
+    status, saved = known.get("status"), f"saved at step {shown(known.get('step'))}"
+    if status == "running":
+        sign = run_dir / "watch/rank_00000.json"
+        step = read_object(sign).get("step", known.get("step"))
+        status = f"running, step {shown(step)}" if _is_alive(run_dir, known) else (
+            f"dead: killed near step {shown(step)}, without a word; the same command goes on")
+    why = f": {shown(known['why'], 2000)}" if known.get("why") else ""
+    return f"{run_dir}: {shown(status)}, epoch {shown(known.get('epoch'))}, {saved}{why}"
+
+
+def _is_alive(run_dir: Path, known: dict) -> bool:
+    """Whether a run that says that it runs does: by its lock, its process, its heartbeats."""
+    in_use = is_in_use(run_dir)
+    if in_use or (in_use is False and known.get("host") == platform.node()):
+        return in_use
+    if known.get("host") == platform.node() and is_whole(known.get("process"), 1, 2**31 - 1):
+        return os.path.exists(f"/proc/{known['process']}")
+    beats = [path.stat().st_mtime for path in (run_dir / "status.json", *(run_dir / "watch").glob("rank_*.json"))]
+    return abs(time.time() - max(beats)) < SIGN_OF_LIFE
+
+
 class Status:
     """Writes the file. Keys: `status` (running, finished, preempted, stopped, failed), `step` and `epoch` (of a
-    running run: of its newest checkpoint), `restarts` (how often the run was taken up again), `why` and, of a
-    failed one, `cause` ("error", or "lost rank" when only the absence of another rank was seen).
+    running run: of its newest checkpoint), `restarts` (how often the run was taken up again), of a running one the
+    `host` and the `process` of rank 0, of others `why` and, of a failed one, `cause` ("error", or "lost rank" when
+    only the absence of another rank was seen).
     """
 
     def __init__(self, run_dir: Path, rank: int, restarts: int) -> None:
@@ -51,17 +86,44 @@ class Status:
             raise UserError(f"the run is {status} and saved at step {at.step}, but {self._path} cannot say so "
                             f"({error}): free some space, and give the same command again") from None
 
-    def write(self, status: str, at: Position, **more: str) -> None:
-        """Replace the file. Raises `OSError`."""
-        known = {"status": status, "step": at.step, "epoch": at.epoch, "restarts": self._restarts, **more}
-        write_atomically(self._path, json.dumps(known, indent=1))
+    def write(self, status: str, at: Position | None, **more: str) -> None:
+        """Replace the file; without a position, where it was known to stand. Raises `OSError`."""
+        before = read_object(self._path)
+        step, epoch = (at.step, at.epoch) if at is not None else (before.get("step"), before.get("epoch"))
+        known = {"status": status, "step": step if is_whole(step) else 0, "epoch": epoch if is_whole(epoch) else 1,
+                 "restarts": self._restarts, **more}
+        if status == "running":
+            known |= {"host": platform.node(), "process": os.getpid()}
+        text = json.dumps(known, indent=1)
+        try:
+            write_atomically(self._path, text)
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not before:
+                raise
+            self._write_in_place(text)
 
-    def write_failure(self, error: BaseException, at: Position, finding: str = "") -> None:
+    def _write_in_place(self, text: str) -> None:
+        """A full disk still takes a short text where the one before lies."""
+        with self._path.open("r+") as file:
+            file.write(text)
+            file.truncate()
+
+    def write_failure(self, error: BaseException, at: Position | None, finding: str = "") -> None:
         """Any rank may be the one that fails. The first one to write says why; "lost rank", seldom the root cause,
-        gives way to an error.
+        gives way to an error. What is no `UserError` leaves its traceback in `errors`.
         """
+        if isinstance(error, Interrupted):
+            with nonfatal("status.json"):
+                self.write(error.ask.outcome, at, why=str(error))
+            return
+        if not isinstance(error, UserError):
+            with nonfatal("the traceback"):
+                log = self._path.parent / "errors" / f"rank_{self._rank:05d}.txt"
+                log.parent.mkdir(exist_ok=True)
+                log.write_text("".join(traceback.format_exception(error)))
+                error.add_note(f"traceback: {log}")
         cause = "lost rank" if isinstance(error, LostRankError) else "error"
-        known = _read(self._path)
+        known = read_object(self._path)
         if known.get("status") != "failed" or (known.get("cause"), cause) == ("lost rank", "error"):
             rank = "" if cause == "lost rank" else f"rank {self._rank}: "  # which says it itself
             why = f"{rank}{str(error) or type(error).__name__}"

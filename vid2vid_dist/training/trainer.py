@@ -7,6 +7,8 @@ import logging
 import os
 import platform
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from vid2vid_dist.config.load import to_yaml
@@ -52,9 +54,19 @@ class Trainer:
     def __init__(self, cfg: Config, grid: Grid) -> None:
         self.cfg, self.grid = cfg, grid
         self.run_dir = Path(cfg.run.root) / cfg.run.name
+        self._lock = RunLock(self.run_dir)
+        self.status = Status(self.run_dir, grid.rank, grid.on_first(self._take_run_folder))
+        self.asked = Asked(cfg.run, looks=grid.is_first)
+        try:
+            with self.asked.listening(raises=True):
+                self._get_ready(cfg, grid)
+        except BaseException as error:
+            self.status.write_failure(error, None)
+            raise
+
+    def _get_ready(self, cfg: Config, grid: Grid) -> None:
         self.source = ClipSource.of(cfg)
         # Verifying reads every byte of the checkpoint: once is enough.
-        self._announced = checkpoint.announced(self.run_dir)
         resume = grid.on_first(lambda: checkpoint.newest_checkpoint(self.run_dir))
         self.cfg = cfg = settle_clips(cfg, grid.world_size, resume)
         self._check_data()
@@ -63,13 +75,10 @@ class Trainer:
         self.grid = grid = grid.in_pipelines(placed.layout.n_slots)
         self.state = TrainingState(self.specs, grid, self.source.identity(), self.source.longest, resume, placed)
         self._check_sizes()
-        self.status = Status(self.run_dir, grid.rank, grid.on_first(lambda: count_restarts(self.run_dir)))
-        self._lock = RunLock(self.run_dir)
-        grid.on_first(self._open_run_folder)  # from here on every rank may write its failure there
+        grid.on_first(self._describe_run)
         self.monitor = RunMonitor(self.run_dir, cfg, grid.rank, grid.world_size)
         self.reporter = Reporter(self.specs, grid, self.monitor, self.state.figures)
         self.workshop = Workshop(cfg, grid, self.source, self.state, self.reporter)
-        self.asked = Asked(cfg.run, looks=grid.is_first)
         self.faults = FaultHandler(cfg, grid, self.asked, self.monitor.event)
         self.watchdog = Watchdog(self.run_dir, grid.rank, grid.world_size, grid.timeout.total_seconds() / 2,
                                  self.state.pipeline.timer)
@@ -131,6 +140,8 @@ class Trainer:
         now = self.state.enter(number)
         plan = self._plan(number, now)
         start = (self.state.position.round, self.state.position.chunk)
+        if start != (0, 0) and self._saved_at == self.state.position:
+            self.state.require_start(plan, now)
         steps = Steps(self.workshop, self.faults, plan, now, start)
         if start == (0, 0):
             self.monitor.event(
@@ -259,21 +270,31 @@ class Trainer:
         for size in sorted({self.source.size_of(clip) for clip in clips}):
             self.state.generator.check_size(*size)
 
-    def _open_run_folder(self) -> None:
+    def _take_run_folder(self) -> int:
+        """Keep other runs out of the folder, before anything in it is read; how often it was taken up before."""
+        with self._writing():
+            self.run_dir.mkdir(parents=True, exist_ok=True)
+            self._lock.take(min(PATIENCE, self.grid.timeout.total_seconds() / 2))
+            restarts = count_restarts(self.run_dir)
+            Status(self.run_dir, self.grid.rank, restarts).write("running", None)
+        return restarts
+
+    def _describe_run(self) -> None:
         environment = {
             "host": platform.node(),
             "ranks": self.grid.world_size,
             "device": str(self.grid.device.type),
             **versions(),
         }
-        try:
-            self.run_dir.mkdir(parents=True, exist_ok=True)
-            self._lock.take(min(PATIENCE, self.grid.timeout.total_seconds() / 2))
-            if checkpoint.announced(self.run_dir) != self._announced:
-                raise UserError(f"another run has gone on in {self.run_dir} meanwhile: start again to go on from there")
+        with self._writing():
             write_atomically(self.run_dir / "config.yaml", to_yaml(self.cfg))
             write_atomically(self.run_dir / "environment.json", json.dumps(environment, indent=1))
             self.status.write("running", self.state.position)
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        try:
+            yield
         except OSError as error:
             raise UserError(f"cannot write into the run's folder {self.run_dir} ({error.strerror}): check its "
                             "permissions, free some space, or set run.root to another folder") from None

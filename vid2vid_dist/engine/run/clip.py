@@ -102,3 +102,9 @@ class ClipInFlight:
 def clip_files(folder: Path, lane: int) -> list[Path]:
     """The files of a lane of the run, of all ranks."""
     return sorted(folder.glob(f"lane_{lane:04d}.*"))
+
+
+def saved_n_seen(path: Path) -> int:
+    """Frames that a saved clip has behind it."""
+    with safe_open(path, "pt") as file:
+        return int(file.get_tensor(N_SEEN))

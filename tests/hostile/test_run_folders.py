@@ -1,0 +1,139 @@
+"""Every file of a run folder, a checkpoint and an export at random: one line, or goes on; never a silent difference."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+from safetensors.torch import load_file
+from torch import Tensor
+
+from tests.hostile.attack import attack, mutate, mutate_safetensors, mutate_tree
+from tests.training.conftest import SMALL
+from vid2vid_dist.config.load import load_config
+from vid2vid_dist.config.schema import Config
+from vid2vid_dist.data.shards import PackOptions, make_shards
+from vid2vid_dist.engine.run.grid import open_grid
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.inference.export import export
+from vid2vid_dist.inference.load import load_generator
+from vid2vid_dist.monitor.metrics import read_journal
+from vid2vid_dist.toy.set import ToyOptions
+from vid2vid_dist.toy.street import render_toy_street
+from vid2vid_dist.training.checkpoint import SavedState, find_fault, newest_checkpoint
+from vid2vid_dist.training.status import tell
+from vid2vid_dist.training.trainer import Trainer
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """shards, a run with two checkpoints, the newer in the middle of a clip, and an export of it."""
+    root = tmp_path_factory.mktemp("made")
+    render_toy_street(root / "raw", ToyOptions(n_train=2, n_test=1, n_frames=8, width=64, height=32))
+    make_shards(root / "raw", root / "shards", PackOptions(label_nc=35))
+    grid = open_grid("cpu")
+    Trainer(config(root, root, "run.max_steps=3", "run.save_every_steps=1"), grid).run()
+    dist.destroy_process_group()
+    export(load_generator(root / "run"), root / "export")
+    return root
+
+
+def config(root: Path, shards: Path, *overrides: str) -> Config:
+    return load_config(None, [
+        *SMALL, "discriminator.num_D=1", f"data.shards={shards / 'shards'}", f"run.root={root}", "run.name=run",
+        "optim.backend=plain", "schedule.n_frames_total=4", "schedule.max_frames_per_rank=2", "run.keep_last=2",
+        "optim.ema_decay=0.9", *overrides])
+
+
+def damage(rng: random.Random, folder: Path) -> str:
+    """Change one file below a folder, as disks, editors and attackers do; says which and how."""
+    path = rng.choice(sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "lock"))
+    kind = rng.choice(["bytes", "bytes", "tree", "tree", "tree", "missing", "empty", "folder", "link", "loop", "pipe",
+                       "twin"])
+    whole = path.read_bytes()
+    if kind == "tree" and path.suffix == ".json":
+        path.write_text(json.dumps(mutate_tree(rng, json.loads(whole))))
+    elif kind == "tree" and path.suffix == ".safetensors":
+        path.write_bytes(mutate_safetensors(rng, whole))
+    elif kind in ("bytes", "tree"):
+        path.write_bytes(mutate(rng, whole, [b"&a [", b"*a", b": ", b"\n", b"null", b"-1", b"9" * 40]))
+    elif kind == "twin":
+        path.write_bytes(rng.choice(sorted(p for p in folder.rglob("*") if p.is_file())).read_bytes())
+    else:
+        path.unlink()
+        {"missing": lambda: None, "empty": path.touch, "folder": path.mkdir, "loop": lambda: path.symlink_to(path.name),
+         "link": lambda: path.symlink_to("/dev/zero"), "pipe": lambda: os.mkfifo(path)}[kind]()
+    return f"{kind} {path.relative_to(folder)}"
+
+
+def fresh(made: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    shutil.rmtree(tmp_path / "copy", ignore_errors=True)
+    return Path(shutil.copytree(made, tmp_path / "copy", symlinks=True, ignore=shutil.ignore_patterns("raw", "web")))
+
+
+def each(calls: list[Callable[[], object]]) -> None:
+    """Make all calls; if some are refused, as the last of these was."""
+    refused: UserError | None = None
+    for call in calls:
+        try:
+            call()
+        except UserError as error:
+            refused = error
+    if refused is not None:
+        raise refused
+
+
+@pytest.mark.parametrize("n", [60, pytest.param(3000, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
+def test_readers(n: int, made: Path, tmp_path: Path) -> None:
+    def make(rng: random.Random) -> Path:
+        copy = fresh(made, tmp_path)
+        what = damage(rng, copy)
+        (tmp_path / "what").write_text(what)
+        return copy
+
+    def use(copy: Path) -> None:
+        def state() -> None:
+            newest = newest_checkpoint(copy / "run")
+            if newest is not None:
+                SavedState.read(newest)
+
+        each([state, lambda: load_generator(copy / "run"), lambda: load_generator(copy / "export"),
+              lambda: tell(copy / "run"), lambda: read_journal(copy / "run")])
+
+    assert attack(n, make, use, tmp_path) > n / 10
+
+
+@pytest.mark.parametrize("n", [3, pytest.param(60, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
+def test_resumed_runs(n: int, made: Path, tmp_path: Path) -> None:
+    """Each goes on to the weights of the undisturbed run, or says in one line why it does not."""
+    grid = open_grid("cpu")
+    try:
+        def weights(copy: Path) -> dict[str, Tensor]:
+            Trainer(config(copy, copy, "run.max_steps=4"), grid).run()
+            return load_file(copy / "run/checkpoints/step_00000004/generator.safetensors")
+
+        wanted = weights(fresh(made, tmp_path))
+        for seed in range(n):
+            copy = fresh(made, tmp_path)
+            what = damage(random.Random(seed), copy / "run")
+            try:
+                found = weights(copy)
+            except UserError as error:
+                told = str(error)
+                found = None
+            if found is None:
+                assert "\n" not in told
+                assert json.loads((copy / "run/status.json").read_text())["status"] == "failed", what
+                continue
+            assert [name for name in wanted if not torch.equal(wanted[name], found[name])] == [], what
+            assert find_fault(copy / "run/checkpoints/step_00000004") is None
+    finally:
+        dist.destroy_process_group()

@@ -1,0 +1,47 @@
+"""Whatever ends a command, as one line on stderr; the traceback of what is no fault of the user goes into a file."""
+
+from __future__ import annotations
+
+import errno
+import os
+import tempfile
+import traceback
+from pathlib import Path
+
+from vid2vid_dist.untrusted import reason
+
+FIXES = {
+    errno.ENOSPC: "free some space, or choose another folder",
+    errno.EDQUOT: "free some of your quota, or choose another folder",
+    errno.EROFS: "choose a folder that can be written to",
+    errno.EACCES: "ask its owner, or choose another folder",
+    errno.EPERM: "ask its owner, or choose another folder",
+    errno.EMFILE: "raise `ulimit -n`, or lower data.workers",
+    errno.ENOMEM: "raise `ulimit -v`, or ask for less at a time",
+}
+
+
+def tell(error: BaseException) -> str:
+    """What has happened, where, and what to do."""
+    if isinstance(error, OSError) and error.errno in FIXES:
+        where = f"{error.filename}: " if error.filename else ""
+        return f"error: {where}{error.strerror}: {FIXES[error.errno]}"
+    if isinstance(error, MemoryError):
+        return f"error: out of memory ({reason(error)}): {FIXES[errno.ENOMEM]}"
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    return (f"error: {type(error).__name__}: {reason(error)} ({Path(place.filename).name}:{place.lineno}): this is a "
+            f"fault of the program; {_kept(error)}")
+
+
+def _kept(error: BaseException) -> str:
+    """Where the traceback is: in the run's folder, if training has left it there."""
+    notes = [note for note in getattr(error, "__notes__", []) if note.startswith("traceback: ")]
+    if notes:
+        return notes[0]
+    try:
+        handle, name = tempfile.mkstemp(prefix="vid2vid_dist.", suffix=".txt")
+        with os.fdopen(handle, "w", errors="backslashreplace") as file:
+            file.write("".join(traceback.format_exception(error)))
+    except OSError as full:
+        return f"its traceback could not be kept ({reason(full)})"
+    return f"traceback: {name}"

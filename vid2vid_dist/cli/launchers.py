@@ -1,0 +1,41 @@
+"""Other ways than torchrun to start a process: what they leave in its arguments and environment."""
+
+from __future__ import annotations
+
+import os
+
+import vid2vid_dist.parent  # noqa: F401 - now: what a command imports later is slow
+from vid2vid_dist.errors import UserError
+
+OF_A_RANK = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+TORCHRUN = "start the ranks with torchrun --nproc_per_node N …"
+
+
+def settle(arguments: list[str]) -> list[str]:
+    """The arguments without --local-rank, as torch.distributed.launch and DeepSpeed's launcher give it; the
+    environment becomes that of a rank, or that of a process alone.
+
+    Raises `UserError` when several processes would each take themselves for the only one.
+    """
+    kept = []
+    words = iter(arguments)
+    for word in words:
+        name, equals, value = word.partition("=")
+        if name not in ("--local-rank", "--local_rank"):
+            kept.append(word)
+        else:
+            os.environ.setdefault("LOCAL_RANK", value if equals else next(words, "0"))
+    given = {name: os.environ[name] for name in OF_A_RANK if os.environ.get(name, "") != ""}
+    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+        if not (os.environ.get(name) or "0").isdecimal():
+            raise UserError(f"{name}={os.environ[name]!r} is no number: unset it, or {TORCHRUN}")
+    if "RANK" not in given or len(given) < len(OF_A_RANK):
+        if int(given.get("WORLD_SIZE", "1")) > 1 or int(given.get("RANK", "0")) > 0:
+            missing = ", ".join(name for name in OF_A_RANK if name not in given)
+            raise UserError(f"the environment says that this is one of several ranks, but not {missing}: {TORCHRUN}")
+        for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
+            os.environ.pop(name, None)
+        if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1") or 1) > 1:
+            raise UserError(f"srun has started {os.environ['SLURM_STEP_NUM_TASKS']} tasks, each of which would train "
+                            "alone: srun --ntasks-per-node=1 torchrun …, as slurm/node.sh does")
+    return kept

@@ -1,0 +1,36 @@
+"""Say how runs stand, one line each: also of a run that was killed.
+
+    python launch/status.py runs/*
+    python launch/status.py runs/NAME --snapshot kept    its newest checkpoint, to copy or read at leisure
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.training.snapshot import snapshot
+from vid2vid_dist.training.status import tell
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders", metavar="RUN")
+    parser.add_argument("--snapshot", type=Path, metavar="DEST",
+                        help="folder for the newest checkpoint, as hard links where possible: training never clears "
+                             "it away")
+    args = parser.parse_args()
+    if args.snapshot is not None:
+        if len(args.runs) > 1:
+            raise UserError("--snapshot takes one run")
+        print(snapshot(args.runs[0], args.snapshot))
+        return 0
+    unknown = 0
+    for run in args.runs:
+        try:
+            print(tell(run))
+        except UserError as error:
+            print(f"error: {error}")
+            unknown = 2
+    return unknown
