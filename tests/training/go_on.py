@@ -10,8 +10,8 @@ import sys
 from pathlib import Path
 
 from vid2vid_dist.cli.entry import run_main
-from vid2vid_dist.config.load import load_config
 from vid2vid_dist.cli.ranks import open_grid
+from vid2vid_dist.config.load import load_config
 from vid2vid_dist.training.trainer import Trainer
 
 
