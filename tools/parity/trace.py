@@ -168,7 +168,7 @@ def run(
             now = _next_phase(cfg, roles, epoch, event)
         else:
             lane = RecordedLane(cfg, torch.device("cpu"), torch.float64)
-            chunks += _run_clip(cfg, lane, roles, now, _frames(cfg, tensors, event["iter"]), step)
+            chunks += _run_clip(cfg, lane, roles, now, recorded_clips(cfg, tensors, event["iter"]), step)
     return chunks
 
 
@@ -185,12 +185,12 @@ def _next_phase(cfg: Config, roles: Roles | HeldRoles, epoch: int, event: dict[s
     return now
 
 
-def _run_clip(cfg: Config, lane: Lane, roles: Roles | HeldRoles, now: Phase, frames: Frames,
+def _run_clip(cfg: Config, lane: Lane, roles: Roles | HeldRoles, now: Phase, clips: list[Frames],
               step: Step) -> list[Chunk]:
     n_past, chunks = cfg.generator.n_frames_G - 1, []
-    for start in range(0, len(frames.names) - n_past - now.chunk_frames + 1, now.chunk_frames):
+    for start in range(0, len(clips[0].names) - n_past - now.chunk_frames + 1, now.chunk_frames):
         first = start + (n_past if start else 0)
-        chunk = lane.feed([_cut(frames, first, start + n_past + now.chunk_frames)])
+        chunk = lane.feed([_cut(frames, first, start + n_past + now.chunk_frames) for frames in clips])
         active = active_roles(cfg, lane.n_seen, now.chunk_frames)
         result = step(roles, [LaneWork(lane, chunk, 1.0)], active, now.n_frames_bp, not now.train_all_scales)
         losses = {name: float(value) for name, value in result.losses.items()}
@@ -210,15 +210,15 @@ def totals(losses: dict[str, float]) -> dict[str, float]:
     return found | {f"loss_D_T{s}": 0.5 * (losses[f"D_T_real{s}"] + losses[f"D_T_fake{s}"]) for s in scales}
 
 
-def _frames(cfg: Config, tensors: dict[str, Tensor], number: int) -> Frames:
-    """Clip `number` as the loader delivered it."""
+def recorded_clips(cfg: Config, tensors: dict[str, Tensor], number: int) -> list[Frames]:
+    """The clips of batch `number` as the loader delivered them, whole ones."""
 
     def unstacked(name: str, channels: int) -> Tensor:
-        return tensors[f"in.seq{number}.{name}"][0].unflatten(0, (-1, channels))
+        return tensors[f"in.seq{number}.{name}"].unflatten(1, (-1, channels))
 
-    labels = unstacked("A_u8", 1 if cfg.data.label_nc else cfg.data.input_nc)
-    instances = unstacked("inst_u8", 1) if cfg.data.use_instance else None
-    return Frames(labels, unstacked("B_u8", 3), instances, [str(i) for i in range(len(labels))])
+    labels, images = unstacked("A_u8", 1 if cfg.data.label_nc else cfg.data.input_nc), unstacked("B_u8", 3)
+    instances = unstacked("inst_u8", 1) if cfg.data.use_instance else [None] * len(labels)
+    return [Frames(a, b, i, [str(t) for t in range(len(a))]) for a, b, i in zip(labels, images, instances, strict=True)]
 
 
 def _cut(frames: Frames, first: int, end: int) -> Frames:
