@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -16,6 +17,7 @@ from tests.damage import spoil_picture
 from tests.training.test_trainer import TWO_EPOCHS, Configure, folder_of, saved_steps, status
 from vid2vid_dist.config.schema import Config, OptimConfig
 from vid2vid_dist.engine.roles.build import build_engine
+from vid2vid_dist.engine.run.executor import StepResult
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.training.curriculum import AdamSettings
@@ -27,16 +29,21 @@ NAN = float("nan")
 
 def spoil_a_gradient(trainer: Trainer, *steps: int, role: str = "generator") -> None:
     """One element of one gradient becomes NaN in these steps (numbers of the run, as they were tried)."""
-    tried = iter(range(1, 10**6))
-    engine = trainer.state.engines()[role]
+    tried, pipeline = [0], trainer.state.pipeline
+    take_step, engine = pipeline.step, trainer.state.engines()[role]
     parameter = next(p for p in engine.module.parameters() if p.requires_grad)
 
+    def counted(*arguments: Any) -> StepResult:
+        tried[0] += 1
+        return take_step(*arguments)
+
     def spoil(gradient: Tensor) -> Tensor:
-        if next(tried) in steps:
+        if tried[0] in steps:
             gradient = gradient.clone()
             gradient.view(-1)[0] = NAN
         return gradient
 
+    pipeline.step = counted
     parameter.register_hook(spoil)
 
 

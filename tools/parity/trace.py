@@ -187,7 +187,7 @@ class TraceRun:
                 epoch += 1
                 now = self.next_phase(epoch, event)
             else:
-                chunks += self.clip(now, _frames(self.cfg, tensors, event["iter"]))
+                chunks += self.clip(now, recorded_clips(self.cfg, tensors, event["iter"]))
         return chunks
 
     def next_phase(self, epoch: int, event: dict[str, Any]) -> Phase:
@@ -248,7 +248,7 @@ def totals(losses: dict[str, float]) -> dict[str, float]:
     return found | {f"loss_D_T{s}": 0.5 * (losses[f"D_T_real{s}"] + losses[f"D_T_fake{s}"]) for s in scales}
 
 
-def _frames(cfg: Config, tensors: dict[str, Tensor], number: int) -> list[Frames]:
+def recorded_clips(cfg: Config, tensors: dict[str, Tensor], number: int) -> list[Frames]:
     """Batch `number` as the loader delivered it: a clip each."""
     def unstacked(name: str, channels: int) -> Tensor:
         return tensors[f"in.seq{number}.{name}"].unflatten(1, (-1, channels))
