@@ -31,10 +31,3 @@ def clip(number: int, n_frames: int) -> Frames:
     pictures = torch.nn.functional.interpolate(pictures, (HEIGHT, WIDTH), mode="bicubic").clamp(0, 1) * 255
     names = [str(i) for i in range(n_frames)]
     return Frames(blocks(8, 1, torch.uint8), pictures.to(torch.uint8), blocks(40, 1, torch.int32), names)
-
-
-def part(frames: Frames, first: int, end: int) -> Frames:
-    these = slice(first, end)
-    assert frames.images is not None
-    assert frames.instances is not None
-    return Frames(frames.labels[these], frames.images[these], frames.instances[these], frames.names[these])

@@ -37,11 +37,11 @@ class _Clocks:
     from_last_step: dict[tuple[Site, TensorKind], float] = field(default_factory=dict)
 
 
-def simulate(plan: Plan, n_steps: int = 6, jitter: float = 0.0, seed: int = 0) -> Prediction:
+def simulate(plan: Plan, n_steps: int = WARM_UP + 1, jitter: float = 0.0, seed: int = 0) -> Prediction:
     """Run the programs of a plan over and over, every slot in its order, waiting where it must.
 
-    `jitter`: standard deviation of the durations, relative. Messages from one slot to another follow each
-    other; reductions run beside the tasks.
+    `jitter`: standard deviation of the durations, relative; without it one step after the warm-up is like another.
+    Messages from one slot to another follow each other; reductions run beside the tasks.
     """
     assert n_steps > WARM_UP
     rng = np.random.default_rng(seed)

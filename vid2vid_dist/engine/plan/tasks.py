@@ -53,7 +53,8 @@ class Site(NamedTuple):
 
 
 class Need(NamedTuple):
-    """A task that must have run, and what is read of it; nothing within a site, whose tasks share memory."""
+    """A task that must have run, and what is read of it; nothing where role and site are the same: these share memory.
+    """
 
     task: int
     parts: tuple[Part, ...] = ()

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
+from dataclasses import replace
 
 import pytest
 
-from tests.engine.plans import config, made_up_costs
-from tools.bench_plan import N_RANKS, RECIPES, known_costs
-from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.plan.costs import Costs
+from tests.engine.plans import made_up_costs, specs_of, street_costs
+from tools.bench_plan import N_RANKS, RECIPES
+from vid2vid_dist.engine.plan.costs import Machine
 from vid2vid_dist.engine.plan.graph import step_tasks
-from vid2vid_dist.engine.plan.placement import colocated, data_parallel, split
+from vid2vid_dist.engine.plan.placement import colocated, split
 from vid2vid_dist.engine.plan.schedule import Run, make_plan
 from vid2vid_dist.engine.plan.search import PlanRequest, choose
-from vid2vid_dist.engine.plan.simulate import serial_seconds, simulate
+from vid2vid_dist.engine.plan.simulate import simulate
 from vid2vid_dist.engine.plan.tasks import Kind, steady_shape
+from vid2vid_dist.monitor.serial_schedule import serial_seconds
 
 # Speed-up over the serial schedule on 8 ranks that a plan must reach: by size, lanes and placement.
 TARGETS = [
@@ -26,15 +26,10 @@ TARGETS = [
 ]
 
 
-@functools.cache
-def recipe_costs(size: int) -> tuple[Config, Costs]:
-    return known_costs(size)
-
-
 def serial(size: int, n_lanes: int) -> float:
-    cfg, costs = recipe_costs(size)
+    specs, costs = street_costs(size)
     recipe = RECIPES[size]
-    return serial_seconds(cfg, costs, n_lanes, recipe.n_frames, recipe.n_generator, N_RANKS - recipe.n_generator)
+    return serial_seconds(specs.cfg, costs, n_lanes, recipe.n_frames, recipe.n_generator, N_RANKS - recipe.n_generator)
 
 
 @pytest.mark.parametrize("size", list(RECIPES))
@@ -45,14 +40,14 @@ def test_serial_schedule_takes_the_known_time(size: int) -> None:
 
 @pytest.mark.parametrize(("size", "lanes", "placement", "target"), TARGETS)
 def test_speed_up(size: int, lanes: int, placement: str, target: float) -> None:
-    cfg, costs = recipe_costs(size)
-    choice = choose(cfg, costs, PlanRequest(N_RANKS, lanes, RECIPES[size].n_frames, placement))
+    specs, costs = street_costs(size)
+    choice = choose(specs, costs, PlanRequest(N_RANKS, lanes, RECIPES[size].n_frames, placement))
     assert serial(size, lanes) / choice.prediction.period >= target
 
 
 def test_one_rank_is_always_busy() -> None:
-    cfg = config()
-    plan = make_plan(step_tasks(cfg, steady_shape(2, 3)), colocated(cfg, 1), made_up_costs(cfg))
+    specs = specs_of()
+    plan = make_plan(step_tasks(specs, steady_shape(2, 3)), colocated(specs, 1), made_up_costs(specs))
     prediction = simulate(plan)
     compute = sum(seconds for task, seconds in zip(plan.tasks, plan.durations, strict=True) if task.kind != Kind.REDUCE)
     assert prediction.period == pytest.approx(compute, rel=1e-6)
@@ -60,19 +55,11 @@ def test_one_rank_is_always_busy() -> None:
     assert prediction.bubble == pytest.approx([0.0], abs=1e-6)
 
 
-def test_data_parallel_with_one_lane_keeps_the_other_ranks_idle() -> None:
-    cfg = config()
-    plan = make_plan(step_tasks(cfg, steady_shape(1, 3)), data_parallel(cfg, 4), made_up_costs(cfg))
-    busy = simulate(plan).busy
-    assert busy[0] > 0.5
-    assert max(busy[1:]) < 0.1  # their share of the update
-
-
 def test_work_per_step_does_not_depend_on_the_placement() -> None:
-    cfg = config()
-    tasks, costs = step_tasks(cfg, steady_shape(2, 4)), made_up_costs(cfg)
+    specs = specs_of()
+    tasks, costs = step_tasks(specs, steady_shape(2, 4)), made_up_costs(specs)
     worked = []
-    for layout in (colocated(cfg, 2), split(cfg, 1, 1), data_parallel(cfg, 2)):
+    for layout in (colocated(specs, 2), split(specs, 1, 1), colocated(specs, 1)):
         prediction = simulate(make_plan(tasks, layout, costs))
         of_updates = sum(run.end - run.start for run in prediction.timeline if run.task.kind == Kind.UPDATE)
         worked.append(sum(prediction.busy) * prediction.period - of_updates)
@@ -80,15 +67,15 @@ def test_work_per_step_does_not_depend_on_the_placement() -> None:
 
 
 def test_period_is_no_longer_than_the_planned_step() -> None:
-    cfg = config(generator__fg=True)
-    plan = make_plan(step_tasks(cfg, steady_shape(2, 4)), split(cfg, 3, 2), made_up_costs(cfg))
+    specs = specs_of(generator__fg=True)
+    plan = make_plan(step_tasks(specs, steady_shape(2, 4)), split(specs, 3, 2), made_up_costs(specs))
     planned = max(item.end for item in plan.sequence if isinstance(item, Run))
     assert simulate(plan).period <= planned + 1e-9
 
 
 def test_weights_change_when_all_slots_have_done_their_tasks() -> None:
-    cfg = config()
-    plan = make_plan(step_tasks(cfg, steady_shape(2, 4)), split(cfg, 2, 2), made_up_costs(cfg))
+    specs = specs_of()
+    plan = make_plan(step_tasks(specs, steady_shape(2, 4)), split(specs, 2, 2), made_up_costs(specs))
     timeline = simulate(plan).timeline
     updates = [run for run in timeline if run.task.kind == Kind.UPDATE]
     assert {run.slot for run in updates} == set(range(4))
@@ -96,8 +83,8 @@ def test_weights_change_when_all_slots_have_done_their_tasks() -> None:
 
 
 def test_reductions_of_a_slot_follow_each_other_in_the_planned_order() -> None:
-    cfg = config()
-    plan = make_plan(step_tasks(cfg, steady_shape(2, 4)), colocated(cfg, 2), made_up_costs(cfg))
+    specs = specs_of()
+    plan = make_plan(step_tasks(specs, steady_shape(2, 4)), colocated(specs, 2), made_up_costs(specs))
     timeline = simulate(plan).timeline
     reductions = [run for run in timeline if run.task.kind == Kind.REDUCE and run.slot == 1]
     assert tuple(run.task.role for run in reductions) == plan.reductions
@@ -106,9 +93,18 @@ def test_reductions_of_a_slot_follow_each_other_in_the_planned_order() -> None:
         assert after.end >= before.end + plan.durations[after.task.number]
 
 
+@pytest.mark.parametrize("link", [4e8, 450e9])
+def test_one_step_after_the_warm_up_is_like_another(link: float) -> None:
+    """Also where messages are still on their way when the next step begins."""
+    specs = specs_of()
+    costs = replace(made_up_costs(specs), machine=Machine(link_in_node=link))
+    plan = make_plan(step_tasks(specs, steady_shape(2, 4)), split(specs, 3, 2), costs)
+    assert simulate(plan).period == pytest.approx(simulate(plan, n_steps=12).period, rel=1e-9)
+
+
 def test_jitter_is_reproducible_and_costs_little() -> None:
-    cfg = config()
-    plan = make_plan(step_tasks(cfg, steady_shape(4, 4)), colocated(cfg, 4), made_up_costs(cfg))
+    specs = specs_of()
+    plan = make_plan(step_tasks(specs, steady_shape(4, 4)), colocated(specs, 4), made_up_costs(specs))
     spread = [simulate(plan, n_steps=20, jitter=0.05, seed=seed).period for seed in (1, 1, 2)]
     assert spread[0] == spread[1] != spread[2]
     assert spread[0] == pytest.approx(simulate(plan).period, rel=0.05)

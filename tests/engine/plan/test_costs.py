@@ -1,0 +1,259 @@
+"""Costs against the figures known for the street networks at 512x256, 1024x512 and 2048x1024."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tests.engine.plans import street_costs
+from tools.bench_plan import RECIPES, street
+from vid2vid_dist.engine.plan.costs import Costs, Machine, count_costs, load_measured
+from vid2vid_dist.engine.plan.counting import Work, measure
+from vid2vid_dist.engine.plan.role import Resolution
+from vid2vid_dist.engine.plan.tasks import CostKey, Kind
+from vid2vid_dist.engine.plan.tensors import RAW, image
+from vid2vid_dist.engine.roles.build import role_specs
+from vid2vid_dist.engine.roles.kinds import features, fg_features
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.models.encoder import FeatureEncoder
+
+# GFLOP per frame and scale; synthesis is the branch of the previous images and both decoders.
+GENERATOR = [
+    {Kind.LABEL: 622, Kind.SYNTHESIS: 454 + 372 + 372, Kind.BACKWARD: 1067 + 899 + 744 + 744,
+     Kind.FOREGROUND: 294, Kind.FOREGROUND_BACKWARD: 500},
+    {Kind.LABEL: 374, Kind.SYNTHESIS: 39 + 261 + 261, Kind.BACKWARD: 394 + 58 + 522 + 522,
+     Kind.FOREGROUND: 250, Kind.FOREGROUND_BACKWARD: 323},
+    {Kind.LABEL: 730, Kind.SYNTHESIS: 59 + 271 + 271, Kind.BACKWARD: 749 + 78 + 542 + 542,
+     Kind.FOREGROUND: 433, Kind.FOREGROUND_BACKWARD: 510},
+]
+FORWARD = (Kind.LABEL, Kind.FOREGROUND, Kind.SYNTHESIS)
+FLOW = CostKey("flow", Kind.REFERENCE)
+SMALL = ("generator.ngf=8", "generator.n_blocks=2", "loss.no_vgg=true", "flow.network=dis")
+# GFLOP per pass: image discriminator forward = gradient to frames, its own backward; temporal likewise; VGG; RAFT.
+CRITICS = {
+    512: (20.9, 38.6, 18.7, 36.4, 94.7, 208.9),
+    1024: (85.1, 156.3, 75.9, 147.1, 378.7, 861.2),
+    2048: (337.6, 619.4, 300.4, 582.2, 378.7, 3857.1),
+}
+PARAMETERS = {512: (411.3, 5.6), 1024: (414.2, 8.4), 2048: (415.1, 11.2)}  # millions
+# Megabytes of saved activations of the generator per frame in bf16. The networks here save 2 to 4 % less, as both
+# heads share one convolution, and keep the finest scale's labels as ids instead of two times 105 one-hot planes.
+SAVED = {512: 1378, 1024: 4322, 2048: 10724}
+# Modelled milliseconds per frame: label and foreground, synthesis of all scales, backward, VGG real and fake.
+# Making one-hot planes, which used to be somebody else's work, adds 0.15, 0.2 and 0.6 to the first.
+TIMES = {512: (2.95, 3.8, 12.1, 0.3, 1.5), 1024: (5.5, 7.1, 20.8, 1.3, 5.9), 2048: (11.0, 12.5, 35.3, 1.3, 5.9)}
+RAFT_VOLUME = {512: 22, 1024: 357, 2048: 5704}  # MB
+
+sizes = pytest.mark.parametrize("size", list(RECIPES))
+
+
+def costs_of(size: int) -> Costs:
+    """Of a recipe as it is: reference flow in float32."""
+    _, known = street_costs(size)
+    return replace(known, measured={})
+
+
+def counted(size: int, *overrides: str, height: int) -> Costs:
+    """Of a recipe with other settings, for frames twice as wide as high."""
+    return count_costs(role_specs(street(size, list(overrides))), height, 2 * height)
+
+
+def generator_of(size: int, *overrides: str, height: int = 0) -> Costs:
+    """The generator of a recipe with other settings; of other roles nothing."""
+    height = height or size // 2
+    spec = role_specs(street(size, list(overrides)))["generator"]
+    with torch.device("meta"):
+        found = spec.count(Resolution(height, 2 * height, torch.bfloat16))
+    return Costs({of_generator(*key): work for key, work in found.work.items()}, {}, {"generator": found.n_trained}, {},
+                 "bf16")
+
+
+def of_generator(kind: Kind, scale: int = 0) -> CostKey:
+    return CostKey("generator", kind, scale)
+
+
+def gflop(costs: Costs, *keys: CostKey) -> float:
+    return sum(costs.work[key].flops for key in keys) / 1e9
+
+
+def saved_by_frames(costs: Costs) -> float:
+    """Bytes that autograd keeps of one generated frame, all scales."""
+    return sum(work.saved for key, work in costs.work.items() if key.kind in FORWARD)
+
+
+@sizes
+def test_generator_operations(size: int) -> None:
+    costs = costs_of(size)
+    for scale in range(RECIPES[size].n_scales_spatial):
+        for kind, expected in GENERATOR[scale].items():
+            assert gflop(costs, of_generator(kind, scale)) == pytest.approx(expected, abs=2), (kind, scale)
+
+
+@sizes
+def test_operations_of_the_critics(size: int) -> None:
+    costs = costs_of(size)
+    image, image_own, temporal, temporal_own, vgg, raft = CRITICS[size]
+    expected = {
+        CostKey("image", Kind.REAL): image, CostKey("image", Kind.FAKE): 4 * image,
+        CostKey("image", Kind.CRITIC_BACKWARD): 3 * image_own,
+        CostKey("temporal_1", Kind.REAL): temporal, CostKey("temporal_1", Kind.FAKE): 2 * temporal,
+        CostKey("temporal_1", Kind.CRITIC_BACKWARD): 2 * temporal_own,
+        CostKey("perceptual", Kind.REAL): vgg, CostKey("perceptual", Kind.FAKE): 4 * vgg, FLOW: raft,
+    }
+    assert {key: gflop(costs, key) for key in expected} == pytest.approx(expected, rel=0.003)
+
+
+@sizes
+def test_parameters(size: int) -> None:
+    costs = costs_of(size)
+    generator, image = PARAMETERS[size]
+    assert costs.parameters["generator"] / 1e6 == pytest.approx(generator, abs=0.05)
+    assert costs.parameters["image"] / 1e6 == pytest.approx(image, abs=0.05)
+    assert costs.frozen["flow"] / 1e6 == pytest.approx(5.26, abs=0.005)
+
+
+@sizes
+def test_saved_activations(size: int) -> None:
+    costs = costs_of(size)
+    one_hot = 2 * 105 * size * size / 2 * 2
+    assert 0.95 * SAVED[size] < (saved_by_frames(costs) + one_hot) / 1e6 < SAVED[size]
+    assert costs.work[FLOW].transient / 1e6 > RAFT_VOLUME[size]
+    assert costs.work[FLOW].saved == 0
+
+
+def test_activations_computed_again_are_not_kept() -> None:
+    costs, again = costs_of(2048), generator_of(2048, "optim.checkpoint_activations=true")
+    assert saved_by_frames(again) < 0.25 * saved_by_frames(costs)
+    for scale in range(RECIPES[2048].n_scales_spatial):
+        label, synthesis = (gflop(again, of_generator(kind, scale)) for kind in (Kind.LABEL, Kind.SYNTHESIS))
+        backward = of_generator(Kind.BACKWARD, scale)
+        # Not repeated: the first convolution over labels, which is most of their branch, and a stage's last one.
+        assert 0.9 * synthesis < gflop(again, backward) - gflop(costs, backward) <= label + synthesis
+
+
+def test_labels_that_are_looked_up_cost_no_products() -> None:
+    """The first convolutions over one-hot labels are 1065 of 1162 GFLOP of the finest label side at 2048."""
+    dense, gathered = costs_of(2048), generator_of(2048, "optim.label_conv=gather")
+    for kinds in ((Kind.LABEL, Kind.FOREGROUND), (Kind.BACKWARD, Kind.FOREGROUND_BACKWARD)):
+        with_products, without = (gflop(costs, *(of_generator(kind, 2) for kind in kinds))
+                                  for costs in (dense, gathered))
+        assert with_products - without == pytest.approx(1065 * 105 / 108, rel=0.01)
+
+
+@sizes
+def test_modelled_times(size: int) -> None:
+    costs = costs_of(size)
+
+    def milliseconds(*kinds: Kind) -> float:
+        return 1e3 * sum(costs.seconds(key) for key in costs.work if key.role == "generator" and key.kind in kinds)
+
+    hoisted, chain, backward, real, fake = TIMES[size]
+    assert milliseconds(Kind.LABEL, Kind.FOREGROUND) == pytest.approx(hoisted, abs=0.1)
+    assert milliseconds(Kind.SYNTHESIS) == pytest.approx(chain, abs=0.1)
+    assert milliseconds(Kind.BACKWARD, Kind.FOREGROUND_BACKWARD) == pytest.approx(backward, rel=0.04)
+    assert 1e3 * costs.seconds(CostKey("perceptual", Kind.REAL)) == pytest.approx(real, abs=0.05)
+    assert 1e3 * costs.seconds(CostKey("perceptual", Kind.FAKE)) == pytest.approx(fake, rel=0.03)
+
+
+def test_the_style_of_a_frame_is_read_off_once() -> None:
+    """A 7x7 convolution of 3 to 16 channels at full size is the encoder's first layer. The branches that read labels
+    have 3 input channels more at every scale, and no more than that."""
+    height, width, n_styles = 64, 128, 3
+    plain, styled = (generator_of(1024, *SMALL, f"generator.style_nc={n}", height=height) for n in (0, n_styles))
+    encoder = FeatureEncoder(n_styles, n_downsample=street(1024).generator.n_downsample_G)
+    first = 2 * 49 * 3 * 16 * height * width / 1e9
+    assert gflop(styled, of_generator(Kind.STYLE)) > first
+    assert gflop(styled, of_generator(Kind.STYLE_BACKWARD)) > gflop(styled, of_generator(Kind.STYLE))
+    for scale, ngf, n_planes in ((0, 8, 3 * 36), (1, 4, 3)):  # of labels beside the style, where they are no ids
+        side = 2 * 49 * n_styles * ngf * (height * width >> 2 * (1 - scale)) / 1e9  # of the image's kernel
+
+        def more(kind: Kind, scale: int = scale) -> float:
+            return gflop(styled, of_generator(kind, scale)) - gflop(plain, of_generator(kind, scale))
+
+        assert more(Kind.LABEL) == pytest.approx(side)
+        assert more(Kind.FOREGROUND) == pytest.approx(side / 2)  # half as wide
+        # To the kernel, and to planes and style, which are one input.
+        back = side + side * (n_planes + n_styles) / n_styles
+        assert more(Kind.BACKWARD) == pytest.approx(back)
+        assert more(Kind.FOREGROUND_BACKWARD) == pytest.approx(back / 2)
+        assert styled.work[of_generator(Kind.SYNTHESIS, scale)] == plain.work[of_generator(Kind.SYNTHESIS, scale)]
+    n_encoder = sum(p.numel() for p in encoder.parameters())
+    assert styled.parameters["generator"] - plain.parameters["generator"] > n_encoder
+    again = generator_of(1024, *SMALL, f"generator.style_nc={n_styles}", "optim.checkpoint_activations=true",
+                         height=height)
+    kept, kept_again = (costs.work[of_generator(Kind.STYLE)].saved for costs in (styled, again))
+    assert kept > 4 * 16 * height * width * 2  # activations of the first and last layers
+    assert kept_again < kept / 3
+
+
+def test_bytes_on_the_wire() -> None:
+    tensors = costs_of(1024).tensors
+    assert (tensors[image(1)] + tensors[RAW]) / 1e6 == pytest.approx(9.4 * 6 / 9, rel=0.01)  # flow and weight stay
+    assert (tensors[features(0)] + tensors[fg_features(0)]) / 1e6 == pytest.approx(83.9, rel=0.001)
+
+
+def test_all_reduce_of_the_whole_model() -> None:
+    n_bytes = 2 * sum(costs_of(1024).parameters.values())
+    known = {8: 3.4, 16: 5.5, 64: 7.1, 256: 7.6, 1024: 7.8}
+    assert {n: 1e3 * Machine().all_reduce(n_bytes, n) for n in known} == pytest.approx(known, rel=0.03)
+
+
+def test_batch_multiplies_work_and_bytes_but_not_parameters() -> None:
+    one, two = (counted(512, *SMALL, f"parallel.batch_size={n}", height=64) for n in (1, 2))
+    assert {key: work.flops for key, work in two.work.items()} == {
+        key: 2 * work.flops for key, work in one.work.items()}
+    assert two.seconds(FLOW) == 2 * one.seconds(FLOW) > 0
+    assert two.tensors == {kind: 2 * n_bytes for kind, n_bytes in one.tensors.items()}
+    assert two.frame_bytes == {what: 2 * n_bytes for what, n_bytes in one.frame_bytes.items()}
+    assert two.parameters == one.parameters
+
+
+def test_measure_counts_a_convolution_and_a_relu() -> None:
+    with torch.device("meta"):
+        network = nn.Sequential(nn.Conv2d(3, 5, 1, bias=False), nn.ReLU())
+        x = torch.empty(1, 3, 8, 8)
+        work, out = measure(network, network, x)
+    assert out.shape == (1, 5, 8, 8)
+    plane = 8 * 8 * 4
+    assert work == Work(flops=2 * 3 * 5 * 64, moved=2 * 5 * plane, saved=(3 + 5) * plane, transient=5 * plane)
+
+
+def test_measured_times_replace_the_model(tmp_path: Path) -> None:
+    costs, table = costs_of(512), tmp_path / "times.json"
+    table.write_text(json.dumps({"generator/synthesis/0": 0.5, "image/update/0": 0.25, "image/reduce/0": 0.125}))
+    measured = load_measured(costs, table)
+    assert measured.seconds(of_generator(Kind.SYNTHESIS)) == 0.5
+    assert measured.update_seconds("image", 4) == 0.25
+    assert measured.reduce_seconds("image", 4) == 0.125
+    assert measured.seconds(of_generator(Kind.LABEL)) == costs.seconds(of_generator(Kind.LABEL))
+    assert measured.update_seconds("generator", 4) == costs.update_seconds("generator", 4)
+
+
+@pytest.mark.parametrize("text", [
+    "[1]", "{", '{"generator/synthesis/0": "slow"}', '{"generator/synthesis/0": -1}', '{"generator/sinthesis/0": 1}',
+    '{"synthesis/0": 1}', '{"perceptual/update/0": 1}'])
+def test_bad_table_of_times_is_refused(tmp_path: Path, text: str) -> None:
+    table = tmp_path / "times.json"
+    table.write_text(text)
+    with pytest.raises(UserError, match=r"times\.json"):
+        load_measured(costs_of(512), table)
+
+
+@pytest.mark.parametrize("overrides", [
+    ["generator.no_flow=true", "generator.fg=false", "loss.no_vgg=true", "flow.network=dis"],
+    ["data.label_nc=0", "data.input_nc=3", "data.use_instance=false", "generator.fg=false",
+     "discriminator.add_face_disc=true", "flow.network=dis"],
+])
+def test_other_networks_are_counted(overrides: list[str]) -> None:
+    small = ["generator.ngf=4", "generator.n_blocks=2", "optim.precision=fp32", "data.fineSize=64"]
+    cfg, costs = street(512, [*small, *overrides]), counted(512, *small, *overrides, height=64)
+    assert ("face" in costs.parameters) == cfg.discriminator.add_face_disc
+    assert (CostKey("face", Kind.FAKE) in costs.work) == cfg.discriminator.add_face_disc
+    assert (CostKey("perceptual", Kind.REAL) in costs.work) != cfg.loss.no_vgg
+    assert (of_generator(Kind.FOREGROUND) in costs.work) == cfg.generator.fg
+    assert all(costs.seconds(key) > 0 for key in costs.work)

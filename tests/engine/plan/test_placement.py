@@ -1,0 +1,72 @@
+"""Placements as asked for, and the words when they cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.engine.plans import specs_of
+from vid2vid_dist.engine.plan.placement import colocated, explicit, grid_table, slots_per_pipeline, split
+from vid2vid_dist.errors import UserError
+
+SPECS = specs_of(loss__no_vgg=True)
+
+
+def test_roles_of_a_configuration() -> None:
+    """The generator first; the warp losses have no place of their own: they go with the generator."""
+    assert SPECS.placed == ["generator", "flow", "image", "temporal_0", "temporal_1"]
+    assert specs_of().placed == [*SPECS.placed, "perceptual"]
+    assert specs_of(data__label_nc=0, discriminator__add_face_disc=True).placed[2:4] == ["image", "face"]
+
+
+def test_split_keeps_the_generator_apart() -> None:
+    layout = split(SPECS, 3, 2)
+    assert layout.n_slots == 5
+    assert layout.slots["generator"] == (0, 1, 2)
+    assert all(layout.slots[role] == layout.holders(role) == (3, 4) for role in SPECS.placed if role != "generator")
+
+
+def test_every_slot_of_a_colocated_pipeline_may_run_all_roles() -> None:
+    assert colocated(SPECS, 4).slots == dict.fromkeys(SPECS.placed, (0, 1, 2, 3))
+    assert colocated(SPECS, 1).roles_on(0) == SPECS.placed
+
+
+def test_layouts_are_told_apart_by_where_roles_lie() -> None:
+    """By what checkpoints are compared: not by the words that asked for it."""
+    assert split(SPECS, 1, 1).describe() == explicit(SPECS, "generator=0,others=1", 2).describe()
+    layouts = [split(SPECS, 1, 2), split(SPECS, 2, 1), colocated(SPECS, 3)]
+    assert len({layout.describe() for layout in layouts}) == 3
+
+
+def test_explicit_table() -> None:
+    layout = explicit(SPECS, "generator=0-2+5,image=3,others=4", 6)
+    others = {"flow": (4,), "temporal_0": (4,), "temporal_1": (4,)}
+    assert layout.slots == {"generator": (0, 1, 2, 5), "image": (3,), **others}
+    assert layout.roles_on(4) == list(others)
+
+
+@pytest.mark.parametrize(("make", "says"), [
+    (lambda: split(SPECS, 0, 4), r"nearest is split:1\+4"),
+    (lambda: explicit(SPECS, "generator=0-3,others=4", 4), "slots run from 0 to 3"),
+    (lambda: explicit(SPECS, "generator=0,image=1", 2), "nobody runs flow, temporal_0, temporal_1; the nearest"),
+    (lambda: explicit(SPECS, "generator=0,others=1", 3), "slots 2 have no role"),
+    (lambda: explicit(SPECS, "generater=0,others=1", 2), "no such role; this configuration has generator, flow, image"),
+    (lambda: explicit(SPECS, "generator=a,others=1", 2), "write ROLE=SLOTS"),
+    (lambda: explicit(SPECS, "generator=3-1,others=1", 4), "smaller number first"),
+    (lambda: slots_per_pipeline(8, 3), "nearest is 2 of 4 ranks"),
+    (lambda: slots_per_pipeline(4, 8), "nearest is 4 of 1 ranks"),
+])
+def test_impossible_placements_are_refused_with_the_nearest(make: Callable, says: str) -> None:
+    with pytest.raises(UserError, match=says):
+        make()
+
+
+def test_grid_names_every_rank() -> None:
+    lines = grid_table(split(SPECS, 1, 1), n_pipelines=2, ranks_per_node=2).splitlines()
+    assert [line.split() for line in lines] == [
+        ["node", "0", "pipeline", "0", "slot", "0", "rank", "0", "generator"],
+        ["node", "0", "pipeline", "0", "slot", "1", "rank", "1", "flow", "image", "temporal_0", "temporal_1"],
+        ["node", "1", "pipeline", "1", "slot", "0", "rank", "2", "generator"],
+        ["node", "1", "pipeline", "1", "slot", "1", "rank", "3", "flow", "image", "temporal_0", "temporal_1"],
+    ]
