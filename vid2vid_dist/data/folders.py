@@ -104,7 +104,7 @@ def keys_of(files: Sequence[Path]) -> list[Key]:
 def _sequences(root: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, list[Path]]]:
     """Path below `root` ("" = itself) and files of every directory with files of these endings, in order."""
     pictures = {*IMAGE_SUFFIXES} & {*suffixes}
-    for folder, files in sorted(_walk(root), key=lambda found: [natural(part) for part in found[0].parts]):
+    for folder, files in sorted(walk(root), key=lambda found: [natural(part) for part in found[0].parts]):
         for path in (folder, *files):
             if not is_printable(path.name):
                 raise UserError(f"{path.name!r} below {root}: control characters in a name; rename it")
@@ -123,7 +123,7 @@ def _sequences(root: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, lis
             yield folder.relative_to(root).as_posix().removeprefix("."), frames
 
 
-def _walk(root: Path) -> Iterator[tuple[Path, list[Path]]]:
+def walk(root: Path) -> Iterator[tuple[Path, list[Path]]]:
     """Every directory at or below `root`, through links, and its files; what begins with a dot is hidden."""
     waiting: list[tuple[Path, frozenset[tuple[int, int]]]] = [(root, frozenset())]
     while waiting:
@@ -179,7 +179,8 @@ def _at_jumps(videos: list[RawVideo], split: bool) -> list[RawVideo]:
             for a, b in pairwise(cuts)]
     if told and not split:
         log.warning("the numbers jump in %d places, first from %s to %s: neighbours there are taken for neighbours in "
-                    "time; --split-at-jumps makes a video of each part", len(told), told[0][0], told[0][1].name)
+                    "time; --split-at-jumps (make shards SPLIT=at-jumps) makes a video of each part",
+                    len(told), told[0][0], told[0][1].name)
     return parts if split else videos
 
 

@@ -25,7 +25,7 @@ from webdataset.writer import ShardWriter
 
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.atomic import locked, written_aside
-from vid2vid_dist.data.contact import contact_sheet
+from vid2vid_dist.data.contact import CONTACT_SHEET, contact_sheet
 from vid2vid_dist.data.folders import SPLITS, RawVideo, scan
 from vid2vid_dist.data.geometry import MIDDLE, Geometry, Size, clip_geometry
 from vid2vid_dist.data.images import NOTE, encode
@@ -90,12 +90,12 @@ def _make_split(videos: list[RawVideo], folder: Path, options: PackOptions, forc
             index = _pack(videos, aside, options)
             (aside / "index.json").write_text(json.dumps({**index, "source": fingerprint}))
             packed = ShardIndex(aside)
-            contact_sheet(packed).save(aside / "contact_sheet.png")
+            contact_sheet(packed).save(aside / CONTACT_SHEET)
     n_frames = sum(len(video.frames) for video in packed.videos)
     mebibytes = sum(size for _, size in packed.shards) / 2**20
     notes = "".join(f"; {note} (first {where})" for note, where in index["notes"].items())
     return (f"{folder}: {len(packed.videos)} videos, {n_frames} frames, {len(packed.shards)} shards, "
-            f"{mebibytes:.1f} MiB{notes}; look at {folder / 'contact_sheet.png'}")
+            f"{mebibytes:.1f} MiB{notes}; look at {folder / CONTACT_SHEET}")
 
 
 def _fingerprint(videos: list[RawVideo], options: PackOptions) -> str:
