@@ -1,8 +1,9 @@
 """The exceptions that users see without a traceback."""
 
 
-class UserError(ValueError):
-    """Something that the user can fix: the message says what is wrong, where, and what to do.
+class UserError(Exception):
+    """Something that the user can fix: the message says what is wrong, where, and what to do. No `ValueError`, which
+    readers of what others wrote catch: nothing may swallow the advice.
 
     Entry points print it as one line and exit with status 2 (`launch` wraps them in `run_main`).
     """

@@ -144,7 +144,6 @@ def test_clip_shorter_than_a_chunk_needs(data: DataConfig) -> None:
     [
         ({"shards": "nowhere"}, "no shards at nowhere/train"),
         ({"label_nc": 20}, r"label id 2\d in .*\.png is not below data.label_nc=20"),
-        ({"label_nc": 0, "use_instance": False}, "data.label_nc=0 needs RGB input"),
     ],
 )
 def test_contradicting_configuration(data: DataConfig, change: dict, words: str) -> None:

@@ -48,12 +48,20 @@ def config(shards: Path, **options: Any) -> DataConfig:
         ([*LINES[:9], "nan,4", *LINES[10:]], "frame.txt:10: a landmark is not a finite number"),
         ([*LINES[:9], "400,4", *LINES[10:]], "frame.txt:10: a landmark lies further"),
         (["5,5"] * 68, "the face has no width"),
+        ([f"{i / 68},0.5" for i in range(68)], "they are no pixels"),
     ],
-    ids=["missing row", "missing number", "nan", "far outside", "no width"],
+    ids=["missing row", "missing number", "nan", "far outside", "no width", "no pixels"],
 )
 def test_bad_landmarks_are_refused(lines: list[str], words: str) -> None:
     with pytest.raises(UserError, match=words):
         face.parse_landmarks("\n".join(lines).encode(), "frame.txt", SIZE)
+
+
+@pytest.mark.parametrize("text", [
+    "\ufeff" + "\n".join(LINES), "\n".join(LINES).replace(",", ", "), "\r\n".join(LINES) + "\r\n\r\n",
+], ids=["mark", "space", "CRLF"])
+def test_landmarks_as_other_programs_write_them(text: str) -> None:
+    np.testing.assert_array_equal(face.parse_landmarks(text.encode(), "", SIZE), POINTS)
 
 
 def test_bad_landmarks_stop_the_packing(tmp_path: Path) -> None:
@@ -63,7 +71,7 @@ def test_bad_landmarks_stop_the_packing(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"frame000001\.txt: 67 lines"):
         make_shards(tmp_path / "raw", tmp_path / "shards", PackOptions(task="face"))
     file.unlink()
-    with pytest.raises(UserError, match=r"train_keypoints/face0000 has 2 frames but .*train_img/face0000 has 3"):
+    with pytest.raises(UserError, match=r"train_img/face0000/frame000001\.png has no partner in .*train_keypoints/"):
         make_shards(tmp_path / "raw", tmp_path / "shards", PackOptions(task="face"))
 
 

@@ -72,15 +72,21 @@ def test_hands_and_face_may_be_missing() -> None:
     [
         (json.dumps({"people": [PERSON]})[:200], "not a whole JSON file"),
         ("{}", "not a whole JSON file of OpenPose"),
-        (json.dumps({"people": [{"pose_keypoints_2d": [0.0] * 54}]}), "54 numbers, expected 75"),
+        (json.dumps({"people": [{"pose_keypoints_2d": [0.0] * 54}]}), "54 numbers, expected 75 .*: run OpenPose with"),
+        (json.dumps({"people": [{"pose_keypoints_2d": [0.5] * 75}]}), r"lie in -1\.\.1: .* run OpenPose with --key"),
+        (json.dumps({"people": [{"pose_keypoints_2d": [500] * 75}]}), "further from the frame of 160x80"),
         (json.dumps({"people": [{"pose_keypoints_2d": [float("nan")] * 75}]}), "not a whole JSON file"),
         (json.dumps({"people": [{"pose_keypoints_2d": [1e9] * 75}]}), "a number of 65536 or more"),
     ],
-    ids=["cut short", "no people", "other model", "nan", "far away"],
+    ids=["cut short", "no people", "other model", "no pixels", "other frames", "nan", "far away"],
 )
 def test_bad_poses_are_refused(data: str, words: str) -> None:
     with pytest.raises(UserError, match=f"frame.json: .*{words}"):
-        pose.parse_people(data.encode(), "frame.json")
+        pose.parse_people(data.encode(), "frame.json", SIZE)
+
+
+def test_a_byte_order_mark_is_read() -> None:
+    assert len(pose.parse_people(b"\xef\xbb\xbf" + json.dumps({"people": [PERSON]}).encode(), "frame.json", SIZE)) == 1
 
 
 def test_densepose_of_another_size_and_foreign_parts_are_refused(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 import webdataset
 from PIL import Image
 
@@ -123,9 +124,9 @@ def test_other_folders_are_not_replaced(raw: Path, tmp_path: Path) -> None:
         (
             "train_A/b/b.frame002.png",
             np.zeros((24, 40, 3), np.uint8),
-            r"b\.frame002\.png is rgb but .* is ids",
+            r"b\.frame002\.png is RGB, but with label_nc=35 a label map is one",
         ),
-        ("train_B/b/b.frame002.jpg", np.zeros((24, 40), np.uint8), r"b\.frame002\.jpg: image mode L"),
+        ("train_B/b/b.frame002.png", np.zeros((24, 40), np.uint8), r"b\.frame002\.jpg and b\.frame002\.png have one"),
         (
             "train_B/b/b.frame002.jpg",
             np.zeros((12, 40, 3), np.uint8),
@@ -139,6 +140,50 @@ def test_bad_file_is_named(raw: Path, tmp_path: Path, file: str, array: np.ndarr
     with pytest.raises(UserError, match=words):
         make_shards(raw, tmp_path / "out", PackOptions(label_nc=35))
     assert not (tmp_path / "out/train").exists()
+
+
+def test_ids_that_a_program_chose_anew_are_refused(raw: Path, tmp_path: Path) -> None:
+    """A palette that gives one id two colours, or greys that are other numbers than their places."""
+    def save_palette(name: str, colors: list[tuple[int, int, int]]) -> None:
+        image = Image.fromarray(np.arange(24 * 40, dtype=np.uint8).reshape(24, 40) % 3)
+        image.putpalette([value for color in colors for value in color])
+        image.save(raw / "train_A/a" / name)
+
+    colors = [(0, 0, 0), (128, 64, 128), (220, 20, 60)]
+    for i in range(4):
+        save_palette(f"a.frame{i:03d}.png", colors)
+    make_shards(raw, tmp_path / "one", PackOptions(label_nc=35))
+    save_palette("a.frame002.png", [colors[0], colors[2], colors[1]])
+    with pytest.raises(UserError, match=r"a\.frame002\.png: id 1 is the colour \(220, 20, 60\).*but \(128.*frame000"):
+        make_shards(raw, tmp_path / "two", PackOptions(label_nc=35))
+    save_palette("a.frame000.png", [(0, 0, 0), (7, 7, 7), (11, 11, 11)])
+    with pytest.raises(UserError, match=r"a\.frame000\.png has a palette of greys.*which are the ids"):
+        make_shards(raw, tmp_path / "two", PackOptions(label_nc=35))
+
+
+def test_ids_of_32_bits_stay_apart_at_another_size(raw: Path, tmp_path: Path) -> None:
+    ids = np.zeros((24, 40), np.int32)
+    ids[:, :20], ids[:, 20:] = 70001, 70001 - 2**16
+    for path in (raw / "train_inst").rglob("*.png"):
+        Image.fromarray(ids).save(path.with_suffix(".tiff"))
+        path.unlink()
+    make_shards(raw, tmp_path / "out", PackOptions(width=32))
+    source = ClipSource(DataConfig(shards=str(tmp_path / "out"), loadSize=32, use_instance=True), 3, 0)
+    instances = source.load(Request.span(source.whole(0), 0, 1)).instances
+    assert instances is not None
+    assert instances.unique().tolist() == [70001 - 2**16, 70001]
+
+
+def test_grey_frames_are_said_once(raw: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    for path in (raw / "train_B").rglob("*.jpg"):
+        Image.open(path).convert("L").save(path)
+    (line,) = make_shards(raw, tmp_path / "out", PackOptions())
+    assert "MiB; grey is taken as RGB (first " in line
+    source = ClipSource(DataConfig(shards=str(tmp_path / "out"), label_nc=0, loadSize=32), 3, 0)
+    assert "holds one channel, which data.label_nc=0 takes as grey pictures" in caplog.text
+    frames = source.load(Request.span(source.whole(0), 0, 1))
+    assert frames.labels.shape[1] == 3
+    assert torch.equal(frames.labels[:, 0], frames.labels[:, 2])
 
 
 def test_size_change_inside_a_video(raw: Path, tmp_path: Path) -> None:
@@ -160,12 +205,12 @@ def test_missing_source(tmp_path: Path) -> None:
 
 def test_member_names_are_safe(raw: Path, tmp_path: Path) -> None:
     for modality in ("A", "B", "inst"):
-        (raw / f"train_{modality}/a").rename(raw / f"train_{modality}/.. ä%d;x.y")
+        (raw / f"train_{modality}/a").rename(raw / f"train_{modality}/-.. ä%d;x.y")
     make_shards(raw, tmp_path / "out %d", PackOptions())
     index = ShardIndex(tmp_path / "out %d/train")
-    assert index.videos[0].name == ".. ä%d;x.y"
+    assert index.videos[0].name == "-.. ä%d;x.y"
     with tarfile.open(tmp_path / "out %d/train/shard-000000.tar") as tar:
-        assert tar.getnames()[0] == "00000-_____d_x_y/000000.images.jpg"
+        assert tar.getnames()[0] == "00000--_____d_x_y/000000.images.jpg"
 
 
 def test_contact_sheet_shows_every_video(toy_shards: Path) -> None:

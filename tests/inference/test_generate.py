@@ -24,7 +24,7 @@ from vid2vid_dist.data.clips import ClipSource, Frames, Request
 from vid2vid_dist.data.images import to_float
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.edits import LabelEdit
-from vid2vid_dist.inference.generate import GenerationOptions, generate
+from vid2vid_dist.inference.generate import GenerationOptions, generate, select_videos
 from vid2vid_dist.inference.load import load_generator
 from vid2vid_dist.inference.results import safe_name
 from vid2vid_dist.inference.video_generator import VideoGenerator
@@ -107,6 +107,14 @@ def test_a_model_that_knows_no_first_frames_starts_from_nothing(
     generate(load_generator(make_run(cfg)), GenerationOptions(device="cpu", videos=("park",)), tmp_path / "out")
     assert "from nothing</b>" in (tmp_path / "out/index.html").read_text()
     assert "may look worse" not in caplog.text
+
+
+def test_names_with_commas_can_be_selected() -> None:
+    known = ["a", "a,b", "b,c,,d", "c"]
+    for text, wanted in (("a,b", {"a,b"}), ("a,c", {"a", "c"}), ("a,a,b,b,c,,d", {"a", "a,b", "b,c,,d"})):
+        assert select_videos(text.split(","), known, "here") == wanted
+    with pytest.raises(UserError, match="no video b in here"):
+        select_videos(["c", "b"], known, "here")
 
 
 @pytest.mark.parametrize(("options", "message"), [

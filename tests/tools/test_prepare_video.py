@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vid2vid_dist.cli.prepare_video import Found, find_edges, frames_of, pose_finder, write
+from vid2vid_dist.cli.prepare_video import Found, find_edges, pose_finder, scaled_frames, write
 from vid2vid_dist.data.folders import scan
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.errors import UserError
@@ -26,7 +26,7 @@ def video(tmp_path: Path) -> Path:
 
 
 def test_edges_become_labels_that_can_be_packed(video: Path, tmp_path: Path) -> None:
-    line = write(video, tmp_path / "raw", find_edges, frames_of(video, 48, 1), n_test=3)
+    line = write(video, tmp_path / "raw", find_edges, scaled_frames(video, 48, 1), n_test=3)
     assert line.startswith(f"{tmp_path / 'raw'}: 5 + 3 frames of 8")
     assert (tmp_path / "raw/contact_sheet.png").is_file()
     lines = make_shards(tmp_path / "raw", tmp_path / "shards", PackOptions(label_nc=3))
@@ -34,7 +34,7 @@ def test_edges_become_labels_that_can_be_packed(video: Path, tmp_path: Path) -> 
 
 
 def test_a_gap_begins_a_new_sequence(video: Path, tmp_path: Path) -> None:
-    frames = list(frames_of(video, 0, 1))
+    frames = list(scaled_frames(video, 0, 1))
 
     def find(frame: np.ndarray) -> Found | None:
         return None if frame is frames[3] else find_edges(frame)
@@ -58,13 +58,13 @@ def test_frames_are_written_as_they_come(tmp_path: Path) -> None:
 
 def test_a_video_that_is_shorter_than_its_test_split(video: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"of its 8 frames the last 30 are for the test split \(--test-frames\)"):
-        write(video, tmp_path / "raw", find_edges, frames_of(video, 0, 1), n_test=30)
+        write(video, tmp_path / "raw", find_edges, scaled_frames(video, 0, 1), n_test=30)
     assert not (tmp_path / "raw").exists()
 
 
 def test_what_is_no_video_and_missing_weights_are_said(tmp_path: Path) -> None:
     (tmp_path / "notes.mp4").write_text("no video")
-    with pytest.raises(UserError, match=r"notes\.mp4: not a video"):
-        list(frames_of(tmp_path / "notes.mp4", 0, 1))
+    with pytest.raises(UserError, match=r"notes\.mp4 is not a video"):
+        list(scaled_frames(tmp_path / "notes.mp4", 0, 1))
     with pytest.raises(UserError, match=r"weights|compiled operators"):
         pose_finder(tmp_path / "none.pth")

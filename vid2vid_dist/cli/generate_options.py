@@ -59,7 +59,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
 def options_of(args: argparse.Namespace) -> GenerationOptions:
     """What `add_choice` and `add_engine` have read."""
     return GenerationOptions(
-        input=args.input, split=args.split, videos=tuple(filter(None, args.videos.split(","))),
+        input=args.input, split=args.split, videos=tuple(args.videos.split(",")) if args.videos else (),
         start_frame=args.start_frame, how_many=args.how_many, first=args.first, device=args.device,
         precision=args.precision, compiled=args.compile)
 

@@ -19,7 +19,6 @@ from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
 
-import av
 import cv2
 import numpy as np
 import torch
@@ -28,6 +27,7 @@ from PIL import Image
 from vid2vid_dist.data.atomic import locked, written_aside
 from vid2vid_dist.data.images import encode_png
 from vid2vid_dist.data.tasks import face, pose
+from vid2vid_dist.data.video_file import frames_of
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.weights import load_published
 from vid2vid_dist.toy.set import write_file
@@ -62,20 +62,12 @@ Hit = tuple[np.ndarray, Found | None]
 """A frame and what was found in it."""
 
 
-def frames_of(video: Path, width: int, every: int) -> Iterator[np.ndarray]:
-    """Every n-th frame (H, W, 3) uint8, scaled to `width` (0 = as it is).
-
-    Raises UserError when the file is no video.
-    """
-    try:
-        with av.open(str(video)) as container:
-            for i, frame in enumerate(container.decode(video=0)):
-                if i % every == 0:
-                    image = frame.to_image()
-                    size = (width, round(width * image.height / image.width)) if width else image.size
-                    yield np.asarray(image.resize(size, Image.Resampling.BICUBIC))
-    except (OSError, IndexError, av.error.FFmpegError) as error:
-        raise UserError(f"{video}: not a video that can be read ({error})") from None
+def scaled_frames(video: Path, width: int, every: int) -> Iterator[np.ndarray]:
+    """Every n-th frame (H, W, 3) uint8, scaled to `width` (0 = as it is); raises UserError as `frames_of` does."""
+    for frame in islice(frames_of(video), 0, None, every):
+        image = Image.fromarray(frame)
+        size = (width, round(width * image.height / image.width)) if width else image.size
+        yield np.asarray(image.resize(size, Image.Resampling.BICUBIC))
 
 
 def find_edges(frame: np.ndarray) -> Found:
@@ -245,4 +237,4 @@ def main() -> None:
     find: Find = find_edges
     if args.what != "edges":
         find = (landmark_finder if args.what == "landmarks" else pose_finder)(args.weights)
-    print(write(args.video, args.out, find, frames_of(args.video, args.width, args.every), args.test_frames))
+    print(write(args.video, args.out, find, scaled_frames(args.video, args.width, args.every), args.test_frames))

@@ -37,6 +37,8 @@ def main() -> None:
         "--task", choices=tuple(dict.fromkeys([*TASKS, *TOYS])), default=DataConfig.task,
         help="what the folders hold: labels, landmarks or poses; styles, faces = toy sets in several looks"
     )
+    parser.add_argument("--split-at-jumps", action="store_true",
+                        help="begin a new video where the numbers of a folder's frames jump")
     parser.add_argument("--force", action="store_true", help="pack again even if the shards are up to date")
     args = parser.parse_args()
     if args.size is not None and not 32 <= args.size <= 16384:
@@ -49,6 +51,6 @@ def main() -> None:
         args.source, args.out = toy.raw, args.out or toy.shards
     if args.out is None:
         raise UserError("OUT is missing: make shards SRC=<raw folder> OUT=<shard folder>")
-    options = PackOptions(args.size, args.label_nc, toy.task if toy else args.task)
+    options = PackOptions(args.size, args.label_nc, toy.task if toy else args.task, args.split_at_jumps)
     for line in make_shards(args.source, args.out, options, args.force):
         print(line)

@@ -12,6 +12,8 @@ from vid2vid_dist.data.index import ShardIndex
 from vid2vid_dist.data.inputs import FrameFiles
 from vid2vid_dist.data.palette import label_colors
 
+CONTACT_SHEET = "contact_sheet.png"
+"""Its name in a folder."""
 MAX_ROWS = 16
 CELL_WIDTH = 240
 CAPTION = 18

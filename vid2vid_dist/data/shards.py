@@ -25,10 +25,10 @@ from webdataset.writer import ShardWriter
 
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.atomic import locked, written_aside
-from vid2vid_dist.data.contact import contact_sheet
+from vid2vid_dist.data.contact import CONTACT_SHEET, contact_sheet
 from vid2vid_dist.data.folders import SPLITS, RawVideo, scan
 from vid2vid_dist.data.geometry import MIDDLE, Geometry, Size, clip_geometry
-from vid2vid_dist.data.images import encode_png
+from vid2vid_dist.data.images import NOTE, encode
 from vid2vid_dist.data.index import FORMAT, MAX_FRAME_BYTES, VERSION, Entry, ShardIndex, content_hash
 from vid2vid_dist.data.tasks.base import DataTask, Labels
 from vid2vid_dist.data.tasks.registry import task_of
@@ -46,11 +46,13 @@ class PackOptions:
     """width: resize to so many pixels, None = keep the bytes; label_nc > 0 refuses ids from there on.
 
     task: data.task. Landmarks and poses are pixels of the full frame, so they go without a width.
+    split_at_jumps: a new video begins where the numbering inside a folder jumps.
     """
 
     width: int | None = None
     label_nc: int = 0
     task: str = DataConfig.task
+    split_at_jumps: bool = False
 
     @property
     def data_task(self) -> DataTask:
@@ -70,12 +72,10 @@ def make_shards(source: Path, out: Path, options: PackOptions, force: bool = Fal
                         "which are stored as they are; data.loadSize scales them in training")
     if not source.is_dir():
         raise UserError(f"{source} is not a folder; SRC needs train_{endings[0]}/, train_{endings[1]}/, ...")
-    splits = {split: videos for split in SPLITS if (videos := scan(source, split, task))}
+    splits = {split: videos for split in SPLITS if (videos := scan(source, split, task, options.split_at_jumps))}
     if not splits:
-        raise UserError(
-            f"{source} has no train_{endings[0]}/ or test_{endings[0]}/: below each belongs one folder of frames per "
-            "video"
-        )
+        raise UserError(f"{source} has no train_{endings[0]}/ or test_{endings[0]}/: below each belongs one folder of "
+                        "frames per video")
     return [_make_split(videos, out / split, options, force) for split, videos in splits.items()]
 
 
@@ -90,13 +90,12 @@ def _make_split(videos: list[RawVideo], folder: Path, options: PackOptions, forc
             index = _pack(videos, aside, options)
             (aside / "index.json").write_text(json.dumps({**index, "source": fingerprint}))
             packed = ShardIndex(aside)
-            contact_sheet(packed).save(aside / "contact_sheet.png")
+            contact_sheet(packed).save(aside / CONTACT_SHEET)
     n_frames = sum(len(video.frames) for video in packed.videos)
     mebibytes = sum(size for _, size in packed.shards) / 2**20
-    return (
-        f"{folder}: {len(packed.videos)} videos, {n_frames} frames, {len(packed.shards)} shards, "
-        f"{mebibytes:.1f} MiB; look at {folder / 'contact_sheet.png'}"
-    )
+    notes = "".join(f"; {note} (first {where})" for note, where in index["notes"].items())
+    return (f"{folder}: {len(packed.videos)} videos, {n_frames} frames, {len(packed.shards)} shards, "
+            f"{mebibytes:.1f} MiB{notes}; look at {folder / CONTACT_SHEET}")
 
 
 def _fingerprint(videos: list[RawVideo], options: PackOptions) -> str:
@@ -118,12 +117,14 @@ def _is_current(folder: Path, fingerprint: str) -> bool:
 
 @dataclass(frozen=True)
 class _Frame:
-    """One checked frame: modality -> (suffix, bytes), and what its label map holds."""
+    """One checked frame: modality -> (suffix, bytes), what its label map holds, and what was made of its files, each
+    with the first of them."""
 
     members: dict[str, tuple[str, bytes]]
     raw_size: Size
     size: Size
     labels: Labels
+    notes: dict[str, str]
 
 
 @dataclass
@@ -134,6 +135,8 @@ class _Seen:
     input_kind_at: str = ""
     largest_label: int = -1
     largest_label_at: str = ""
+    colors: dict[int, tuple[tuple[int, ...], str]] = field(default_factory=dict)
+    notes: dict[str, str] = field(default_factory=dict)
     raw_sizes: list[Size] = field(default_factory=list)
     sizes: list[Size] = field(default_factory=list)
 
@@ -143,17 +146,19 @@ class _Seen:
             self.raw_sizes.append(frame.raw_size)
             self.sizes.append(frame.size)
         if frame.raw_size != self.raw_sizes[video]:
-            raise UserError(
-                f"{path}: size {_by(frame.raw_size)} differs from the first frame of its video "
-                f"({_by(self.raw_sizes[video])}): all frames of a video need one size"
-            )
+            raise UserError(f"{path}: size {_by(frame.raw_size)} differs from the first frame of its video "
+                            f"({_by(self.raw_sizes[video])}): all frames of a video need one size")
         if not self.input_kind:
             self.input_kind, self.input_kind_at = frame.labels.kind, str(path)
         if frame.labels.kind != self.input_kind:
-            raise UserError(
-                f"{path} is {frame.labels.kind} but {self.input_kind_at} is {self.input_kind}: "
-                "the A folder needs label maps of one channel (ids) or RGB images (rgb), not both"
-            )
+            raise UserError(f"{path} is {frame.labels.kind} but {self.input_kind_at} is {self.input_kind}: store label "
+                            "maps of one channel (ids) or RGB images (rgb), not both")
+        for number, color in frame.labels.colors.items():
+            known, where = self.colors.setdefault(number, (color, str(path)))
+            if color != known:
+                raise UserError(f"{path}: id {number} is the colour {color} of its palette, but {known} in {where}: a "
+                                "program that saved colours chose the ids anew; store label ids")
+        self.notes = frame.notes | self.notes
         if frame.labels.largest > self.largest_label:
             self.largest_label, self.largest_label_at = frame.labels.largest, str(path)
 
@@ -197,6 +202,7 @@ def _pack(videos: list[RawVideo], folder: Path, options: PackOptions) -> dict[st
         "version": VERSION,
         "hash": hashlib.blake2b(content.encode(), digest_size=16).hexdigest(),
         "input_kind": seen.input_kind,
+        "notes": seen.notes,
         "largest_label": seen.largest_label,
         "largest_label_at": seen.largest_label_at,
         "shards": [(path.name, path.stat().st_size) for path in shards],
@@ -222,6 +228,7 @@ def _pack_frame(video: RawVideo, i: int, options: PackOptions) -> _Frame:
     members: dict[str, tuple[str, bytes]] = {}
     raw_size: Size = (0, 0)
     geometry, labels, task = None, Labels(options.task), options.data_task
+    notes: dict[str, str] = {}
     for name, files in video.files.items():
         path, data = files[i], _read(files[i])
         content = task.modalities[name].read(data, str(path), raw_size if geometry else None)
@@ -231,18 +238,12 @@ def _pack_frame(video: RawVideo, i: int, options: PackOptions) -> _Frame:
         if geometry is None:
             raw_size, geometry = content.size, _geometry(content.size, options)
         if name == "labels" and task.labels:
-            labels = task.labels(content)
-            if options.label_nc and labels.largest >= options.label_nc:
-                raise UserError(
-                    f"{path}: label id {labels.largest} is not below label_nc={options.label_nc}: "
-                    "raise it or relabel the file"
-                )
-        if options.width:
-            members[name] = ".png", encode_png(geometry.apply(content))
-        else:
-            members[name] = path.suffix.lower(), data
+            labels = task.labels(content, str(path), options.label_nc)
+        members[name] = encode(geometry.apply(content)) if options.width else (path.suffix.lower(), data)
+        if NOTE in content.info:
+            notes[content.info[NOTE]] = str(path)
     assert geometry is not None
-    return _Frame(members, raw_size, geometry.size, labels)
+    return _Frame(members, raw_size, geometry.size, labels, notes)
 
 
 def _read(path: Path) -> bytes:

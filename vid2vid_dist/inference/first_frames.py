@@ -14,7 +14,7 @@ from torch import Tensor
 
 from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.data.clips import Frames
-from vid2vid_dist.data.images import read_rgb, to_array, to_float
+from vid2vid_dist.data.images import NOTE, read_rgb, to_array, to_float
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import LoadedGenerator, SingleImage, load_single_image
 from vid2vid_dist.inference.styles import FILE, book_of, classes_of, nearest_look
@@ -89,6 +89,8 @@ def _real(given: Frames, look: Tensor | None) -> Tensor:
 def _picture(file: Path) -> Images:
     """The same picture for every frame, brought to the frames' size."""
     picture = read_rgb(file.read_bytes(), str(file))
+    if NOTE in picture.info:
+        log.warning("%s: %s", file, picture.info[NOTE])
 
     def images(given: Frames, look: Tensor | None) -> Tensor:
         height, width = given.labels.shape[-2:]

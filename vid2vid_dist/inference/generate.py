@@ -181,10 +181,8 @@ def plan_jobs(source: Input, options: GenerationOptions, n_past: int, looks: Seq
               made_from: str) -> list[Job]:
     """What to make of the wanted videos, in the order of the input."""
     numbers = {video.name: number for number, video in enumerate(source.videos)}
-    unknown = [name for name in options.videos if name not in numbers]
-    if unknown:
-        raise UserError(f"no video {', '.join(unknown)} in {source.where}: it has {', '.join(numbers)}")
-    wanted = [number for name, number in numbers.items() if not options.videos or name in options.videos]
+    named = select_videos(options.videos, list(numbers), source.where)
+    wanted = [number for name, number in numbers.items() if not options.videos or name in named]
     folders = folder_names([source.videos[number].name for number in wanted])
     jobs = []
     for index, folder in zip(wanted, folders, strict=True):
@@ -196,6 +194,21 @@ def plan_jobs(source: Input, options: GenerationOptions, n_past: int, looks: Seq
         spans = [Span(options.start_frame, n_past), *(Span(i, 1) for i in range(first, end))]
         jobs.append(Job(index, spans, VideoResult(video.name, folder, made_from, [look.name for look in looks])))
     return jobs
+
+
+def select_videos(names: Sequence[str], known: Sequence[str], where: str) -> set[str]:
+    """The videos that are named; a name that holds commas may come in the parts between them.
+
+    Raises `UserError` for names that are none.
+    """
+    named, rest = set(), list(names)
+    while rest:
+        found = next((n for n in range(len(rest), 0, -1) if ",".join(rest[:n]) in known), None)
+        if found is None:
+            raise UserError(f"no video {rest[0]} in {where}: it has {', '.join(known)}")
+        named.add(",".join(rest[:found]))
+        rest = rest[found:]
+    return named
 
 
 def _fingerprint(loaded: LoadedGenerator, options: GenerationOptions, source: Input, first_frames: FirstFrames,

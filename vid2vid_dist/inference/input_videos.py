@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,15 +9,18 @@ from itertools import islice
 from pathlib import Path
 from typing import Protocol
 
-import av
 import numpy as np
 import torch
+from PIL import Image
 
 from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.data.atomic import locked
 from vid2vid_dist.data.clips import ClipSource, Frames, Request, stream
+from vid2vid_dist.data.contact import CONTACT_SHEET
+from vid2vid_dist.data.folders import SPLITS, walk
 from vid2vid_dist.data.geometry import MIDDLE, Size, clip_geometry
 from vid2vid_dist.data.tasks.registry import task_of
+from vid2vid_dist.data.video_file import count_frames, frames_of
 from vid2vid_dist.errors import UserError
 
 
@@ -79,47 +81,24 @@ class VideoFileInput:
         self._file, self.where, self.has_images = file, str(file), False
         status = file.stat()
         self.identity = f"{file.resolve()} {status.st_size} {status.st_mtime_ns}"
-        try:
-            with av.open(str(file)) as container:
-                stream = container.streams.video[0]
-                # Not every container says how many frames it holds; packets can be counted without decoding.
-                n_frames = stream.frames or sum(1 for packet in container.demux(stream) if packet.size)
-                size = stream.codec_context.width, stream.codec_context.height
-        except (OSError, IndexError, av.FFmpegError) as error:
-            raise UserError(f"{file} is not a video that can be read ({error}): give mp4, shards or a folder") from None
+        n_frames, size = count_frames(file)
         self._geometry = clip_geometry(size, cfg.data, MIDDLE, may_flip=False)
         self.videos = [Video(file.stem, n_frames, self._geometry.size)]
 
     def read(self, video: int, spans: Sequence[Span]) -> Iterator[Frames]:
         assert video == 0
-        decoded = self._decoded()
-        for _ in zip(range(spans[0].first), decoded, strict=False):
-            pass  # frames before the first span
+        decoded = islice(frames_of(self._file, told=False), spans[0].first, None)
         for span in spans:
-            arrays = [self._geometry.apply(frame.to_image()) for frame in islice(decoded, span.count)]
+            arrays = [self._geometry.apply(Image.fromarray(pixels)) for pixels in islice(decoded, span.count)]
             names = [f"{span.first + i:06d}" for i in range(span.count)]
             yield Frames(torch.from_numpy(np.stack(arrays)), None, None, names)
-
-    def _decoded(self) -> Iterator[av.VideoFrame]:
-        """The frames that the container says it has. Raises `UserError` at one that is damaged or not there."""
-        count, reason = 0, "it ends there"
-        try:
-            with av.open(str(self._file)) as container:
-                for frame in container.decode(video=0):
-                    yield frame
-                    count += 1
-        except (OSError, av.FFmpegError) as error:
-            reason = str(error)
-        if count < self.videos[0].n_frames:
-            raise UserError(f"{self._file}: frame {count} of {self.videos[0].n_frames} cannot be decoded ({reason}): "
-                            f"copy the file again, or generate from the {count} before it (--how-many)")
 
 
 def open_input(path: Path | None, cfg: Config, split: str, work: Path) -> Input:
     """The input that `path` is: a shard folder or one split of it, a folder of frames, a video file.
 
     None = the shards that the model was trained on. A folder of frames is checked and packed into `work` first: in the
-    raw layout of the model's task, or, of label maps, one folder per video or just the frames of one.
+    raw layout of the model's task, or, where one kind of files is enough, one folder per video or the frames of one.
     Raises `UserError` for anything else, and for contents that contradict the configuration.
     """
     if path is None:
@@ -128,10 +107,13 @@ def open_input(path: Path | None, cfg: Config, split: str, work: Path) -> Input:
         return VideoFileInput(cfg, path)
     if not path.is_dir():
         raise UserError(f"--input {path}: no such file or folder")
+    packed = [entry.name for entry in sorted(path.iterdir()) if (entry / "index.json").is_file()]
     shards = path
     if (path / "index.json").is_file():
         shards, split = path.parent, path.name
-    elif not (path / split / "index.json").is_file():
+    elif packed and split not in packed:
+        raise UserError(f"--input {path} holds shards of {', '.join(packed)}, not of {split}: --split {packed[0]}")
+    elif not packed:
         from vid2vid_dist.data.shards import PackOptions, make_shards  # needs webdataset, which generation does not
 
         shards = work
@@ -142,17 +124,32 @@ def open_input(path: Path | None, cfg: Config, split: str, work: Path) -> Input:
 
 
 def _raw_layout(path: Path, split: str, data: DataConfig, work: Path) -> Path:
-    """A folder in the raw layout (`data.folders`): `path` itself, or links to it."""
+    """A folder in the raw layout (`data.folders`): `path` itself, or links to it. Raises UserError for all that could
+    be meant in another way."""
     task = task_of(data)
     wanted = [task.modalities[name] for name in {*task.needed, *task.inputs(data)}]
-    if (path / f"{split}_{task.modalities[task.needed[0]].folder}").is_dir():
+    main = task.modalities[task.needed[0]].folder
+    if (path / f"{split}_{main}").is_dir():
         return path
-    if len(wanted) > 1:
-        folders = ", ".join(f"{split}_{modality.folder}/" for modality in task.modalities.values())
-        raise UserError(f"--input {path}: a model of data.task={task.name} reads a folder with {folders} in it; "
-                        "--split chooses another split")
-    holds_frames = any(entry.name.endswith(wanted[0].suffixes) for entry in os.scandir(path))
-    link = work / "raw" / f"{split}_{wanted[0].folder}" / (path.name if holds_frames else "")
+    found = list(walk(path))
+    there = ", ".join(sorted(f"{entry.name}/" if entry.is_dir() else entry.name for entry in path.iterdir())[:8])
+    folders = ", ".join(f"{split}_{modality.folder}/" for modality in task.modalities.values())
+    reads = f"a model of data.task={task.name} reads a folder with {folders} in it"
+    for other in SPLITS:
+        if (path / f"{other}_{main}").is_dir():
+            raise UserError(f"--input {path} holds frames of {other}, not of {split}: --split {other}")
+        if any(entry.name.startswith(f"{other}_") for entry in path.iterdir() if entry.is_dir()):
+            raise UserError(f"--input {path} holds {there}: {reads}")
+    frames = [file for _, files in found for file in files if file.suffix.lower() in wanted[0].suffixes]
+    sheets = [file for file in frames if file.name == CONTACT_SHEET]
+    if len(wanted) > 1 or not frames or sheets:
+        sheet = f", and {sheets[0]} is a contact sheet, no frame" if sheets else ""
+        raise UserError(f"--input {path} holds {there or 'nothing'}{sheet}: {reads}, or shards" + (
+            "" if len(wanted) > 1 else ", a folder of frames or of folders of frames, or one video file"))
+    loose = {file.parent == path for file in frames}
+    if len(loose) > 1:
+        raise UserError(f"--input {path} holds frames ({there}) and folders of frames: name the folder that is meant")
+    link = work / "raw" / f"{split}_{wanted[0].folder}" / (path.resolve().name if loose == {True} else "")
     shutil.rmtree(work / "raw", ignore_errors=True)  # links of an earlier input; what they lead to stays
     link.parent.mkdir(parents=True)
     link.symlink_to(path.resolve())

@@ -10,8 +10,8 @@ import sys
 from datetime import timedelta
 
 import torch
-
 from launch._cli import run_main
+
 from vid2vid_dist.engine.run.grid import open_grid
 from vid2vid_dist.engine.run.transport import Transport, TransportError
 

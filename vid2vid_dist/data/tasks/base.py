@@ -6,11 +6,12 @@ A task is an object of plain functions. Sizes are (width, height) in pixels.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from vid2vid_dist.config.schema import DataConfig
@@ -38,10 +39,12 @@ class Modality:
 
 @dataclass(frozen=True)
 class Labels:
-    """What a frame's label map is: its kind (`DataTask.kinds`), and its largest id, -1 without ids."""
+    """What a frame's label map is: its kind (`DataTask.kinds`), its largest id, -1 without ids, and the colours of ids
+    where its file gives them some."""
 
     kind: str
     largest: int = -1
+    colors: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,9 @@ class DataTask:
     draw: Callable[[FrameFiles, DataConfig, Geometry, np.random.Generator | None], np.ndarray]
     kinds: tuple[str, ...] = ()
     """What the input may be, () = the task's name: shards of one kind only are packed together."""
-    labels: Callable[[Any], Labels] | None = None
-    """Of the content of `labels`, where these are class ids or pictures; data.label_nc is 0 without it."""
+    labels: Callable[[Image.Image, str, int], Labels] | None = None
+    """Of (the content of `labels`, name for messages, label_nc), where these are class ids or pictures; without it
+    data.label_nc is 0. Raises `UserError` for ids that are not below a label_nc > 0."""
     check_shards: Callable[[ShardIndex, DataConfig], None] = _anything_goes
     """Raises `UserError` for shards that contradict the configuration."""
     box: Callable[[FrameFiles], Box] | None = None

@@ -68,31 +68,30 @@ TOGETHER = 0.9
 """How much nearer in x `rescaled` brings the two brows, and the two eyes."""
 
 
-def parse_landmarks(data: bytes, where: str, size: Size) -> np.ndarray:
+def parse_landmarks(data: bytes, where: str, size: Size | None) -> np.ndarray:
     """(68, 2) x, y in pixels of a file of 68 lines "x,y" (dlib's order); `where` names it in the error.
 
     Points may lie outside of the frame of `size` by as much as it is wide or high: they are drawn on its border.
     Raises UserError for anything else.
     """
-    rows = data.decode(errors="replace").split()
+    assert size is not None, "the frame is read first"
+    rows = [line for line in data.decode("utf-8-sig", "replace").splitlines() if line.strip()]
     try:
-        points = np.array([[float(value) for value in row.split(",")] for row in rows])
+        points = np.array([[float(value) for value in row.replace(",", " ").split()] for row in rows])
     except ValueError:
         points = np.empty(0)
     if len(rows) != N_LANDMARKS or points.shape != (N_LANDMARKS, 2):
-        raise UserError(
-            f"{where}: {len(rows)} lines, expected {N_LANDMARKS} lines x,y (one per landmark): "
-            "detect the face again or remove its video"
-        )
+        raise UserError(f"{where}: {len(rows)} lines, expected {N_LANDMARKS} lines x,y (one per landmark): detect the "
+                        "face again or remove its video")
     bad = np.flatnonzero(~np.isfinite(points).all(axis=1))
     if len(bad):
         raise UserError(f"{where}:{bad[0] + 1}: a landmark is not a finite number; detect the face again")
+    if np.abs(points).max() <= 1:
+        raise UserError(f"{where}: all landmarks lie in -1..1: they are no pixels; detect the face again")
     far = np.flatnonzero((points < np.negative(size)).any(axis=1) | (points > 2 * np.array(size)).any(axis=1))
     if len(far):
-        raise UserError(
-            f"{where}:{far[0] + 1}: a landmark lies further from the frame of {size[0]}x{size[1]} than that is large; "
-            "landmarks are pixels of the uncut frame: detect the face again"
-        )
+        raise UserError(f"{where}:{far[0] + 1}: a landmark lies further from the frame of {size[0]}x{size[1]} than "
+                        "that is large; landmarks are pixels of the uncut frame: detect the face again")
     if points[:, 0].min() >= points[:, 0].max():
         raise UserError(f"{where}: the face has no width: all landmarks have one x; detect it again")
     return points
@@ -196,16 +195,11 @@ def _scale(drawn: Tensor, data: DataConfig, dtype: torch.dtype) -> Tensor:
     return (drawn.to(torch.promote_types(dtype, torch.float32)) / 255).to(dtype)
 
 
-def _read_landmarks(data: bytes, where: str, size: Size | None) -> np.ndarray:
-    assert size is not None, "the frame is read first"
-    return parse_landmarks(data, where, size)
-
-
 FACE = DataTask(
     name="face",
     modalities={
         "images": Modality("img", read_rgb),
-        "keypoints": Modality("keypoints", _read_landmarks, (".txt",)),
+        "keypoints": Modality("keypoints", parse_landmarks, (".txt",)),
     },
     needed=("keypoints", "images"),
     inputs=lambda data: ("keypoints",),

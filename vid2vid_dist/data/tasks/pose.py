@@ -14,7 +14,7 @@ from torch import Tensor
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.face_curves import Color, brush, curve_through
 from vid2vid_dist.data.geometry import Box, Draws, Geometry, Size, clip_geometry
-from vid2vid_dist.data.images import read_rgb, refuse_jpeg, to_array, to_float
+from vid2vid_dist.data.images import decode, read_rgb, refuse_lossy, to_array, to_float
 from vid2vid_dist.data.tasks.base import DataTask, Modality
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.untrusted import parse_json, shown
@@ -98,23 +98,24 @@ class PersonDraws:
 NOTHING_DROPPED = PersonDraws(np.ones(24), np.ones(2), 1.0, np.zeros((5, 2)), np.zeros(2))
 
 
-def parse_people(data: bytes, where: str) -> list[Person]:
+def parse_people(data: bytes, where: str, size: Size | None = None) -> list[Person]:
     """The people of a file of OpenPose (BODY_25; --face and --hand may be missing); none is a valid answer.
 
-    Raises UserError when the file is cut short, of another model, or holds what is no number, or too many people.
+    Raises UserError when the file is cut short, of another model, or holds what is no number, or too many people, and
+    for points that are no pixels of a frame of `size`.
     """
     try:
-        people = parse_json(data.decode())["people"]
+        people = parse_json(data.decode("utf-8-sig"))["people"]
         if len(people) > MAX_PEOPLE:
             raise UserError(f"{where}: {len(people)} people, more than {MAX_PEOPLE}: keep those that are to be drawn")
-        return [_person(entry, where) for entry in people]
+        return [_person(entry, where, size) for entry in people]
     except (AttributeError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(
             f"{where}: not a whole JSON file of OpenPose ({type(error).__name__}: {shown(error)}): write it again"
         ) from None
 
 
-def _person(entry: dict[str, Any], where: str) -> Person:
+def _person(entry: dict[str, Any], where: str, size: Size | None) -> Person:
     parts: dict[str, Any] = {}
     for part, (key, n) in KEYS.items():
         values = np.array(entry[key] if part == "body" else entry.get(key, []), float)
@@ -129,7 +130,18 @@ def _person(entry: dict[str, Any], where: str) -> Person:
         if not (np.abs(values) < MAX_COORDINATE).all():
             raise UserError(f"{where}: {key} holds a number of {MAX_COORDINATE} or more: run OpenPose again")
         parts[part] = values.reshape(n, 3)
+        _require_pixels(parts[part], f"{where}: {key}", size)
     return Person(**parts)
+
+
+def _require_pixels(points: np.ndarray, what: str, size: Size | None) -> None:
+    """Raise UserError for found points (n, 3) that all lie within a pixel, or one of which is far outside the frame."""
+    found = points[points[:, 2] > BODY_CONFIDENCE, :2]
+    if len(found) > 2 and np.abs(found).max() <= 1:
+        raise UserError(f"{what}: all points lie in -1..1: they are no pixels; run OpenPose with --keypoint_scale 0")
+    if size is not None and ((found < np.negative(size)) | (found > 2 * np.array(size))).any():
+        raise UserError(f"{what}: a point lies further from the frame of {size[0]}x{size[1]} than that is large: "
+                        "points are pixels of these very frames; run OpenPose on them")
 
 
 def draw_people(people: list[Person], size: tuple[int, int], draws: list[PersonDraws], drop: float,
@@ -187,8 +199,8 @@ def _bone(canvas: np.ndarray, ends: np.ndarray, size: int, color: Color) -> None
 
 
 def _read_densepose(data: bytes, where: str, size: Size | None) -> Image.Image:
-    image = read_rgb(data, where, size)
-    refuse_jpeg(image, where, "body parts")
+    image = decode(data, where, size, ("RGB",), "RGB (u, v and the number of a body part)")
+    refuse_lossy(image, where, "body parts")
     if (part := int(to_array(image)[PART_CHANNEL].max())) > N_PARTS:
         raise UserError(f"{where}: body part {part} in the third channel, DensePose has {N_PARTS}: "
                         "store u, v, part in this order, unscaled")
@@ -264,7 +276,7 @@ POSE = DataTask(
     modalities={
         "images": Modality("img", read_rgb),
         "densepose": Modality("densepose", _read_densepose),
-        "openpose": Modality("openpose", lambda data, where, size: parse_people(data, where), (".json",)),
+        "openpose": Modality("openpose", parse_people, (".json",)),
     },
     needed=("images",),
     inputs=_inputs,
