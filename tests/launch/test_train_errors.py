@@ -126,8 +126,9 @@ def shorten_index(shards: Path) -> None:
 def test_mistake_is_told_before_anything_is_written(
         start: Train, here: Path, overrides: list[str], words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert_one_line(*start(*overrides), *words)
-    assert [path.name for path in here.iterdir()] == ["shards"]
+    status, stderr = start(*overrides)
+    assert_one_line(status, stderr, *words)
+    assert_only_told(here, stderr)
 
 
 @pytest.mark.parametrize(("damage", "words"), [
@@ -140,8 +141,9 @@ def test_mistake_is_told_before_anything_is_written(
 def test_damaged_shards_are_refused_before_anything_is_written(
         start: Train, here: Path, damage: Callable[[Path], object], words: list[str]) -> None:
     damage(here / "shards")
-    assert_one_line(*start(), *words)
-    assert [path.name for path in here.iterdir()] == ["shards"]
+    status, stderr = start()
+    assert_one_line(status, stderr, *words)
+    assert_only_told(here, stderr)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -206,7 +208,18 @@ def test_damaged_checkpoint_is_refused(start: Train, here: Path) -> None:
 
 
 def contents(folder: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    """What a start that is refused leaves as it was: all but the word of it."""
+    return {path: path.read_bytes() for path in folder.rglob("*")
+            if path.is_file() and path.name not in ("status.json", "lock")}
+
+
+def assert_only_told(here: Path, said: str) -> None:
+    """Where a run's folder was reached, its status says why; there is nothing else."""
+    assert contents(here / "runs") == {}
+    if (here / "runs").exists():
+        told = json.loads((here / "runs/try/status.json").read_text())
+        assert (told["status"], told["step"], told["restarts"]) == ("failed", 0, 0)
+        assert told["why"].partition(": ")[2] in said
 
 
 def test_process_refuses_a_key_that_does_not_exist(here: Path) -> None:
@@ -243,7 +256,7 @@ def assert_told(result: subprocess.CompletedProcess[str], *words: str) -> None:
 def test_torchrun_refuses_fewer_clips_than_ranks(here: Path) -> None:
     result = torchrun(2, "launch/train.py", *command("data.max_videos=1"), cwd=here)
     assert_told(result, "1 clips in shards for 2 at a time", "parallel.clips_per_step=1")
-    assert [path.name for path in here.iterdir()] == ["shards"]
+    assert_only_told(here, result.stdout)
 
 
 def test_torchrun_reports_the_rank_that_failed(here: Path) -> None:

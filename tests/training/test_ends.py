@@ -21,12 +21,12 @@ from vid2vid_dist.training.status import tell
 
 ENDLESS = [*SMALL, "schedule.niter=3000", "schedule.n_frames_total=4", "schedule.max_frames_per_rank=2",
            "discriminator.num_D=1", "optim.backend=plain", "run.name=try", "monitor.log_every=1"]
-PATIENCE = 30  # seconds within which ranks end by themselves
+PATIENCE = 60  # seconds within which ranks end by themselves, on shared cores
 
 
 @pytest.fixture
 def arguments(shards: Path, tmp_path: Path) -> list[str]:
-    return ["configs/base.yaml", *ENDLESS, f"data.shards={shards}", f"run.root={tmp_path}"]
+    return [str(ROOT / "configs/base.yaml"), *ENDLESS, f"data.shards={shards}", f"run.root={tmp_path}"]
 
 
 @pytest.fixture
@@ -119,7 +119,8 @@ def test_torchrun_dies(start: Callable, arguments: list[str], run: Path, number:
     assert "preempted after step" in events
     assert "the torchrun of these ranks is gone" in events
     assert status(run)["restarts"] == 1
-    assert "error" not in said
+    assert "error: " not in said
+    assert "FileNotFoundError" not in said
 
 
 @pytest.mark.long
@@ -130,7 +131,7 @@ def test_terminal_closes(arguments: list[str], run: Path, how: str) -> None:
                str(ROOT / "launch/train.py"), *arguments]
     pid, terminal = pty.fork()
     if pid == 0:  # a shell with the job in its foreground
-        os.chdir(ROOT)
+        os.chdir(run.parent)
         os.environ |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
         os.execvp(command[0] if how == "plain" else "nohup", command if how == "plain" else ["nohup", *command])
     end = time.monotonic() + 120
@@ -138,7 +139,7 @@ def test_terminal_closes(arguments: list[str], run: Path, how: str) -> None:
     while not trains(run) and time.monotonic() < end:
         try:
             os.read(terminal, 2**16)
-        except BlockingIOError:
+        except OSError:  # nothing to read yet, or everything goes elsewhere
             time.sleep(0.1)
     os.close(terminal)
     wait_until(lambda: status(run)["status"] != "running", 60)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from contextlib import suppress
 
 from rich.console import Console
 from rich.text import Text
@@ -18,7 +19,8 @@ class StepConsole:
         self._console = Console(highlight=False, soft_wrap=True)
 
     def print(self, report: StepReport, memory: str) -> None:
-        self._console.print(render(report, memory))
+        with suppress(OSError):  # a terminal that was closed, a full disk behind it: the journal has it as well
+            self._console.print(render(report, memory))
 
 
 def render(report: StepReport, memory: str) -> Text:
