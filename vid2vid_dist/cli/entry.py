@@ -25,6 +25,7 @@ EXTRA_OF = {
                     "train"),
     **dict.fromkeys(("torch_fidelity", "torchmetrics"), "eval"),
     "dlib": "prepare",
+    "onnxscript": "onnx",
 }
 """The part of pyproject.toml's optional dependencies that brings a package, by the name that is imported."""
 

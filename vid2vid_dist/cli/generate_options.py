@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vid2vid_dist.cli.arguments import positive
 from vid2vid_dist.inference.edits import LabelEdit, Pairs, parse_pairs
 from vid2vid_dist.inference.generate import GenerationOptions
 from vid2vid_dist.inference.styles import StyleOptions
@@ -52,7 +53,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     output = parser.add_argument_group("output")
     output.add_argument("--fps", type=int, choices=range(1, 121), default=15, metavar="N",
                         help="frame rate of the videos (default: 15)")
-    output.add_argument("--batch", type=_positive, default=1, metavar="N", help="videos side by side (default: 1)")
+    output.add_argument("--batch", type=positive, default=1, metavar="N", help="videos side by side (default: 1)")
     output.add_argument("--again", action="store_true", help="remake videos that are already complete")
 
 
@@ -76,13 +77,6 @@ def _count(text: str) -> int:
     value = int(text)
     if value < 0:
         raise argparse.ArgumentTypeError("must not be negative")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError("must be at least 1")
     return value
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from vid2vid_dist.cli.arguments import positive, size
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.data.clips import ClipSource
@@ -77,29 +78,18 @@ def _arguments() -> argparse.Namespace:
     add = parser.add_argument
     add("config", type=Path, help="configuration file or recipe")
     add("overrides", nargs="*", metavar="key=value", help="settings on top of it")
-    add("--ranks", type=_count, required=True, metavar="N", help="GPUs in all")
-    add("--lanes", type=_count, metavar="M", help="lanes of a step, all ranks together\n"
+    add("--ranks", type=positive, required=True, metavar="N", help="GPUs in all")
+    add("--lanes", type=positive, metavar="M", help="lanes of a step, all ranks together\n"
                                                  "(default: parallel.clips_per_step / parallel.batch_size)")
     add("--placement", metavar="P", help="auto, split, split:6+2, colocated, data_parallel or generator=0-3,others=4-7 "
                                          "(default: parallel.placement)")
-    add("--pipelines", type=_count, default=0, metavar="N", help="replicas (default: parallel.pipelines)")
-    add("--in-flight", type=_count, default=0, metavar="L", help="lanes at a time (default: all that fit)")
-    add("--frames", type=_count, metavar="T", help="chunk length (default: the last epoch's)")
-    add("--size", type=_size, metavar="WxH", help="frame size (default: what data.* makes of the first video,\n"
+    add("--pipelines", type=positive, default=0, metavar="N", help="replicas (default: parallel.pipelines)")
+    add("--in-flight", type=positive, default=0, metavar="L", help="lanes at a time (default: all that fit)")
+    add("--frames", type=positive, metavar="T", help="chunk length (default: the last epoch's)")
+    add("--size", type=size, metavar="WxH", help="frame size (default: what data.* makes of the first video,\n"
                                                    "without shards of parallel.source_size)")
     add("--gpu-memory", type=float, default=0, metavar="GB", help="memory of a rank")
     add("--costs", type=Path, metavar="FILE", help="measured task times")
     add("--text", action="store_true", help="print every rank's program, a line per operation")
     add("--out", type=Path, metavar="FILE.svg", help="draw the plan")
     return parser.parse_intermixed_args()
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or text == "0":
-        raise argparse.ArgumentTypeError(f"{text} is no number above 0")
-    return int(text)
-
-
-def _size(text: str) -> tuple[int, int]:
-    width, _, height = text.partition("x")
-    return _count(width), _count(height)

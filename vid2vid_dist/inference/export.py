@@ -22,6 +22,7 @@ from vid2vid_dist.config.load import save_config
 from vid2vid_dist.data.atomic import locked, written_aside
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import LoadedGenerator
+from vid2vid_dist.inference.one_frame import StepOptions, write_steps
 from vid2vid_dist.inference.styles import FILE as STYLES
 from vid2vid_dist.inference.styles import book_of
 from vid2vid_dist.models.weights import save_tensors
@@ -38,11 +39,12 @@ class Exported:
     rounded: bool
 
 
-def export(loaded: LoadedGenerator, out: Path) -> Exported:
-    """Write the generator to `out`, which appears as a whole, in place of an earlier export.
+def export(loaded: LoadedGenerator, out: Path, steps: StepOptions | None = None) -> Exported:
+    """Write the generator to `out`, which appears as a whole, in place of an earlier export; with `steps` its programs
+    of one frame beside it.
 
-    Raises `UserError` when `out` holds something else or cannot be written, and for looks that were fitted to other
-    weights.
+    Raises `UserError` when `out` holds something else or cannot be written, for looks that were fitted to other
+    weights, and like `write_steps`.
     """
     if out.exists() and not (out / "export.json").is_file():
         raise UserError(f"{out} exists and is no export: choose another OUT")
@@ -61,6 +63,8 @@ def export(loaded: LoadedGenerator, out: Path) -> Exported:
             if book is not None:
                 book.save(aside / STYLES)
             save_config(loaded.config, aside / "config.yaml")
+            if steps is not None:
+                write_steps(loaded, aside, steps)
             (aside / "export.json").write_text(json.dumps(source, indent=1) + "\n")
     except (OSError, SafetensorError) as error:
         raise UserError(f"cannot write {out} ({error}): free some space, check its permissions, or choose another OUT"
