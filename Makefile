@@ -7,7 +7,6 @@ CORES := $(shell getconf _NPROCESSORS_ONLN)
 BIN := .venv/bin
 READY := .venv/.ready
 DEMO := runs/demo
-PYTEST_FLAGS := -m "not full"
 DEMO_CONFIG := configs/toy/demo.yaml
 CHAIN ?= configs/chains/toy.yaml
 RANKS ?= 2
@@ -16,7 +15,7 @@ THREADS := $(shell echo $$(( $(CORES) > 1 ? $(CORES) / 2 : 1 )))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo toy shards weights test lint lock image type parity test-slurm test-full drill chain bench bench-plan bench-engine bench-step bench-generate clean
+.PHONY: help setup demo toy shards weights test lint lock image type parity test-all test-slurm test-full drill chain bench bench-plan bench-engine bench-step bench-generate clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,14 +49,19 @@ shards: $(READY) ## pack raw folders: SRC=folder OUT=folder [SIZE=width] [LABEL_
 weights: $(READY) ## fetch the published weights that losses, flow and figures name, on a login node: [OUT=folder] [BASE=mirror]
 	@$(BIN)/python -m vid2vid_dist weights $(if $(OUT),"$(OUT)") $(if $(BASE),--base-url "$(BASE)")
 
+PYTEST = GOLDEN=$(GOLDEN) FRAMES=$(FRAMES) $(BIN)/python -m pytest -q --durations=10 -n $$(( $(CORES) < 4 ? $(CORES) : 4 )) --dist loadfile --no-loadscope-reorder
+
 test: $(READY) ## run the tests (a selection: make test TESTS=tests/data)
-	@GOLDEN=$(GOLDEN) FRAMES=$(FRAMES) $(BIN)/python -m pytest -q $(PYTEST_FLAGS) -n $$(( $(CORES) < 4 ? $(CORES) : 4 )) --dist loadfile --no-loadscope-reorder $(TESTS)
+	@$(PYTEST) -m "not full and not long" $(TESTS)
+
+test-all: $(READY) ## the long tests, which `make test` leaves out
+	@$(PYTEST) -m "long and not full" $(TESTS)
 
 test-slurm: $(READY) ## the batch scripts under a real Slurm of two nodes on this machine (root, slurm-wlm, munge)
 	@$(BIN)/python -m pytest -q -rs tests/slurm
 
-test-full: $(READY) ## the same and the whole matrix of placements and settings (hours)
-	@$(MAKE) --no-print-directory test PYTEST_FLAGS=
+test-full: $(READY) ## all tests and the whole matrix of placements and settings (hours)
+	@$(PYTEST) $(TESTS)
 
 lint: $(READY) ## ruff; hadolint for the Dockerfiles
 	@$(BIN)/ruff check .

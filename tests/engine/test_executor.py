@@ -37,6 +37,8 @@ PASSES = "discriminator.frames_per_pass=2"
 FINEST_ONLY = "schedule.niter_fix_global=1"
 STYLES = "generator.style_nc=3"
 PERCEPTUAL = "loss.no_vgg=false"
+SINGLE_IMAGE = ("generator.netG=global", "generator.norm=instance", NO_FLOW, NO_FIRST, NO_FG, ONE_SCALE,
+                "discriminator.n_scales_temporal=0")
 FACE = ("data.label_nc=0", "data.input_nc=3", "data.use_instance=false", NO_FG, "discriminator.add_face_disc=true")
 
 
@@ -75,6 +77,7 @@ ROWS = [
     Row(2, "split:1+1", 2, (STYLES, ONE_SCALE, NO_FIRST), n_frames_bp=2),
     Row(3, "split:2+1", 2, (STYLES, NO_INSTANCE), n_frames_bp=2, ahead=True),
     Row(2, "colocated", 2, (STYLES, NO_FG, FINEST_ONLY)),
+    Row(2, "split:1+1", 2, SINGLE_IMAGE),
 ]
 
 

@@ -17,10 +17,10 @@ from torch import Tensor
 
 from tests.hostile.attack import attack, mutate, mutate_safetensors, mutate_tree
 from tests.training.conftest import SMALL
+from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.engine.run.grid import open_grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.export import export
 from vid2vid_dist.inference.load import load_generator

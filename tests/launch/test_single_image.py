@@ -18,8 +18,8 @@ from tests.inference.conftest import write_run
 from tests.torchrun import torchrun
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.engine.run.pipeline import choose_placement
-from vid2vid_dist.errors import UserError
+from vid2vid_dist.engine.plan.planner import Placed, choose_placement
+from vid2vid_dist.engine.roles.build import role_specs
 from vid2vid_dist.toy.face import render_toy_faces
 from vid2vid_dist.toy.set import ToyOptions
 from vid2vid_dist.toy.street import render_toy_street
@@ -88,14 +88,11 @@ def test_trains_and_begins_a_video(tmp_path: Path, recipe: str) -> None:
             assert np.abs(frames_of(run, 0)[0] - frames_of(run, 1)[0]).mean() > 1
 
 
-def test_only_whole_clips_are_spread_over_ranks() -> None:
-    """A frame is one task: there is nothing that two ranks could share."""
-    def place(placement: str) -> object:
+def test_single_images_are_placed_like_videos() -> None:
+    """Where it is left open, every rank makes images of its own."""
+    def place(placement: str) -> Placed:
         cfg = load_config(FOLDER / "global.yaml", [*SHRUNKEN, f"parallel.placement={placement}"])
-        return choose_placement(cfg, 2, (64, 32), 1, 1, on_gpus=False)
+        return choose_placement(role_specs(cfg), 2, (64, 32), 1, 1, on_gpus=False)
 
-    assert place("auto") is None
-    assert place("data_parallel") is None
-    for placement in ("split:1+1", "colocated", "generator=0,others=1"):
-        with pytest.raises(UserError, match=r"netG=global trains with parallel\.placement=data_parallel only"):
-            place(placement)
+    assert {place(placement).layout.n_slots for placement in ("auto", "data_parallel")} == {1}
+    assert {place(placement).layout.n_slots for placement in ("split:1+1", "generator=0,others=1")} == {2}

@@ -19,7 +19,6 @@ class StepReport:
     loader_wait: float  # seconds of them that were spent waiting for data
     frames: int  # generated since the last report, all ranks together
     losses: dict[str, float]
-    loss_shares: dict[str, float]  # the parts that the terms have in the generator's loss, by size
     lr: dict[str, float]
     eta: float | None  # seconds to the end of the stage, None = unknown
     n_frames_total: int  # generated frames per clip at present
@@ -32,6 +31,8 @@ class StepReport:
     # (`scores`), and of those on the right side of the middle.
     spreads: dict[str, list[float]] = field(default_factory=dict)
     accuracy: dict[str, float] = field(default_factory=dict)
+    # By loss: the parts that the terms have in the generator's loss, by size.
+    loss_shares: dict[str, float] = field(default_factory=dict)
     # By critic: the norm of its gradients to the generated frames over the sum of all critics' norms.
     gradient_shares: dict[str, float] = field(default_factory=dict)
     gradient_norms: dict[str, float] = field(default_factory=dict)  # by role, of its last update, over all ranks

@@ -12,7 +12,7 @@ from torch import nn
 
 from tests.engine.plans import street_costs
 from tools.bench_plan import RECIPES, street
-from vid2vid_dist.engine.plan.costs import Costs, Machine, count_costs, load_measured
+from vid2vid_dist.engine.plan.costs import Costs, Machine, count_costs
 from vid2vid_dist.engine.plan.counting import Work, measure
 from vid2vid_dist.engine.plan.role import Resolution
 from vid2vid_dist.engine.plan.tasks import CostKey, Kind
@@ -21,6 +21,7 @@ from vid2vid_dist.engine.roles.build import role_specs
 from vid2vid_dist.engine.roles.kinds import features, fg_features
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.encoder import FeatureEncoder
+from vid2vid_dist.monitor.trace import read_costs
 
 # GFLOP per frame and scale; synthesis is the branch of the previous images and both decoders.
 GENERATOR = [
@@ -226,7 +227,7 @@ def test_measure_counts_a_convolution_and_a_relu() -> None:
 def test_measured_times_replace_the_model(tmp_path: Path) -> None:
     costs, table = costs_of(512), tmp_path / "times.json"
     table.write_text(json.dumps({"generator/synthesis/0": 0.5, "image/update/0": 0.25, "image/reduce/0": 0.125}))
-    measured = load_measured(costs, table)
+    measured = read_costs(costs, table)
     assert measured.seconds(of_generator(Kind.SYNTHESIS)) == 0.5
     assert measured.update_seconds("image", 4) == 0.25
     assert measured.reduce_seconds("image", 4) == 0.125
@@ -241,7 +242,7 @@ def test_bad_table_of_times_is_refused(tmp_path: Path, text: str) -> None:
     table = tmp_path / "times.json"
     table.write_text(text)
     with pytest.raises(UserError, match=r"times\.json"):
-        load_measured(costs_of(512), table)
+        read_costs(costs_of(512), table)
 
 
 @pytest.mark.parametrize("overrides", [

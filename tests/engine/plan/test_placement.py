@@ -7,8 +7,9 @@ from collections.abc import Callable
 import pytest
 
 from tests.engine.plans import specs_of
-from vid2vid_dist.engine.plan.placement import colocated, explicit, grid_table, slots_per_pipeline, split
+from vid2vid_dist.engine.plan.placement import colocated, explicit, slots_per_pipeline, split
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.monitor.plan_report import grid_table
 
 SPECS = specs_of(loss__no_vgg=True)
 

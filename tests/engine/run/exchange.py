@@ -10,9 +10,9 @@ import sys
 from datetime import timedelta
 
 import torch
-from launch._cli import run_main
 
-from vid2vid_dist.engine.run.grid import open_grid
+from vid2vid_dist.cli.entry import run_main
+from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.engine.run.transport import Transport, TransportError
 
 FORMATS = (torch.float64, torch.float32, torch.bfloat16)

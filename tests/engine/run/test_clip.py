@@ -8,7 +8,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
-from vid2vid_dist.engine.plan.needed_frames import needed_frames
 
 from tests.engine.one_rank import OneRank
 from tests.engine.spread_clips import clip as frames_of
@@ -16,7 +15,7 @@ from tools.lanes import clip_of
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.plan.graph import step_tasks
 from vid2vid_dist.engine.plan.placement import colocated
-from vid2vid_dist.engine.plan.schedule import in_order
+from vid2vid_dist.engine.plan.schedule import in_order, needed_frames
 from vid2vid_dist.engine.plan.tasks import LaneChunk, NeededFrames, StepShape
 from vid2vid_dist.engine.plan.tensors import FrameSize, Part, image, reference
 from vid2vid_dist.engine.run.clip import ClipInFlight, clip_files

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from vid2vid_dist.engine.run.finite_check import always
 
 from tests.torchrun import wait_until
 from vid2vid_dist.engine.run.timing import Timer
-from vid2vid_dist.engine.run.updates import Updates
+from vid2vid_dist.engine.run.updates import Updates, always
 
 
 class Engine:
