@@ -149,8 +149,8 @@ class RoleSpecs:
     @property
     def placed(self) -> list[str]:
         """Those that a placement says the ranks of, the generator first."""
-        names = [spec.name for spec in self.all if not spec.place]
-        return sorted(names, key=lambda name: name != GENERATOR)
+        named = sorted(self.all, key=lambda spec: (spec.name != GENERATOR, not spec.losses))  # flow last
+        return [spec.name for spec in named if not spec.place]
 
     @property
     def trained(self) -> list[str]:
