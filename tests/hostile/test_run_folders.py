@@ -91,7 +91,7 @@ def each(calls: list[Callable[[], object]]) -> None:
         raise refused
 
 
-@pytest.mark.parametrize("n", [60, pytest.param(3000, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
+@pytest.mark.parametrize("n", [60, pytest.param(3000, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
 def test_readers(n: int, made: Path, tmp_path: Path) -> None:
     def make(rng: random.Random) -> Path:
         copy = fresh(made, tmp_path)
@@ -111,7 +111,7 @@ def test_readers(n: int, made: Path, tmp_path: Path) -> None:
     assert attack(n, make, use, tmp_path) > n / 10
 
 
-@pytest.mark.parametrize("n", [3, pytest.param(60, marks=[pytest.mark.long, pytest.mark.timeout(3600)])])
+@pytest.mark.parametrize("n", [3, pytest.param(60, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
 def test_resumed_runs(n: int, made: Path, tmp_path: Path) -> None:
     """Each goes on to the weights of the undisturbed run, or says in one line why it does not."""
     grid = open_grid("cpu")

@@ -76,7 +76,7 @@ def test_killed_rank_ends_the_job(arguments: list[str], tmp_path: Path) -> None:
 def test_broken_task_ends_the_job_and_is_named(arguments: list[str], tmp_path: Path) -> None:
     result = torchrun(4, "tests/launch/failing_task.py", "configs/base.yaml", *arguments, *PLACED, timeout=END + 60)
     assert result.returncode
-    assert re.search(r"TaskError: step 3, image_\w+ lane \d.*: the discriminator is ill", result.stdout), result.stdout
+    assert re.search(r"TaskError: step 3, image \w+ lane \d.*: the discriminator is ill", result.stdout), result.stdout
     outcome = status(tmp_path)
     assert (outcome["status"], outcome["cause"]) == ("failed", "error")
     assert re.match(r"rank 2: step 3, .*: the discriminator is ill", outcome["why"]), outcome
@@ -86,7 +86,7 @@ def test_task_without_memory_is_told_with_the_planners_numbers(arguments: list[s
     result = torchrun(2, "tests/launch/exhausted_task.py", "configs/base.yaml", *arguments, "monitor.log_every=1",
                       "parallel.placement=split:1+1", "schedule.n_generator_slots=2", timeout=END + 60)
     assert result.returncode
-    assert re.search(r"\[rank 1\] error: out of memory: step 3, image_\w+ lane \d.*allocate 4503599627370496 bytes.*"
+    assert re.search(r"\[rank 1\] error: out of memory: step 3, image \w+ lane \d.*allocate 4503599627370496 bytes.*"
                      r"The planner expects 2\.0\d GB on this rank \(weights, gradients .* context 2\.00\); most of it "
                      r"is critics: try discriminator\.frames_per_pass=1", result.stdout), result.stdout
     assert 'trainer.py", line' not in result.stdout

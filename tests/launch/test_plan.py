@@ -57,7 +57,7 @@ def test_no_says_what_to_change(tmp_path: Path) -> None:
 
 def test_measured_times_are_taken(tmp_path: Path) -> None:
     times = tmp_path / "times.json"
-    times.write_text(json.dumps({"synthesis/0": 100.0}))
+    times.write_text(json.dumps({"generator/synthesis/0": 100.0}))
     result = plan("--ranks", 2, "--lanes", 1, "--placement", "colocated", "--size", "128x64", "--costs", times, *SMALL)
     (line,) = [line for line in result.stdout.splitlines() if line.startswith("step ")]
     assert float(line.split()[1]) >= 3 * 100e3

@@ -113,7 +113,6 @@ def shorten_index(shards: Path) -> None:
     (["nowhere.yaml"], ["nowhere.yaml"]),
     (["data.shards=elsewhere"], ["no shards at elsewhere/train", "make shards", "data.shards"]),
     (["data.label_nc=20"], ["shards/train: label id", "street000", "data.label_nc=20", "raise data.label_nc"]),
-    (["data.label_nc=0", "data.use_instance=false"], ["shards/train holds ids input", "data.label_nc=0"]),
     (["schedule.n_frames_total=16", "schedule.max_frames_per_rank=16"],
      ["video street0000 in shards/train has 8 frames", "needs 18", "lower schedule.n_generator_slots"]),
     (["loss.no_vgg=false"], ["no weights file at ''", "set loss.vgg_weights", "loss.no_vgg=true"]),

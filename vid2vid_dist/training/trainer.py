@@ -39,6 +39,7 @@ from vid2vid_dist.training.tracing import Tracer
 from vid2vid_dist.training.validation import ValidationClips
 from vid2vid_dist.training.versions import versions
 from vid2vid_dist.training.watchdog import Watchdog
+from vid2vid_dist.version import code_version
 
 log = logging.getLogger(__name__)
 
@@ -285,6 +286,7 @@ class Trainer:
             "ranks": self.grid.world_size,
             "device": str(self.grid.device.type),
             **versions(),
+            **code_version(),
         }
         with self._writing():
             write_atomically(self.run_dir / "config.yaml", to_yaml(self.cfg))
