@@ -18,7 +18,7 @@ from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.monitor.dashboard import LAYOUT
 from vid2vid_dist.monitor.metrics import read_journal
 from vid2vid_dist.scores import OFFSETS, ScoreTally, edges, spread
-from vid2vid_dist.training.health import accuracy_of, spreads_of
+from vid2vid_dist.training.health import Figure, What, accuracy_of, spreads_of
 from vid2vid_dist.training.trainer import Trainer
 
 Configure = Callable[..., Config]
@@ -38,7 +38,7 @@ def test_accuracy_counts_patches_on_the_right_side_of_the_middle() -> None:
     taken = tally.take()
     assert taken is not None
     assert tally.take() is None
-    spreads = spreads_of({"scores/image": taken})
+    spreads = spreads_of({Figure(What.SCORES, "image"): taken})
     assert accuracy_of(spreads) == {
         "image/real": pytest.approx(0.25 * 0.75 + 0.75), "image/fake": pytest.approx(0.25 * 0.75)}
     assert spreads["image/real"][-1] == pytest.approx(0.25 * 0.25)  # of the 2.5
