@@ -18,6 +18,7 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource, Frames, Request
 from vid2vid_dist.data.geometry import MIDDLE, Geometry, clip_geometry
 from vid2vid_dist.data.images import to_float
+from vid2vid_dist.data.tasks.registry import task_of
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import LoadedGenerator, load_generator
 from vid2vid_dist.inference.runtime import choose_device, choose_dtype
@@ -71,7 +72,7 @@ class TrainedModel:
             UserError: what the model cannot read or cannot start from.
         """
         data, n_past = self.config.data, self.config.generator.n_frames_G - 1
-        if data.task != "street":
+        if task_of(data).labels is None:
             raise UserError(f"this model draws its input itself (data.task={data.task}): use vid2vid-generate")
         if first is None and not self.config.generator.no_first_img:
             raise UserError(f"this model starts from real frames: give first=[…] of {n_past} pictures, or \"none\"")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.engine.plans import specs_of
 from tests.hostile.attack import VALUES, attack, examples, mutate, nested, watched
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.options import options
@@ -81,4 +82,4 @@ def test_a_file_that_never_ends(tmp_path: Path) -> None:
                                    "a=0-9,others=" + "1+" * 999])
 def test_placement_table(table: str, tmp_path: Path) -> None:
     with watched(tmp_path), pytest.raises(UserError):
-        explicit(load_config(None), table, 2)
+        explicit(specs_of(), table, 2)

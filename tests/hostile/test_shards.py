@@ -204,9 +204,12 @@ def test_raw_folders_may_hold_links(tmp_path: Path) -> None:
         folder = tmp_path / f"raw/train_{modality}/video"
         folder.mkdir(parents=True)
         (folder / "endless.png").symlink_to("/dev/zero")
-        for i in range(3):
-            (folder / f"round{i}").symlink_to(folder.parent)
+    loop = tmp_path / "raw/train_A/video/round"
+    loop.symlink_to(loop.parent.parent)
     with watched(tmp_path):
+        with pytest.raises(UserError, match=r"round is a link to a folder that it lies in: remove it"):
+            scan(tmp_path / "raw", "train")
+        loop.unlink()
         (video,) = scan(tmp_path / "raw", "train")
         assert video.name == "video"
         with pytest.raises(UserError, match=r"endless\.png: unreadable image \(not a regular file\)"):

@@ -192,11 +192,10 @@ def test_looks_that_cannot_be_had(run: Path, arguments: tuple[str, ...], message
     status, said = command(generate_command, capsys, monkeypatch, run, *arguments, "--device", "cpu")
     assert status == 2
     assert re.search(message, said), said
-    assert not (run / "results").exists()
+    assert not [path for path in run.glob("results/**/*") if path.is_file() and path.suffix != ".lock"]
 
 
 @pytest.mark.parametrize(("image", "ids", "message"), [
-    (np.zeros((32, 64), np.uint8), np.zeros((32, 64), np.uint8), "expected RGB"),
     (np.zeros((32, 64, 3), np.uint8), np.zeros((32, 64, 3), np.uint8), "expected one channel of ids"),
     (np.zeros((32, 64, 3), np.uint8), np.zeros((16, 32), np.uint8), "must be of one frame"),
     (np.zeros((32, 64, 3), np.uint8), np.full((32, 64), 6, np.uint8), "label id 6 is not below data.label_nc=6"),

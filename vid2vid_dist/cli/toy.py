@@ -37,8 +37,9 @@ from vid2vid_dist.toy.street import (
 
 @dataclass(frozen=True)
 class Toy:
-    """A toy set: what kind of data it is, where it lies, raw and packed, its sizes, and who renders it."""
+    """A toy set: its name, what kind of data it is, where it lies, raw and packed, its sizes, and who renders it."""
 
+    name: str
     task: str
     raw: Path
     shards: Path
@@ -46,13 +47,13 @@ class Toy:
     render: Callable[[Path, ToyOptions], str]
 
 
-TOYS = {
-    "street": Toy("street", TOY_RAW, TOY_SHARDS, ToyOptions(), render_toy_street),
-    "face": Toy("face", TOY_FACE_RAW, TOY_FACE_SHARDS, FACE_OPTIONS, render_toy_face),
-    "pose": Toy("pose", TOY_POSE_RAW, TOY_POSE_SHARDS, POSE_OPTIONS, render_toy_pose),
-    "faces": Toy("face", TOY_FACES_RAW, TOY_FACES_SHARDS, FACES_OPTIONS, render_toy_faces),
-    "styles": Toy("street", TOY_STYLES_RAW, TOY_STYLES_SHARDS, STYLES_OPTIONS, render_toy_styles),
-}
+TOYS = {toy.name: toy for toy in (
+    Toy("street", "street", TOY_RAW, TOY_SHARDS, ToyOptions(), render_toy_street),
+    Toy("face", "face", TOY_FACE_RAW, TOY_FACE_SHARDS, FACE_OPTIONS, render_toy_face),
+    Toy("pose", "pose", TOY_POSE_RAW, TOY_POSE_SHARDS, POSE_OPTIONS, render_toy_pose),
+    Toy("faces", "face", TOY_FACES_RAW, TOY_FACES_SHARDS, FACES_OPTIONS, render_toy_faces),
+    Toy("styles", "street", TOY_STYLES_RAW, TOY_STYLES_SHARDS, STYLES_OPTIONS, render_toy_styles),
+)}
 
 
 def main() -> None:

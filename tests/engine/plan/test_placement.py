@@ -16,9 +16,9 @@ SPECS = specs_of(loss__no_vgg=True)
 
 def test_roles_of_a_configuration() -> None:
     """The generator first; the warp losses have no place of their own: they go with the generator."""
-    assert SPECS.placed == ["generator", "flow", "image", "temporal_0", "temporal_1"]
-    assert specs_of().placed == [*SPECS.placed, "perceptual"]
-    assert specs_of(data__label_nc=0, discriminator__add_face_disc=True).placed[2:4] == ["image", "face"]
+    assert SPECS.placed == ["generator", "image", "temporal_0", "temporal_1", "flow"]
+    assert specs_of().placed == [*SPECS.placed[:-1], "perceptual", "flow"]
+    assert specs_of(data__label_nc=0, discriminator__add_face_disc=True).placed[1:3] == ["image", "face"]
 
 
 def test_split_keeps_the_generator_apart() -> None:
@@ -42,7 +42,7 @@ def test_layouts_are_told_apart_by_where_roles_lie() -> None:
 
 def test_explicit_table() -> None:
     layout = explicit(SPECS, "generator=0-2+5,image=3,others=4", 6)
-    others = {"flow": (4,), "temporal_0": (4,), "temporal_1": (4,)}
+    others = {"temporal_0": (4,), "temporal_1": (4,), "flow": (4,)}
     assert layout.slots == {"generator": (0, 1, 2, 5), "image": (3,), **others}
     assert layout.roles_on(4) == list(others)
 
@@ -50,9 +50,9 @@ def test_explicit_table() -> None:
 @pytest.mark.parametrize(("make", "says"), [
     (lambda: split(SPECS, 0, 4), r"nearest is split:1\+4"),
     (lambda: explicit(SPECS, "generator=0-3,others=4", 4), "slots run from 0 to 3"),
-    (lambda: explicit(SPECS, "generator=0,image=1", 2), "nobody runs flow, temporal_0, temporal_1; the nearest"),
+    (lambda: explicit(SPECS, "generator=0,image=1", 2), "nobody runs temporal_0, temporal_1, flow; the nearest"),
     (lambda: explicit(SPECS, "generator=0,others=1", 3), "slots 2 have no role"),
-    (lambda: explicit(SPECS, "generater=0,others=1", 2), "no such role; this configuration has generator, flow, image"),
+    (lambda: explicit(SPECS, "generater=0,others=1", 2), "no such role; this configuration has generator, image"),
     (lambda: explicit(SPECS, "generator=a,others=1", 2), "write ROLE=SLOTS"),
     (lambda: explicit(SPECS, "generator=3-1,others=1", 4), "smaller number first"),
     (lambda: slots_per_pipeline(8, 3), "nearest is 2 of 4 ranks"),
@@ -67,7 +67,7 @@ def test_grid_names_every_rank() -> None:
     lines = grid_table(split(SPECS, 1, 1), n_pipelines=2, ranks_per_node=2).splitlines()
     assert [line.split() for line in lines] == [
         ["node", "0", "pipeline", "0", "slot", "0", "rank", "0", "generator"],
-        ["node", "0", "pipeline", "0", "slot", "1", "rank", "1", "flow", "image", "temporal_0", "temporal_1"],
+        ["node", "0", "pipeline", "0", "slot", "1", "rank", "1", "image", "temporal_0", "temporal_1", "flow"],
         ["node", "1", "pipeline", "1", "slot", "0", "rank", "2", "generator"],
-        ["node", "1", "pipeline", "1", "slot", "1", "rank", "3", "flow", "image", "temporal_0", "temporal_1"],
+        ["node", "1", "pipeline", "1", "slot", "1", "rank", "3", "image", "temporal_0", "temporal_1", "flow"],
     ]

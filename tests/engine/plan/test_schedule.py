@@ -205,14 +205,22 @@ def test_off_the_chain_work_does_not_delay_the_chain() -> None:
     assert all(after - before < step + 1e-6 for before, after in pairwise(starts))
 
 
-def test_one_slot_runs_the_tasks_as_they_are_numbered_and_updates_last() -> None:
+def test_one_slot_runs_the_tasks_as_they_are_numbered_and_reduces_as_soon_as_it_can() -> None:
     specs = specs_of(generator__fg=True)
     tasks = step_tasks(specs, steady_shape(2, 3), whole_chunks=True)
     plan = in_order(tasks, colocated(specs, 1), made_up_costs(specs))
     runs = [item for item in plan.sequence if isinstance(item, Run)]
     assert len(runs) == len(plan.sequence), "nobody is there to send to"
     order = [run.task for run in runs]
-    assert order == sorted(tasks, key=lambda task: (task.kind in COLLECTIVE, task.kind == Kind.UPDATE, task.number))
+    computed = [task for task in order if task.kind not in COLLECTIVE]
+    assert computed == sorted(computed, key=lambda task: task.number)
+    first_update = next(i for i, task in enumerate(order) if task.kind == Kind.UPDATE)
+    assert all(task.kind == Kind.UPDATE for task in order[first_update:])
+    for i, task in enumerate(order[:first_update]):
+        if task.kind == Kind.REDUCE:  # right after the last of its gradients, or beside one that is
+            last = max(need.task for need in task.needs)
+            before = next(other for other in reversed(order[:i]) if other.kind not in COLLECTIVE)
+            assert before.number == last
     assert plan.reductions == tuple(task.role for task in order if task.kind == Kind.UPDATE)
     done: set[int] = set()
     for task in order:

@@ -146,7 +146,13 @@ def in_order(tasks: list[Task], layout: Layout, costs: Costs | None = None, n_pi
     sites = {site: 0 for task in tasks for site in (task.site, *(heir for _, heir in task.to_next_step)) if site}
     plan = Plan(layout, tasks, costs, n_pipelines, Strategy(), sites, durations)
     now, reduced = 0.0, 0.0
-    for task in sorted(tasks, key=lambda task: (task.kind in COLLECTIVE, task.kind == Kind.UPDATE, task.number)):
+
+    def place(task: Task) -> tuple[bool, int, bool]:
+        """A reduction begins when the last of its gradients is there; updates wait for everything."""
+        after = max((need.task for need in task.needs), default=0) if task.kind == Kind.REDUCE else task.number
+        return task.kind == Kind.UPDATE, after, task.kind == Kind.REDUCE
+
+    for task in sorted(tasks, key=place):
         if task.kind == Kind.REDUCE:
             reduced = max(reduced, now) + durations[task.number]
             plan.sequence.append(Run(task, 0, now, reduced))
