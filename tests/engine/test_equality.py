@@ -17,7 +17,8 @@ PLAIN32 = ("optim.backend=plain",)
 
 
 FLOAT64 = [(1, 4), (2, 4), (4, 4), (2, 3), (4, 3)]  # ranks, clips
-FLOAT32 = FLOAT64
+FLOAT32 = [(*row, stage) for stage in (1, 2) for row in FLOAT64]
+QUICK = (2, 4, 2)
 
 
 def job(placement: str, ranks: int, n_clips: int, optimizer: str, lr: float, overrides: tuple[str, ...]) -> Job:
@@ -40,11 +41,28 @@ def reference32(n_clips: int) -> Job:
     return job("data_parallel", 1, n_clips, "SGD", 1e-6, PLAIN32)
 
 
+def float64_jobs(ranks: int, n_clips: int) -> tuple[Job, Job]:
+    """The reference and the spread run."""
+    return textbook_job(n_clips), float64_job(ranks, n_clips)
+
+
+def zero_jobs(ranks: int, n_clips: int, stage: int) -> tuple[Job, Job]:
+    """The same with ZeRO."""
+    return reference32(n_clips), zero_job(stage, ranks, n_clips)
+
+
+def other_clips() -> tuple[Job, Job]:
+    return textbook_job(3), textbook_job(4)
+
+
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> Batches:
-    """What a job has found; they run together."""
-    wanted = [textbook_job(n) for n in (3, 4)] + [float64_job(*row) for row in FLOAT64]
-    wanted += [reference32(n) for n in (3, 4)] + [zero_job(stage, *row) for stage in (1, 2) for row in FLOAT32]
+def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Batches:
+    """What a job has found; all that the chosen tests need run together."""
+    kinds = {"test_plain_float64_is_equal": float64_jobs, "test_zero_float32_is_equal": zero_jobs,
+             "test_the_comparison_can_fail": other_clips}
+    chosen = [item for item in request.session.items if item.path == request.path]
+    wanted = [one for item in chosen
+              for one in kinds[item.originalname](**(item.callspec.params if hasattr(item, "callspec") else {}))]
     return Batches("tests/engine/placed_clips.py", wanted, tmp_path_factory.mktemp("jobs"))
 
 
@@ -83,21 +101,22 @@ def worst_loss(a: Tensor, b: Tensor) -> float:
     return float(((a - b).abs() / a.abs().clamp(min=1e-3)).max())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("ranks", "n_clips"), FLOAT64)
 def test_plain_float64_is_equal(found: Batches, ranks: int, n_clips: int) -> None:
     """Three steps of Adam: losses, gradients and weights to 1e-10; also when one lane of a rank rests."""
-    reference, spread = found(textbook_job(n_clips)), found(float64_job(ranks, n_clips))
+    reference, spread = map(found, float64_jobs(ranks, n_clips))
     for step in range(3):
         assert worst_loss(reference[f"losses.{step}"], spread[f"losses.{step}"]) < 1e-10
     assert worst_parameter(reference, spread) < 1e-10
     assert worst_gradient(reference, spread) < 1e-10
 
 
-@pytest.mark.parametrize("stage", [1, 2])
-@pytest.mark.parametrize(("ranks", "n_clips"), FLOAT32)
-def test_zero_float32_is_equal(found: Batches, stage: int, ranks: int, n_clips: int) -> None:
+@pytest.mark.parametrize(("ranks", "n_clips", "stage"), [
+    row if row == QUICK else pytest.param(*row, marks=pytest.mark.long) for row in FLOAT32])
+def test_zero_float32_is_equal(found: Batches, ranks: int, n_clips: int, stage: int) -> None:
     """Losses of the first step to 1e-6, gradients to 1e-5 of their length, weights after three steps to 1e-6."""
-    reference, spread = found(reference32(n_clips)), found(zero_job(stage, ranks, n_clips))
+    reference, spread = map(found, zero_jobs(ranks, n_clips, stage))
     assert worst_loss(reference["losses.0"], spread["losses.0"]) < 1e-6
     # ... and to a hundredth of the way that they moved: how far rounding takes two orders of a sum apart in three
     # steps depends on the processor.
@@ -108,7 +127,7 @@ def test_zero_float32_is_equal(found: Batches, stage: int, ranks: int, n_clips: 
 
 def test_the_comparison_can_fail(found: Batches) -> None:
     """Other clips give another step: the tolerances above are not met by accident."""
-    three, four = (found(textbook_job(n)) for n in (3, 4))
+    three, four = map(found, other_clips())
     assert worst_loss(three["losses.0"], four["losses.0"]) > 1e-3
     assert worst_parameter(three, four) > 1e-5
     assert worst_gradient(three, four) > 1e-2

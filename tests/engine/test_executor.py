@@ -2,11 +2,11 @@
 
 Every row runs on real ranks under torchrun. The reference is `textbook_step`, which shares no code with the engine.
 Clips of odd number end a chunk earlier; the second of three steps puts all scales of a frame on one rank, the others
-may spread them. Every rank is given only the frames that its tasks read. ROWS hold every placement, number of lanes
-and scales, reach of the gradient and setting at least once; `make test-full` runs all combinations, in float64 and
-with ZeRO 1 and 2; `make test PYTEST_FLAGS="-m pairs" TESTS=tests/engine/test_executor.py` those that show every two
-values of settings, scales, reach and lanes together, in every placement, in float64 and with one of the ZeRO stages
-(37 and 26 minutes on two busy cores).
+may spread them. Every rank is given only the frames that its tasks read. ROWS and LONG_ROWS hold every placement,
+number of lanes and scales, reach of the gradient and setting at least once; `make test-full` runs all combinations, in
+float64 and with ZeRO 1 and 2; `pytest -m pairs tests/engine/test_executor.py` those that show every two values of
+settings, scales, reach and lanes together, in every placement, in float64 and with one of the ZeRO stages (37 and 26
+minutes on two busy cores).
 """
 
 from __future__ import annotations
@@ -55,14 +55,18 @@ class Row(NamedTuple):
     ahead: bool = False
 
 
-ROWS = [
+ROWS = [  # one of each kind of placement
     Row(1, "colocated", 2, n_frames_bp=2),
-    Row(2, "split:1+1", 1),
     Row(2, "split:1+1", 3, (NO_FIRST, PERCEPTUAL, TWO_TEMPORAL), in_flight=1, ahead=True),
-    Row(2, "split:1+1", 2, (ONE_SCALE, NO_FG, SPARSE, TWO_TEMPORAL), n_frames_bp=2),
-    Row(2, "split:1+1", 1, FACE),
     Row(2, "colocated", 2, (NO_INSTANCE, PERCEPTUAL), n_frames_bp=3, ahead=True),
     Row(2, "data_parallel", 3, (TWO_TEMPORAL,), n_frames_bp=2, pipelines=2),
+    Row(4, "generator=0,image=1,flow=1,others=2-3", 2, (TWO_TEMPORAL, PERCEPTUAL), ahead=True),
+    Row(4, "split:1+1", 4, n_frames_bp=2, pipelines=2),
+]
+LONG_ROWS = [
+    Row(2, "split:1+1", 1),
+    Row(2, "split:1+1", 2, (ONE_SCALE, NO_FG, SPARSE, TWO_TEMPORAL), n_frames_bp=2),
+    Row(2, "split:1+1", 1, FACE),
     Row(1, "colocated", 2, (PASSES, PERCEPTUAL, NO_FIRST, TWO_TEMPORAL)),
     Row(1, "colocated", 2, FACE, n_frames_bp=2),
     Row(1, "colocated", 2, (STYLES, SPARSE, TWO_TEMPORAL, ONE_SCALE)),
@@ -70,9 +74,7 @@ ROWS = [
     Row(3, "split:2+1", 1, (FINEST_ONLY, NO_FIRST), n_frames_bp=2),
     Row(3, "split:2+1", 2, (THREE_SCALES, NO_FLOW, PERCEPTUAL), n_frames_bp=3, ahead=True),
     Row(4, "split:2+2", 3, (NO_FIRST, SPARSE, TWO_TEMPORAL), n_frames_bp=2, in_flight=2),
-    Row(4, "generator=0,image=1,flow=1,others=2-3", 2, (TWO_TEMPORAL, PERCEPTUAL), ahead=True),
     Row(4, "colocated", 2, (THREE_SCALES, TWO_TEMPORAL), n_frames_bp=2),
-    Row(4, "split:1+1", 4, n_frames_bp=2, pipelines=2),
     Row(4, "split:1+1", 3, (PERCEPTUAL, TWO_TEMPORAL), pipelines=2, ahead=True),
     Row(2, "split:1+1", 2, (STYLES, ONE_SCALE, NO_FIRST), n_frames_bp=2),
     Row(3, "split:2+1", 2, (STYLES, NO_INSTANCE), n_frames_bp=2, ahead=True),
@@ -103,10 +105,12 @@ def marked(*values: object, pairs: bool) -> object:
     return pytest.param(*values, marks=[pytest.mark.full, *([pytest.mark.pairs] if pairs else [])])
 
 
-FLOAT64 = [*ROWS, *(marked(row, pairs=turn > 0) for row, turn in combinations())]
+FLOAT64 = [*ROWS, *(pytest.param(row, marks=pytest.mark.long) for row in LONG_ROWS),
+           *(marked(row, pairs=turn > 0) for row, turn in combinations())]
 ZERO = [
-    *((row, stage) for row in (Row(3, "split:2+1", 2, n_frames_bp=2), Row(4, "split:1+1", 3, pipelines=2))
-      for stage in (1, 2)),
+    (Row(4, "split:1+1", 3, pipelines=2), 1),
+    pytest.param(Row(4, "split:1+1", 3, pipelines=2), 2, marks=pytest.mark.long),
+    *(pytest.param(Row(3, "split:2+1", 2, n_frames_bp=2), stage, marks=pytest.mark.long) for stage in (1, 2)),
     *(marked(row, stage, pairs=stage == turn) for row, turn in combinations() for stage in (1, 2)),
 ]
 

@@ -85,6 +85,7 @@ def test_two_ranks_in_order(data: Path, tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["out.json"]
 
 
+@pytest.mark.long
 def test_a_rank_with_other_shards_is_named(data: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.json"
     done = torchrun(2, "tests/launch/doctor_elsewhere.py", str(data / "bad"), str(ROOT / "configs/base.yaml"),

@@ -47,6 +47,7 @@ def steps_done(root: Path) -> int:
     return sum('"losses"' in line for line in lines)
 
 
+@pytest.mark.long
 def test_bare_start_on_eight_ranks_splits(arguments: list[str], tmp_path: Path) -> None:
     """No configuration file and no placement are named."""
     result = torchrun(8, "launch/train.py", *arguments, "run.max_steps=2")
@@ -73,6 +74,7 @@ def test_killed_rank_ends_the_job(arguments: list[str], tmp_path: Path) -> None:
     assert re.match(r"step \d+, rank [013]: ", outcome["why"]), outcome
 
 
+@pytest.mark.long
 def test_broken_task_ends_the_job_and_is_named(arguments: list[str], tmp_path: Path) -> None:
     result = torchrun(4, "tests/launch/failing_task.py", "configs/base.yaml", *arguments, *PLACED, timeout=END + 60)
     assert result.returncode
@@ -82,6 +84,7 @@ def test_broken_task_ends_the_job_and_is_named(arguments: list[str], tmp_path: P
     assert re.match(r"rank 2: step 3, .*: the discriminator is ill", outcome["why"]), outcome
 
 
+@pytest.mark.long
 def test_task_without_memory_is_told_with_the_planners_numbers(arguments: list[str], tmp_path: Path) -> None:
     result = torchrun(2, "tests/launch/exhausted_task.py", "configs/base.yaml", *arguments, "monitor.log_every=1",
                       "parallel.placement=split:1+1", "schedule.n_generator_slots=2", timeout=END + 60)
@@ -93,6 +96,7 @@ def test_task_without_memory_is_told_with_the_planners_numbers(arguments: list[s
     assert status(tmp_path)["why"].startswith("rank 1: out of memory")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("place", "awaited"), [
     ("task", " of rank 2"),
     pytest.param("reduction", "gradients of all ranks", marks=pytest.mark.full),
@@ -120,6 +124,7 @@ def test_silent_rank_is_named_by_those_who_wait(
     assert "trainer.py" in (tmp_path / "try/watch" / stacks[0]).read_text()
 
 
+@pytest.mark.long
 def test_nonfinite_gradient_of_one_rank_keeps_the_weights_of_all(arguments: list[str], tmp_path: Path) -> None:
     """The first is left out by all ranks, the second ends the run: no role was updated, on no rank."""
     result = torchrun(4, "tests/launch/nonfinite_gradient.py", "configs/base.yaml", *arguments, *PLACED,

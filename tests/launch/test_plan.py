@@ -34,6 +34,7 @@ def test_says_everything_and_draws(tmp_path: Path) -> None:
     assert picture.read_text().startswith("<svg")
 
 
+@pytest.mark.long
 def test_clips_that_are_normalised_together_count_one_by_one() -> None:
     """Two lanes of three clips each: a step makes three times as many frames as with one clip each."""
     one, three = (plan("--ranks", 2, "--lanes", 2, "--placement", "colocated", "--size", "128x64", *SMALL,
@@ -55,6 +56,7 @@ def test_no_says_what_to_change(tmp_path: Path) -> None:
     assert ": try " in result.stdout
 
 
+@pytest.mark.long
 def test_measured_times_are_taken(tmp_path: Path) -> None:
     times = tmp_path / "times.json"
     times.write_text(json.dumps({"generator/synthesis/0": 100.0}))
@@ -75,8 +77,9 @@ def test_recipe_is_planned_before_there_is_data(recipe: str, size: str, tmp_path
 
 @pytest.mark.parametrize(("arguments", "says"), [
     (["--ranks", 4, "--placement", "split:9+1", "--size", "128x64"], "placement split:9+1 needs 10 ranks"),
-    (["--ranks", 4, "--size", "100x64"], "frames of 100x64: both sides must be multiples of 8"),
-    (["--ranks", 4, "data.shards=/nowhere"], "no shards at /nowhere/train"),
+    pytest.param(["--ranks", 4, "--size", "100x64"], "frames of 100x64: both sides must be multiples of 8",
+                 marks=pytest.mark.long),
+    pytest.param(["--ranks", 4, "data.shards=/nowhere"], "no shards at /nowhere/train", marks=pytest.mark.long),
 ])
 def test_mistakes_are_one_line(arguments: list, says: str) -> None:
     result = plan(*arguments, *SMALL)
@@ -85,6 +88,7 @@ def test_mistakes_are_one_line(arguments: list, says: str) -> None:
     assert len(result.stderr.splitlines()) == 1
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("arguments", [["--ranks", 0], ["--ranks", 2, "--size", "128"], ["--ranks", 2, "--lanes", "x"]])
 def test_bad_arguments_end_with_the_usage(arguments: list) -> None:
     result = plan(*arguments)

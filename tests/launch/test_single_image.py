@@ -59,7 +59,8 @@ def frames_of(run: Path, look: int) -> np.ndarray:
     return np.stack([np.asarray(Image.open(file)) for file in files]).astype(int)
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("recipe", [
+    recipe if recipe == "global" else pytest.param(recipe, marks=pytest.mark.long) for recipe in RECIPES])
 def test_trains_and_begins_a_video(tmp_path: Path, recipe: str) -> None:
     data = load_config(FOLDER / f"{recipe}.yaml").data
     shards = make_videos(tmp_path, data.task)

@@ -252,6 +252,7 @@ def assert_told(result: subprocess.CompletedProcess[str], *words: str) -> None:
     assert 'launch/train.py", line' not in result.stdout
 
 
+@pytest.mark.long
 def test_torchrun_refuses_fewer_clips_than_ranks(here: Path) -> None:
     result = torchrun(2, "launch/train.py", *command("data.max_videos=1"), cwd=here)
     assert_told(result, "1 clips in shards for 2 at a time", "parallel.clips_per_step=1")

@@ -134,6 +134,7 @@ def test_preempted_by_signal_then_finished(slurm: LocalSlurm, shards: Path, tmp_
     assert len(list((run / "logs").rglob("stdout.log"))) == 2 * 2
 
 
+@pytest.mark.long
 def test_one_pipeline_over_two_nodes_is_preempted_by_its_time(slurm: LocalSlurm, shards: Path, tmp_path: Path) -> None:
     """It comes again where it was, until somebody stops it. Both nodes hold one rank of the pipeline."""
     run = tmp_path / "time"
@@ -156,6 +157,7 @@ def test_one_pipeline_over_two_nodes_is_preempted_by_its_time(slurm: LocalSlurm,
     assert status(run)["step"] > saved
 
 
+@pytest.mark.long
 def test_a_job_that_cannot_go_on_ends(slurm: LocalSlurm, shards: Path, tmp_path: Path) -> None:
     """An error that would come again is not tried again."""
     shutil.copytree(shards, tmp_path / "shards")

@@ -5,11 +5,22 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pytest
+
 from tests.conftest import ROOT
+from tools.bench_engine import periods
+from tools.solo_grid import solo_grid
 
 
+def test_a_period_is_the_median_after_the_first_step() -> None:
+    pauses = iter((0.5, 0.02, 0.5, 0.02))
+    assert 0.02 <= periods(solo_grid(), 3, lambda: time.sleep(next(pauses))) < 0.5
+
+
+@pytest.mark.long
 def test_reports_all_three_figures_and_a_trace(tmp_path: Path) -> None:
     found, trace = tmp_path / "found.json", tmp_path / "trace.json"
     command = [sys.executable, "-m", "tools.bench_engine", "--ranks", "2", "--seconds", "0.3", "--steps", "1",

@@ -146,6 +146,7 @@ def test_full_disk_costs_saves_and_pictures_but_not_the_run(
         assert words in caplog.text
 
 
+@pytest.mark.long
 def test_a_commit_that_fails_for_whatever_reason_is_no_checkpoint(
         configure: Configure, grid: Grid, undisturbed: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor must it end the thread: the other ranks would wait for its word."""
@@ -164,6 +165,7 @@ def test_a_commit_that_fails_for_whatever_reason_is_no_checkpoint(
     assert_nothing_is_lost(cfg, undisturbed)
 
 
+@pytest.mark.long
 def test_disk_that_stays_full_ends_the_run_at_its_last_save(
         configure: Configure, grid: Grid, disk: Path, undisturbed: dict[str, Tensor]) -> None:
     cfg = configure(*EVERYTHING, f"run.root={disk}")
@@ -180,6 +182,7 @@ def test_disk_that_stays_full_ends_the_run_at_its_last_save(
     assert_nothing_is_lost(cfg, undisturbed)
 
 
+@pytest.mark.long
 def test_run_folder_that_becomes_read_only(
         configure: Configure, grid: Grid, disk: Path, undisturbed: dict[str, Tensor],
         caplog: pytest.LogCaptureFixture) -> None:
@@ -215,6 +218,7 @@ def test_no_record_is_lost_or_torn(disk: Path) -> None:
     assert [record["step"] for record in records] == list(range(201))
 
 
+@pytest.mark.long
 def test_one_of_two_ranks_cannot_write(shards: Path, tmp_path: Path) -> None:
     """Both know: the checkpoint is not made, the one before stays, the next is made by both."""
     settings = [*SMALL, f"data.shards={shards}", f"run.root={tmp_path}", "run.name=two", "run.save_every_steps=2",

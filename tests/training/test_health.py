@@ -83,6 +83,7 @@ def test_validation_leaves_the_training_alone(configure: Configure, grid: Grid, 
     assert all(x.equal(with_pictures[key]) for key, x in without.items())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("backend", ["plain", pytest.param("zero", marks=pytest.mark.full)])
 def test_figures_do_not_depend_on_the_placement(shards: Path, tmp_path: Path, backend: str) -> None:
     """Two ranks with a role of their own each, and two with clips of their own, against one rank with both clips."""

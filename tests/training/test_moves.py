@@ -36,7 +36,8 @@ class Stay:
     more: tuple[str, ...] = ()
 
 
-SHORT = [Stay(2, "data_parallel"), Stay(3, "split:2+1", 2), Stay(1, "data_parallel")]
+ONCE = [Stay(1, "data_parallel"), Stay(2, "split:1+1", 2)]
+TWICE = [Stay(2, "data_parallel"), Stay(3, "split:2+1", 2), Stay(1, "data_parallel")]
 LONG = [Stay(4, "data_parallel"), Stay(2, "split:1+1", 2), Stay(3, "colocated"), Stay(8, "split:2+2", 2, pipelines=2),
         Stay(1, "data_parallel"), Stay(4, "colocated", pipelines=2), Stay(3, "data_parallel", 2), Stay(3, "split:1+2")]
 BF16 = [Stay(2, "data_parallel", more=("optim.precision=bf16",)),
@@ -113,8 +114,13 @@ def walk(chain: list[Stay], root: Path, shards: Path, same_losses: bool = True) 
             assert moved == pytest.approx(stayed, rel=1e-6, abs=1e-7), where
 
 
+def test_one_rank_to_split(shards: Path, tmp_path: Path) -> None:
+    walk(ONCE, tmp_path, shards)
+
+
+@pytest.mark.long
 def test_data_parallel_to_split_to_one_rank(shards: Path, tmp_path: Path) -> None:
-    walk(SHORT, tmp_path, shards)
+    walk(TWICE, tmp_path, shards)
 
 
 @pytest.mark.full

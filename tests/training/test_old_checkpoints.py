@@ -86,6 +86,7 @@ def two_ranks(toys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ON_TWO_RANKS)
 def test_goes_on_on_two_ranks(kind: str, two_ranks: Path) -> None:
     assert_went_on(two_ranks / kind)

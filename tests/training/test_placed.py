@@ -43,6 +43,7 @@ def events(folder: Path) -> list[str]:
     return [line["event"] for line in lines if "event" in line]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("stage", [1, pytest.param(2, marks=pytest.mark.full)])
 def test_a_run_that_stopped_in_the_middle_of_clips_goes_on_bit_by_bit(train, stage: int) -> None:
     """Discriminator ranks do not hold the generator: each role is saved and read by its holders."""
@@ -66,6 +67,7 @@ def test_placement_changes_no_loss(train, tmp_path: Path) -> None:
     assert (tmp_path / "split/web/media/step_00000004/first.png").is_file()
 
 
+@pytest.mark.long
 def test_unreadable_frames_are_left_out_alike_by_placed_ranks(train, shards: Path, tmp_path: Path) -> None:
     """One rank generates, the other judges: both give up the same clips as ranks that each work on their own."""
     shutil.copytree(shards, tmp_path / "shards")
@@ -84,6 +86,7 @@ def test_unreadable_frames_are_left_out_alike_by_placed_ranks(train, shards: Pat
     assert "street0001/frame000002" in told[1][0]
 
 
+@pytest.mark.long
 def test_more_unreadable_frames_than_allowed_end_placed_ranks(shards: Path, tmp_path: Path) -> None:
     shutil.copytree(shards, tmp_path / "shards")
     for video in range(3):
@@ -95,6 +98,7 @@ def test_more_unreadable_frames_than_allowed_end_placed_ranks(shards: Path, tmp_
     assert 'trainer.py", line' not in result.stdout
 
 
+@pytest.mark.long
 def test_a_placement_that_cannot_be_is_refused_with_one_that_can(shards: Path, tmp_path: Path) -> None:
     result = torchrun(2, "launch/train.py", "configs/base.yaml", *SMALL, f"data.shards={shards}",
                       f"run.root={tmp_path}", "parallel.placement=split:2+1")

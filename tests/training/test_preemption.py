@@ -35,6 +35,7 @@ def ask_at(trainer: Trainer, step: int, ask: Callable[[], object]) -> None:
     trainer.reporter.after_step = then
 
 
+@pytest.mark.long
 def test_requests_to_one_of_two_ranks_hold_for_both(shards: Path, tmp_path: Path) -> None:
     """Signals, files, a time limit: all ranks save the same step, and in the end nothing differs from one long run."""
     settings = two_rank_settings(shards, tmp_path)

@@ -32,6 +32,7 @@ def saved(run: Path) -> dict[str, torch.Tensor]:
             for key, x in load_file(file).items()}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("ranks", "placement", "backend"), [
     pytest.param(2, "data_parallel", "plain", marks=pytest.mark.full), (2, "split:1+1", "zero")])
 def test_a_probed_run_equals_one_without(shards: Path, tmp_path: Path, ranks: int, placement: str,

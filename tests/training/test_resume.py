@@ -64,6 +64,7 @@ def test_stopped_run_on_two_ranks(two_ranks: Path) -> None:
         assert f"step_{stop:08d}: step {stop}, epoch {1 if stop < 4 else 2}" in journal
 
 
+@pytest.mark.long
 def test_run_killed_while_saving(two_ranks: Path, shards: Path) -> None:
     """The checkpoint that was being written does not count; the run goes on from the one before it."""
     settings = [*two_rank_settings(shards, two_ranks), "run.name=killed", "run.save_every_steps=3"]

@@ -1,8 +1,8 @@
 """Golden training traces with the generator on one rank and all critics on another.
 
-    torchrun --standalone --nproc_per_node 2 -m tools.parity.placed_trace GOLDEN
+    torchrun --standalone --nproc_per_node 2 -m tools.parity.placed_trace GOLDEN [NAME …]
 
-prints one line per trace; exit status 1 if one is out of tolerance.
+prints one line per trace, or per trace of these names; exit status 1 if one is out of tolerance.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from vid2vid_dist.original.options import config_from_options
 
 
 def main() -> int:
-    golden = Path(sys.argv[1])
+    golden, wanted = Path(sys.argv[1]), sys.argv[2:]
     grid = open_grid("cpu").in_pipelines(2)
     failed = 0
     for case in discover(golden):
-        if case.kind != "trace":
+        if case.kind != "trace" or (wanted and case.name not in wanted):
             continue
         started = time.perf_counter()
         cfg = config_from_options(case.options)
