@@ -6,6 +6,8 @@ Every row runs on real ranks under torchrun, each of which runs whole lanes. In 
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from torch import Tensor
 
@@ -46,9 +48,9 @@ def float64_jobs(ranks: int, n_clips: int) -> tuple[Job, Job]:
     return textbook_job(n_clips), float64_job(ranks, n_clips)
 
 
-def zero_jobs(ranks: int, n_clips: int, stage: int) -> tuple[Job, Job]:
-    """The same with ZeRO."""
-    return reference32(n_clips), zero_job(stage, ranks, n_clips)
+def zero_jobs(ranks: int, n_clips: int, stage: int) -> tuple[Job, Job, Job]:
+    """The same with ZeRO, in float32; and what float64 makes of it."""
+    return reference32(n_clips), zero_job(stage, ranks, n_clips), job("textbook", 1, n_clips, "SGD", 1e-6, PLAIN64)
 
 
 def other_clips() -> tuple[Job, Job]:
@@ -69,15 +71,20 @@ def found(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 def is_cancelled_bias(name: str, parameters: dict[str, Tensor]) -> bool:
     """A bias that the norm layer after it takes out again: its true gradient is zero, the computed one is noise.
 
-    The style encoder's norm layers have no weights: there every convolution but the last is followed by one.
+    The norm layers of the style encoder and of a generator with instance norm have no weights: there every convolution
+    but the network's last is followed by one.
     """
     stem, _, last = name.rpartition(".")
     head, _, index = stem.rpartition(".")
-    follower = f"{head}.{int(index) + 1}.weight" if index.isdigit() else ""
-    is_convolution = last == "bias" and parameters[f"{stem}.weight"].dim() == 4
-    if is_convolution and head.endswith("netE.model"):
-        return any(f"{head}.{i}.weight" in parameters for i in range(int(index) + 1, int(index) + 5))
-    return is_convolution and follower in parameters and parameters[follower].dim() == 1
+    if last != "bias" or not index.isdigit() or parameters[f"{stem}.weight"].dim() != 4:
+        return False
+    weightless = re.match(r".*\.(netE|net)\.model\b", head)
+    if weightless:
+        layer = int(name.removeprefix(f"{weightless[0]}.").partition(".")[0])
+        behind = (n.removeprefix(f"{weightless[0]}.") for n in parameters if n.startswith(f"{weightless[0]}."))
+        return any(int(n.partition(".")[0]) > layer for n in behind)
+    follower = f"{head}.{int(index) + 1}.weight"
+    return follower in parameters and parameters[follower].dim() == 1
 
 
 def parameters_of(found: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -116,11 +123,12 @@ def test_plain_float64_is_equal(found: Batches, ranks: int, n_clips: int) -> Non
     row if row == QUICK else pytest.param(*row, marks=pytest.mark.long) for row in FLOAT32])
 def test_zero_float32_is_equal(found: Batches, ranks: int, n_clips: int, stage: int) -> None:
     """Losses of the first step to 1e-6, gradients to 1e-5 of their length, weights after three steps to 1e-6."""
-    reference, spread = map(found, zero_jobs(ranks, n_clips, stage))
+    reference, spread, exact = map(found, zero_jobs(ranks, n_clips, stage))
     assert worst_loss(reference["losses.0"], spread["losses.0"]) < 1e-6
-    # ... and to a hundredth of the way that they moved: how far rounding takes two orders of a sum apart in three
-    # steps depends on the processor.
-    assert worst_parameter(reference, spread) < min(1e-6, 1e-2 * float(reference["moved"]))
+    # ... a twentieth of the way that they moved, and nearer to each other than float32 is to float64: how far rounding
+    # takes two orders of a sum apart in three steps depends on the processor and on the clips.
+    assert worst_parameter(reference, spread) < min(
+        1e-6, float(reference["moved"]) / 20, worst_parameter(exact, reference))
     # The step at rate 1 is rounded to the weights' own float32 grid: it hides gradients of nearly no length.
     assert worst_gradient(reference, spread, floor=1e-2) < 1e-5
 
