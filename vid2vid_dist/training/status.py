@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import platform
+import re
 import time
 import traceback
 from pathlib import Path
@@ -109,8 +110,8 @@ class Status:
             file.truncate()
 
     def write_failure(self, error: BaseException, at: Position | None, finding: str = "") -> None:
-        """Any rank may be the one that fails. The first one to write says why; "lost rank", seldom the root cause,
-        gives way to an error. What is no `UserError` leaves its traceback in `errors`.
+        """Any rank may be the one that fails. The one nearest to the cause says why, of equal ones the first (see
+        `_nearness`). What is no `UserError` leaves its traceback in `errors`.
         """
         if isinstance(error, Interrupted):
             with nonfatal("status.json"):
@@ -124,8 +125,17 @@ class Status:
                 error.add_note(f"traceback: {log}")
         cause = "lost rank" if isinstance(error, LostRankError) else "error"
         known = read_object(self._path)
-        if known.get("status") != "failed" or (known.get("cause"), cause) == ("lost rank", "error"):
+        why = str(error) or type(error).__name__
+        if known.get("status") != "failed" or _nearness(known.get("cause"), known.get("why")) < _nearness(cause, why):
             rank = "" if cause == "lost rank" else f"rank {self._rank}: "  # which says it itself
-            why = f"{rank}{str(error) or type(error).__name__}"
+            why = f"{rank}{why}"
             with nonfatal("status.json"):
                 self.write("failed", at, cause=cause, why=f"{finding}; {why}" if finding and not rank else why)
+
+
+def _nearness(cause: object, why: object) -> int:
+    """To the root of a failure: an error is nearer than a rank that is missing; one that was waited for in vain nearer
+    than one whose connection broke: those of a rank that has waited in vain break, too."""
+    if cause == "error":
+        return 2
+    return 1 if isinstance(why, str) and re.search("timed? ?out", why, re.IGNORECASE) else 0
