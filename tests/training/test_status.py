@@ -16,7 +16,7 @@ SILENT = LostRankError("step 3, rank 0: image of rank 2: Timed out waiting 15000
 BROKEN = LostRankError("step 3, rank 1: flow of rank 0: Connection closed by peer [127.0.0.1]:4711")
 
 
-@pytest.mark.parametrize("order", itertools.permutations([(0, SILENT), (1, BROKEN), (2, ILL)]), ids=str)
+@pytest.mark.parametrize("order", list(itertools.permutations([(0, SILENT), (1, BROKEN), (2, ILL)])), ids=str)
 def test_nearest_to_the_root_is_told(tmp_path: Path, order: list[tuple[int, Exception]]) -> None:
     for rank, error in order:
         Status(tmp_path, rank, 0).write_failure(error, None)
@@ -24,7 +24,7 @@ def test_nearest_to_the_root_is_told(tmp_path: Path, order: list[tuple[int, Exce
     assert (told["cause"], told["why"]) == ("error", f"rank 2: {ILL}")
 
 
-@pytest.mark.parametrize("order", itertools.permutations([(0, SILENT), (1, BROKEN)]), ids=str)
+@pytest.mark.parametrize("order", list(itertools.permutations([(0, SILENT), (1, BROKEN)])), ids=str)
 def test_silence_is_nearer_than_a_broken_connection(tmp_path: Path, order: list[tuple[int, Exception]]) -> None:
     """A rank that has waited in vain leaves, and breaks the connections of the others."""
     for rank, error in order:
