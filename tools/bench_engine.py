@@ -112,7 +112,7 @@ def keep_promise(grid: Grid, placement: str, n_steps: int, step_seconds: float) 
     # Nothing of a clip is kept but what messages carry: every step is the same one.
     parts = [LanePart(ClipInFlight(1, FrameSize(1, 16, 16), n_seen=FAR), RECIPES[512].n_frames, 1 / N_LANES)
              for _ in range(N_LANES)]
-    measured = periods(grid, n_steps, lambda: executor.step(plan, shape, parts, list(asleep), may_update=asks(grid)))
+    measured = periods(grid, n_steps, lambda: executor.step(plan, shape, parts, plan.reductions, may_update=asks(grid)))
     return {"measured": measured, "simulated": step_seconds, "ratio": measured / step_seconds}
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 
 from hypothesis import HealthCheck, Phase, given, settings
@@ -71,7 +72,9 @@ def test_any_plan(given_plan: tuple[RoleSpecs, StepShape, Plan], seed: int) -> N
     specs, shape, plan = given_plan
     check_every_task_once(plan)
     check_message_order(plan)
-    run_without_buffers(plan, random.Random(seed))
+    rng = random.Random(seed)
+    run_without_buffers(plan, rng)
+    run_without_buffers(plan, rng, rng.sample(specs.trained, len(specs.trained)))
     check_slots_do_one_thing_at_a_time(plan)
     check_live_frames(specs, shape, plan)
 
@@ -97,9 +100,14 @@ def check_message_order(plan: Plan) -> None:
             assert source != destination or not sent
 
 
-def run_without_buffers(plan: Plan, rng: random.Random) -> None:
-    """Ranks advance in a random order; a message needs both ends at once, a reduction all its ranks."""
-    programs = plan.programs
+def run_without_buffers(plan: Plan, rng: random.Random, turn: Sequence[str] = ()) -> None:
+    """Ranks advance in a random order; a message needs both ends at once, a reduction all its ranks. `turn`: the order
+    of reductions, of roles besides for which the plan has no task as well."""
+    turn = turn or plan.reductions
+    programs = plan.programs_in(turn)
+    for slot, program in enumerate(programs):
+        reduced = [op.task.role for op in program if isinstance(op, Run) and op.task.kind == Kind.REDUCE]
+        assert reduced == [role for role in turn if slot in plan.layout.holders(role)]
     position = [0] * len(programs)
     present: list[set[tuple[int, Part]]] = [set() for _ in programs]  # (task, tensor) on each slot
     done: list[set[int]] = [set() for _ in programs]

@@ -1,13 +1,15 @@
-"""Roles are reduced in one order, as soon as this rank has no more to do for them; then all are updated, or none."""
+"""Roles are reduced beside the tasks, in the order of the plan; then all are updated, or none."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 import torch
 
 from tests.torchrun import wait_until
+from vid2vid_dist.engine.run.streams import Beside
 from vid2vid_dist.engine.run.timing import Timer
 from vid2vid_dist.engine.run.updates import Updates, always
 
@@ -19,6 +21,7 @@ class Engine:
     stepped = discarded = False
 
     def __init__(self, name: str, reduced: list[str]) -> None:
+        self.module = torch.nn.Linear(1, 1)
         self.name, self.reduced = name, reduced
 
     @contextmanager
@@ -34,31 +37,33 @@ class Engine:
         self.discarded = True
 
 
-def updates_of(*roles: str, **n_tasks: int) -> tuple[Updates, dict[str, Engine], list[str]]:
-    """Of roles that are reduced in this order; last, those that have been."""
+def updates_of(*roles: str, alone: bool = False) -> tuple[Updates, dict[str, Engine], list[str]]:
+    """Of these roles; last, those that have been reduced."""
     reduced: list[str] = []
     engines = {role: Engine(role, reduced) for role in roles}
-    return Updates(engines, n_tasks, Timer(), torch.device("cpu")), engines, reduced  # type: ignore[arg-type]
+    beside = Beside(torch.device("cpu"), alone)
+    return Updates(engines, Timer(), beside), engines, reduced  # type: ignore[arg-type]
 
 
-def test_a_role_is_reduced_when_its_last_task_here_is_done() -> None:
-    updates, engines, reduced = updates_of("face", "image", face=1, image=2)
-    for role, ready in (("image", set()), ("image", {"image"}), ("face", {"face", "image"})):
-        assert not reduced, "image is complete, but face comes first on all ranks"
-        updates.done(role)
-        assert {role for role, event in updates._ready.items() if event.is_set()} == ready
+@pytest.mark.parametrize("alone", [True, False])
+def test_roles_are_reduced_in_the_order_given(alone: bool) -> None:
+    updates, engines, reduced = updates_of("image", "face", alone=alone)
+    updates.reduce("face")
+    wait_until(lambda: reduced == ["face"])  # while tasks of others go on
+    updates.reduce("image")
     assert updates.finish({}, always)
     assert reduced == ["face", "image"]
     assert all(engine.stepped for engine in engines.values())
 
 
-def test_a_role_without_tasks_here_is_reduced_at_once() -> None:
-    updates, _, reduced = updates_of("image", "face", face=1)
-    wait_until(lambda: bool(reduced))  # by the thread, while tasks of others go on
-    assert reduced == ["image"]
-    updates.done("face")
-    assert updates.finish({}, always)
-    assert reduced == ["image", "face"]
+def test_a_reduction_that_fails_is_raised_at_the_end_of_the_step() -> None:
+    updates, engines, _ = updates_of("image", "face")
+    engines["image"].reduced = None  # type: ignore[assignment]
+    for role in engines:
+        updates.reduce(role)
+    with pytest.raises(AttributeError):
+        updates.finish({}, always)
+    assert not any(engine.stepped for engine in engines.values())
 
 
 def test_all_roles_are_updated_or_none() -> None:
@@ -70,6 +75,8 @@ def test_all_roles_are_updated_or_none() -> None:
         seen.extend(nonfinite)
         return False
 
+    for role in engines:
+        updates.reduce(role)
     assert not updates.finish({"D_real": torch.tensor(float("nan")), "L1": torch.tensor(1.0)}, refuse)
     assert seen == ["D_real", "gradient of face"]
     assert reduced == ["image", "face"]

@@ -10,8 +10,10 @@ from vid2vid_dist.engine.plan.placement import Layout, colocated
 from vid2vid_dist.engine.plan.role import RoleSpecs
 from vid2vid_dist.engine.plan.schedule import Plan, Strategy, in_order, make_plan
 from vid2vid_dist.engine.plan.search import Choice, PlanRequest, choose
-from vid2vid_dist.engine.plan.tasks import FAR, LaneChunk, Site, StepShape
+from vid2vid_dist.engine.plan.tasks import FAR, LaneChunk, Site, StepShape, steady_shape
 from vid2vid_dist.models.temporal import frames_kept
+
+MAX_PLANS = 64  # kept: videos of many lengths make many kinds of step
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,10 @@ class Placed:
 
 def data_parallel(specs: RoleSpecs, n_ranks: int, reason: str = "") -> Placed:
     """Every rank is a pipeline of its own and runs whole lanes; nothing is weighed."""
-    return Placed(colocated(specs, 1), n_ranks, 0, None, Strategy(), tuple(specs.trained), reason)
+    layout = colocated(specs, 1)
+    steady = in_order(step_tasks(specs, steady_shape(1, 1), whole_chunks=True), layout)
+    every = dict.fromkeys([*steady.reductions, *specs.trained])  # also what a sparse scale leaves out in some steps
+    return Placed(layout, n_ranks, 0, None, Strategy(), tuple(every), reason)
 
 
 def choose_placement(specs: RoleSpecs, n_ranks: int, size: tuple[int, int], n_frames: int, n_frames_bp: int,
@@ -80,6 +85,8 @@ class Planner:
         key = known, frozenset(fixed.items())
         if key not in self._plans:
             self._plans[key] = self._make(known, fixed)
+            if len(self._plans) > MAX_PLANS:
+                self._plans.pop(next(iter(self._plans)))
         plan = self._plans[key]
         self.assignment = left_at(plan)
         return plan

@@ -7,7 +7,7 @@ The order is then fixed; it does not depend on how long tasks take when they run
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from vid2vid_dist.engine.plan.costs import Costs
@@ -88,18 +88,49 @@ class Plan:
     assignment: dict[Site, int]
     durations: list[float]  # planned seconds by task number
     sequence: list[Run | Transfer] = field(default_factory=list)
+    _programs: dict[tuple[str, ...], list[list[Op]]] = field(default_factory=dict, init=False)
 
     @property
     def programs(self) -> list[list[Op]]:
         """The ordered operations of every slot."""
-        programs: list[list[Op]] = [[] for _ in range(self.layout.n_slots)]
+        return self.programs_in(self.reductions)
+
+    def programs_in(self, turn: Sequence[str]) -> list[list[Op]]:
+        """The same, with the reductions of the roles `turn` in that order: all pipelines of a run have the same.
+
+        A role whose gradients are there before its turn waits, one for which this plan computes nothing is reduced at
+        its turn: on all slots at one place of the sequence, so that nothing can wait in a circle.
+        """
+        key = tuple(turn)
+        if key not in self._programs:
+            programs = self._programs[key] = [[] for _ in range(self.layout.n_slots)]
+            for item in self._reducing_in(key):
+                if isinstance(item, Run):
+                    programs[item.slot].append(item)
+                else:
+                    programs[item.source].append(Send(item))
+                    programs[item.destination].append(Receive(item))
+        return self._programs[key]
+
+    def _reducing_in(self, turn: tuple[str, ...]) -> Iterator[Run | Transfer]:
+        planned: dict[str, list[Run]] = {role: [] for role in turn}
         for item in self.sequence:
-            if isinstance(item, Run):
-                programs[item.slot].append(item)
+            if isinstance(item, Run) and item.task.kind == Kind.REDUCE:
+                planned[item.task.role].append(item)
+        left, there = list(turn), dict.fromkeys(turn, 0)
+
+        def due() -> Iterator[Run]:
+            while left and there[left[0]] == len(planned[left[0]]):
+                task = Task(-1, Kind.REDUCE, left.pop(0))
+                yield from planned[task.role] or (Run(task, slot, 0, 0) for slot in self.layout.holders(task.role))
+
+        yield from due()
+        for item in self.sequence:
+            if isinstance(item, Run) and item.task.kind == Kind.REDUCE:
+                there[item.task.role] += 1
+                yield from due()
             else:
-                programs[item.source].append(Send(item))
-                programs[item.destination].append(Receive(item))
-        return programs
+                yield item
 
     def slot_of(self, task: Task) -> int:
         """Where a task runs that is no collective."""
@@ -141,26 +172,17 @@ def make_plan(tasks: list[Task], layout: Layout, costs: Costs, *, n_pipelines: i
 
 
 def in_order(tasks: list[Task], layout: Layout, costs: Costs | None = None, n_pipelines: int = 1) -> Plan:
-    """The plan of a single slot: the tasks as they are numbered, updates last. Without costs it says no times."""
+    """The plan of a single slot: the tasks as they are numbered, updates last. Times are left to `simulate`."""
     durations = [task_seconds(task, layout, costs, n_pipelines) if costs else 0.0 for task in tasks]
     sites = {site: 0 for task in tasks for site in (task.site, *(heir for _, heir in task.to_next_step)) if site}
-    plan = Plan(layout, tasks, costs, n_pipelines, Strategy(), sites, durations)
-    now, reduced = 0.0, 0.0
 
     def place(task: Task) -> tuple[bool, int, bool]:
         """A reduction begins when the last of its gradients is there; updates wait for everything."""
         after = max((need.task for need in task.needs), default=0) if task.kind == Kind.REDUCE else task.number
         return task.kind == Kind.UPDATE, after, task.kind == Kind.REDUCE
 
-    for task in sorted(tasks, key=place):
-        if task.kind == Kind.REDUCE:
-            reduced = max(reduced, now) + durations[task.number]
-            plan.sequence.append(Run(task, 0, now, reduced))
-            continue
-        now = max(now, reduced) if task.kind == Kind.UPDATE else now
-        plan.sequence.append(Run(task, 0, now, now + durations[task.number]))
-        now += durations[task.number]
-    return plan
+    runs: list[Run | Transfer] = [Run(task, 0, 0.0, 0.0) for task in sorted(tasks, key=place)]
+    return Plan(layout, tasks, costs, n_pipelines, Strategy(), sites, durations, runs)
 
 
 def task_seconds(task: Task, layout: Layout, costs: Costs, n_pipelines: int) -> float:
@@ -220,10 +242,8 @@ class _Scheduler:
         for task in self.tasks:
             for _, site in task.to_next_step:
                 self.slot_of(site)
-        plan = Plan(self.layout, self.tasks, self.costs, self.n_pipelines, self.strategy, self.assignment,
-                    self.durations)
-        plan.sequence = self.sequence()
-        return plan
+        return Plan(self.layout, self.tasks, self.costs, self.n_pipelines, self.strategy, self.assignment,
+                    self.durations, self.sequence())
 
     def priority(self, task: Task) -> float:
         head_start = self.strategy.head_starts

@@ -7,8 +7,7 @@ are done.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,10 +16,11 @@ from torch import Tensor
 
 from vid2vid_dist.engine.plan.role import GENERATOR
 from vid2vid_dist.engine.plan.schedule import Plan, Receive, Run, Send
-from vid2vid_dist.engine.plan.tasks import COLLECTIVE, Site, StepShape, Task
+from vid2vid_dist.engine.plan.tasks import Kind, Site, StepShape, Task
 from vid2vid_dist.engine.plan.tensors import TensorKind, TensorShape
 from vid2vid_dist.engine.plan.text import excerpt
 from vid2vid_dist.engine.run.optimizer import RoleEngine
+from vid2vid_dist.engine.run.streams import Beside
 from vid2vid_dist.engine.run.tensor_store import LanePart, Shown, ShownFrame, TaskTensors, TensorStore
 from vid2vid_dist.engine.run.timing import Timer
 from vid2vid_dist.engine.run.transport import Transport
@@ -61,16 +61,20 @@ class Executor:
     def __init__(self, roles: Mapping[str, Role], shapes: Mapping[TensorKind, TensorShape], slot: int,
                  transport: Transport, dtype: torch.dtype, reductions: Sequence[str] = ()) -> None:
         """`reductions`: the order in which roles are reduced, the same on all ranks (`Plan.reductions` of any step);
-        roles that are missing in it come first."""
+        roles that are missing in it come first. Every rank makes its executor at the same time."""
         self.reductions = reductions
+        self._beside = Beside(transport.device, transport.is_alone)
         self.roles, self.shapes, self.slot, self.transport, self.dtype = roles, shapes, slot, transport, dtype
         self.timer = Timer()
 
     def engines(self) -> dict[str, RoleEngine]:
         """Of the trained roles that this rank holds, in the order in which they are reduced."""
         held = {name: role.engine for name, role in self.roles.items() if role.engine is not None}
-        order = {name: number for number, name in enumerate(self.reductions)}
-        return {name: held[name] for name in sorted(held, key=lambda name: order.get(name, -1))}
+        return {name: held[name] for name in self._in_turn(held)}
+
+    def _in_turn(self, roles: Iterable[str]) -> list[str]:
+        turn = {name: number for number, name in enumerate(self.reductions)}
+        return sorted(roles, key=lambda name: turn.get(name, -1))
 
     def step(self, plan: Plan, shape: StepShape, lanes: Sequence[LanePart | None], active: Sequence[str],
              shown: Shown | None = None, may_update: MayUpdate = always) -> StepResult:
@@ -81,19 +85,19 @@ class Executor:
         """
         store = TensorStore(plan, shape, self.slot, lanes, self.shapes, self.transport, self.dtype, self.timer,
                             shown)
-        program = plan.programs[self.slot]
-        n_tasks = Counter(op.task.role for op in program if isinstance(op, Run) and op.task.kind not in COLLECTIVE)
-        engines = {name: engine for name, engine in self.engines().items() if name in active}
-        updates = Updates(engines, n_tasks, self.timer, self.transport.device)
+        program = plan.programs_in(self._in_turn(active))[self.slot]
+        updates = Updates({name: engine for name, engine in self.engines().items() if name in active}, self.timer,
+                          self._beside)
         for index, op in enumerate(program):
             try:
                 if isinstance(op, Send):
                     store.send(op.transfer)
                 elif isinstance(op, Receive):
                     store.receive(op.transfer)
-                elif op.task.kind not in COLLECTIVE:
+                elif op.task.kind == Kind.REDUCE:
+                    updates.reduce(op.task.role)
+                elif op.task.kind != Kind.UPDATE:
                     self._run(op.task, store)
-                    updates.done(op.task.role)
             except LostRankError as error:
                 raise type(error)(f"{error}\n{excerpt(plan, program, index)}") from error
             except UserError:

@@ -1,8 +1,9 @@
 """Tensors from rank to rank of a pipeline. Both ends know shape and number format, so nothing else is sent.
 
 Between two ranks messages go in the order of the plan. Sends and receives are posted without waiting, so the
-two ends of a pair may work at their own pace. On GPUs every direction of a pair has a communicator of its own:
-a send that waits for its receiver never holds up what goes the other way.
+two ends of a pair may work at their own pace. On GPUs a message from a lower slot to a higher one goes through another
+process group than one the other way: NCCL makes a communicator for every pair of a group that exchanges something, so
+each direction of a pair in use has one, and a send that waits for its receiver never holds up what goes the other way.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ class Transport:
         timeout = timeout or grid.timeout
         self._ranks = grid.ranks[grid.pipeline].tolist()
         on_gpu = grid.device.type == "cuda"
-        self._ways = _one_way_groups(grid, timeout) if on_gpu else {}
+        self._up: Any
+        self._down: Any
+        self._up, self._down = _one_way_groups(grid, timeout) if on_gpu and grid.n_slots > 1 else (None, None)
         # NCCL would make the host wait for a message that has a time-out of its own.
         self._timeout = None if on_gpu else timeout
         self.step = 0  # for error messages
@@ -76,10 +79,15 @@ class Transport:
         """Where messages arrive."""
         return self._grid.device
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether the run has this rank only."""
+        return self._grid.world_size == 1
+
     def send(self, slot: int, tensors: Sequence[Tensor], task: str) -> Pending:
         """Hand tensors to a slot, to be received in the same order there."""
         peer = self._ranks[slot]
-        group = self._ways.get((self._grid.rank, peer))
+        group = self._up if peer > self._grid.rank else self._down
         sent = [tensor.detach().contiguous() for tensor in tensors]
         what = self._what(f"nobody took what {task} made, rank {peer} should")
         with _naming(what):
@@ -88,7 +96,7 @@ class Transport:
     def receive(self, slot: int, like: Sequence[tuple[tuple[int, ...], torch.dtype]], task: str) -> Pending:
         """Be ready for tensors of these shapes and formats from a slot."""
         peer = self._ranks[slot]
-        group = self._ways.get((peer, self._grid.rank))
+        group = self._down if peer > self._grid.rank else self._up
         buffers = [torch.empty(shape, dtype=dtype, device=self._grid.device) for shape, dtype in like]
         what = self._what(f"waiting for {task} of rank {peer}")
         with _naming(what):
@@ -98,12 +106,8 @@ class Transport:
         return f"step {self.step}, rank {self._grid.rank}: {text}"
 
 
-def _one_way_groups(grid: Grid, timeout: timedelta) -> dict[tuple[int, int], Any]:
-    """A group for each (source, destination) within every pipeline; all ranks create all of them, in this order."""
-    found = {}
-    for pipeline in grid.ranks.tolist():
-        for source in pipeline:
-            for destination in pipeline:
-                if source != destination:
-                    found[source, destination] = dist.new_group([source, destination], timeout=timeout)
-    return found
+def _one_way_groups(grid: Grid, timeout: timedelta) -> tuple[Any, Any]:
+    """Groups of this rank's pipeline, for messages to higher slots and to lower ones; all ranks make all of them."""
+    up, _ = dist.new_subgroups_by_enumeration(grid.ranks.tolist(), timeout=timeout)
+    down, _ = dist.new_subgroups_by_enumeration(grid.ranks.tolist(), timeout=timeout)
+    return up, down

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import threading
-from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from vid2vid_dist.engine.plan.tasks import CostKey, Kind
 from vid2vid_dist.engine.run.optimizer import RoleEngine
+from vid2vid_dist.engine.run.streams import Beside
 from vid2vid_dist.engine.run.timing import Timer
 
 MayUpdate = Callable[[list[str]], bool]
@@ -34,61 +34,35 @@ def find_nonfinite(engines: Mapping[str, RoleEngine], losses: Mapping[str, Tenso
 
 
 class Updates:
-    """One step's. Made before its tasks; every task that touches a role is noted when it is done.
+    """One step's, made before its tasks. Roles are reduced beside the tasks that follow, where the plan says so.
 
-    A thread reduces role after role, in one order on all ranks, each as soon as this rank has no more to do for
-    it; tasks of other roles, and the messages between them, go on meanwhile. They never wait for the thread before the
-    end of the step, so it cannot take part in a circle, whatever plans the pipelines follow. Updates wait for the end
-    of the step: one gradient that is not finite, on any rank, keeps all weights as they are.
+    Updates wait for the end of the step: one gradient that is not finite, on any rank, keeps all weights as they are.
     """
 
-    def __init__(self, engines: Mapping[str, RoleEngine], n_tasks: Mapping[str, int], timer: Timer,
-                 device: torch.device) -> None:
-        """`engines`: those that step, by role, in the order of their reductions; `n_tasks`: of this rank, by role."""
-        self._engines = dict(engines)
-        self._left = Counter(n_tasks)
-        self._timer, self._device = timer, device
-        self._accumulating = {role: ExitStack() for role in self._engines}
-        for role, engine in self._engines.items():
+    def __init__(self, engines: Mapping[str, RoleEngine], timer: Timer, beside: Beside) -> None:
+        """`engines`: those that step, by role."""
+        self._engines, self._timer, self._beside = engines, timer, beside
+        self._accumulating = {role: ExitStack() for role in engines}
+        for role, engine in engines.items():
             self._accumulating[role].enter_context(engine.accumulate())
-        self._ready = {role: threading.Event() for role in self._engines}
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="updates", daemon=True)
-        self._thread.start()
-        self._look()
 
-    def done(self, role: str) -> None:
-        """A task of a role is done."""
-        self._left[role] -= 1
-        self._look()
+    def reduce(self, role: str) -> None:
+        """The last gradient of a role is there."""
+        gradients = [p.grad for p in self._engines[role].module.parameters() if p.grad is not None]
+        self._beside.do(partial(self._reduce, role), gradients)
 
     def finish(self, losses: Mapping[str, Tensor], may_update: MayUpdate) -> bool:
-        """Wait for the rest, then update every role, or none where `may_update` says no; returns which.
+        """Wait for the reductions, then update every role, or none where `may_update` says no; returns which.
 
-        Call it when all messages of the step have been received: `may_update` may be a collective. An error of the
-        thread is raised here.
+        Call it when all messages of the step have been received: `may_update` may be a collective.
         """
-        self._thread.join()
-        if self._error is not None:
-            raise self._error
+        self._beside.wait()
         agreed = may_update(find_nonfinite(self._engines, losses))
         for role, engine in self._engines.items():
             with self._timer.span(f"update {role}", CostKey(role, Kind.UPDATE)):
                 engine.step() if agreed else engine.discard()
         return agreed
 
-    def _look(self) -> None:
-        for role, ready in self._ready.items():
-            if not self._left[role]:
-                ready.set()
-
-    def _run(self) -> None:
-        try:
-            if self._device.type == "cuda":
-                torch.cuda.set_device(self._device)
-            for role in self._engines:
-                self._ready[role].wait()
-                with self._timer.span(f"reduce {role}", CostKey(role, Kind.REDUCE)):
-                    self._accumulating[role].close()
-        except BaseException as error:
-            self._error = error
+    def _reduce(self, role: str) -> None:
+        with self._timer.span(f"reduce {role}", CostKey(role, Kind.REDUCE)):
+            self._accumulating[role].close()

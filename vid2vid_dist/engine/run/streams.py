@@ -1,0 +1,62 @@
+"""Work beside the tasks. This file is all that knows streams of a GPU; a CPU has a thread in their place."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable
+from queue import SimpleQueue
+
+import torch
+from torch import Tensor
+
+Work = Callable[[], None]
+
+
+class Beside:
+    """Does what it is given, one after the other, while the tasks go on.
+
+    On a GPU in a stream of its own, behind the tasks issued so far: the host waits for nothing. On a CPU in a thread,
+    since a reduction there holds up who calls it; where no other rank takes part (`alone`), at once.
+    """
+
+    def __init__(self, device: torch.device, alone: bool = False) -> None:
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._alone = alone
+        self._given: SimpleQueue[Work | None] = SimpleQueue()
+        self._thread: threading.Thread | None = None
+        self._error: BaseException | None = None
+
+    def do(self, work: Work, tensors: Iterable[Tensor] = ()) -> None:
+        """Hand work over. `tensors`: of the tasks, which it may let go; their memory is then not given to a task before
+        the work is done."""
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream())
+            for tensor in tensors:
+                tensor.record_stream(self._stream)
+            with torch.cuda.stream(self._stream):
+                work()
+        elif self._alone:
+            work()
+        else:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="beside", daemon=True)
+                self._thread.start()
+            self._given.put(work)
+
+    def wait(self) -> None:
+        """Let what follows wait for all of it. Raises here what the work has raised in the thread."""
+        if self._stream is not None:
+            torch.cuda.current_stream().wait_stream(self._stream)
+        elif self._thread is not None:
+            self._given.put(None)
+            self._thread.join()
+            self._thread = None
+            if self._error is not None:
+                raise self._error
+
+    def _run(self) -> None:
+        try:
+            while work := self._given.get():
+                work()
+        except BaseException as error:
+            self._error = error
