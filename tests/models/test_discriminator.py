@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from vid2vid_dist.config.schema import Config, DataConfig, DiscriminatorConfig, LossConfig
+from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.blocks import halve
 from vid2vid_dist.models.discriminator import (
     MultiscaleDiscriminator,
@@ -85,3 +86,11 @@ def test_scores_alone_are_those_of_the_same_layers() -> None:
         assert len(layers) == 5
         assert len(scores) == 1
         assert torch.equal(layers[-1], scores[-1])
+
+
+@pytest.mark.parametrize("size", [(4, 64), (64, 4)])
+def test_frames_of_which_too_little_is_left_are_refused(size: tuple[int, int]) -> None:
+    network = MultiscaleDiscriminator(3, 4, 3, 3, "batch", features=True)
+    with pytest.raises(UserError, match=f"{size[1]}x{size[0]} are too small for a discriminator of 3 scales"):
+        network(torch.zeros(1, 3, *size))
+    network(torch.zeros(1, 3, 5, 5))

@@ -181,6 +181,8 @@ def test_size_that_cannot_be_halved_is_refused_with_the_fix() -> None:
     cfg = config(n_scales_spatial=2, n_downsample_G=2)
     generator = build(cfg)
     history = generator.start_history(torch.zeros(1, 2, 3, 20, 24))
+    with pytest.raises(UserError, match=r"64x8 are too small: .*both sides need 16 pixels"):
+        generator.check_size(64, 8)
     with pytest.raises(UserError, match=r"24x20: both sides must be multiples of 8.*data\.loadSize"):
         generator.generate(EncodedLabels(torch.zeros(1, 3, 4, 20, 24)), history)
 

@@ -23,6 +23,8 @@ def test_cuts_lie_behind_the_first_activation_of_each_stage() -> None:
         outputs = VGG19Features(features)(torch.zeros(1, 3, 64, 64))
     assert [tuple(output.shape[1:]) for output in outputs] == [
         (64, 64, 64), (128, 32, 32), (256, 16, 16), (512, 8, 8), (512, 4, 4)]
+    with pytest.raises(UserError, match=r"32x8 are too small .*both sides need 16 pixels"):
+        VGG19Features(features)(torch.zeros(1, 3, 8, 32))
     for part in VGG19Features(features).slices:
         assert isinstance(part[-2], nn.Conv2d)
         assert isinstance(part[-1], nn.ReLU)

@@ -155,10 +155,10 @@ def _require_same_videos(first_root: Path, first: Videos, other_root: Path, othe
 def _partners(first: list[Path], other: list[Path]) -> list[Path]:
     """The file of `other` that belongs to each of `first`."""
     ours, theirs = (dict(zip(keys_of(files), files, strict=True)) for files in (first, other))
-    if len(first) == len(other) == 1:  # nothing tells them apart; the numbers of one name stand in the other's, too
-        few, many = sorted((natural(path.stem)[1::2] for path in (*first, *other)), key=len)
-        rest = iter(many)
-        theirs = theirs if all(number in rest for number in few) else {}
+    if len(first) == len(other) == 1:  # nothing tells them apart: they have the same numbers, or begin with the same
+        few, many = sorted((natural(path.stem) for path in (*first, *other)), key=len)
+        if few[1::2] != many[1::2] and few[:-1] != many[: len(few) - 1]:
+            theirs = {}
     for here, partners, there in ((ours, theirs, other), (theirs, ours, first)):
         for number, (key, path) in enumerate(here.items()):
             if key not in partners:

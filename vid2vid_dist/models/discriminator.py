@@ -7,6 +7,7 @@ from itertools import chain
 from torch import Tensor, nn
 
 from vid2vid_dist.config.schema import Config
+from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.blocks import halve, init_weights, norm_layer
 
 
@@ -53,8 +54,13 @@ class MultiscaleDiscriminator(nn.Module):
     def forward(self, x: Tensor) -> list[list[Tensor]]:
         """(N, C, H, W) to one list per scale, finest first: the outputs of all layers, or of the last alone.
 
-        The last entry of a scale is its score map (N, 1, h, w), without an activation.
+        The last entry of a scale is its score map (N, 1, h, w), without an activation. Raises `UserError` for frames
+        that are less than 2 pixels wide or high at the coarsest scale.
         """
+        height, width = x.shape[-2:]
+        if min(height, width) <= 2 ** (self.num_D - 1):  # halving rounds up
+            raise UserError(f"frames of {width}x{height} are too small for a discriminator of {self.num_D} scales: "
+                            "lower discriminator.num_D, or raise data.loadSize or data.fineSize")
         outputs = []
         for scale in reversed(range(self.num_D)):
             outputs.append(self._patch_scores(scale, x))

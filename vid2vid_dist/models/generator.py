@@ -202,7 +202,12 @@ class Generator(nn.Module):
             history=[torch.stack(scale[-n_past:], dim=1).detach() for scale in made])
 
     def check_size(self, width: int, height: int) -> None:
-        """Raise `UserError` for frames that the networks cannot halve often enough."""
+        """Raise `UserError` for frames that the networks cannot halve often enough, to 2x2 features at least."""
+        if min(height, width) < 2 * self.size_unit:
+            raise UserError(
+                f"frames of {width}x{height} are too small: both sides need {2 * self.size_unit} pixels for "
+                f"generator.n_scales_spatial={self.n_scales} and this generator.n_downsample_G (lower these, or raise "
+                "data.loadSize or data.fineSize)")
         if height % self.size_unit or width % self.size_unit:
             raise UserError(
                 f"frames of {width}x{height}: both sides must be multiples of {self.size_unit} for "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from vid2vid_dist.errors import UserError
 from vid2vid_dist.models._torchvision import models
 from vid2vid_dist.models.weights import load_published
 
@@ -21,12 +22,19 @@ class VGG19Features(nn.Module):
     def __init__(self, features: nn.Sequential) -> None:
         super().__init__()
         self.slices = nn.ModuleList(features[start:end] for start, end in SLICES)
+        self.min_side = 2 ** sum(isinstance(module, nn.MaxPool2d) for module in self.modules())
         self.requires_grad_(False)
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """Five feature maps of (N, 3, H, W) in [-1, 1]; they go in without ImageNet statistics."""
+        """Five feature maps of (N, 3, H, W) in [-1, 1]; they go in without ImageNet statistics.
+
+        Raises `UserError` for frames too small to be halved four times.
+        """
         while x.shape[-1] > MAX_WIDTH:
             x = F.avg_pool2d(x, 2)
+        if min(x.shape[-2:]) < self.min_side:
+            raise UserError(f"frames of {x.shape[-1]}x{x.shape[-2]} are too small for the perceptual loss: both sides "
+                            f"need {self.min_side} pixels; set loss.no_vgg=true or raise data.loadSize, data.fineSize")
         outputs = []
         for part in self.slices:
             x = part(x)
