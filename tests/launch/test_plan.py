@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -23,7 +24,7 @@ def plan(*arguments: object) -> subprocess.CompletedProcess:
 def test_says_everything_and_draws(tmp_path: Path) -> None:
     picture = tmp_path / "plan.svg"
     result = plan("--ranks", 4, "--lanes", 2, "--placement", "split:3+1", "--size", "128x64", "--gpu-memory", 40,
-                  "--out", picture, *SMALL)
+                  "--out", picture, "--text", *SMALL)
     assert result.returncode == 0, result.stderr
     said = result.stdout
     assert "128x64, 3 frames per chunk, 2 clips per step, 4 ranks" in said
@@ -32,6 +33,8 @@ def test_says_everything_and_draws(tmp_path: Path) -> None:
     for words in ("optimiser shard", "live frames", "workspace", "busy", "bubble", "x as fast", "yes: fits into 40 GB"):
         assert words in said
     assert picture.read_text().startswith("<svg")
+    assert said.count(" of 4 in a pipeline: ") == 4, "every rank's program"
+    assert len(re.findall(r"^  run      generator synthesis lane \d frame \d ", said, re.MULTILINE)) == 2 * 3
 
 
 @pytest.mark.long

@@ -12,6 +12,8 @@ from vid2vid_dist.models.composite import (
     CompositeLocalGenerator,
     Features,
     ScaleGenerator,
+    _cover,
+    foreground_gradient,
 )
 from vid2vid_dist.models.labels import EncodedLabels
 
@@ -98,6 +100,18 @@ def test_foreground_covers_both_images_where_the_mask_is_one() -> None:
         assert not torch.isclose(image[~inside], foreground[~inside]).all()
     background = network(labels, previous, torch.zeros_like(mask))
     assert torch.allclose(out.image[~inside], background.image[~inside])
+
+
+@pytest.mark.parametrize("n_frames", [1, 2])
+def test_foreground_gradient_is_the_derivative_of_covering(n_frames: int) -> None:
+    """Of everything that it covers, one frame or two, with a mask that is not 0 or 1, as at coarse scales."""
+    torch.manual_seed(0)
+    foreground, *frames = torch.randn(1 + n_frames, 2, 3, 8, 12, dtype=torch.float64)
+    mask, gradients = torch.rand(2, 1, 8, 12, dtype=torch.float64), list(torch.randn_like(torch.stack(frames)))
+    foreground.requires_grad_()
+    covered = [_cover(frame, foreground, mask) for frame in frames]
+    (expected,) = torch.autograd.grad(covered, foreground, gradients)
+    torch.testing.assert_close(foreground_gradient(mask, gradients), expected)
 
 
 def test_raw_only_leaves_the_warp_out_but_makes_flow_and_weight() -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,9 +17,7 @@ from vid2vid_dist.engine.plan.tasks import CostKey, Kind
 from vid2vid_dist.engine.plan.tensors import RAW, image
 from vid2vid_dist.engine.roles.build import role_specs
 from vid2vid_dist.engine.roles.kinds import features, fg_features
-from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.encoder import FeatureEncoder
-from vid2vid_dist.monitor.trace import read_costs
 
 # GFLOP per frame and scale; synthesis is the branch of the previous images and both decoders.
 GENERATOR = [
@@ -222,27 +218,6 @@ def test_measure_counts_a_convolution_and_a_relu() -> None:
     assert out.shape == (1, 5, 8, 8)
     plane = 8 * 8 * 4
     assert work == Work(flops=2 * 3 * 5 * 64, moved=2 * 5 * plane, saved=(3 + 5) * plane, transient=5 * plane)
-
-
-def test_measured_times_replace_the_model(tmp_path: Path) -> None:
-    costs, table = costs_of(512), tmp_path / "times.json"
-    table.write_text(json.dumps({"generator/synthesis/0": 0.5, "image/update/0": 0.25, "image/reduce/0": 0.125}))
-    measured = read_costs(costs, table)
-    assert measured.seconds(of_generator(Kind.SYNTHESIS)) == 0.5
-    assert measured.update_seconds("image", 4) == 0.25
-    assert measured.reduce_seconds("image", 4) == 0.125
-    assert measured.seconds(of_generator(Kind.LABEL)) == costs.seconds(of_generator(Kind.LABEL))
-    assert measured.update_seconds("generator", 4) == costs.update_seconds("generator", 4)
-
-
-@pytest.mark.parametrize("text", [
-    "[1]", "{", '{"generator/synthesis/0": "slow"}', '{"generator/synthesis/0": -1}', '{"generator/sinthesis/0": 1}',
-    '{"synthesis/0": 1}', '{"perceptual/update/0": 1}'])
-def test_bad_table_of_times_is_refused(tmp_path: Path, text: str) -> None:
-    table = tmp_path / "times.json"
-    table.write_text(text)
-    with pytest.raises(UserError, match=r"times\.json"):
-        read_costs(costs_of(512), table)
 
 
 @pytest.mark.parametrize("overrides", [

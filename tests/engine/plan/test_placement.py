@@ -9,13 +9,12 @@ import pytest
 from tests.engine.plans import specs_of
 from vid2vid_dist.engine.plan.placement import colocated, explicit, slots_per_pipeline, split
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.monitor.plan_report import grid_table
 
 SPECS = specs_of(loss__no_vgg=True)
 
 
 def test_roles_of_a_configuration() -> None:
-    """The generator first; the warp losses have no place of their own: they go with the generator."""
+    """The generator first, flow last; the warp losses have no place of their own: they go with the generator."""
     assert SPECS.placed == ["generator", "image", "temporal_0", "temporal_1", "flow"]
     assert specs_of().placed == [*SPECS.placed[:-1], "perceptual", "flow"]
     assert specs_of(data__label_nc=0, discriminator__add_face_disc=True).placed[1:3] == ["image", "face"]
@@ -61,13 +60,3 @@ def test_explicit_table() -> None:
 def test_impossible_placements_are_refused_with_the_nearest(make: Callable, says: str) -> None:
     with pytest.raises(UserError, match=says):
         make()
-
-
-def test_grid_names_every_rank() -> None:
-    lines = grid_table(split(SPECS, 1, 1), n_pipelines=2, ranks_per_node=2).splitlines()
-    assert [line.split() for line in lines] == [
-        ["node", "0", "pipeline", "0", "slot", "0", "rank", "0", "generator"],
-        ["node", "0", "pipeline", "0", "slot", "1", "rank", "1", "image", "temporal_0", "temporal_1", "flow"],
-        ["node", "1", "pipeline", "1", "slot", "0", "rank", "2", "generator"],
-        ["node", "1", "pipeline", "1", "slot", "1", "rank", "3", "image", "temporal_0", "temporal_1", "flow"],
-    ]
