@@ -90,11 +90,12 @@ def check_every_task_once(plan: Plan) -> None:
 
 
 def check_message_order(plan: Plan) -> None:
+    programs = plan.programs
     for source in range(plan.layout.n_slots):
         for destination in range(plan.layout.n_slots):
-            sent = [op.transfer for op in plan.programs[source]
+            sent = [op.transfer for op in programs[source]
                     if isinstance(op, Send) and op.transfer.destination == destination]
-            received = [op.transfer for op in plan.programs[destination]
+            received = [op.transfer for op in programs[destination]
                         if isinstance(op, Receive) and op.transfer.source == source]
             assert sent == received
             assert source != destination or not sent
