@@ -135,19 +135,20 @@ def test_preempted_by_signal_then_finished(slurm: LocalSlurm, shards: Path, tmp_
 
 
 @pytest.mark.long
+@pytest.mark.timeout(480)
 def test_one_pipeline_over_two_nodes_is_preempted_by_its_time(slurm: LocalSlurm, shards: Path, tmp_path: Path) -> None:
     """It comes again where it was, until somebody stops it. Both nodes hold one rank of the pipeline."""
     run = tmp_path / "time"
     job = slurm.submit("slurm/train_2048.sbatch", *SHRUNK, f"data.shards={shards}", "run.name=time",
-                       "run.load_pretrain=", "run.time_margin=0.8",
-                       options=("--nodes=2", "--time=1", "--signal=B:USR1@1"),
+                       "run.load_pretrain=", "run.time_margin=1.8",  # it ends as soon as it is up, within two minutes
+                       options=("--nodes=2", "--time=2", "--signal=B:USR1@1"),
                        RANKS_PER_NODE="1", RUNS_DIR=str(tmp_path))
     out = slurm.folder / f"{job}.out"
-    slurm.wait(lambda: status(run).get("restarts") == 1, 150, out)
+    slurm.wait(lambda: status(run).get("restarts") == 1, 240, out)
     saved = status(run)["step"]
     assert checkpoints(run)[-1] == f"step_{saved:08d}"
     (run / "stop").touch()
-    state = slurm.wait_for_end(job, 90)
+    state = slurm.wait_for_end(job, 150)
     said = out.read_text()
     assert (state["JobState"], state["ExitCode"], state["Restarts"]) == ("FAILED", "3:0", "1"), said
     assert f"preempted after step {saved}: end of the Slurm job near" in said
