@@ -100,7 +100,7 @@ def test_no_recipe_hangs(recipe: str, n_ranks: int) -> None:
     pytest.param([(recipe, n, (1, 2, 3, 4)) for recipe in RECIPES for n in (2, 4, 8)], marks=pytest.mark.long)],
     ids=["quick", "all"])
 def test_the_model_finds_reductions_that_are_out_of_order(cases: list[tuple[str, int, tuple[int, ...]]]) -> None:
-    """Behind the role's last task on each rank, plans hang: more of them where they stand in the tasks' own stream."""
+    """Behind the role's last task on each rank, plans hang; in a stream of their own only where it shares a queue."""
     found = {stream: dict.fromkeys(QUEUES, 0) for stream in (TASKS, BESIDE)}
     plans = [plan for case in cases for plan in plans_of(*case)]
     for plan in plans:
@@ -112,7 +112,6 @@ def test_the_model_finds_reductions_that_are_out_of_order(cases: list[tuple[str,
     assert found[TASKS][8] > 0
     assert found[BESIDE][2] > 0
     assert not found[BESIDE][32]
-    assert all(found[TASKS][n] >= found[BESIDE][n] for n in QUEUES)
 
 
 def test_what_hangs_is_named() -> None:
