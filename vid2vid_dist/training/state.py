@@ -17,7 +17,7 @@ from vid2vid_dist.engine.plan.memory import SHARD_BYTES
 from vid2vid_dist.engine.plan.planner import Placed
 from vid2vid_dist.engine.plan.role import GENERATOR, RateGroup, RoleSpecs
 from vid2vid_dist.engine.plan.tensors import FrameSize
-from vid2vid_dist.engine.roles.build import build_frozen, build_generator_role, build_modules, build_roles
+from vid2vid_dist.engine.roles.build import build_frozen, build_modules, build_roles, build_trained_role
 from vid2vid_dist.engine.run.clip import ClipInFlight
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.optimizer import RoleEngine
@@ -102,7 +102,7 @@ class TrainingState:
 
     def first_holder(self, role: str) -> int:
         """The first of the ranks that hold a role."""
-        return int(self.grid.ranks[0, self._placed.layout.holders(role)[0]])
+        return int(self.grid.ranks[0, self._placed.layout.slots[role][0]])
 
     def first_held(self) -> dict[str, nn.Module]:
         """The trained modules of which this rank is the first holder, by role."""
@@ -179,8 +179,8 @@ class TrainingState:
         module = Generator(self.cfg).to(self.grid.device, DTYPES[self.cfg.optim.precision])
         module.load_state_dict(old.state_dict())
         self.engines()[GENERATOR].close()
-        self.roles[GENERATOR] = build_generator_role(
-            self.specs, self._holders[GENERATOR], module, now.rates[RateGroup.GENERATOR], train_all_scales=True)
+        self.roles[GENERATOR] = build_trained_role(
+            self.specs[GENERATOR], self._holders[GENERATOR], module, now.rates[RateGroup.GENERATOR], True)
 
     @contextmanager
     def aside(self, now: Phase) -> Iterator[None]:

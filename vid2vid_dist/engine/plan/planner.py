@@ -84,20 +84,16 @@ class Planner:
         known = replace(shape, lanes=tuple(map(self._known, shape.lanes)), ahead=tuple(map(self._known, shape.ahead)))
         key = known, frozenset(fixed.items())
         if key not in self._plans:
-            self._plans[key] = self._make(known, fixed)
+            placed, tasks = self.placed, step_tasks(self.specs, known, whole_chunks=self.placed.costs is None)
+            self._plans[key] = (
+                in_order(tasks, placed.layout, n_pipelines=placed.n_pipelines) if placed.costs is None else
+                make_plan(tasks, placed.layout, placed.costs, n_pipelines=placed.n_pipelines, strategy=placed.strategy,
+                          fixed=fixed))
             if len(self._plans) > MAX_PLANS:
                 self._plans.pop(next(iter(self._plans)))
         plan = self._plans[key]
         self.assignment = left_at(plan)
         return plan
-
-    def _make(self, shape: StepShape, fixed: dict[Site, int]) -> Plan:
-        placed = self.placed
-        if placed.costs is None:
-            return in_order(step_tasks(self.specs, shape, whole_chunks=True), placed.layout,
-                            n_pipelines=placed.n_pipelines)
-        return make_plan(step_tasks(self.specs, shape), placed.layout, placed.costs, n_pipelines=placed.n_pipelines,
-                         strategy=placed.strategy, fixed=fixed)
 
     def _known(self, chunk: LaneChunk) -> LaneChunk:
         """Frames of a clip that were generated before, as far as they make a difference: plans repeat sooner."""

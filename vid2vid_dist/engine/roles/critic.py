@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from vid2vid_dist import losses
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.plan.counting import Work, gradients, measure, n_parameters, size_of
+from vid2vid_dist.engine.plan.counting import Work, gradients, measure, n_parameters
 from vid2vid_dist.engine.plan.graph import LaneTasks
 from vid2vid_dist.engine.plan.role import Counted, Loss, Minimised
 from vid2vid_dist.engine.plan.tasks import Kind, Site, Task
@@ -132,7 +132,7 @@ def count_discriminator(network: nn.Module, height: int, width: int, dtype: torc
     scores = [scale[-1] for scale in outputs]
     to_frames, _ = measure(network, gradients, scores, [inputs])
     to_weights, _ = measure(network, gradients, scores, list(network.parameters()))
-    kept = size_of(inputs[:, kept_inputs]) if kept_inputs is not None else 0
+    kept = inputs[:, kept_inputs].nbytes if kept_inputs is not None else 0
     work: Mapping[tuple[Kind, int], Work] = {
         (Kind.REAL, 0): replace(forward, saved=forward.saved + kept),
         (Kind.FAKE, 0): replace(n_fakes * (forward + to_frames), transient=n_fakes * to_frames.transient),

@@ -30,12 +30,9 @@ class FlowSpec(RoleSpec):
 
     def add_tasks(self, lane: LaneTasks) -> None:
         if not lane.shape.flow_ready:
-            self._add(lane)
+            self.add_tasks_ahead(lane)
 
     def add_tasks_ahead(self, lane: LaneTasks) -> None:
-        self._add(lane)
-
-    def _add(self, lane: LaneTasks) -> None:
         wanted: dict[int, list[int]] = defaultdict(list)  # frames by gap
         for t, gap in dict.fromkeys(pair for spec in lane.specs.all for pair in spec.needed_flow(lane.chunk)):
             wanted[gap].append(t)

@@ -21,12 +21,7 @@ from vid2vid_dist.models.temporal import TemporalGroups, frames_kept, temporal_p
 
 
 def chunk_groups(cfg: Config, chunk: LaneChunk, scale: int) -> TemporalGroups:
-    """The groups of one temporal scale, by frame from the chunk's first one: earlier ones are negative."""
-    n_kept = frames_kept(cfg.discriminator, chunk.n_seen)
-    groups = temporal_plan(cfg.discriminator, chunk.n_seen, chunk.n_frames).scales[scale]
-    return TemporalGroups(
-        tuple(tuple(i - n_kept for i in group) for group in groups.frames),
-        tuple(tuple((i - n_kept, j - n_kept) for i, j in pairs) for pairs in groups.flow_pairs))
+    return temporal_plan(cfg.discriminator, chunk.n_seen, chunk.n_frames)[scale]
 
 
 class TemporalSpec(RoleSpec):

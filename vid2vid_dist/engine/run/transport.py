@@ -30,6 +30,8 @@ class TransportError(LostRankError):
 def _naming(what: str) -> Iterator[None]:
     try:
         yield
+    except torch.AcceleratorError:  # a fault of this rank's own GPU
+        raise
     except RuntimeError as error:
         raise TransportError(f"{what}: {error}") from error
 
@@ -76,7 +78,6 @@ class Transport:
 
     @property
     def device(self) -> torch.device:
-        """Where messages arrive."""
         return self._grid.device
 
     @property
