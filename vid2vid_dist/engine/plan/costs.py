@@ -111,11 +111,8 @@ def count_costs(specs: RoleSpecs, height: int, width: int, machine: Machine | No
         tensors={kind: shape.n_bytes(size, dtype) for kind, shape in specs.shapes().items()},
         parameters={role: of.n_trained for role, of in counted.items() if of.n_trained},
         frozen={role: of.n_frozen for role, of in counted.items() if of.n_frozen},
-        precision=cfg.optim.precision,
-        machine=machine,
+        precision=cfg.optim.precision, machine=machine, offload=cfg.optim.offload,
         measured={CostKey(role, *key): clips * seconds
                   for role, of in counted.items() for key, seconds in of.seconds.items()},
-        offload=cfg.optim.offload,
         frame_bytes={"labels": clips * label_bytes(cfg, height, width, dtype),
-                     "real": clips * 3 * height * width * dtype.itemsize},
-    )
+                     "real": clips * 3 * height * width * dtype.itemsize})

@@ -21,8 +21,7 @@ from vid2vid_dist.models.labels import EncodedLabels
 class Work:
     """One task. `flops`: convolutions and matrix products, a multiply-add counts as two. `moved`: bytes
     that everything else reads and writes. `saved`: bytes that autograd keeps for the backward pass.
-    `transient`: bytes beyond those that stay, at the fullest moment while it runs.
-    """
+    `transient`: bytes beyond those that stay, at the fullest moment while it runs."""
 
     flops: float = 0.0
     moved: float = 0.0

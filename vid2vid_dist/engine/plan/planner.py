@@ -20,8 +20,7 @@ MAX_PLANS = 64  # kept: videos of many lengths make many kinds of step
 class Placed:
     """The placement of a run. `in_flight`: lanes of a pipeline that are worked on at a time, 0 = all. `costs`: None
     where every rank runs whole lanes. `reductions`: roles in the order in which all ranks reduce them. `reason`: why it
-    was chosen, if that was left open.
-    """
+    was chosen, if that was left open."""
 
     layout: Layout
     n_pipelines: int
@@ -85,10 +84,11 @@ class Planner:
         key = known, frozenset(fixed.items())
         if key not in self._plans:
             placed, tasks = self.placed, step_tasks(self.specs, known, whole_chunks=self.placed.costs is None)
-            self._plans[key] = (
-                in_order(tasks, placed.layout, n_pipelines=placed.n_pipelines) if placed.costs is None else
-                make_plan(tasks, placed.layout, placed.costs, n_pipelines=placed.n_pipelines, strategy=placed.strategy,
-                          fixed=fixed))
+            if placed.costs is None:
+                self._plans[key] = in_order(tasks, placed.layout, n_pipelines=placed.n_pipelines)
+            else:
+                self._plans[key] = make_plan(tasks, placed.layout, placed.costs, n_pipelines=placed.n_pipelines,
+                                             strategy=placed.strategy, fixed=fixed)
             if len(self._plans) > MAX_PLANS:
                 self._plans.pop(next(iter(self._plans)))
         plan = self._plans[key]

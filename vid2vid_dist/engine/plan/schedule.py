@@ -64,8 +64,7 @@ Op = Run | Send | Receive
 @dataclass(frozen=True)
 class Strategy:
     """Choices that no rule decides best. `split_scales` lets the scales of a frame lie on different slots;
-    `head_starts` (seconds by lane, falling) prefers a lane to the ones after it.
-    """
+    `head_starts` (seconds by lane, falling) prefers a lane to the ones after it."""
 
     split_scales: bool = False
     head_starts: tuple[float, ...] = ()
@@ -265,21 +264,17 @@ class _Scheduler:
 
     def place(self, task: Task) -> None:
         number, duration = task.number, self.durations[task.number]
-        if task.kind == Kind.REDUCE:
+        if task.site is not None:
+            earliest = max((self.runs[i][0].end for i in task.after), default=0.0)
+            slot = self.slot_of(task.site, earliest)
+            starts = {slot: self.slots[slot].take(self.ready(task.needs, slot, earliest), duration)}
+        elif task.kind == Kind.REDUCE:
             start = max(run.end for need in task.needs for run in self.runs[need.task])
-            self.runs[number] = [Run(task, slot, start, start + duration) for slot in self.layout.slots[task.role]]
-            return
-        if task.kind == Kind.UPDATE:
-            ready = max(run.end for number, runs in self.runs.items() for run in runs
-                        if self.tasks[number].kind != Kind.UPDATE)
+            starts = dict.fromkeys(self.layout.slots[task.role], start)
+        else:
+            ready = max(run.end for runs in self.runs.values() for run in runs if run.task.kind != Kind.UPDATE)
             starts = {slot: self.slots[slot].take(ready, duration) for slot in self.layout.slots[task.role]}
-            self.runs[number] = [Run(task, slot, start, start + duration) for slot, start in starts.items()]
-            return
-        assert task.site is not None
-        earliest = max((self.runs[i][0].end for i in task.after), default=0.0)
-        slot = self.slot_of(task.site, earliest)
-        start = self.slots[slot].take(self.ready(task.needs, slot, earliest), duration)
-        self.runs[number] = [Run(task, slot, start, start + duration)]
+        self.runs[number] = [Run(task, slot, start, start + duration) for slot, start in starts.items()]
 
     def ready(self, needs: list[Need], slot: int, earliest: float) -> float:
         """When everything that is needed can be on the slot."""

@@ -26,8 +26,7 @@ SIMPLER = 0.02  # data parallel is taken when it costs no more than this in time
 @dataclass(frozen=True)
 class PlanRequest:
     """What a plan is wanted for. `n_lanes`: lanes of a step, all ranks together; `n_frames`: generated frames of a
-    chunk. `n_pipelines`, `in_flight`: 0 = choose. `memory`: bytes that a rank has, 0 = any number.
-    """
+    chunk. `n_pipelines`, `in_flight`: 0 = choose. `memory`: bytes that a rank has, 0 = any number."""
 
     n_ranks: int
     n_lanes: int

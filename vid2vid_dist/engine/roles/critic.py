@@ -18,7 +18,7 @@ from vid2vid_dist import losses
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.counting import Work, gradients, measure, n_parameters
 from vid2vid_dist.engine.plan.graph import LaneTasks
-from vid2vid_dist.engine.plan.role import Counted, Loss, Minimised
+from vid2vid_dist.engine.plan.role import Counted, Loss, Minimised, Resolution
 from vid2vid_dist.engine.plan.tasks import Kind, Site, Task
 from vid2vid_dist.engine.plan.tensors import Part, TensorKind
 from vid2vid_dist.engine.run.optimizer import RoleEngine
@@ -120,14 +120,14 @@ def add_pass(lane: LaneTasks, site: Site, frames: tuple[int, ...], kinds: list[T
     lane.add(Kind.CRITIC_BACKWARD, site, frames, units=units, follows=[fake], whole=whole)
 
 
-def count_discriminator(network: nn.Module, height: int, width: int, dtype: torch.dtype, n_fakes: int = 1,
+def count_discriminator(network: nn.Module, resolution: Resolution, n_fakes: int = 1,
                         kept_inputs: slice | None = None) -> Counted:
     """It runs once on real and once on each kind of fake; two gradients are taken from the fake passes.
 
     `kept_inputs`: input channels that stay until the generated frames are judged.
     """
-    channels = next(network.parameters()).shape[1]  # of the kernel that reads the input
-    inputs = torch.empty(1, channels, height, width, dtype=dtype, requires_grad=True)
+    first = next(network.to(resolution.dtype).parameters())  # the kernel that reads the input
+    inputs = first.new_empty(1, first.shape[1], resolution.height, resolution.width, requires_grad=True)
     forward, outputs = measure(network, network, inputs)
     scores = [scale[-1] for scale in outputs]
     to_frames, _ = measure(network, gradients, scores, [inputs])

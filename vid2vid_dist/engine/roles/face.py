@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import nn
 
@@ -28,7 +30,7 @@ class FaceSpec(ImageSpec):
 
     def count(self, resolution: Resolution) -> Counted:
         side = losses.face_side(self.cfg.data.fineSize)
-        return count_discriminator(self.network().to(resolution.dtype), side, side, resolution.dtype)
+        return count_discriminator(self.network(), replace(resolution, height=side, width=side))
 
     def network(self) -> nn.Module:
         return face_discriminator(self.cfg)

@@ -36,9 +36,7 @@ class ImageSpec(RoleSpec):
         return NeededFrames(labels=frames, real=frames)
 
     def count(self, resolution: Resolution) -> Counted:
-        network = self.network().to(resolution.dtype)
-        return count_discriminator(network, resolution.height, resolution.width, resolution.dtype,
-                                   len(judged_kinds(self.cfg)), kept_inputs=slice(3, None))
+        return count_discriminator(self.network(), resolution, len(judged_kinds(self.cfg)), kept_inputs=slice(3, None))
 
     def network(self) -> nn.Module:
         return image_discriminator(self.cfg)
@@ -64,6 +62,6 @@ class ImageRole(Discriminator):
 
 def pass_inputs(task: Task, step: TensorStore) -> tuple[Tensor, Tensor]:
     """Labels (B x F, Ca, H, W) and real frames (B x F, 3, H, W) of a pass."""
-    clip, frames = step.lane(task.lane).clip, [step.frame(task, t) for t in task.frames]
-    labels = join_frames([clip.labels[i][-1] for i in frames]).dense()
-    return labels.flatten(0, 1), torch.stack([clip.real[i] for i in frames], dim=1).flatten(0, 1)
+    clip = step.lane(task.lane).clip
+    labels = join_frames([clip.labels[step.frame(task, t)][-1] for t in task.frames]).dense()
+    return labels.flatten(0, 1), step.real(task).flatten(0, 1)

@@ -68,10 +68,8 @@ class PerceptualRole:
 
     def run(self, task: Task, step: TensorStore) -> TaskTensors:
         if task.kind == Kind.REAL:
-            clip = step.lane(task.lane).clip
-            real = torch.stack([clip.real[step.frame(task, t)] for t in task.frames], dim=1)
             with torch.no_grad():
-                step.sites[task.site] = self.features(real.flatten(0, 1))
+                step.sites[task.site] = self.features(step.real(task).flatten(0, 1))
             return {}
         of_real: list[Tensor] = step.sites.pop(task.site)
         kinds = judged_kinds(self.cfg)

@@ -68,8 +68,7 @@ class TemporalSpec(RoleSpec):
         return bool(chunk_groups(self.cfg, chunk, self.scale).frames)
 
     def count(self, resolution: Resolution) -> Counted:
-        return count_discriminator(self.network().to(resolution.dtype), resolution.height, resolution.width,
-                                   resolution.dtype)
+        return count_discriminator(self.network(), resolution)
 
     def network(self) -> nn.Module:
         return temporal_discriminator(self.cfg)

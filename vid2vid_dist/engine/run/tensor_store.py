@@ -95,6 +95,11 @@ class TensorStore:
         ((shape, dtype),) = self.expected(task.lane, [kind])
         return torch.zeros(shape, dtype=dtype, device=self._transport.device)
 
+    def real(self, task: Task, back: int = 0) -> Tensor:
+        """The real frames (B, F, 3, H, W) of a task, or those so many frames before."""
+        clip = self.lane(task.lane).clip
+        return torch.stack([clip.real[self.frame(task, t) - back] for t in task.frames], dim=1)
+
     def stack(self, task: Task, kind: TensorKind) -> Tensor:
         """The task's frames of a kind (B, F, C, h, w)."""
         return torch.stack([self.read(task, Part(kind, t)) for t in task.frames], dim=1)

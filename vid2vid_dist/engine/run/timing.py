@@ -16,8 +16,7 @@ from vid2vid_dist.engine.plan.tasks import CostKey
 @dataclass(frozen=True)
 class Span:
     """Something that took from `start` to `end`, in seconds of `time.perf_counter`. `key`: what kind of task it was,
-    None for waiting; `units`: how often the unit cost of its kind.
-    """
+    None for waiting; `units`: how often the unit cost of its kind."""
 
     name: str
     key: CostKey | None
