@@ -58,7 +58,7 @@ def main() -> None:
     source = ClipSource.of(cfg)
     now = phase(cfg, 1, source.longest)
     clip = source.clip(1, 0, now.n_frames_total, now.chunk_frames)
-    width, height = source.size_of(clip)
+    width, height = clip.geometry.size
     n_frames = cfg.generator.n_frames_G - 1 + now.chunk_frames
     print(f"{width}x{height}, {now.chunk_frames} frames a step, {torch.get_num_threads()} threads, median of {ROUNDS}")
 
