@@ -58,7 +58,7 @@ def main() -> None:
     source = ClipSource.of(cfg)
     now = phase(cfg, 1, source.longest)
     clip = source.clip(1, 0, now.n_frames_total, now.chunk_frames)
-    width, height = source.size_of(clip)
+    width, height = clip.geometry.size
     n_frames = cfg.generator.n_frames_G - 1 + now.chunk_frames
     print(f"{width}x{height}, {now.chunk_frames} frames a step, {torch.get_num_threads()} threads, median of {ROUNDS}")
 
@@ -160,7 +160,7 @@ class Both:
             total_g = total_g + losses.flow_loss(flow, flow_ref, conf, cfg.loss.lambda_F, 1)
             total_g = total_g + losses.flow_warp_loss(flow, before.flatten(0, 1), real, conf, cfg.loss.lambda_T)
         of_temporal = {}
-        for scale, groups in enumerate(temporal_plan(cfg.discriminator, 0, self.now.chunk_frames).scales):
+        for scale, groups in enumerate(temporal_plan(cfg.discriminator, 0, self.now.chunk_frames)):
             if groups.frames:
                 index, pairs = torch.tensor(groups.frames), torch.tensor(groups.flow_pairs)
                 flows = found.flow[:, pairs[..., 0]].flatten(0, 1)

@@ -63,7 +63,7 @@ def measure_size(cfg: Config, n_frames: int, n_steps: int) -> dict[str, Any]:
     on_gpu = grid.device.type == "cuda"
     source = ClipSource.of(cfg)
     clip = source.clip(1, 0, n_frames, n_frames)
-    width, height = source.size_of(clip)
+    width, height = clip.geometry.size
     n = n_frames + cfg.generator.n_frames_G - 1
     request = Request(clip, range(n), range(n))
     started = time.perf_counter()

@@ -77,7 +77,7 @@ class TrainedModel:
         if first is None and not self.config.generator.no_first_img:
             raise UserError(f"this model starts from real frames: give first=[…] of {n_past} pictures, or \"none\"")
         pictures = [] if first is None or isinstance(first, str) else list(first)
-        if first is not None and not _is_nothing(first) and len(pictures) != n_past:
+        if not (first is None or (isinstance(first, str) and first == "none")) and len(pictures) != n_past:
             raise UserError(f"first={shown(first)}: give {n_past} pictures (h, w, 3) uint8, or \"none\"")
         if data.use_instance and instances is None:
             raise UserError("this model reads instance ids: give instances=…")
@@ -92,10 +92,6 @@ class TrainedModel:
         images = torch.cat([reader.picture(picture) for picture in pictures])[None] if pictures else None
         video.start([_joined(begin)], images, torch.stack([style.vectors for style in styles]) if styles else None)
         return (image_pictures(video.step([frame]).fake[0].float().cpu())[0] for frame in read)
-
-
-def _is_nothing(first: First) -> bool:
-    return isinstance(first, str) and first == "none"
 
 
 class _Reader:

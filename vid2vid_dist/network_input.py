@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.clips import Frames, network_input
+from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.data.images import to_float
 from vid2vid_dist.data.tasks.registry import task_of
 from vid2vid_dist.errors import UserError
@@ -25,7 +25,7 @@ def encode_inputs(cfg: Config, frames: Sequence[Frames], device: torch.device, d
     edged = cfg.data.use_instance
     instances = _stack([f.instances for f in frames if f.instances is not None], device) if edged else None
     if not cfg.data.label_nc:
-        labels = network_input(labels, cfg.data, dtype)
+        labels = task_of(cfg.data).scale(labels, cfg.data, dtype)
     styled = cfg.generator.style_nc > 0
     encoded = encode_labels(labels, instances, cfg.data.label_nc, dtype, with_regions=styled)
     if styled and task_of(cfg.data).parts:
@@ -41,8 +41,6 @@ def encode_pictures(frames: list[Frames], device: torch.device, dtype: torch.dty
 def _stack(tensors: list[Tensor], device: torch.device) -> Tensor:
     if len({t.shape for t in tensors}) > 1:
         sizes = sorted({f"{t.shape[-1]}x{t.shape[-2]}" for t in tensors})
-        raise UserError(
-            f"clips of different size cannot share a lane ({', '.join(sizes)}): set parallel.batch_size=1, "
-            "or bring them to one size (data.resize_or_crop)"
-        )
+        raise UserError(f"clips of different size cannot share a lane ({', '.join(sizes)}): set parallel.batch_size=1, "
+                        "or bring them to one size (data.resize_or_crop)")
     return torch.stack(tensors).to(device, non_blocking=True)

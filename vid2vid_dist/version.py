@@ -1,13 +1,15 @@
-"""Which code this is.
+"""Which code this is, and the software that a run's numbers depend on.
 
-    python -m vid2vid_dist.version       the same as JSON, which belongs beside a copy of the code, as commit.json
+    python -m vid2vid_dist.version       the code as JSON, which belongs beside a copy of the code, as commit.json
 """
 
 from __future__ import annotations
 
 import json
+import platform
 import subprocess
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from vid2vid_dist import __version__
@@ -15,6 +17,18 @@ from vid2vid_dist import __version__
 PACKAGE = Path(__file__).resolve().parent
 COMMIT = "commit.json"
 """What distributions and copies of the code carry, which have no repository around them."""
+
+SOFTWARE = ("torch", "torchvision", "numpy", "deepspeed", "webdataset", "safetensors", "pillow",
+            "opencv-python-headless")
+
+
+def versions() -> dict[str, str]:
+    """Python and the packages by name; "missing" for one that is not installed."""
+    found = {"python": platform.python_version(), **dict.fromkeys(SOFTWARE, "missing")}
+    for name in SOFTWARE:
+        with suppress(PackageNotFoundError):
+            found[name] = version(name)
+    return found
 
 
 def code_version(package: Path = PACKAGE) -> dict[str, str]:

@@ -33,14 +33,14 @@ def clips(source: ClipSource, epoch: int) -> list[Clip]:
 def test_frames_of_a_clip(data: DataConfig, toy_raw: Path) -> None:
     source = ClipSource(data, 3, seed=1)
     clip = source.clip(0, 2, n_frames_total=5, chunk_frames=2)
-    assert (clip.video, clip.name, clip.n_frames, clip.chunk_frames, clip.n_chunks) == (
+    assert (clip.video, clip.name, clip.n_frames, clip.window.chunk_frames, clip.n_chunks) == (
         2,
         "street0002",
         6,
         2,
         2,
     )
-    assert source.size_of(clip) == (64, 32)
+    assert clip.geometry.size == (64, 32)
     frames = source.load(Request.span(clip, 2, 3))
     assert frames.labels.shape == (3, 1, 32, 64)
     assert frames.images is not None

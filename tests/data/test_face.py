@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from vid2vid_dist.config.schema import DataConfig
-from vid2vid_dist.data.clips import ClipSource, Request, network_input
+from vid2vid_dist.data.clips import ClipSource, Request
 from vid2vid_dist.data.geometry import MIDDLE, clip_geometry
 from vid2vid_dist.data.inputs import FrameFiles
 from vid2vid_dist.data.shards import PackOptions, make_shards
@@ -109,7 +109,7 @@ def test_input_lies_in_0_to_1_and_generation_can_change_the_face(shards: Path) -
     plain, other = (ClipSource(config(shards, random_scale_points=on), 3, 0, "test") for on in (False, True))
     drawn = [source.load(Request.span(source.whole(0), 0, 1)).labels for source in (plain, other)]
     assert (drawn[0] != drawn[1]).any()
-    values = network_input(drawn[0], plain.data, torch.float32)
+    values = plain.task.scale(drawn[0], plain.data, torch.float32)
     assert values.min() == 0
     assert 0.9 < values.max() <= 1
     training = [ClipSource(config(shards, random_scale_points=on), 3, 0) for on in (False, True)]

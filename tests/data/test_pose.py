@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from vid2vid_dist.config.schema import DataConfig
-from vid2vid_dist.data.clips import ClipSource, Request, network_input
+from vid2vid_dist.data.clips import ClipSource, Request
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.data.tasks import pose
 from vid2vid_dist.errors import UserError
@@ -112,7 +112,7 @@ def test_either_alone_gives_its_half_of_both(shards: Path) -> None:
 def test_part_numbers_are_spread_over_the_range(shards: Path) -> None:
     test = source(shards, "test")
     frames = test.load(Request.span(test.whole(0), 0, 1))
-    values = network_input(frames.labels, test.data, torch.float32)
+    values = test.task.scale(frames.labels, test.data, torch.float32)
     assert values[:, 2].min() == -1
     assert values[:, 2].max() == frames.labels[:, 2].max() / 12 - 1
 

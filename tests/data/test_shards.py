@@ -229,7 +229,7 @@ def test_cityscapes(frames_dir: Path, tmp_path: Path) -> None:
     assert len(lines) == 2
     source = ClipSource(DataConfig(shards=str(tmp_path), loadSize=256, use_instance=True), 3, 0)
     assert source.longest == 30
-    assert source.size_of(source.whole(0)) == (256, 128)
+    assert source.whole(0).geometry.size == (256, 128)
     video = scan(frames_dir, "train")[0]
     frames = source.load(Request.span(source.whole(0), 7, 1))
     expected = read_ids(video.files["labels"][7].read_bytes(), "x").resize((256, 128), 0)

@@ -52,10 +52,11 @@ def test_the_planner_takes_the_medians_of_a_unit(steps: list[TracedStep], tmp_pa
     write_costs(path, steps)
     assert json.loads(path.read_text()) == {"generator/synthesis/1": 0.5, "image/reduce/0": 0.5}
     measured = read_costs(COSTS, path)
-    assert measured.seconds(SYNTHESIS) == measured.reduce_seconds("image", 4) == 0.5
+    assert measured.seconds(SYNTHESIS) == measured.seconds(CostKey("image", Kind.REDUCE), 4) == 0.5
     others = [key for key in COSTS.work if key != SYNTHESIS]
     assert {key: measured.seconds(key) for key in others} == {key: COSTS.seconds(key) for key in others}
-    assert measured.update_seconds("image", 4) == COSTS.update_seconds("image", 4)
+    update = CostKey("image", Kind.UPDATE)
+    assert measured.seconds(update, 4) == COSTS.seconds(update, 4)
     assert read_costs(COSTS, None) == COSTS
 
 

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from vid2vid_dist.engine.run.optimizer_state import MASTER, Owned, SavedPieces
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.training.checkpoint import (
     Files,
@@ -28,6 +29,7 @@ from vid2vid_dist.training.checkpoint import (
     write_atomically,
     write_files,
 )
+from vid2vid_dist.untrusted import reading
 
 STATE = SavedState(Position(7, 2, 1, 3), False, 2, {"ranks": 2}, {"seed": 0, "size": [64, 32]}, {"ngf": 4}, {})
 WEIGHTS = "optimizer/image/rank_00000.safetensors"
@@ -46,6 +48,16 @@ def checkpoints(run_dir: Path) -> list[str]:
 
 def overwrite(path: Path, change: Callable[[bytes], bytes]) -> None:
     path.write_bytes(change(path.read_bytes()))
+
+
+def test_masters_that_do_not_cover_a_parameter_are_damage(tmp_path: Path) -> None:
+    folder = (save(tmp_path, 5) / WEIGHTS).parent
+    found = torch.zeros(5)
+    SavedPieces(folder).read_into(found, MASTER, [Owned("weight", 0, 4, 1)])
+    assert found.tolist() == [0, 0, 1, 2, 3]
+    says = rf"{folder}.*master of weight: 1 elements are missing"
+    with pytest.raises(UserError, match=says), reading(folder, "go back"):
+        SavedPieces(folder).read_into(found, MASTER, [Owned("weight", 0, 5, 0)])
 
 
 def test_a_committed_checkpoint_is_whole_and_the_newest(tmp_path: Path) -> None:

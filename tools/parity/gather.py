@@ -6,7 +6,7 @@ from typing import Any
 
 from tools.parity.case import Case, Check
 from vid2vid_dist.config.schema import DiscriminatorConfig
-from vid2vid_dist.models.temporal import temporal_plan
+from vid2vid_dist.models.temporal import frames_kept, temporal_plan
 
 
 def check(case: Case) -> list[Check]:
@@ -29,14 +29,13 @@ def _replay(table: dict[str, Any]) -> list[list[dict[str, Any] | None]]:
     chunks = []
     for chunk in table["chunks"]:
         new = chunk["current_frames"]
-        plan = temporal_plan(disc, n_seen, len(new))
-        row = buffer + new
+        row = dict(enumerate(buffer + new, -len(buffer)))
         scales: list[dict[str, Any] | None] = []
-        for groups in plan.scales:
+        for groups in temporal_plan(disc, n_seen, len(new)):
             frames = [[row[i] for i in group] for group in groups.frames]
             pairs = [[[row[i], row[j]] for i, j in group] for group in groups.flow_pairs]
             scales.append({"frames": frames, "flow_pairs_cur_prev": pairs} if frames else None)
         chunks.append(scales)
-        buffer = row[len(row) - plan.keep:]
         n_seen += len(new)
+        buffer = list(row.values())[len(row) - frames_kept(disc, n_seen):]
     return chunks

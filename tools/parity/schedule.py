@@ -67,7 +67,7 @@ def _ours(cfg: Config, epoch: int, longest: int, n_temporal: int) -> tuple[dict[
         "n_frames_bp": now.n_frames_bp,
         "clip length": now.n_frames_total,
         "chunk_starts": starts,
-        "active temporal scales": [sum(bool(scale.frames) for scale in plan.scales) for plan in plans],
+        "active temporal scales": [sum(bool(scale.frames) for scale in plan) for plan in plans],
     }
     return got, {
         "lr_G": [now.rates[RateGroup.GENERATOR].lr],

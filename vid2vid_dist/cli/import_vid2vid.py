@@ -104,8 +104,7 @@ def _read(folder: Path, epoch: str, wanted: list[Part]) -> tuple[dict[str, dict[
     if wrong:
         rest = [f"and {len(wrong) - SHOWN} more"] if len(wrong) > SHOWN else []
         options_used = "opt.txt" if (folder / "opt.txt").is_file() else "the given options"
-        raise UserError(f"{folder} does not hold what {options_used} promises: "
-                        + "; ".join([*wrong[:SHOWN], *rest]))
+        raise UserError(f"{folder} does not hold what {options_used} promises: " + "; ".join([*wrong[:SHOWN], *rest]))
     names = {f"{epoch}_net_{part.name}.pth" for part in wanted}
     notes += [f"{path.name} is not part of this configuration: left out"
               for path in sorted(folder.glob(f"{epoch}_net_*.pth")) if path.name not in names]

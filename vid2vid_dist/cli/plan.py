@@ -73,7 +73,7 @@ def _frame_size(cfg: Config) -> Size:
         print(f"no shards at {cfg.data.shards} yet: planned for videos of {width}x{height} (parallel.source_size)")
         return typical_size((width, height), cfg.data)
     source = ClipSource.of(cfg)
-    return source.size_of(source.whole(0))
+    return source.whole(0).geometry.size
 
 
 def typical_size(size: Size, data: DataConfig) -> Size:

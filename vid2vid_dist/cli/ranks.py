@@ -32,10 +32,9 @@ def open_grid(device: str = "auto", timeout: timedelta = PATIENCE) -> Grid:
         if "EADDRINUSE" not in str(error) and "address already in use" not in str(error).lower():
             raise
         port = os.environ.get("MASTER_PORT", "?")
-        raise UserError(
-            f"port {port} on {os.environ.get('MASTER_ADDR', 'this host')} is taken by another program: "
-            "choose another with `torchrun --master-port PORT …`, or use `torchrun --standalone …`"
-        ) from error
+        raise UserError(f"port {port} on {os.environ.get('MASTER_ADDR', 'this host')} is taken by another program: "
+                        "choose another with `torchrun --master-port PORT …`, or use `torchrun --standalone …`"
+                        ) from error
     # Made by this rank without the others: a group per rank that all of them took part in would take minutes on many.
     alone = dist.new_group([rank], use_local_synchronization=True)
     return Grid(torch.arange(world_size).reshape(-1, 1), rank, my_device, dist.group.WORLD, alone, timeout)
@@ -48,9 +47,7 @@ def _take_device(device: str) -> torch.device:
         raise UserError("run.device=cuda, but this process sees no GPU: use run.device=cpu, or check the driver")
     local_rank, count = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
     if local_rank >= count:
-        raise UserError(
-            f"local rank {local_rank} has no GPU of its own (this node shows {count}): "
-            f"start at most --nproc_per_node {count}, or use run.device=cpu"
-        )
+        raise UserError(f"local rank {local_rank} has no GPU of its own (this node shows {count}): "
+                        f"start at most --nproc_per_node {count}, or use run.device=cpu")
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)

@@ -57,9 +57,7 @@ TOYS = {toy.name: toy for toy in (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", nargs="?", type=Path, help="folder to write (default data/toy_TASK)")
     parser.add_argument("--task", choices=tuple(TOYS), default="street", help="what to render (default street)")
     parser.add_argument("--n-train", type=int, help="training videos")

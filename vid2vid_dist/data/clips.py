@@ -38,10 +38,6 @@ class Clip:
         return self.window.n_frames
 
     @property
-    def chunk_frames(self) -> int:
-        return self.window.chunk_frames
-
-    @property
     def n_chunks(self) -> int:
         return self.window.n_chunks
 
@@ -79,19 +75,6 @@ class Request:
     def span(cls, clip: Clip, first: int, count: int) -> Request:
         """Everything of frames first .. first + count - 1."""
         return cls(clip, range(first, first + count), range(first, first + count))
-
-
-def network_input(drawn: Tensor, data: DataConfig, dtype: torch.dtype) -> Tensor:
-    """(..., C, H, W) uint8 as drawn -> the generator's input in `dtype`, with a range of the task's own.
-
-    Only for label_nc 0.
-    """
-    return task_of(data).scale(drawn, data, dtype)
-
-
-def viewable(inputs: Tensor, data: DataConfig) -> Tensor:
-    """The generator's input (..., C, H, W) as a picture (..., 1 | 3, H, W) in [-1, 1]: what pages show."""
-    return task_of(data).view(inputs)
 
 
 class ClipSource:
@@ -135,11 +118,9 @@ class ClipSource:
         needed = chunk_frames + self.n_frames_G - 1
         shortest = min(self.index.videos[: self.n_videos], key=lambda video: len(video.frames))
         if len(shortest.frames) < needed:
-            raise UserError(
-                f"video {shortest.name} in {self.index.folder} has {len(shortest.frames)} frames, but a "
-                f"chunk of {chunk_frames} needs {needed} (chunk + n_frames_G - 1): remove the video or "
-                "lower schedule.n_generator_slots or schedule.max_frames_per_rank"
-            )
+            raise UserError(f"video {shortest.name} in {self.index.folder} has {len(shortest.frames)} frames, but a "
+                            f"chunk of {chunk_frames} needs {needed} (chunk + n_frames_G - 1): remove the video or "
+                            "lower schedule.n_generator_slots or schedule.max_frames_per_rank")
 
     def order(self, epoch: int) -> list[int]:
         """All clip numbers of an epoch, in the order in which they are to be used."""
@@ -152,16 +133,8 @@ class ClipSource:
         video = self.index.videos[which]
         if len(video.frames) < chunk_frames + self.n_frames_G - 1:
             self.require_chunk(chunk_frames)
-        frames = window(
-            len(video.frames),
-            n_frames_total,
-            chunk_frames,
-            self.n_frames_G,
-            self.data.max_t_step,
-            rng.random(),
-            rng.random(),
-            number if self.task.by_length else None,
-        )
+        frames = window(len(video.frames), n_frames_total, chunk_frames, self.n_frames_G, self.data.max_t_step,
+                        rng.random(), rng.random(), number if self.task.by_length else None)
         training = self.split == "train"
         files = FrameFiles(self.index, which, frames.start)
         geometry = frame_geometry(files, self.data, draw(rng), may_flip=training)
@@ -172,17 +145,11 @@ class ClipSource:
         video = self.index.videos[number]
         n_frames, chunk_frames = len(video.frames), len(video.frames) - self.n_frames_G + 1
         if chunk_frames < 1:
-            raise UserError(
-                f"video {video.name} in {self.index.folder} has {n_frames} frames, but n_frames_G="
-                f"{self.n_frames_G} are needed for the first generated one"
-            )
+            raise UserError(f"video {video.name} in {self.index.folder} has {n_frames} frames, but n_frames_G="
+                            f"{self.n_frames_G} are needed for the first generated one")
         frames = Window(start=0, t_step=1, n_frames=n_frames, chunk_frames=chunk_frames, n_chunks=1)
         geometry = frame_geometry(FrameFiles(self.index, number, 0), self.data, MIDDLE, may_flip=False)
         return Clip(number, video.name, frames, geometry)
-
-    def size_of(self, clip: Clip) -> tuple[int, int]:
-        """Width and height of the clip's frames as `load` returns them."""
-        return clip.geometry.size
 
     def load(self, request: Request) -> Frames:
         """Decode what is asked for, and nothing else."""
@@ -190,7 +157,7 @@ class ClipSource:
         assert all(0 <= i < clip.n_frames for i in (*request.labels, *request.images)), f"{request}"
         files = {i: FrameFiles(self.index, clip.video, clip.window.start + i * clip.window.t_step)
                  for i in {*request.labels, *request.images}}
-        width, height = self.size_of(clip)
+        width, height = clip.geometry.size
 
         def stack(arrays: list[np.ndarray], channels: int) -> Tensor:
             return torch.from_numpy(np.stack(arrays)) if arrays else torch.empty(0, channels, height, width).byte()
@@ -214,13 +181,8 @@ class ClipSource:
         """What the sequence of clips depends on: a resumed run must find the same."""
         free = "shards", "workers", "max_faults"
         options = {key: value for key, value in asdict(self.data).items() if key not in free}
-        return {
-            "index": self.index.hash,
-            "split": self.split,
-            "seed": self.seed,
-            "n_frames_G": self.n_frames_G,
-            **options,
-        }
+        return {"index": self.index.hash, "split": self.split, "seed": self.seed, "n_frames_G": self.n_frames_G,
+                **options}
 
     def _check(self) -> None:
         index, data, task = self.index, self.data, self.task
@@ -237,9 +199,7 @@ class ClipSource:
             folder = f"{self.split}_{task.modalities['images'].folder}"
             raise UserError(f"{index.folder} has no images ({folder}): training needs them")
         if data.use_instance and not index.has("instances"):
-            raise UserError(
-                f"{index.folder} has no instance maps: set data.use_instance=false or pack them"
-            )
+            raise UserError(f"{index.folder} has no instance maps: set data.use_instance=false or pack them")
 
 
 def _video_of(u: float, n_generable: np.ndarray) -> int:

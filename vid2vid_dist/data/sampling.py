@@ -48,16 +48,8 @@ class Window:
     n_chunks: int
 
 
-def window(
-    length: int,
-    n_frames_total: int,
-    chunk_frames: int,
-    n_frames_G: int,
-    max_t_step: int,
-    u_step: float,
-    u_start: float,
-    number: int | None = None,
-) -> Window:
+def window(length: int, n_frames_total: int, chunk_frames: int, n_frames_G: int, max_t_step: int, u_step: float,
+           u_start: float, number: int | None = None) -> Window:
     """The window of a video of `length` frames (spec: training_schedule 2, "Clip length").
 
     The clip generates at most `n_frames_total` frames in whole chunks of at most `chunk_frames`, and

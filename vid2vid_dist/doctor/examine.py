@@ -31,7 +31,7 @@ from vid2vid_dist.engine.roles.build import role_specs
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.training.curriculum import LONGEST_CLIP, n_epochs, phase
-from vid2vid_dist.training.versions import versions
+from vid2vid_dist.version import versions
 
 PROBE_BYTES = 2**22  # written to the disk and removed
 
@@ -45,12 +45,8 @@ def examine(cfg: Config, grid: Grid) -> tuple[list[Check], dict[str, Any]]:
     offsets, links = probe.clock_offsets(grid), probe.measure_links(grid, edges)
     seconds = probe.convolution_seconds(grid)
     checks = [*conclude(seen, needs), check_clocks(offsets), check_links(seen, links), check_speed(seen, seconds)]
-    return checks, to_json(checks, {
-        "ranks": [asdict(one) for one in seen],
-        "clock_offset_s": offsets,
-        "links": [asdict(link) for link in links],
-        "convolution_s": seconds,
-    })
+    return checks, to_json(checks, {"ranks": [asdict(one) for one in seen], "clock_offset_s": offsets,
+                                    "links": [asdict(link) for link in links], "convolution_s": seconds})
 
 
 def look(cfg: Config, device: torch.device) -> Seen:
@@ -144,4 +140,4 @@ def _try_shards(cfg: Config) -> tuple[str, Size | None]:
             source.load(Request.span(clip, frame, 1))
     except UserError as error:
         return str(error), None
-    return "", source.size_of(first)
+    return "", first.geometry.size

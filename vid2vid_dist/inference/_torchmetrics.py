@@ -1,6 +1,5 @@
 """The door to torchmetrics and torch-fidelity, which import torchvision: ours has to be the first to do so (see
-`models._torchvision`).
-"""
+`models._torchvision`)."""
 # ruff: noqa: I001
 
 from __future__ import annotations

@@ -50,13 +50,9 @@ def export(loaded: LoadedGenerator, out: Path, steps: StepOptions | None = None)
         raise UserError(f"{out} exists and is no export: choose another OUT")
     book = book_of(loaded) if (loaded.run_dir / STYLES).is_file() else None
     weights, rounded = _float32(loaded.generator.state_dict())
-    source = {
-        "checkpoint": loaded.checkpoint.name,
-        "run": loaded.config.run.name,
-        "weights": "averaged" if loaded.averaged else "trained",
-        "number_format": "bfloat16, stored as float32" if rounded else "float32",
-        **code_version(),
-    }
+    source = {"checkpoint": loaded.checkpoint.name, "run": loaded.config.run.name,
+              "weights": "averaged" if loaded.averaged else "trained",
+              "number_format": "bfloat16, stored as float32" if rounded else "float32", **code_version()}
     try:
         with locked(out), written_aside(out) as aside:
             save_tensors(weights, aside / "generator.safetensors", metadata=source)

@@ -63,9 +63,7 @@ def choose_first_frames(first: str, cfg: Config, has_images: bool, where: str, d
     if kind == "single" and path:
         single = load_single_image(Path(path))
         _check_inputs(single, cfg)
-        if isinstance(single.network, GlobalWithFeatures):
-            return _by_styled_network(single, cfg, device, f"by {Path(path).name}")
-        return FirstFrames(f"by {Path(path).name}", _by_network(single, cfg, device), _identity(single.weights))
+        return _by_network(single, cfg, device, f"by {Path(path).name}")
     if kind == "image" and path:
         return FirstFrames(f"from {Path(path).name}", _picture(Path(path)), _identity(Path(path)))
     if kind != "real":
@@ -110,39 +108,30 @@ def _check_inputs(single: SingleImage, cfg: Config) -> None:
                         f"{cfg.label_channels} of the task {cfg.data.task}: it was trained on other labels")
 
 
-def _by_network(single: SingleImage, cfg: Config, device: torch.device) -> Images:
+def _by_network(single: SingleImage, cfg: Config, device: torch.device, description: str) -> FirstFrames:
     """Each frame from its own labels. The network reads as many of our input channels as it was trained with:
-    published ones leave the instance edges out, which come last.
+    published ones leave the instance edges out, which come last. One with styles is also told how every class looks.
+
+    Raises `UserError` for one without fitted looks.
     """
+    styled = single.loaded if isinstance(single.network, GlobalWithFeatures) else None
+    book, encoder = (book_of(styled), deepcopy(styled.generator.netE)) if styled else (None, None)
     network = per_frame_norms(single.network).to(device, torch.float32).requires_grad_(False)
 
     @torch.no_grad()
     def images(given: Frames, look: Tensor | None) -> Tensor:
-        labels = _labels(single, cfg, given, device)
-        return torch.cat([network(frame[None]) for frame in labels]).cpu()
+        inputs = _labels(single, cfg, given, device)
+        if book is not None:
+            classes = classes_of(given)
+            if look is None:
+                look = book.vectors[0] if given.images is None or encoder is None else nearest_look(
+                    encoder, to_float(given.images[-1], torch.float32), classes[-1], book)
+            style = paint_classes(look.expand(len(classes), -1, -1), classes)
+            inputs = torch.cat([inputs, style.to(device)], dim=1)
+        return torch.cat([network(frame[None]) for frame in inputs]).cpu()
 
-    return images
-
-
-def _by_styled_network(single: SingleImage, cfg: Config, device: torch.device, description: str) -> FirstFrames:
-    """The same by a network that is also told how every class looks. Raises `UserError` without fitted looks."""
-    styled = single.loaded
-    assert styled is not None
-    book, encoder = book_of(styled), deepcopy(styled.generator.netE)
-    assert book is not None
-    assert encoder is not None
-    network = per_frame_norms(single.network).to(device, torch.float32).requires_grad_(False)
-
-    @torch.no_grad()
-    def images(given: Frames, look: Tensor | None) -> Tensor:
-        labels, classes = _labels(single, cfg, given, device), classes_of(given)
-        if look is None:
-            look = book.vectors[0] if given.images is None else nearest_look(
-                encoder, to_float(given.images[-1], torch.float32), classes[-1], book)
-        style = paint_classes(look.expand(len(classes), -1, -1), classes).to(device)
-        return torch.cat([network(frame[None]) for frame in torch.cat([labels, style], dim=1)]).cpu()
-
-    return FirstFrames(description, images, f"{_identity(single.weights)} {_identity(styled.run_dir / FILE)}", styled)
+    of_looks = f" {_identity(styled.run_dir / FILE)}" if styled else ""
+    return FirstFrames(description, images, _identity(single.weights) + of_looks, styled)
 
 
 def _labels(single: SingleImage, cfg: Config, given: Frames, device: torch.device) -> Tensor:

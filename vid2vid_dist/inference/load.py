@@ -44,8 +44,7 @@ class LoadedGenerator:
         return folder.parent.parent if folder.parent.name == "checkpoints" else folder
 
 
-def load_generator(path: Path, overrides: Sequence[str] = (), *,
-                   raw_weights: bool = False) -> LoadedGenerator:
+def load_generator(path: Path, overrides: Sequence[str] = (), *, raw_weights: bool = False) -> LoadedGenerator:
     """Load the newest checkpoint of a run folder, or the given checkpoint folder.
 
     The averaged weights are taken where there are some, unless `raw_weights` asks for the trained ones.

@@ -11,9 +11,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
@@ -24,6 +22,7 @@ from urllib.parse import quote
 import numpy as np
 from PIL import Image
 
+from vid2vid_dist.data.atomic import written_aside
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.html import facts, mosaic, write_page
 from vid2vid_dist.monitor.pictures import reduced, tile
@@ -105,17 +104,10 @@ class Results:
     @contextmanager
     def video(self, result: VideoResult, n_frames: int) -> Iterator[VideoFolder]:
         """The folder of a video of n_frames. It appears when it is complete, in place of an older one."""
-        final, aside = self._out / result.folder, self._out / f".{result.folder}.part"
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir()
-        try:
+        with written_aside(self._out / result.folder) as aside:
             with ExitStack() as stack:
                 yield VideoFolder(aside, result, n_frames // 2, self._fps, stack)
             (aside / "video.json").write_text(json.dumps(asdict(result)))
-            shutil.rmtree(final, ignore_errors=True)
-            os.replace(aside, final)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
 
     def write_page(self, videos: Sequence[VideoResult], figures: dict[str, str]) -> Path:
         """Write `index.html` with some figures on top; gives its path."""

@@ -43,8 +43,7 @@ class Foreground:
 @dataclass
 class ScaleOutput:
     """One frame at one scale: `image` and `raw` (B, 3, h, w) in [-1, 1], `flow` (B, 2, h, w) in pixels,
-    `weight` (B, 1, h, w) in [0, 1]. `raw` is the frame without the warped part.
-    """
+    `weight` (B, 1, h, w) in [0, 1]. `raw` is the frame without the warped part."""
 
     image: Tensor
     raw: Tensor

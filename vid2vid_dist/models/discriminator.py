@@ -36,8 +36,7 @@ class MultiscaleDiscriminator(nn.Module):
     resolution that it was trained at. With `features`, the outputs of all layers are returned.
     """
 
-    def __init__(self, in_channels: int, ndf: int, n_layers: int, num_D: int, norm: str,
-                 features: bool) -> None:
+    def __init__(self, in_channels: int, ndf: int, n_layers: int, num_D: int, norm: str, features: bool) -> None:
         super().__init__()
         self.num_D = num_D
         self.n_layers = n_layers

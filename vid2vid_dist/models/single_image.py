@@ -124,8 +124,7 @@ class GlobalWithFeatures(nn.Module):
         self.size_unit = 2**n_downsample
         self.n_downsample = n_downsample
         width = channel_widths(ngf, n_downsample, MAX_CHANNELS)[-1]
-        self.model_downsample = nn.Sequential(
-            *encoder(in_channels + n_features, ngf, n_downsample, NORM, MAX_CHANNELS))
+        self.model_downsample = nn.Sequential(*encoder(in_channels + n_features, ngf, n_downsample, NORM, MAX_CHANNELS))
         self.model_resnet = nn.Sequential(*resnet_blocks(width + n_features, n_blocks, NORM))
         self.model_upsample = nn.Sequential(
             *decoder(ngf, n_downsample, NORM, MAX_CHANNELS, in_channels=width + 2 * n_features))

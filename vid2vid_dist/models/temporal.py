@@ -1,7 +1,7 @@
 """Which frames a temporal discriminator judges together (spec: losses 5).
 
-Pure index arithmetic: the generated frames of a clip form one row; after each chunk a buffer keeps the last
-few of them, and the next chunk's groups are picked from the buffer followed by the new frames.
+Pure index arithmetic: the generated frames of a clip form one row; after each chunk the last few of them are kept, and
+the next chunk's groups are picked from these and the new frames.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from vid2vid_dist.config.schema import DiscriminatorConfig
 class TemporalGroups:
     """The groups of one temporal scale in one chunk; without any, the scale is inactive.
 
-    Indices count from the start of (buffer + new frames). `frames`: n_frames_D indices per group, oldest
-    first. `flow_pairs`: per group the n_frames_D - 1 pairs (current, previous) whose flow goes with it.
+    Indices count from the chunk's first frame: earlier ones are negative. `frames`: n_frames_D indices per group,
+    oldest first. `flow_pairs`: per group the n_frames_D - 1 pairs (current, previous) whose flow goes with it.
     """
 
     frames: tuple[tuple[int, ...], ...] = ()
@@ -28,35 +28,26 @@ class TemporalGroups:
         return any(current - previous > 1 for group in self.flow_pairs for current, previous in group)
 
 
-@dataclass(frozen=True)
-class TemporalPlan:
-    """The groups of every temporal scale in one chunk, and how many frames the buffer keeps after it."""
-
-    scales: tuple[TemporalGroups, ...]
-    keep: int
-
-
 def frames_kept(disc: DiscriminatorConfig, n_seen: int) -> int:
-    """Frames that the buffer holds once `n_seen` frames of a clip have been generated."""
+    """Frames that are kept once `n_seen` frames of a clip have been generated."""
     if not disc.n_scales_temporal:
         return 0
     return min(n_seen, disc.n_frames_D ** (disc.n_scales_temporal - 1) * (disc.n_frames_D - 1))
 
 
-def temporal_plan(disc: DiscriminatorConfig, n_seen: int, n_new: int) -> TemporalPlan:
-    """Groups of the chunk that adds `n_new` frames to the `n_seen` already generated in this clip."""
-    buffer_start = n_seen - frames_kept(disc, n_seen)
+def temporal_plan(disc: DiscriminatorConfig, n_seen: int, n_new: int) -> tuple[TemporalGroups, ...]:
+    """By scale the groups of the chunk that adds `n_new` frames to the `n_seen` already generated in this clip."""
     find_groups = _sparse_groups if disc.sparse_D else _dense_groups
     scales = []
     for scale in range(disc.n_scales_temporal):
         step = disc.n_frames_D**scale
         groups = find_groups(n_seen, n_new, disc.n_frames_D, step)
-        frames = tuple(tuple(i - buffer_start for i in group) for group in groups)
+        frames = tuple(tuple(i - n_seen for i in group) for group in groups)
         # Sparse groups keep one-step flows even where they skip frames.
         flow_step = 1 if disc.sparse_D else step
         pairs = tuple(tuple((i, i - flow_step) for i in group[1:]) for group in frames)
         scales.append(TemporalGroups(frames, pairs))
-    return TemporalPlan(tuple(scales), keep=frames_kept(disc, n_seen + n_new))
+    return tuple(scales)
 
 
 def _dense_groups(n_seen: int, n_new: int, n_frames_D: int, step: int) -> list[list[int]]:

@@ -38,8 +38,7 @@ def draw(runs: Sequence[Run], n_slots: int, colours: Mapping[str, str], title: s
          names: Sequence[str] = ()) -> str:
     """The SVG text of some runs; `colours` by role, `names` of the rows, "rank N" otherwise.
 
-    A bar says lane.frame where there is room. Reductions, which go on beside the tasks, are outlined below
-    their row.
+    A bar says lane.frame where there is room. Reductions, which go on beside the tasks, are outlined below their row.
     """
     begin = min(run.start for run in runs)
     scale = (WIDTH - LEFT - 16) / (max(run.end for run in runs) - begin)

@@ -68,8 +68,7 @@ def facts(items: dict[str, str]) -> str:
     return f'<p class="facts">{spans}</p>'
 
 
-def mosaic(picture: str, video: str | None, captions: Sequence[str], *, autoplay: bool,
-           controls: bool) -> str:
+def mosaic(picture: str, video: str | None, captions: Sequence[str], *, autoplay: bool, controls: bool) -> str:
     """A tiled picture or video (paths relative to the page) with a caption in the corner of each tile.
 
     Without `controls`, whose bar covers the lower tiles, a click plays and pauses.

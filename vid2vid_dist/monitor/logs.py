@@ -13,13 +13,8 @@ log = logging.getLogger(__name__)
 def setup_logging(rank: int) -> None:
     """Log to stdout as `time [rank N] message`: warnings from anywhere, and this program's information from rank 0."""
     logging.raiseExceptions = False  # a terminal that is gone or full costs lines, and gets no traceback
-    logging.basicConfig(
-        level=logging.WARNING,
-        format=f"%(asctime)s [rank {rank}] %(message)s",
-        datefmt="%H:%M:%S",
-        stream=sys.stdout,
-        force=True,
-    )
+    logging.basicConfig(level=logging.WARNING, format=f"%(asctime)s [rank {rank}] %(message)s", datefmt="%H:%M:%S",
+                        stream=sys.stdout, force=True)
     if rank == 0:
         logging.getLogger("vid2vid_dist").setLevel(logging.INFO)
 

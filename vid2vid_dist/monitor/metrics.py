@@ -68,8 +68,7 @@ class MetricsLog:
 @dataclass
 class Journal:
     """What a metrics.jsonl says, in the order of the steps. Where a resumed run went back, the steps that it left
-    behind are dropped.
-    """
+    behind are dropped."""
 
     samples: list[Record] = field(default_factory=list)
     events: list[Record] = field(default_factory=list)

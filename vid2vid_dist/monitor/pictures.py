@@ -14,8 +14,8 @@ from PIL import Image
 from torch import Tensor
 
 from vid2vid_dist.config.schema import DataConfig
-from vid2vid_dist.data.clips import network_input, viewable
 from vid2vid_dist.data.palette import label_colors
+from vid2vid_dist.data.tasks.registry import task_of
 
 
 def colorize_labels(labels: Tensor, label_nc: int) -> np.ndarray:
@@ -29,7 +29,8 @@ def input_pictures(drawn: Tensor, data: DataConfig) -> np.ndarray:
     """Inputs `(T, C, H, W)` uint8 as decoded: classes in their colours, or the picture that is drawn for the task."""
     if data.label_nc:
         return colorize_labels(drawn, data.label_nc)
-    return image_pictures(viewable(network_input(drawn, data, torch.float32), data))
+    task = task_of(data)
+    return image_pictures(task.view(task.scale(drawn, data, torch.float32)))
 
 
 def image_pictures(images: Tensor) -> np.ndarray:

@@ -7,6 +7,7 @@ import resource
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -66,28 +67,21 @@ class RunMonitor:
         if not self._active:
             return
         self._console.print(report, _memory(gpus))
-        speed = {
-            "frames_per_second": report.frames_per_second,
-            "seconds_per_step": report.seconds_per_step,
-            "loader_share": report.loader_share,
-        }
+        speed = {"frames_per_second": report.frames_per_second, "seconds_per_step": report.seconds_per_step,
+                 "loader_share": report.loader_share}
         self._sound(self._alarms.of_report(report))
         self._keep(asdict(report) | speed | {"gpus": [gpu and asdict(gpu) for gpu in gpus]})
         if self._tensorboard:
-            scalars = {f"loss/{name}": value for name, value in report.losses.items()}
-            scalars |= {f"lr/{name}": value for name, value in report.lr.items()}
-            scalars |= {f"speed/{name}": value for name, value in speed.items()}
-            scalars |= {f"accuracy/{name}": value for name, value in report.accuracy.items()}
-            scalars |= {f"gradient_norm/{role}": value for role, value in report.gradient_norms.items()}
-            scalars |= {f"gradient_share/{critic}": value for critic, value in report.gradient_shares.items()}
-            scalars |= {f"loss_share/{name}": value for name, value in report.loss_shares.items()}
-            scalars |= {"curriculum/n_frames_total": report.n_frames_total,
-                        "curriculum/chunk_frames": report.chunk_frames, "curriculum/epoch": report.epoch}
+            groups: dict[str, dict[str, Any]] = {
+                "loss": report.losses, "lr": report.lr, "speed": speed, "accuracy": report.accuracy,
+                "gradient_norm": report.gradient_norms, "gradient_share": report.gradient_shares,
+                "loss_share": report.loss_shares, "curriculum": {
+                    name: getattr(report, name) for name in ("n_frames_total", "chunk_frames", "epoch")}}
             for rank, (busy, waiting) in enumerate(zip(report.busy, report.waiting, strict=True)):
-                scalars |= {f"rank{rank}/busy": busy, f"rank{rank}/waiting": waiting, f"rank{rank}/bubble": 1 - busy}
-            for rank, gpu in enumerate(gpus):
-                figures = asdict(gpu) if gpu else {}
-                scalars |= {f"gpu{rank}/{k}": v for k, v in figures.items() if isinstance(v, (int, float))}
+                groups[f"rank{rank}"] = {"busy": busy, "waiting": waiting, "bubble": 1 - busy}
+            groups |= {f"gpu{rank}": asdict(gpu) for rank, gpu in enumerate(gpus) if gpu}
+            scalars = {f"{group}/{name}": value for group, figures in groups.items()
+                       for name, value in figures.items() if isinstance(value, (int, float))}
             with nonfatal("TensorBoard's scalars"):
                 self._tensorboard.scalars(report.step, scalars)
                 for name, above in report.spreads.items():

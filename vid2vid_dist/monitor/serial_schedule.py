@@ -39,12 +39,12 @@ def serial_seconds(cfg: Config, costs: Costs, n_lanes: int, n_frames: int, n_gen
     judged = frames_each * (twice_real("image", 1 if cfg.generator.no_flow else 2) + twice_real("face", 1)
                             + 2 * once("perceptual", Kind.REAL) + once("perceptual", Kind.FAKE)
                             + once("warp", Kind.FAKE))
-    groups = temporal_plan(disc, FAR, n_frames).scales
+    groups = temporal_plan(disc, FAR, n_frames)
     temporal = sum(-(-len(g.frames) // n_discriminator) * twice_real(f"temporal_{s}", 1) for s, g in enumerate(groups))
     n_flows = n_frames + sum(len(g.frames) * (disc.n_frames_D - 1) for g in groups if g.skips_frames)
     weights = 2 * 4 * costs.parameters[GENERATOR] / bandwidth
     labels = n_frames * cfg.generator.n_frames_G * cfg.label_channels * costs.tensors[RAW] / 3 / bandwidth
-    update = sum(costs.update_seconds(role, 1) for role in costs.parameters)
+    update = sum(costs.seconds(CostKey(role, Kind.UPDATE)) for role in costs.parameters)
     clip = (n_frames * once(GENERATOR, *FORWARD) + n_flows * once("flow", Kind.REFERENCE) + judged + temporal
             + backwards_each * once(GENERATOR, *BACKWARD) + weights + labels)
     return n_lanes * clip + update

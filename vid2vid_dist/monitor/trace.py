@@ -22,8 +22,7 @@ from vid2vid_dist.untrusted import parse_json, read_text
 @dataclass(frozen=True)
 class TracedStep:
     """One step of one rank. `began`: seconds since the first traced step; `spans` count from there, and the planned
-    runs from 0.
-    """
+    runs from 0."""
 
     rank: int
     step: int

@@ -1,6 +1,5 @@
 """The original's checkpoint folder: which file holds which of our weights, and the options in opt.txt (spec:
-networks 10).
-"""
+networks 10)."""
 
 from __future__ import annotations
 

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from vid2vid_dist.engine.run.optimizer import Statistics
+
 
 class Ema:
     """Exponential moving average of a module's state in float32 (or wider); what counts in integers is copied.
@@ -42,13 +44,12 @@ class Ema:
 @contextmanager
 def buffers_kept(module: nn.Module) -> Iterator[None]:
     """What is computed within leaves no trace in the running statistics of norm layers."""
-    own = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    statistics = Statistics(module)
+    statistics.keep()
     try:
         yield
     finally:
-        with torch.no_grad():
-            for name, buffer in module.named_buffers():
-                buffer.copy_(own[name])
+        statistics.put_back()
 
 
 def _wide(tensor: Tensor) -> Tensor:

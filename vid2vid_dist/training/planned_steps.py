@@ -19,8 +19,7 @@ REST = LaneChunk(0, 0)
 @dataclass(frozen=True)
 class PlannedStep:
     """A step of a pipeline. `needed`: frames to decode for this rank, by lane of the run, beyond those that it has;
-    `shown`: the lane (of the pipeline) that pictures are made of, None for none.
-    """
+    `shown`: the lane (of the pipeline) that pictures are made of, None for none."""
 
     round: int
     chunk: int
@@ -34,8 +33,7 @@ class PlannedStep:
 @dataclass
 class EpochPlans:
     """Walks through an epoch. `lanes`: of this pipeline; `slot`: of this rank in it; `sample_is_due`: whether
-    pictures are made of a step of this pipeline.
-    """
+    pictures are made of a step of this pipeline."""
 
     epoch: Epoch
     now: Phase

@@ -40,10 +40,8 @@ def find_weights(path: str) -> Path:
             raise UserError(f"run.load_pretrain={path}: this run has no checkpoint yet")
         folder = newest
     if not weights_file(folder, "generator").is_file():
-        raise UserError(
-            f"run.load_pretrain={path}: no {weights_file(folder, 'generator')}; "
-            "name a run folder (runs/NAME) or one of its checkpoints"
-        )
+        raise UserError(f"run.load_pretrain={path}: no {weights_file(folder, 'generator')}; name a run folder "
+                        "(runs/NAME) or one of its checkpoints")
     return folder
 
 

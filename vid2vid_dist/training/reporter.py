@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.clips import Frames, viewable
+from vid2vid_dist.data.clips import Frames
+from vid2vid_dist.data.tasks.registry import task_of
 from vid2vid_dist.engine.plan.role import RateGroup, RoleSpecs
 from vid2vid_dist.engine.plan.tasks import COLLECTIVE
 from vid2vid_dist.engine.plan.tensors import What as Shows
@@ -128,29 +129,15 @@ class Reporter:
         losses = {name: float(totals[Figure(What.LOSS, name)]) / n for name, n in self._counts.items() if n}
         readings = self._grid.gather((self._meter.read(), self._busy / seconds, self._waiting / seconds))
         gpus, busy, waiting = map(list, zip(*readings, strict=True))
-        self._monitor.report(
-            StepReport(
-                step=step,
-                epoch=epoch,
-                steps=self._steps,
-                seconds=seconds,
-                loader_wait=self._loader_wait,
-                frames=self._frames,
-                losses=losses,
-                loss_shares=loss_shares([loss for loss in self._roles if loss.name in losses], losses),
-                lr={short: now.rates[group].lr for group, short in RATE_NAMES.items()},
-                eta=steps_left * seconds / self._steps,
-                n_frames_total=now.n_frames_total,
-                chunk_frames=now.chunk_frames,
-                busy=busy if any(busy) else [],
-                waiting=waiting if any(busy) else [],
-                spreads=spreads,
-                accuracy=accuracy_of(spreads),
-                gradient_shares=gradient_shares_of(totals),
-                gradient_norms={role: norm for role, norm in norms.items() if math.isfinite(norm)},
-            ),
-            gpus,
-        )
+        self._monitor.report(StepReport(
+            step=step, epoch=epoch, steps=self._steps, seconds=seconds, loader_wait=self._loader_wait,
+            frames=self._frames, losses=losses,
+            loss_shares=loss_shares([loss for loss in self._roles if loss.name in losses], losses),
+            lr={short: now.rates[group].lr for group, short in RATE_NAMES.items()},
+            eta=steps_left * seconds / self._steps, n_frames_total=now.n_frames_total, chunk_frames=now.chunk_frames,
+            busy=busy if any(busy) else [], waiting=waiting if any(busy) else [],
+            spreads=spreads, accuracy=accuracy_of(spreads), gradient_shares=gradient_shares_of(totals),
+            gradient_norms={role: norm for role, norm in norms.items() if math.isfinite(norm)}), gpus)
         self.begin_interval()
         return True
 
@@ -170,7 +157,7 @@ def make_sample(cfg: Config, made: Pictured) -> Sample:
         return torch.stack([frame[what][0] for frame in made.frames]).float().cpu() if what in made.frames[0] else None
 
     ids, planes = made.labels.ids, made.labels.planes
-    labels = viewable(planes[0], cfg.data) if ids is None else ids[0]
+    labels = task_of(cfg.data).view(planes[0]) if ids is None else ids[0]
     fake, raw, reference = frames(Shows.IMAGE), frames(Shows.RAW), frames(Shows.REFERENCE)
     assert fake is not None
     assert raw is not None

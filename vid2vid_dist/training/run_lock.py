@@ -19,8 +19,7 @@ LOOK_EVERY = 1.0  # seconds between two looks whether the folder is free
 
 class RunLock:
     """The right of this process to write into a run folder, by the file `lock` in it; it ends with the process, however
-    that ends. Children do not inherit it, and whoever opens and closes the file in this process gives it up.
-    """
+    that ends. Children do not inherit it, and whoever opens and closes the file in this process gives it up."""
 
     def __init__(self, run_dir: Path) -> None:
         self._run_dir = run_dir

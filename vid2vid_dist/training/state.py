@@ -17,8 +17,8 @@ from vid2vid_dist.engine.plan.memory import SHARD_BYTES
 from vid2vid_dist.engine.plan.planner import Placed
 from vid2vid_dist.engine.plan.role import GENERATOR, RateGroup, RoleSpecs
 from vid2vid_dist.engine.plan.tensors import FrameSize
-from vid2vid_dist.engine.roles.build import build_frozen, build_generator_role, build_modules, build_roles
-from vid2vid_dist.engine.run.clip import ClipInFlight
+from vid2vid_dist.engine.roles.build import build_frozen, build_modules, build_roles, build_trained_role
+from vid2vid_dist.engine.run.clip import ClipInFlight, clip_files, saved_n_seen
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.optimizer_state import STEP, SavedPieces
@@ -33,9 +33,8 @@ from vid2vid_dist.training.ema import Ema, buffers_kept
 from vid2vid_dist.training.epoch import Epoch
 from vid2vid_dist.training.health import Figures, take_figures
 from vid2vid_dist.training.pretrain import PretrainReport, find_weights, load_pretrained
-from vid2vid_dist.training.resume import require_start
-from vid2vid_dist.training.versions import versions
 from vid2vid_dist.untrusted import read_yaml, reading
+from vid2vid_dist.version import versions
 
 
 def settle_clips(cfg: Config, n_ranks: int, resume: Path | None) -> Config:
@@ -45,8 +44,8 @@ def settle_clips(cfg: Config, n_ranks: int, resume: Path | None) -> Config:
     """
     if cfg.parallel.clips_per_step:
         return cfg
-    clips = SavedState.read(resume).clips_per_step if resume else cfg.parallel.n_lanes(n_ranks) * (
-        cfg.parallel.batch_size)
+    clips = SavedState.read(resume).clips_per_step if resume else (
+        cfg.parallel.n_lanes(n_ranks) * cfg.parallel.batch_size)
     return replace(cfg, parallel=replace(cfg.parallel, clips_per_step=clips))
 
 
@@ -102,7 +101,7 @@ class TrainingState:
 
     def first_holder(self, role: str) -> int:
         """The first of the ranks that hold a role."""
-        return int(self.grid.ranks[0, self._placed.layout.holders(role)[0]])
+        return int(self.grid.ranks[0, self._placed.layout.slots[role][0]])
 
     def first_held(self) -> dict[str, nn.Module]:
         """The trained modules of which this rank is the first holder, by role."""
@@ -179,14 +178,13 @@ class TrainingState:
         module = Generator(self.cfg).to(self.grid.device, DTYPES[self.cfg.optim.precision])
         module.load_state_dict(old.state_dict())
         self.engines()[GENERATOR].close()
-        self.roles[GENERATOR] = build_generator_role(
-            self.specs, self._holders[GENERATOR], module, now.rates[RateGroup.GENERATOR], train_all_scales=True)
+        self.roles[GENERATOR] = build_trained_role(
+            self.specs[GENERATOR], self._holders[GENERATOR], module, now.rates[RateGroup.GENERATOR], True)
 
     @contextmanager
     def aside(self, now: Phase) -> Iterator[None]:
         """Within, steps have clips of their own and train the scales of `now`; their updates must be refused.
-        Afterwards all is as before. An error within ends the run: nothing is put back.
-        """
+        Afterwards all is as before. An error within ends the run: nothing is put back."""
         on_gpu = self.grid.device.type == "cuda"
         forked = torch.random.fork_rng([self.grid.device] if on_gpu else [])
         with forked, self.pipeline.aside(), self._more_scales(now):
@@ -203,8 +201,7 @@ class TrainingState:
             return
         still = [p for p in module.parameters() if not p.requires_grad]
         n_bytes = 0 if self.cfg.optim.offload else SHARD_BYTES * sum(p.numel() for p in still)
-        room = torch.empty(n_bytes // self._holders[GENERATOR].world_size, dtype=torch.uint8,
-                           device=self.grid.device)
+        room = torch.empty(n_bytes // self._holders[GENERATOR].world_size, dtype=torch.uint8, device=self.grid.device)
         module.requires_grad_(True)
         yield
         for p in still:
@@ -249,8 +246,21 @@ class TrainingState:
         return reading(self._saved_lanes, way_on(self._saved_lanes.parent))
 
     def require_start(self, plan: Epoch, now: Phase) -> None:
-        """As the function of this name, when a resumed run enters its first epoch."""
-        require_start(self._saved_lanes.parent, self.position, plan, self.my_lanes, now.chunk_frames)
+        """Raise `UserError` if the first epoch of a resumed run has no such place as the saved position, or if a clip
+        that goes on there is not saved."""
+        at, lanes, folder = self.position, self._saved_lanes, self._saved_lanes.parent
+        if at.round >= len(plan.rounds) or at.chunk >= plan.rounds[at.round].n_chunks:
+            raise UserError(f"{folder / 'state.json'}: position (round {at.round}, chunk {at.chunk}) is beyond the "
+                            f"{len(plan.rounds)} rounds of epoch {at.epoch}: {way_on(folder)}")
+        n_seen = at.chunk * now.chunk_frames
+        for number in self.my_lanes if at.chunk else ():
+            if plan.rounds[at.round].is_active(number, at.chunk):
+                with self._reading_lanes():
+                    files = clip_files(lanes, number)
+                    found = set(map(saved_n_seen, files))
+                if found != {n_seen}:
+                    raise UserError(f"{lanes}: the clip of lane {number} has {n_seen} frames behind it, its "
+                                    f"{len(files)} files say {sorted(found)}: {way_on(folder)}")
 
     def _start_average(self, resume: Path | None) -> Ema:
         """The saved average; where there is none, one that starts with the weights of now."""
@@ -293,18 +303,10 @@ class TrainingState:
         cfg = self.cfg
         younger = {"netG": "composite", "n_local_enhancers": 1, "style_nc": 0}  # than some checkpoints
         gen = {k: v for k, v in asdict(cfg.generator).items() if k not in younger or v != younger[k]}
-        disc = {
-            k: v
-            for k, v in asdict(cfg.discriminator).items()
-            if k not in ("frames_per_pass", "sparse_D", "face_marker")
-        }
-        return {
-            **gen,
-            **disc,
-            "no_ganFeat": cfg.loss.no_ganFeat,
-            "label_channels": cfg.label_channels,
-            "precision": cfg.optim.precision,
-        }
+        free = "frames_per_pass", "sparse_D", "face_marker"
+        disc = {k: v for k, v in asdict(cfg.discriminator).items() if k not in free}
+        return {**gen, **disc, "no_ganFeat": cfg.loss.no_ganFeat, "label_channels": cfg.label_channels,
+                "precision": cfg.optim.precision}
 
 
 def _flat(sections: dict[str, dict[str, Any]]) -> dict[str, Any]:

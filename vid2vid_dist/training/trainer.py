@@ -34,12 +34,11 @@ from vid2vid_dist.training.run_lock import RunLock
 from vid2vid_dist.training.saver import Saved, Saver
 from vid2vid_dist.training.state import TrainingState, settle_clips
 from vid2vid_dist.training.status import Status, count_restarts
-from vid2vid_dist.training.steps import Steps, Workshop
+from vid2vid_dist.training.steps import Steps
 from vid2vid_dist.training.tracing import Tracer
 from vid2vid_dist.training.validation import ValidationClips
-from vid2vid_dist.training.versions import versions
 from vid2vid_dist.training.watchdog import Watchdog
-from vid2vid_dist.version import code_version
+from vid2vid_dist.version import code_version, versions
 
 log = logging.getLogger(__name__)
 
@@ -79,7 +78,6 @@ class Trainer:
         grid.on_first(self._describe_run)
         self.monitor = RunMonitor(self.run_dir, cfg, grid.rank, grid.world_size)
         self.reporter = Reporter(self.specs, grid, self.monitor, self.state.figures)
-        self.workshop = Workshop(cfg, grid, self.source, self.state, self.reporter)
         self.faults = FaultHandler(cfg, grid, self.asked, self.monitor.event)
         self.watchdog = Watchdog(self.run_dir, grid.rank, grid.world_size, grid.timeout.total_seconds() / 2,
                                  self.state.pipeline.timer)
@@ -93,9 +91,8 @@ class Trainer:
         for report in self.state.pretrained:
             self.monitor.event(report.line())
         if resume:
-            self.monitor.event(
-                f"resumed from {resume}: step {self.state.position.step}, epoch {self.state.position.epoch}"
-            )
+            at = self.state.position
+            self.monitor.event(f"resumed from {resume}: step {at.step}, epoch {at.epoch}")
         for line in self.state.changes:
             self.monitor.event(f"changed since then: {line}")
 
@@ -143,7 +140,7 @@ class Trainer:
         start = (self.state.position.round, self.state.position.chunk)
         if start != (0, 0) and self._saved_at == self.state.position:
             self.state.require_start(plan, now)
-        steps = Steps(self.workshop, self.faults, plan, now, start)
+        steps = self._steps(plan, now, start, self.faults)
         if start == (0, 0):
             self.monitor.event(
                 f"epoch {number}: {len(plan.rounds)} rounds, clips of up to {now.n_frames_total} frames "
@@ -182,7 +179,7 @@ class Trainer:
         refusal = probe_step.Refusal(self.cfg, self.grid, self.asked, self.monitor.event)
         fullest = plan.fullest_round()
         with self.state.aside(now), probe_step.naming_probe(number, now), self.grid.meeting(0, "probe step"):
-            steps = Steps(self.workshop, refusal, plan, now, (fullest, 0))
+            steps = self._steps(plan, now, (fullest, 0), refusal)
             for chunk in range(probe_step.n_chunks_probed(self.specs, plan, fullest)):
                 steps.run(fullest, chunk)
         self.reporter.begin_interval()
@@ -196,12 +193,15 @@ class Trainer:
         """Ranks, width and height, frames of a chunk, frames that gradients run back through, whether on GPUs."""
         last = phase(self.cfg, n_epochs(self.cfg), self.source.longest)
         clip = self.source.clip(1, 0, last.n_frames_total, last.chunk_frames)
-        return (self.grid.world_size, self.source.size_of(clip), last.chunk_frames, last.n_frames_bp,
+        return (self.grid.world_size, clip.geometry.size, last.chunk_frames, last.n_frames_bp,
                 self.grid.device.type == "cuda")
 
     def _plan(self, number: int, now: Phase) -> Epoch:
         n_past = self.cfg.generator.n_frames_G - 1
         return plan_epoch(self.source, number, now, self.state.n_lanes, self.cfg.parallel.batch_size, n_past)
+
+    def _steps(self, plan: Epoch, now: Phase, start: tuple[int, int], faults: FaultHandler) -> Steps:
+        return Steps(self.source, self.state, self.reporter, faults, plan, now, start)
 
     def _count_steps(self) -> int:
         """Optimiser steps of the whole stage, about, for the time that is left: clips grow from epoch to epoch.
@@ -257,10 +257,8 @@ class Trainer:
         self.source.require_chunk(phase(cfg, n_epochs(cfg), self.source.longest).chunk_frames)
         n_lanes = cfg.parallel.n_lanes(self.grid.world_size)
         if self.source.n_clips < n_lanes:
-            raise UserError(
-                f"{self.source.n_clips} clips in {cfg.data.shards} for {n_lanes} at a time: set "
-                f"parallel.clips_per_step={self.source.n_clips} or less, start fewer ranks, or pack more videos"
-            )
+            raise UserError(f"{self.source.n_clips} clips in {cfg.data.shards} for {n_lanes} at a time: set parallel."
+                            f"clips_per_step={self.source.n_clips} or less, start fewer ranks, or pack more videos")
 
     def _check_sizes(self) -> None:
         """The frame sizes of the first epoch, against what the networks can halve."""
@@ -268,7 +266,7 @@ class Trainer:
             return
         now = self.state.phase(1)
         clips = (self.source.clip(1, n, now.n_frames_total, now.chunk_frames) for n in self.source.order(1))
-        for size in sorted({self.source.size_of(clip) for clip in clips}):
+        for size in sorted({clip.geometry.size for clip in clips}):
             self.state.generator.check_size(*size)
 
     def _take_run_folder(self) -> int:
@@ -281,13 +279,8 @@ class Trainer:
         return restarts
 
     def _describe_run(self) -> None:
-        environment = {
-            "host": platform.node(),
-            "ranks": self.grid.world_size,
-            "device": str(self.grid.device.type),
-            **versions(),
-            **code_version(),
-        }
+        environment = {"host": platform.node(), "ranks": self.grid.world_size, "device": self.grid.device.type,
+                       **versions(), **code_version()}
         with self._writing():
             write_atomically(self.run_dir / "config.yaml", to_yaml(self.cfg))
             write_atomically(self.run_dir / "environment.json", json.dumps(environment, indent=1))

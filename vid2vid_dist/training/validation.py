@@ -85,7 +85,7 @@ class ValidationClips:
         clips = []
         for number in range(min(N_CLIPS, source.n_videos)):
             clip = source.whole(number)
-            self._module.check_size(*source.size_of(clip))
+            self._module.check_size(*clip.geometry.size)
             frames = source.load(Request.span(clip, 0, min(clip.n_frames, self._n_past + N_FRAMES)))
             real = self._real(frames).unbind(1)[self._n_past :]
             references = [network(now, before) for before, now in pairwise(real)]

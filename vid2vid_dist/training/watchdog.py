@@ -36,8 +36,7 @@ SLOWEST_SIGN = 10.0  # seconds between two signs: run folders lie on shared file
 @dataclass(frozen=True)
 class Sign:
     """A heartbeat. `count` grows with every beat, `progress` with every step and task; `place`: where the main
-    thread is in our code; `waits`: it talks to other ranks there.
-    """
+    thread is in our code; `waits`: it talks to other ranks there."""
 
     rank: int
     count: int
@@ -96,7 +95,7 @@ class Watchdog:
         self._count += 1
         frame = sys._current_frames().get(self._main)
         n_tasks, task = (self._timer.n_begun, self._timer.current) if self._timer is not None else (0, "")
-        sign = Sign(self._rank, self._count, self.step, self.step + n_tasks, task, _place(frame), _waits(frame))
+        sign = Sign(self._rank, self._count, self.step, self.step + n_tasks, task, *_place(frame))
         with nonfatal("the watchdog's heartbeat"):
             aside = self._file(self._rank).with_suffix(".new")
             aside.write_text(json.dumps(asdict(sign)))
@@ -134,8 +133,7 @@ class Watchdog:
 
 def name_laggard(signs: dict[int, Sign], silent: list[int]) -> str:
     """Whom the others wait for. A process that leaves no heartbeat comes first: it is stopped, or its node is gone,
-    and cannot write its stacks. Then who works instead of waiting, then who is behind.
-    """
+    and cannot write its stacks. Then who works instead of waiting, then who is behind."""
     if silent:
         last = [f"rank {rank} ({signs[rank].words})" if rank in signs else f"rank {rank}" for rank in silent]
         return f"no heartbeat of {', '.join(last)}: stopped, or its node is gone, so it leaves no stacks"
@@ -143,20 +141,14 @@ def name_laggard(signs: dict[int, Sign], silent: list[int]) -> str:
     return f"the others wait for rank {behind.rank}: {behind.words}"
 
 
-def _place(frame: FrameType | None) -> str:
-    """The innermost place in our code."""
+def _place(frame: FrameType | None) -> tuple[str, bool]:
+    """The innermost place in our code, and whether the thread talks to other ranks: below it there is a frame of a
+    communication library, or it is one that waits for messages."""
+    talks = False
     while frame is not None and not frame.f_code.co_filename.startswith(OURS):
+        talks = talks or any(part in frame.f_code.co_filename for part in COMMUNICATION)
         frame = frame.f_back
     if frame is None:
-        return "foreign code"
-    return f"{Path(frame.f_code.co_filename).relative_to(OURS)}:{frame.f_lineno} {frame.f_code.co_name}"
-
-
-def _waits(frame: FrameType | None) -> bool:
-    """Whether a thread talks to other ranks: below our innermost frame there is one of a communication library, or our
-    frame is one that waits for messages."""
-    while frame is not None and not frame.f_code.co_filename.startswith(OURS):
-        if any(part in frame.f_code.co_filename for part in COMMUNICATION):
-            return True
-        frame = frame.f_back
-    return frame is not None and (Path(frame.f_code.co_filename).name, frame.f_code.co_name) in WAITING
+        return "foreign code", talks
+    path, name = Path(frame.f_code.co_filename), frame.f_code.co_name
+    return f"{path.relative_to(OURS)}:{frame.f_lineno} {name}", talks or (path.name, name) in WAITING

@@ -83,7 +83,7 @@ def test_gradients_go_to_the_frames_of_their_reader_only() -> None:
         (sent,) = (item.parts for item in plan.sequence if isinstance(item, Transfer)
                    and (item.producer, item.destination) == (discriminator, slot))
         read = {task.frames[0] for task in plan.tasks if task.role == "generator" and task.kind in INTO_WEIGHTS
-                and task.scale == 1 and plan.slot_of(task) == slot}
+                and task.scale == 1 and plan.assignment[task.site] == slot}
         assert set(sent) == {Part(kind.gradient, frame) for kind in (image(1), RAW) for frame in read}
         found += read
     assert sorted(set(found)) == [0, 1, 2, 3]

@@ -38,7 +38,7 @@ def hangs(plan: Plan, turn: Sequence[str] = ()) -> dict[int, list[str]]:
 
 def issued_behind_the_last_task(plan: Plan, slot: int, stream: str) -> list[Command]:
     """As an engine does it that reduces a role when this rank has no more to do for it, not where the plan says."""
-    found, waiting = Issued(plan, slot), [role for role in plan.reductions if slot in plan.layout.holders(role)]
+    found, waiting = Issued(plan, slot), [role for role in plan.reductions if slot in plan.layout.slots[role]]
     program = plan.programs[slot]
     left = Counter(op.task.role for op in program if isinstance(op, Run) and op.task.kind not in COLLECTIVE)
 

@@ -83,10 +83,10 @@ def check_every_task_once(plan: Plan) -> None:
     counted = Counter((op.task.number, slot) for slot, program in enumerate(plan.programs)
                       for op in program if isinstance(op, Run))
     expected = Counter((task.number, slot) for task in plan.tasks for slot in (
-        plan.layout.holders(task.role) if task.kind in COLLECTIVE else [plan.assignment[task.site]]))  # type: ignore[index]
+        plan.layout.slots[task.role] if task.kind in COLLECTIVE else [plan.assignment[task.site]]))  # type: ignore[index]
     assert counted == expected
     for site, slot in plan.assignment.items():
-        assert slot in plan.layout.holders(site.role)
+        assert slot in plan.layout.slots[site.role]
 
 
 def check_message_order(plan: Plan) -> None:
@@ -108,7 +108,7 @@ def run_without_buffers(plan: Plan, rng: random.Random, turn: Sequence[str] = ()
     programs = plan.programs_in(turn)
     for slot, program in enumerate(programs):
         reduced = [op.task.role for op in program if isinstance(op, Run) and op.task.kind == Kind.REDUCE]
-        assert reduced == [role for role in turn if slot in plan.layout.holders(role)]
+        assert reduced == [role for role in turn if slot in plan.layout.slots[role]]
     position = [0] * len(programs)
     present: list[set[tuple[int, Part]]] = [set() for _ in programs]  # (task, tensor) on each slot
     done: list[set[int]] = [set() for _ in programs]
@@ -118,7 +118,7 @@ def run_without_buffers(plan: Plan, rng: random.Random, turn: Sequence[str] = ()
 
     def partners(op: Op, slot: int) -> list[int]:
         if isinstance(op, Run):
-            return list(plan.layout.holders(op.task.role)) if op.task.kind == Kind.REDUCE else [slot]
+            return list(plan.layout.slots[op.task.role]) if op.task.kind == Kind.REDUCE else [slot]
         return [op.transfer.source, op.transfer.destination]
 
     def are_ready(op: Op, slots: list[int]) -> bool:

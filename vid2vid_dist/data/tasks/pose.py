@@ -123,10 +123,8 @@ def _person(entry: dict[str, Any], where: str, size: Size | None) -> Person:
             parts[part] = None
             continue
         if values.shape != (3 * n,):
-            raise UserError(
-                f"{where}: {key} has {values.size} numbers, expected {3 * n} (x, y, confidence of {n} points): "
-                "run OpenPose with its model BODY_25"
-            )
+            raise UserError(f"{where}: {key} has {values.size} numbers, expected {3 * n} (x, y, confidence of {n} "
+                            "points): run OpenPose with its model BODY_25")
         if not (np.abs(values) < MAX_COORDINATE).all():
             raise UserError(f"{where}: {key} holds a number of {MAX_COORDINATE} or more: run OpenPose again")
         parts[part] = values.reshape(n, 3)
@@ -244,8 +242,7 @@ def _draw(files: FrameFiles, data: DataConfig, geometry: Geometry, rng: np.rando
         drawn.append(_without_parts(np.asarray(files.picture("densepose")), hidden))
     if not data.densepose_only:
         blur_head, people = data.remove_face_labels and drop > 0, files.content("openpose")
-        draws = [NOTHING_DROPPED if rng is None else PersonDraws.draw(rng, blur_head)
-                 for _ in people]
+        draws = [NOTHING_DROPPED if rng is None else PersonDraws.draw(rng, blur_head) for _ in people]
         drawn.append(draw_people(people, files.size, draws, drop, data.basic_point_only).transpose(1, 2, 0))
     return np.concatenate([geometry.apply_nearest(Image.fromarray(np.ascontiguousarray(x))) for x in drawn])
 

@@ -68,13 +68,22 @@ class Costs:
     offload: bool = False
     frame_bytes: dict[str, int] = field(default_factory=lambda: {"labels": 0, "real": 0})
 
-    def seconds(self, key: CostKey) -> float:
-        """Predicted time of one unit on one rank."""
+    def seconds(self, key: CostKey, n_ranks: int = 1) -> float:
+        """Predicted time of one unit on one rank; of a reduction or an update if `n_ranks` ranks hold the role."""
+        machine = self.machine
         if key in self.measured:
             return self.measured[key]
+        if key.kind == Kind.REDUCE:  # gradients to their owners and new weights back
+            return machine.all_reduce(self.parameters[key.role] * self.element, n_ranks)
+        if key.kind == Kind.UPDATE:  # the optimiser on one rank's shard
+            shard = self.parameters[key.role] / n_ranks
+            if not self.offload:
+                return shard * UPDATE_BYTES_PER_PARAMETER / machine.memory_bandwidth
+            across = 2 * shard * self.element / machine.link_to_host  # gradients there, weights back
+            return across + shard * UPDATE_BYTES_PER_PARAMETER / machine.host_bandwidth
         work = self.work[key]
         precision = self.flow_precision if key.kind == Kind.REFERENCE else self.precision
-        return work.flops / self.machine.flops[precision] + work.moved / self.machine.memory_bandwidth
+        return work.flops / machine.flops[precision] + work.moved / machine.memory_bandwidth
 
     def share(self, role: str) -> float:
         """A role's part of the work of one frame, roughly."""
@@ -85,23 +94,6 @@ class Costs:
     def element(self) -> int:
         """Bytes of one number of the compute format."""
         return DTYPES[self.precision].itemsize
-
-    def reduce_seconds(self, role: str, n_ranks: int) -> float:
-        """Gradients to their owners and new weights back."""
-        measured = self.measured.get(CostKey(role, Kind.REDUCE))
-        return measured if measured is not None else self.machine.all_reduce(
-            self.parameters[role] * self.element, n_ranks)
-
-    def update_seconds(self, role: str, n_ranks: int) -> float:
-        """The optimiser on one rank's shard."""
-        measured = self.measured.get(CostKey(role, Kind.UPDATE))
-        if measured is not None:
-            return measured
-        shard, machine = self.parameters[role] / n_ranks, self.machine
-        if not self.offload:
-            return shard * UPDATE_BYTES_PER_PARAMETER / machine.memory_bandwidth
-        across = 2 * shard * self.element / machine.link_to_host  # gradients there, weights back
-        return across + shard * UPDATE_BYTES_PER_PARAMETER / machine.host_bandwidth
 
 
 def count_costs(specs: RoleSpecs, height: int, width: int, machine: Machine | None = None) -> Costs:
@@ -119,11 +111,8 @@ def count_costs(specs: RoleSpecs, height: int, width: int, machine: Machine | No
         tensors={kind: shape.n_bytes(size, dtype) for kind, shape in specs.shapes().items()},
         parameters={role: of.n_trained for role, of in counted.items() if of.n_trained},
         frozen={role: of.n_frozen for role, of in counted.items() if of.n_frozen},
-        precision=cfg.optim.precision,
-        machine=machine,
+        precision=cfg.optim.precision, machine=machine, offload=cfg.optim.offload,
         measured={CostKey(role, *key): clips * seconds
                   for role, of in counted.items() for key, seconds in of.seconds.items()},
-        offload=cfg.optim.offload,
         frame_bytes={"labels": clips * label_bytes(cfg, height, width, dtype),
-                     "real": clips * 3 * height * width * dtype.itemsize},
-    )
+                     "real": clips * 3 * height * width * dtype.itemsize})

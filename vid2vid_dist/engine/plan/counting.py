@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,8 +21,7 @@ from vid2vid_dist.models.labels import EncodedLabels
 class Work:
     """One task. `flops`: convolutions and matrix products, a multiply-add counts as two. `moved`: bytes
     that everything else reads and writes. `saved`: bytes that autograd keeps for the backward pass.
-    `transient`: bytes beyond those that stay, at the fullest moment while it runs.
-    """
+    `transient`: bytes beyond those that stay, at the fullest moment while it runs."""
 
     flops: float = 0.0
     moved: float = 0.0
@@ -43,15 +42,24 @@ class Work:
 def measure(network: nn.Module, run: Callable[..., Any], *args: Any) -> tuple[Work, Any]:
     """Costs of `run(*args)` on meta tensors, and its result. Parameters of `network` do not count as saved, nor
     their gradients as transient."""
-    saved = _Saved(network.parameters())
+    weights = {p.untyped_storage()._cdata for p in network.parameters()}
+    saved: dict[int, torch.UntypedStorage] = {}  # held, so that no address comes twice
     traffic = _Traffic()
+
+    def save(tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage._cdata not in weights:
+            saved[storage._cdata] = storage
+        return tensor
+
     hooks = [p.register_post_accumulate_grad_hook(_drop) for p in network.parameters() if p.requires_grad]
     with FlopCounterMode(display=False) as flops, traffic, \
-            torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor):
+            torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         result = run(*args)
     for hook in hooks:
         hook.remove()
-    return Work(flops.get_total_flops(), traffic.moved, saved.n_bytes, traffic.peak - traffic.live), result
+    n_saved = sum(storage.nbytes() for storage in saved.values())
+    return Work(flops.get_total_flops(), traffic.moved, n_saved, traffic.peak - traffic.live), result
 
 
 def _drop(parameter: Tensor) -> None:
@@ -77,11 +85,11 @@ class _Traffic(TorchDispatchMode):
         if not (func.is_view or func.overloadpacket in flop_registry or "empty" in name):
             if name == "grid_sampler_2d":  # reads where it samples: RAFT looks up few points of a large volume
                 args = (out, *args[1:])
-            self.moved += sum(size_of(x) for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor))
+            self.moved += sum(x.nbytes for x in tree_leaves((args, kwargs, out)) if isinstance(x, Tensor))
             if name in ("native_batch_norm", "native_batch_norm_backward"):
                 # Statistics first, then the values: two passes over the inputs of full size.
                 again = args[:1] if name == "native_batch_norm" else args[:2]
-                self.moved += sum(map(size_of, again))
+                self.moved += sum(x.nbytes for x in again)
         return out
 
     def _add(self, storage: torch.UntypedStorage) -> None:
@@ -93,30 +101,6 @@ class _Traffic(TorchDispatchMode):
     def _remove(self, number: int, n_bytes: int) -> None:
         self._known.discard(number)
         self.live -= n_bytes
-
-
-class _Saved:
-    """Collects the distinct storages that autograd saves."""
-
-    def __init__(self, parameters: Iterable[Tensor]) -> None:
-        self._known = {p.untyped_storage()._cdata for p in parameters}
-        self._storages: list[torch.UntypedStorage] = []  # held, so that no address comes twice
-
-    def pack(self, tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        if storage._cdata not in self._known:
-            self._known.add(storage._cdata)
-            self._storages.append(storage)
-        return tensor
-
-    @property
-    def n_bytes(self) -> int:
-        return sum(storage.nbytes() for storage in self._storages)
-
-
-def size_of(tensor: Tensor) -> int:
-    """Bytes of a tensor's elements."""
-    return tensor.numel() * tensor.element_size()
 
 
 def backward(outputs: list[Tensor]) -> None:
@@ -147,5 +131,5 @@ def label_bytes(cfg: Config, height: int, width: int, dtype: torch.dtype) -> int
     n_bytes = 4 * height * width if cfg.generator.style_nc and cfg.data.use_instance else 0
     for halvings in range(cfg.generator.n_scales_spatial):
         window = meta_labels(cfg, (height >> halvings, width >> halvings), dtype, finest=halvings == 0)
-        n_bytes += (size_of(window.planes) + (size_of(window.ids) if window.ids is not None else 0)) // window.n_frames
+        n_bytes += (window.planes.nbytes + (window.ids.nbytes if window.ids is not None else 0)) // window.n_frames
     return n_bytes

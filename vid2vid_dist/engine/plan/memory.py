@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import zip_longest
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.costs import Costs
@@ -37,7 +36,7 @@ def plan_memory(specs: RoleSpecs, plan: Plan, shape: StepShape, timeline: list[R
     activations computed again, is workspace.
     """
     assert plan.costs is not None
-    averages = plan.layout.holders(GENERATOR)[0]
+    averages = plan.layout.slots[GENERATOR][0]
     return [_of_slot(plan, plan.costs, slot, [run for run in timeline if run.slot == slot],
                      _clips(specs, plan, plan.costs, shape, slot),
                      average_bytes(specs.cfg, plan.costs) if slot == averages else 0.0)
@@ -51,19 +50,17 @@ def average_bytes(cfg: Config, costs: Costs) -> float:
 
 def _clips(specs: RoleSpecs, plan: Plan, costs: Costs, shape: StepShape, slot: int) -> float:
     """Bytes of the frames of all lanes that a slot reads."""
-    needed = [needed_frames(specs, plan, slot, lane, chunk, ahead)
-              for lane, (chunk, ahead) in enumerate(zip_longest(shape.lanes, shape.ahead))]
+    needed = [needed_frames(specs, plan, slot, lane, chunk) for lane, chunk in enumerate(shape.lanes)]
     of_frame = costs.frame_bytes
     return float(sum(len(found.labels) * of_frame["labels"] + len(found.real) * of_frame["real"] for found in needed))
 
 
 def _of_slot(plan: Plan, costs: Costs, slot: int, runs: list[Run], clips: float, average: float) -> RankMemory:
-    roles = [role for role in costs.parameters if slot in plan.layout.holders(role)]
+    roles = [role for role in costs.parameters if slot in plan.layout.slots[role]]
     weights = average + sum(2 * costs.element * costs.parameters[role] for role in roles)
-    weights += sum(costs.element * n for role, n in costs.frozen.items() if slot in plan.layout.holders(role))
+    weights += sum(costs.element * n for role, n in costs.frozen.items() if slot in plan.layout.slots[role])
     shards = 0.0 if costs.offload else sum(
-        SHARD_BYTES * costs.parameters[role] / len(plan.layout.holders(role)) / plan.n_pipelines
-        for role in roles)
+        SHARD_BYTES * costs.parameters[role] / len(plan.layout.slots[role]) / plan.n_pipelines for role in roles)
     fixed = {"weights, gradients": float(weights), "optimiser shard": shards, "clips": clips, "context": CONTEXT_BYTES}
 
     last: dict[Site, float] = {}  # when a site is done
@@ -82,21 +79,13 @@ def _of_slot(plan: Plan, costs: Costs, slot: int, runs: list[Run], clips: float,
         if site in trained:
             cause = "live frames" if task.role == GENERATOR else "critics"
             saved = costs.work[task.cost_key].saved * task.units
-            starts_frame = task.kind == Kind.LABEL
-            frame = (task.lane, site.frame) if starts_frame else None
+            frame = (task.lane, site.frame) if task.kind == Kind.LABEL else None
             events += [(run.start, 1, cause, saved, frame), (last[site], 0, cause, -saved, frame)]
-        transient = _transient(costs, run)
+        transient = costs.work[task.cost_key].transient * task.units
+        if task.kind == Kind.BACKWARD:
+            transient += costs.tensors[TensorKind(What.FEATURES, task.scale).gradient]
         events += [(run.start, 1, "workspace", transient, None), (run.end, 0, "workspace", -transient, None)]
     return _peak(events, fixed)
-
-
-def _transient(costs: Costs, run: Run) -> float:
-    """Bytes that a task needs only while it runs."""
-    task = run.task
-    transient = costs.work[task.cost_key].transient * task.units
-    if task.kind == Kind.BACKWARD:
-        transient += costs.tensors[TensorKind(What.FEATURES, task.scale).gradient]
-    return transient
 
 
 def _peak(events: list[tuple[float, int, str, float, tuple[int, int] | None]], fixed: dict[str, float]) -> RankMemory:

@@ -21,10 +21,6 @@ class Layout:
     slots: dict[str, tuple[int, ...]]
     n_slots: int
 
-    def holders(self, role: str) -> tuple[int, ...]:
-        """Slots with the weights of a role."""
-        return self.slots[role]
-
     def roles_on(self, slot: int) -> list[str]:
         return [role for role, slots in self.slots.items() if slot in slots]
 
@@ -35,10 +31,6 @@ class Layout:
 
 def split(specs: RoleSpecs, n_generator: int, n_discriminator: int) -> Layout:
     """Generator frames on the first slots, everything that judges them on the others."""
-    if n_generator < 1 or n_discriminator < 1:
-        raise UserError(f"placement split:{n_generator}+{n_discriminator}: both kinds need a rank; "
-                        f"the nearest is split:{max(1, n_generator)}+{max(1, n_discriminator)}, "
-                        "or colocated on a single rank")
     first, rest = tuple(range(n_generator)), tuple(range(n_generator, n_generator + n_discriminator))
     slots = {role: first if role == GENERATOR else rest for role in specs.placed}
     return Layout(f"split {n_generator}G+{n_discriminator}D", slots, n_generator + n_discriminator)

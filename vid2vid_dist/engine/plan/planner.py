@@ -20,8 +20,7 @@ MAX_PLANS = 64  # kept: videos of many lengths make many kinds of step
 class Placed:
     """The placement of a run. `in_flight`: lanes of a pipeline that are worked on at a time, 0 = all. `costs`: None
     where every rank runs whole lanes. `reductions`: roles in the order in which all ranks reduce them. `reason`: why it
-    was chosen, if that was left open.
-    """
+    was chosen, if that was left open."""
 
     layout: Layout
     n_pipelines: int
@@ -84,20 +83,17 @@ class Planner:
         known = replace(shape, lanes=tuple(map(self._known, shape.lanes)), ahead=tuple(map(self._known, shape.ahead)))
         key = known, frozenset(fixed.items())
         if key not in self._plans:
-            self._plans[key] = self._make(known, fixed)
+            placed, tasks = self.placed, step_tasks(self.specs, known, whole_chunks=self.placed.costs is None)
+            if placed.costs is None:
+                self._plans[key] = in_order(tasks, placed.layout, n_pipelines=placed.n_pipelines)
+            else:
+                self._plans[key] = make_plan(tasks, placed.layout, placed.costs, n_pipelines=placed.n_pipelines,
+                                             strategy=placed.strategy, fixed=fixed)
             if len(self._plans) > MAX_PLANS:
                 self._plans.pop(next(iter(self._plans)))
         plan = self._plans[key]
         self.assignment = left_at(plan)
         return plan
-
-    def _make(self, shape: StepShape, fixed: dict[Site, int]) -> Plan:
-        placed = self.placed
-        if placed.costs is None:
-            return in_order(step_tasks(self.specs, shape, whole_chunks=True), placed.layout,
-                            n_pipelines=placed.n_pipelines)
-        return make_plan(step_tasks(self.specs, shape), placed.layout, placed.costs, n_pipelines=placed.n_pipelines,
-                         strategy=placed.strategy, fixed=fixed)
 
     def _known(self, chunk: LaneChunk) -> LaneChunk:
         """Frames of a clip that were generated before, as far as they make a difference: plans repeat sooner."""

@@ -70,7 +70,7 @@ class Issued:
         self._follow_tasks(stream)
         begin, reduce, group = f"begin reducing {role}", f"reduce {role}", f"holders of {role}"
         self.commands += [Kernel(stream, begin, (self.slot,)), Wait(group, begin),
-                          Kernel(group, reduce, self.plan.layout.holders(role)), Wait(stream, reduce)]
+                          Kernel(group, reduce, self.plan.layout.slots[role]), Wait(stream, reduce)]
 
     def _follow_tasks(self, stream: str) -> None:
         if self._last_task and stream != TASKS:

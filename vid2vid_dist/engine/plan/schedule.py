@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from vid2vid_dist.engine.plan.costs import Costs
 from vid2vid_dist.engine.plan.placement import Layout
 from vid2vid_dist.engine.plan.role import GENERATOR, RoleSpecs
-from vid2vid_dist.engine.plan.tasks import COLLECTIVE, Kind, LaneChunk, Need, NeededFrames, Site, Task
+from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, Need, NeededFrames, Site, Task
 from vid2vid_dist.engine.plan.tensors import Part
 
 SHORTEST = 1e-9  # seconds; keeps planned times of dependent tasks apart
@@ -64,8 +64,7 @@ Op = Run | Send | Receive
 @dataclass(frozen=True)
 class Strategy:
     """Choices that no rule decides best. `split_scales` lets the scales of a frame lie on different slots;
-    `head_starts` (seconds by lane, falling) prefers a lane to the ones after it.
-    """
+    `head_starts` (seconds by lane, falling) prefers a lane to the ones after it."""
 
     split_scales: bool = False
     head_starts: tuple[float, ...] = ()
@@ -89,6 +88,7 @@ class Plan:
     durations: list[float]  # planned seconds by task number
     sequence: list[Run | Transfer] = field(default_factory=list)
     _programs: dict[tuple[str, ...], list[list[Op]]] = field(default_factory=dict, init=False)
+    _tasks: list[list[Task]] = field(default_factory=list, init=False)
 
     @property
     def programs(self) -> list[list[Op]]:
@@ -122,7 +122,7 @@ class Plan:
         def due() -> Iterator[Run]:
             while left and there[left[0]] == len(planned[left[0]]):
                 task = Task(-1, Kind.REDUCE, left.pop(0))
-                yield from planned[task.role] or (Run(task, slot, 0, 0) for slot in self.layout.holders(task.role))
+                yield from planned[task.role] or (Run(task, slot, 0, 0) for slot in self.layout.slots[task.role])
 
         yield from due()
         for item in self.sequence:
@@ -132,10 +132,14 @@ class Plan:
             else:
                 yield item
 
-    def slot_of(self, task: Task) -> int:
-        """Where a task runs that is no collective."""
-        assert task.site is not None
-        return self.assignment[task.site]
+    def tasks_on(self, slot: int) -> list[Task]:
+        """The tasks of a slot, but for collectives."""
+        if not self._tasks:
+            self._tasks = [[] for _ in range(self.layout.n_slots)]
+            for task in self.tasks:
+                if task.site is not None:
+                    self._tasks[self.assignment[task.site]].append(task)
+        return self._tasks[slot]
 
     @property
     def reductions(self) -> tuple[str, ...]:
@@ -144,17 +148,15 @@ class Plan:
                                    if isinstance(item, Run) and item.task.kind == Kind.REDUCE))
 
 
-def needed_frames(specs: RoleSpecs, plan: Plan, slot: int, lane: int, chunk: LaneChunk,
-                  ahead: LaneChunk | None = None) -> NeededFrames:
+def needed_frames(specs: RoleSpecs, plan: Plan, slot: int, lane: int, chunk: LaneChunk) -> NeededFrames:
     """Frames that the tasks of a slot read of a lane's clip, of earlier chunks as well.
 
-    `chunk`: what the step generates of the clip. `ahead`: what tasks that work ahead read; None = the chunk after it,
-    as long.
+    `chunk`: what the step generates of the clip; tasks that work ahead read the chunk after it, as long.
     """
-    ahead = ahead or LaneChunk(chunk.n_seen + chunk.n_frames, chunk.n_frames)
+    ahead = LaneChunk(chunk.n_seen + chunk.n_frames, chunk.n_frames)
     found = NeededFrames()
-    for task in plan.tasks:
-        if task.lane == lane and task.site is not None and plan.assignment[task.site] == slot:
+    for task in plan.tasks_on(slot):
+        if task.lane == lane:
             found |= specs[task.role].needed_frames(task, ahead if task.is_ahead else chunk)
     return found
 
@@ -187,11 +189,8 @@ def in_order(tasks: list[Task], layout: Layout, costs: Costs | None = None, n_pi
 
 def task_seconds(task: Task, layout: Layout, costs: Costs, n_pipelines: int) -> float:
     """Predicted time of a task on one rank."""
-    if task.kind in COLLECTIVE:
-        n_ranks = len(layout.holders(task.role)) * n_pipelines
-        of_kind = costs.reduce_seconds if task.kind == Kind.REDUCE else costs.update_seconds
-        return max(SHORTEST, of_kind(task.role, n_ranks))
-    return max(SHORTEST, costs.seconds(task.cost_key) * task.units)
+    n_ranks = len(layout.slots.get(task.role, ())) * n_pipelines
+    return max(SHORTEST, costs.seconds(task.cost_key, n_ranks) * task.units)
 
 
 class _Slot:
@@ -265,21 +264,17 @@ class _Scheduler:
 
     def place(self, task: Task) -> None:
         number, duration = task.number, self.durations[task.number]
-        if task.kind == Kind.REDUCE:
+        if task.site is not None:
+            earliest = max((self.runs[i][0].end for i in task.after), default=0.0)
+            slot = self.slot_of(task.site, earliest)
+            starts = {slot: self.slots[slot].take(self.ready(task.needs, slot, earliest), duration)}
+        elif task.kind == Kind.REDUCE:
             start = max(run.end for need in task.needs for run in self.runs[need.task])
-            self.runs[number] = [Run(task, slot, start, start + duration) for slot in self.layout.holders(task.role)]
-            return
-        if task.kind == Kind.UPDATE:
-            ready = max(run.end for number, runs in self.runs.items() for run in runs
-                        if self.tasks[number].kind != Kind.UPDATE)
-            starts = {slot: self.slots[slot].take(ready, duration) for slot in self.layout.holders(task.role)}
-            self.runs[number] = [Run(task, slot, start, start + duration) for slot, start in starts.items()]
-            return
-        assert task.site is not None
-        earliest = max((self.runs[i][0].end for i in task.after), default=0.0)
-        slot = self.slot_of(task.site, earliest)
-        start = self.slots[slot].take(self.ready(task.needs, slot, earliest), duration)
-        self.runs[number] = [Run(task, slot, start, start + duration)]
+            starts = dict.fromkeys(self.layout.slots[task.role], start)
+        else:
+            ready = max(run.end for runs in self.runs.values() for run in runs if run.task.kind != Kind.UPDATE)
+            starts = {slot: self.slots[slot].take(ready, duration) for slot in self.layout.slots[task.role]}
+        self.runs[number] = [Run(task, slot, start, start + duration) for slot, start in starts.items()]
 
     def ready(self, needs: list[Need], slot: int, earliest: float) -> float:
         """When everything that is needed can be on the slot."""
@@ -293,7 +288,7 @@ class _Scheduler:
         """The slot of a site; a new site goes where it lengthens the step least."""
         if site in self.assignment:
             return self.assignment[site]
-        allowed = self.layout.holders(site.role)
+        allowed = self.layout.slots[site.role]
         if site.role == GENERATOR and not site.part and not self.strategy.split_scales:
             allowed = (allowed[(site.lane * self.longest_chunk + site.frame) % len(allowed)],)
         slot = min(allowed, key=lambda slot: self.length_with(site, slot, earliest))

@@ -26,8 +26,7 @@ SIMPLER = 0.02  # data parallel is taken when it costs no more than this in time
 @dataclass(frozen=True)
 class PlanRequest:
     """What a plan is wanted for. `n_lanes`: lanes of a step, all ranks together; `n_frames`: generated frames of a
-    chunk. `n_pipelines`, `in_flight`: 0 = choose. `memory`: bytes that a rank has, 0 = any number.
-    """
+    chunk. `n_pipelines`, `in_flight`: 0 = choose. `memory`: bytes that a rank has, 0 = any number."""
 
     n_ranks: int
     n_lanes: int
@@ -53,7 +52,6 @@ class Choice:
 
     @property
     def peak(self) -> float:
-        """Bytes of the fullest rank."""
         return max(rank.total for rank in self.memory)
 
     def fits(self, memory: float) -> bool:
@@ -174,9 +172,9 @@ def _given_split(specs: RoleSpecs, numbers: str, n_slots: int) -> Layout:
     counts = re.fullmatch(r"([0-9]{1,6})\+([0-9]{1,6})", numbers)
     if counts is None:
         raise UserError(f"placement split:{numbers}: write the generator and discriminator ranks like split:6+2")
-    layout = split(specs, int(counts[1]), int(counts[2]))
-    if layout.n_slots != n_slots:
-        near = min(max(1, int(counts[1])), n_slots - 1)
-        raise UserError(f"placement split:{numbers} needs {layout.n_slots} ranks per pipeline, there are {n_slots}; "
+    n_generator, n_discriminator = int(counts[1]), int(counts[2])
+    if not n_generator or not n_discriminator or n_generator + n_discriminator != n_slots:
+        near = min(max(1, n_generator), n_slots - 1)
+        raise UserError(f"placement split:{numbers}: both kinds need a rank, and pipelines have {n_slots}; "
                         + (f"the nearest is split:{near}+{n_slots - near}" if n_slots > 1 else "use colocated"))
-    return layout
+    return split(specs, n_generator, n_discriminator)

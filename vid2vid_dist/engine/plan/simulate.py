@@ -16,8 +16,7 @@ WARM_UP = 2  # steps until a repeated plan runs at its own pace
 @dataclass(frozen=True)
 class Prediction:
     """A plan repeated step after step. `period`: seconds from one step to the next; `busy`: fraction of the
-    period in which a slot computes, by slot; `timeline`: the runs of the last step as they would happen.
-    """
+    period in which a slot computes, by slot; `timeline`: the runs of the last step as they would happen."""
 
     period: float
     busy: list[float]

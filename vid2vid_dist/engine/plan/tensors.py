@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -51,14 +52,8 @@ class Part(NamedTuple):
 
 
 RAW, FLOW, WEIGHT = TensorKind(What.RAW), TensorKind(What.FLOW), TensorKind(What.WEIGHT)
-
-
-def image(scale: int) -> TensorKind:
-    return TensorKind(What.IMAGE, scale)
-
-
-def reference(gap: int = 1) -> TensorKind:
-    return TensorKind(What.REFERENCE, gap=gap)
+image = partial(TensorKind, What.IMAGE)  # of a scale
+reference = partial(TensorKind, What.REFERENCE, 0)  # over a gap
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from vid2vid_dist.config.schema import Config, OptimConfig
-from vid2vid_dist.engine.plan.role import GENERATOR, RateGroup, RoleSpecs
+from vid2vid_dist.engine.plan.role import RateGroup, RoleSpec, RoleSpecs
 from vid2vid_dist.engine.roles.face import FaceSpec
 from vid2vid_dist.engine.roles.flow import FlowSpec, WarpSpec
 from vid2vid_dist.engine.roles.generator import GeneratorSpec
@@ -67,25 +67,21 @@ def build_roles(specs: RoleSpecs, holders: Mapping[str, Grid], modules: Mapping[
         if spec.rate is None:
             roles[name] = spec.at_work(frozen[name].to(holder.device) if name in frozen else None, None)
         else:
-            make = make_optimizers[spec.rate]
-            roles[name] = (build_generator_role(specs, holder, modules[name], make, train_all_scales)
-                           if name == GENERATOR else spec.at_work(modules[name], build_engine(
-                               modules[name].to(holder.device, DTYPES[specs.cfg.optim.precision]), make,
-                               specs.cfg.optim, holder)))
+            roles[name] = build_trained_role(spec, holder, modules[name], make_optimizers[spec.rate], train_all_scales)
     return roles | {spec.name: spec.at_work(None, None) for spec in specs.all if spec.place in holders}
 
 
-def build_generator_role(specs: RoleSpecs, grid: Grid, module: nn.Module, make_optimizer: MakeOptimizer,
-                         train_all_scales: bool) -> Role:
-    """The generator with an optimiser over all scales, or over the finest and the style encoder only."""
-    assert isinstance(module, Generator)
-    cfg = specs.cfg
-    module = module.to(grid.device, DTYPES[cfg.optim.precision])
-    module.set_compute_options(compute_options_from(cfg.optim, on_cpu=grid.device.type == "cpu"))
-    module.requires_grad_(False)
-    for part in module.trained_parts(train_all_scales):
-        part.requires_grad_(True)
-    role: Role = specs[GENERATOR].at_work(module, build_engine(module, make_optimizer, cfg.optim, grid))
+def build_trained_role(spec: RoleSpec, grid: Grid, module: nn.Module, make_optimizer: MakeOptimizer,
+                       train_all_scales: bool) -> Role:
+    """A role with its engine; the generator's is over all scales, or over the finest and the style encoder only."""
+    optim = spec.cfg.optim
+    module = module.to(grid.device, DTYPES[optim.precision])
+    if isinstance(module, Generator):
+        module.set_compute_options(compute_options_from(optim, on_cpu=grid.device.type == "cpu"))
+        module.requires_grad_(False)
+        for part in module.trained_parts(train_all_scales):
+            part.requires_grad_(True)
+    role: Role = spec.at_work(module, build_engine(module, make_optimizer, optim, grid))
     return role
 
 

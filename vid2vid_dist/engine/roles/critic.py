@@ -6,20 +6,23 @@ and of its own loss to its weights.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from vid2vid_dist import losses
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.plan.counting import Work, gradients, measure, n_parameters, size_of
+from vid2vid_dist.engine.plan.counting import Work, gradients, measure, n_parameters
 from vid2vid_dist.engine.plan.graph import LaneTasks
-from vid2vid_dist.engine.plan.role import Counted, Loss, Minimised
-from vid2vid_dist.engine.plan.tasks import Kind, Site
+from vid2vid_dist.engine.plan.role import Counted, Loss, Minimised, Resolution
+from vid2vid_dist.engine.plan.tasks import Kind, Site, Task
 from vid2vid_dist.engine.plan.tensors import Part, TensorKind
 from vid2vid_dist.engine.run.optimizer import RoleEngine
+from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
 from vid2vid_dist.scores import ScoreTally, spread
 
 
@@ -39,26 +42,45 @@ class Terms:
 
 @dataclass
 class Pass:
-    """Frames or groups that a discriminator judges together: what its real, fake and own backward tasks share."""
+    """Frames or groups that a discriminator judges together: what its real, fake and own backward tasks share.
+
+    `kept`: what the role needs of the real side for the fake one.
+    """
 
     on_real: losses.LayerOutputs
+    kept: Any = None
     own_loss: Tensor | None = None
     spreads: tuple[Tensor, Tensor] | None = None  # of the scores on real and fake frames
 
 
-@dataclass
-class Discriminator:
-    """A discriminator at work. `weight`: of the generator's terms."""
+class Discriminator(ABC):
+    """A discriminator at work. Its role says what it is shown of a pass."""
 
-    cfg: Config
-    engine: RoleEngine
-    terms: Terms
-    weight: float = 1.0
-    tally: ScoreTally = field(default_factory=ScoreTally)
+    def __init__(self, cfg: Config, engine: RoleEngine, terms: Terms, weight: float = 1.0) -> None:
+        """`weight`: of the generator's terms."""
+        self.cfg, self.engine, self.terms, self.weight = cfg, engine, terms, weight
+        self.tally = ScoreTally()
 
-    def see_real(self, inputs: Tensor) -> Pass:
-        """Begin a pass with the real side (N, C, H, W)."""
-        return Pass(self.engine.module(inputs))
+    @abstractmethod
+    def real(self, task: Task, step: TensorStore) -> Pass | None:
+        """Begin a pass with what `see_real` gives; None where there is nothing to judge."""
+
+    @abstractmethod
+    def fake(self, task: Task, step: TensorStore, judged: Any) -> TaskTensors:
+        """Hand in what `see_fake` finds. `judged`: what `real` gave."""
+
+    def run(self, task: Task, step: TensorStore) -> TaskTensors:
+        if task.kind == Kind.FAKE:
+            return self.fake(task, step, step.sites[task.site])
+        if task.kind == Kind.REAL:
+            step.sites[task.site] = self.real(task, step)
+        elif (judged := step.sites.pop(task.site)) is not None:
+            self.backward(judged, step.weight(task))
+        return {}
+
+    def see_real(self, inputs: Tensor, kept: Any = None) -> Pass:
+        """Judge the real side (N, C, H, W)."""
+        return Pass(self.engine.module(inputs), kept)
 
     def see_fake(self, judged: Pass, inputs: list[Tensor], wanted: list[Tensor], times: int = 1
                  ) -> tuple[dict[str, Tensor], list[Tensor]]:
@@ -66,12 +88,13 @@ class Discriminator:
         `wanted` leaves."""
         loss, disc = self.cfg.loss, self.cfg.discriminator
         on_fakes = times * [self.engine.module(x) for x in inputs]
-        gan = self.weight * _sum([losses.gan_loss(f, True, loss.gan_mode, for_generator=True) for f in on_fakes])
-        features = self.weight * _sum([losses.feature_matching(
-            f, judged.on_real, disc.num_D, disc.n_layers_D, loss.lambda_feat) for f in on_fakes])
+        gan = self.weight * torch.stack(
+            [losses.gan_loss(f, True, loss.gan_mode, for_generator=True) for f in on_fakes]).sum()
+        features = self.weight * torch.stack([losses.feature_matching(
+            f, judged.on_real, disc.num_D, disc.n_layers_D, loss.lambda_feat) for f in on_fakes]).sum()
         # The real side stands in the total once for each kind of fake frame (spec: losses 4).
         real = len(on_fakes) * losses.gan_loss(judged.on_real, True, loss.gan_mode)
-        fake = _sum([losses.gan_loss(f, False, loss.gan_mode) for f in on_fakes])
+        fake = torch.stack([losses.gan_loss(f, False, loss.gan_mode) for f in on_fakes]).sum()
         judged.own_loss = 0.5 * (fake + real)
         judged.spreads = spread([judged.on_real], loss.gan_mode), spread(on_fakes, loss.gan_mode)
         found = torch.autograd.grad(gan + features, wanted, retain_graph=True)
@@ -97,25 +120,21 @@ def add_pass(lane: LaneTasks, site: Site, frames: tuple[int, ...], kinds: list[T
     lane.add(Kind.CRITIC_BACKWARD, site, frames, units=units, follows=[fake], whole=whole)
 
 
-def count_discriminator(network: nn.Module, height: int, width: int, dtype: torch.dtype, n_fakes: int = 1,
+def count_discriminator(network: nn.Module, resolution: Resolution, n_fakes: int = 1,
                         kept_inputs: slice | None = None) -> Counted:
     """It runs once on real and once on each kind of fake; two gradients are taken from the fake passes.
 
     `kept_inputs`: input channels that stay until the generated frames are judged.
     """
-    channels = next(network.parameters()).shape[1]  # of the kernel that reads the input
-    inputs = torch.empty(1, channels, height, width, dtype=dtype, requires_grad=True)
+    first = next(network.to(resolution.dtype).parameters())  # the kernel that reads the input
+    inputs = first.new_empty(1, first.shape[1], resolution.height, resolution.width, requires_grad=True)
     forward, outputs = measure(network, network, inputs)
     scores = [scale[-1] for scale in outputs]
     to_frames, _ = measure(network, gradients, scores, [inputs])
     to_weights, _ = measure(network, gradients, scores, list(network.parameters()))
-    kept = size_of(inputs[:, kept_inputs]) if kept_inputs is not None else 0
+    kept = inputs[:, kept_inputs].nbytes if kept_inputs is not None else 0
     work: Mapping[tuple[Kind, int], Work] = {
         (Kind.REAL, 0): replace(forward, saved=forward.saved + kept),
         (Kind.FAKE, 0): replace(n_fakes * (forward + to_frames), transient=n_fakes * to_frames.transient),
         (Kind.CRITIC_BACKWARD, 0): replace((1 + n_fakes) * to_weights, transient=to_weights.transient)}
     return Counted(work, n_trained=n_parameters(network))
-
-
-def _sum(terms: list[Tensor]) -> Tensor:
-    return torch.stack(terms).sum() if len(terms) > 1 else terms[0]

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from vid2vid_dist import losses
-from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.role import Counted, Resolution
-from vid2vid_dist.engine.plan.tasks import Kind, Task
+from vid2vid_dist.engine.plan.tasks import Task
 from vid2vid_dist.engine.plan.tensors import TensorKind, image
 from vid2vid_dist.engine.roles.critic import Discriminator, Pass, Terms, count_discriminator
 from vid2vid_dist.engine.roles.image import ImageSpec, pass_inputs
@@ -31,52 +30,34 @@ class FaceSpec(ImageSpec):
 
     def count(self, resolution: Resolution) -> Counted:
         side = losses.face_side(self.cfg.data.fineSize)
-        return count_discriminator(self.network().to(resolution.dtype), side, side, resolution.dtype)
+        return count_discriminator(self.network(), replace(resolution, height=side, width=side))
 
     def network(self) -> nn.Module:
         return face_discriminator(self.cfg)
 
     def at_work(self, network: nn.Module, engine: RoleEngine) -> FaceRole:
-        return FaceRole(self.cfg, engine)
+        return FaceRole(self.cfg, engine, TERMS, losses.FACE_WEIGHT)
 
 
-@dataclass
-class FacePass:
-    """What the tasks of a pass share: the crop, its labels (B x F, Ca, h, w), and the discriminator's part."""
+class FaceRole(Discriminator):
+    """The face discriminator at work. A pass keeps the crop and its labels (B x F, Ca, h, w); where no face is seen
+    there is none."""
 
-    box: losses.Box
-    labels: Tensor
-    judged: Pass
+    def real(self, task: Task, step: TensorStore) -> Pass | None:
+        labels, real = pass_inputs(task, step)
+        box = losses.face_box(labels, self.cfg.data.fineSize, self.cfg.discriminator.face_marker == "openpose")
+        if box is None:
+            return None
+        cropped = box.crop(labels)
+        return self.see_real(torch.cat([cropped, box.crop(real)], dim=1), (box, cropped))
 
-
-class FaceRole:
-    """The face discriminator at work. Where no face is seen it has nothing to say."""
-
-    def __init__(self, cfg: Config, engine: RoleEngine) -> None:
-        self.cfg, self.engine = cfg, engine
-        self.discriminator = Discriminator(cfg, engine, TERMS, losses.FACE_WEIGHT)
-        self.tally = self.discriminator.tally
-
-    def run(self, task: Task, step: TensorStore) -> TaskTensors:
-        if task.kind == Kind.REAL:
-            labels, real = pass_inputs(task, step)
-            marked_by_pose = self.cfg.discriminator.face_marker == "openpose"
-            box = losses.face_box(labels, self.cfg.data.fineSize, marked_by_pose)
-            if box is not None:
-                crop = box.crop(labels)
-                judged = self.discriminator.see_real(torch.cat([crop, box.crop(real)], dim=1))
-                step.sites[task.site] = FacePass(box, crop, judged)
-            return {}
-        if task.kind == Kind.CRITIC_BACKWARD:
-            if task.site in step.sites:
-                self.discriminator.backward(step.sites.pop(task.site).judged, step.weight(task))
-            return {}
+    def fake(self, task: Task, step: TensorStore, judged: Pass | None) -> TaskTensors:
         kind = image(self.cfg.generator.n_scales_spatial - 1)
         frames = step.stack(task, kind).requires_grad_()
-        shared: FacePass | None = step.sites.get(task.site)
-        if shared is None:
+        if judged is None:
             nothing = frames.new_zeros(())
             return step.hand_in(task, {loss.name: nothing for loss in TERMS.losses()}, {kind: torch.zeros_like(frames)})
-        crop = torch.cat([shared.labels, shared.box.crop(frames.flatten(0, 1))], dim=1)
-        terms, (found,) = self.discriminator.see_fake(shared.judged, [crop], [frames])
+        box, labels = judged.kept
+        inputs = torch.cat([labels, box.crop(frames.flatten(0, 1))], dim=1)
+        terms, (found,) = self.see_fake(judged, [inputs], [frames])
         return step.hand_in(task, terms, {kind: found})

@@ -30,12 +30,9 @@ class FlowSpec(RoleSpec):
 
     def add_tasks(self, lane: LaneTasks) -> None:
         if not lane.shape.flow_ready:
-            self._add(lane)
+            self.add_tasks_ahead(lane)
 
     def add_tasks_ahead(self, lane: LaneTasks) -> None:
-        self._add(lane)
-
-    def _add(self, lane: LaneTasks) -> None:
         wanted: dict[int, list[int]] = defaultdict(list)  # frames by gap
         for t, gap in dict.fromkeys(pair for spec in lane.specs.all for pair in spec.needed_flow(lane.chunk)):
             wanted[gap].append(t)
@@ -82,12 +79,8 @@ class FlowRole:
     engine: None = None
 
     def run(self, task: Task, step: TensorStore) -> TaskTensors:
-        real = step.lane(task.lane).clip.real
-        frames = [step.frame(task, t) for t in task.frames]
-        now = torch.stack([real[i] for i in frames], dim=1)
-        before = torch.stack([real[i - task.gap] for i in frames], dim=1)
         with torch.no_grad():
-            found = self.network(now, before)
+            found = self.network(step.real(task), step.real(task, back=task.gap))
         both = torch.cat([found.flow, found.confidence], dim=2)
         return {Part(reference(task.gap), t): x for t, x in zip(task.frames, both.unbind(1), strict=True)}
 
@@ -166,11 +159,10 @@ class WarpRole:
         step.show(task, flow_ref)
         both = torch.stack(list(flow_ref.values()), dim=1).flatten(0, 1)
         ref, confidence = both[:, :2], both[:, 2:]
-        frames = [step.frame(task, t) for t in task.frames]
-        real, before = (torch.stack([clip.real[i - back] for i in frames], dim=1).flatten(0, 1) for back in (0, 1))
+        real, before = (step.real(task, back).flatten(0, 1) for back in (0, 1))
         chunk = LaneChunk(clip.n_seen, n_frames)
-        previous = torch.stack([step.read(task, Part(kinds[0], self.spec.before(t, chunk))) if frame else clip.real[-1]
-                                for t, frame in zip(task.frames, frames, strict=True)], dim=1).flatten(0, 1)
+        previous = torch.stack([step.read(task, Part(kinds[0], self.spec.before(t, chunk))) if step.frame(task, t)
+                                else clip.real[-1] for t in task.frames], dim=1).flatten(0, 1)
         fake, lambda_T = leaves[kinds[0]].flatten(0, 1), cfg.loss.lambda_T
         terms = {"G_Warp": losses.temporal_warp_loss(fake, previous, ref, confidence, lambda_T)}
         if FLOW in leaves:

@@ -57,16 +57,10 @@ class GeneratorRole:
         return self.engine.module
 
     def run(self, task: Task, step: TensorStore) -> TaskTensors:
-        do = {
-            Kind.STYLE: self.style,
-            Kind.LABEL: self.label,
-            Kind.FOREGROUND: self.foreground,
-            Kind.SYNTHESIS: self.synthesis,
-            Kind.BACKWARD: self.backward,
-            Kind.FOREGROUND_BACKWARD: self.foreground_backward,
-            Kind.STYLE_BACKWARD: self.style_backward,
-        }[task.kind]
-        return do(task, step)
+        do = {Kind.STYLE: self.style, Kind.LABEL: self.label, Kind.FOREGROUND: self.foreground,
+              Kind.SYNTHESIS: self.synthesis, Kind.BACKWARD: self.backward,
+              Kind.FOREGROUND_BACKWARD: self.foreground_backward, Kind.STYLE_BACKWARD: self.style_backward}
+        return do[task.kind](task, step)
 
     def style(self, task: Task, step: TensorStore) -> TaskTensors:
         clip, frame = step.lane(task.lane).clip, step.frame(task, task.frames[0])

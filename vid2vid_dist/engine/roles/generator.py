@@ -114,46 +114,41 @@ class GeneratorSpec(RoleSpec):
         return found
 
     def count(self, resolution: Resolution) -> Counted:
-        generator = Generator(self.cfg).to(resolution.dtype)
+        gen, dtype = self.cfg.generator, resolution.dtype
+        generator = Generator(self.cfg).to(dtype)
         generator.set_compute_options(compute_options_from(self.cfg.optim, on_cpu=resolution.on_cpu))
         generator.check_size(resolution.width, resolution.height)
         work: dict[tuple[Kind, int], Work] = {}
         if generator.netE is not None:
-            real = torch.empty(1, 3, resolution.height, resolution.width, dtype=resolution.dtype)
+            real = torch.empty(1, 3, resolution.height, resolution.width, dtype=dtype)
             work[Kind.STYLE, 0], made = measure(generator, generator.style_features, real)
             work[Kind.STYLE_BACKWARD, 0], _ = measure(generator, backward, [made])
-        coarse, coarse_fg = None, None
+        coarse: Features | None = None
+        coarse_fg: Tensor | None = None
         for scale in range(self.finest + 1):
-            coarse, coarse_fg = self._count_scale(generator, scale, resolution, coarse, coarse_fg, work)
+            network, halvings = generator.network(scale), self.finest - scale
+            size = resolution.height >> halvings, resolution.width >> halvings
+            labels = meta_labels(self.cfg, size, dtype, finest=halvings == 0)
+            if gen.style_nc:
+                labels = replace(labels, style=torch.empty(1, gen.style_nc, *size, dtype=dtype, requires_grad=True))
+            previous = torch.empty(1, 3 * self.n_past, *size, dtype=dtype,
+                                   requires_grad=self.cfg.schedule.max_frames_backpropagate > 1)
+            work[Kind.LABEL, scale], label_features = measure(generator, network.label_branch, labels)
+            branch = mask = None
+            if gen.fg:
+                mask = torch.empty(1, 1, *size, dtype=dtype)
+                work[Kind.FOREGROUND, scale], of_fg = measure(generator, network.foreground_branch, labels, coarse_fg)
+                work[Kind.FOREGROUND_BACKWARD, scale], _ = measure(generator, backward, [of_fg.image, of_fg.features])
+                branch = Foreground(of_fg.image.detach(), of_fg.features.detach())
+                coarse_fg = of_fg.features.detach().requires_grad_()
+            work[Kind.SYNTHESIS, scale], out = measure(
+                network, network.synthesize, label_features, previous, coarse, branch, mask)
+            outputs = [x for x in (out.image, out.raw, out.flow, out.weight) if x is not None]
+            work[Kind.BACKWARD, scale], _ = measure(generator, backward, outputs)
+            img, flow = out.features.img, out.features.flow
+            coarse = Features(img.detach().requires_grad_(), None if flow is None else flow.detach().requires_grad_(),
+                              None)
         return Counted(work, n_trained=n_parameters(generator))
-
-    def _count_scale(self, generator: Generator, scale: int, resolution: Resolution, coarse: Features | None,
-                     coarse_fg: Tensor | None, work: dict[tuple[Kind, int], Work]
-                     ) -> tuple[Features, Tensor | None]:
-        """One frame at one scale; returns the features for the next finer one."""
-        gen, network, dtype = self.cfg.generator, generator.network(scale), resolution.dtype
-        halvings = self.finest - scale
-        size = (resolution.height >> halvings, resolution.width >> halvings)
-        labels = meta_labels(self.cfg, size, dtype, finest=halvings == 0)
-        if gen.style_nc:
-            labels = replace(labels, style=torch.empty(1, gen.style_nc, *size, dtype=dtype, requires_grad=True))
-        previous = torch.empty(1, 3 * self.n_past, *size, dtype=dtype,
-                               requires_grad=self.cfg.schedule.max_frames_backpropagate > 1)
-        work[Kind.LABEL, scale], label_features = measure(generator, network.label_branch, labels)
-        branch = mask = None
-        if gen.fg:
-            mask = torch.empty(1, 1, *size, dtype=dtype)
-            work[Kind.FOREGROUND, scale], made = measure(generator, network.foreground_branch, labels, coarse_fg)
-            work[Kind.FOREGROUND_BACKWARD, scale], _ = measure(generator, backward, [made.image, made.features])
-            branch = Foreground(made.image.detach(), made.features.detach())
-            coarse_fg = made.features.detach().requires_grad_()
-        work[Kind.SYNTHESIS, scale], out = measure(
-            network, network.synthesize, label_features, previous, coarse, branch, mask)
-        outputs = [x for x in (out.image, out.raw, out.flow, out.weight) if x is not None]
-        work[Kind.BACKWARD, scale], _ = measure(generator, backward, outputs)
-        img, flow = out.features.img, out.features.flow
-        return Features(img.detach().requires_grad_(), None if flow is None else flow.detach().requires_grad_(),
-                        None), coarse_fg
 
     def network(self) -> nn.Module:
         return Generator(self.cfg)

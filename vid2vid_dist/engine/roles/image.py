@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.graph import LaneTasks
 from vid2vid_dist.engine.plan.role import Counted, RateGroup, Resolution, RoleSpec
 from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, NeededFrames, Site, Task
 from vid2vid_dist.engine.plan.tensors import TensorKind
 from vid2vid_dist.engine.roles.critic import Discriminator, Pass, Terms, add_pass, count_discriminator
 from vid2vid_dist.engine.roles.kinds import judged_kinds
-from vid2vid_dist.engine.run.executor import Role
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
 from vid2vid_dist.models.discriminator import image_discriminator
@@ -40,51 +36,32 @@ class ImageSpec(RoleSpec):
         return NeededFrames(labels=frames, real=frames)
 
     def count(self, resolution: Resolution) -> Counted:
-        network = self.network().to(resolution.dtype)
-        return count_discriminator(network, resolution.height, resolution.width, resolution.dtype,
-                                   len(judged_kinds(self.cfg)), kept_inputs=slice(3, None))
+        return count_discriminator(self.network(), resolution, len(judged_kinds(self.cfg)), kept_inputs=slice(3, None))
 
     def network(self) -> nn.Module:
         return image_discriminator(self.cfg)
 
-    def at_work(self, network: nn.Module, engine: RoleEngine) -> Role:
-        return ImageRole(self.cfg, engine)
+    def at_work(self, network: nn.Module, engine: RoleEngine) -> Discriminator:
+        return ImageRole(self.cfg, engine, TERMS)
 
 
-@dataclass
-class ImagePass:
-    """What the tasks of a pass share: labels (B x F, Ca, H, W), and the discriminator's part."""
+class ImageRole(Discriminator):
+    """The image discriminator at work. A pass keeps the labels (B x F, Ca, H, W)."""
 
-    labels: Tensor
-    judged: Pass
+    def real(self, task: Task, step: TensorStore) -> Pass:
+        labels, real = pass_inputs(task, step)
+        return self.see_real(torch.cat([labels, real], dim=1), labels)
 
-
-class ImageRole:
-    """The image discriminator at work."""
-
-    def __init__(self, cfg: Config, engine: RoleEngine) -> None:
-        self.cfg, self.engine = cfg, engine
-        self.discriminator = Discriminator(cfg, engine, TERMS)
-        self.tally = self.discriminator.tally
-
-    def run(self, task: Task, step: TensorStore) -> TaskTensors:
-        if task.kind == Kind.REAL:
-            labels, real = pass_inputs(task, step)
-            step.sites[task.site] = ImagePass(labels, self.discriminator.see_real(torch.cat([labels, real], dim=1)))
-            return {}
-        if task.kind == Kind.CRITIC_BACKWARD:
-            self.discriminator.backward(step.sites.pop(task.site).judged, step.weight(task))
-            return {}
-        shared: ImagePass = step.sites[task.site]
+    def fake(self, task: Task, step: TensorStore, judged: Pass) -> TaskTensors:
         kinds = judged_kinds(self.cfg)
         frames = [step.stack(task, kind).requires_grad_() for kind in kinds]
-        inputs = [torch.cat([shared.labels, x.flatten(0, 1)], dim=1) for x in frames]
-        terms, found = self.discriminator.see_fake(shared.judged, inputs, frames, times=2 // len(kinds))
+        inputs = [torch.cat([judged.kept, x.flatten(0, 1)], dim=1) for x in frames]
+        terms, found = self.see_fake(judged, inputs, frames, times=2 // len(kinds))
         return step.hand_in(task, terms, dict(zip(kinds, found, strict=True)))
 
 
 def pass_inputs(task: Task, step: TensorStore) -> tuple[Tensor, Tensor]:
     """Labels (B x F, Ca, H, W) and real frames (B x F, 3, H, W) of a pass."""
-    clip, frames = step.lane(task.lane).clip, [step.frame(task, t) for t in task.frames]
-    labels = join_frames([clip.labels[i][-1] for i in frames]).dense()
-    return labels.flatten(0, 1), torch.stack([clip.real[i] for i in frames], dim=1).flatten(0, 1)
+    clip = step.lane(task.lane).clip
+    labels = join_frames([clip.labels[step.frame(task, t)][-1] for t in task.frames]).dense()
+    return labels.flatten(0, 1), step.real(task).flatten(0, 1)

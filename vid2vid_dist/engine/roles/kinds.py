@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.tensors import FLOW, RAW, WEIGHT, TensorKind, What, image
 
-
-def features(scale: int) -> TensorKind:
-    return TensorKind(What.FEATURES, scale)
-
-
-def foreground(scale: int) -> TensorKind:
-    return TensorKind(What.FOREGROUND, scale)
-
-
-def fg_features(scale: int) -> TensorKind:
-    return TensorKind(What.FG_FEATURES, scale)
-
-
-def style(scale: int) -> TensorKind:
-    return TensorKind(What.STYLE, scale)
+# Each of a scale.
+features = partial(TensorKind, What.FEATURES)
+foreground = partial(TensorKind, What.FOREGROUND)
+fg_features = partial(TensorKind, What.FG_FEATURES)
+style = partial(TensorKind, What.STYLE)
 
 
 def shown_kinds(cfg: Config) -> list[TensorKind]:

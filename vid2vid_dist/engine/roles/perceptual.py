@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from vid2vid_dist import losses
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.plan.counting import backward, measure, n_parameters, size_of
+from vid2vid_dist.engine.plan.counting import backward, measure, n_parameters
 from vid2vid_dist.engine.plan.graph import LaneTasks
 from vid2vid_dist.engine.plan.role import Counted, Loss, Resolution, RoleSpec
 from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, NeededFrames, Site, Task
@@ -47,7 +47,7 @@ class PerceptualSpec(RoleSpec):
             real, of_real = measure(vgg, vgg, frame)
         forward, features = measure(vgg, vgg, frame.clone().requires_grad_())
         of_fake, _ = measure(vgg, backward, features)
-        return Counted({(Kind.REAL, 0): replace(real, saved=float(sum(map(size_of, of_real)))),
+        return Counted({(Kind.REAL, 0): replace(real, saved=float(sum(x.nbytes for x in of_real))),
                         (Kind.FAKE, 0): len(judged_kinds(self.cfg)) * (forward + of_fake)}, n_frozen=n_parameters(vgg))
 
     def network(self) -> nn.Module:
@@ -68,10 +68,8 @@ class PerceptualRole:
 
     def run(self, task: Task, step: TensorStore) -> TaskTensors:
         if task.kind == Kind.REAL:
-            clip = step.lane(task.lane).clip
-            real = torch.stack([clip.real[step.frame(task, t)] for t in task.frames], dim=1)
             with torch.no_grad():
-                step.sites[task.site] = self.features(real.flatten(0, 1))
+                step.sites[task.site] = self.features(step.real(task).flatten(0, 1))
             return {}
         of_real: list[Tensor] = step.sites.pop(task.site)
         kinds = judged_kinds(self.cfg)

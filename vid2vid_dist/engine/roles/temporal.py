@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -22,12 +21,7 @@ from vid2vid_dist.models.temporal import TemporalGroups, frames_kept, temporal_p
 
 
 def chunk_groups(cfg: Config, chunk: LaneChunk, scale: int) -> TemporalGroups:
-    """The groups of one temporal scale, by frame from the chunk's first one: earlier ones are negative."""
-    n_kept = frames_kept(cfg.discriminator, chunk.n_seen)
-    groups = temporal_plan(cfg.discriminator, chunk.n_seen, chunk.n_frames).scales[scale]
-    return TemporalGroups(
-        tuple(tuple(i - n_kept for i in group) for group in groups.frames),
-        tuple(tuple((i - n_kept, j - n_kept) for i, j in pairs) for pairs in groups.flow_pairs))
+    return temporal_plan(cfg.discriminator, chunk.n_seen, chunk.n_frames)[scale]
 
 
 class TemporalSpec(RoleSpec):
@@ -74,8 +68,7 @@ class TemporalSpec(RoleSpec):
         return bool(chunk_groups(self.cfg, chunk, self.scale).frames)
 
     def count(self, resolution: Resolution) -> Counted:
-        return count_discriminator(self.network().to(resolution.dtype), resolution.height, resolution.width,
-                                   resolution.dtype)
+        return count_discriminator(self.network(), resolution)
 
     def network(self) -> nn.Module:
         return temporal_discriminator(self.cfg)
@@ -88,47 +81,31 @@ def terms(scale: int) -> Terms:
     return Terms(f"G_T_GAN{scale}", f"G_T_GAN_Feat{scale}", f"D_T_real{scale}", f"D_T_fake{scale}")
 
 
-@dataclass
-class GroupPass:
-    """What the tasks of a pass share: flows (B x groups, n_frames_D - 1, 2, H, W), and the discriminator's part."""
-
-    flows: Tensor
-    judged: Pass
-
-
-class TemporalRole:
-    """A temporal discriminator at work."""
+class TemporalRole(Discriminator):
+    """A temporal discriminator at work. A pass keeps the groups and flows (B x groups, n_frames_D - 1, 2, H, W)."""
 
     def __init__(self, spec: TemporalSpec, engine: RoleEngine) -> None:
-        self.spec, self.engine = spec, engine
-        self.discriminator = Discriminator(spec.cfg, engine, terms(spec.scale))
-        self.tally = self.discriminator.tally
+        super().__init__(spec.cfg, engine, terms(spec.scale))
+        self.scale, self.kind = spec.scale, image(spec.finest)
 
-    def run(self, task: Task, step: TensorStore) -> TaskTensors:
-        if task.kind == Kind.CRITIC_BACKWARD:
-            self.discriminator.backward(step.sites.pop(task.site).judged, step.weight(task))
-            return {}
-        lane = step.lane(task.lane)
-        groups = chunk_groups(self.spec.cfg, LaneChunk(lane.clip.n_seen, lane.n_frames), self.spec.scale)
-        n_groups = len(groups.frames)
-        if task.kind == Kind.REAL:
-            flows = _grouped([step.read(task, Part(reference(now - before), now))[:, :2]
-                              for pairs in groups.flow_pairs for now, before in pairs], n_groups)
-            real = _grouped([lane.clip.real[step.frame(task, i)] for group in groups.frames for i in group], n_groups)
-            judged = self.discriminator.see_real(losses.temporal_input(real, flows))
-            step.sites[task.site] = GroupPass(flows, judged)
-            return {}
-        shared: GroupPass = step.sites[task.site]
-        kind = image(self.spec.finest)
-        frames = step.stack(task, kind).requires_grad_()
+    def real(self, task: Task, step: TensorStore) -> Pass:
+        clip, n_frames, _ = step.lane(task.lane)
+        groups = chunk_groups(self.cfg, LaneChunk(clip.n_seen, n_frames), self.scale)
+        flows = _grouped([[step.read(task, Part(reference(now - before), now))[:, :2] for now, before in pairs]
+                          for pairs in groups.flow_pairs])
+        real = _grouped([[clip.real[step.frame(task, i)] for i in group] for group in groups.frames])
+        return self.see_real(losses.temporal_input(real, flows), (groups, flows))
+
+    def fake(self, task: Task, step: TensorStore, judged: Pass) -> TaskTensors:
+        groups, flows = judged.kept
+        frames = step.stack(task, self.kind).requires_grad_()
         new = dict(zip(task.frames, frames.unbind(1), strict=True))
-        fake = _grouped([new[i] if i >= 0 else step.read(task, Part(kind, i)) for group in groups.frames
-                         for i in group], n_groups)
-        found_terms, (found,) = self.discriminator.see_fake(
-            shared.judged, [losses.temporal_input(fake, shared.flows)], [frames])
-        return step.hand_in(task, found_terms, {kind: found})
+        fake = _grouped([[new[i] if i >= 0 else step.read(task, Part(self.kind, i)) for i in group]
+                         for group in groups.frames])
+        found_terms, (found,) = self.see_fake(judged, [losses.temporal_input(fake, flows)], [frames])
+        return step.hand_in(task, found_terms, {self.kind: found})
 
 
-def _grouped(tensors: list[Tensor], n_groups: int) -> Tensor:
-    """Tensors (B, C, H, W) of all groups in a row to (B x groups, members, C, H, W)."""
-    return torch.stack(tensors, dim=1).unflatten(1, (n_groups, -1)).flatten(0, 1)
+def _grouped(groups: list[list[Tensor]]) -> Tensor:
+    """Tensors (B, C, H, W) of each group to (B x groups, members, C, H, W)."""
+    return torch.stack([torch.stack(group, dim=1) for group in groups], dim=1).flatten(0, 1)

@@ -46,8 +46,7 @@ class TaskError(RuntimeError):
 @dataclass
 class StepResult:
     """Losses and squared norms of a rank's tasks (`TensorStore`), which add up over ranks. `shown`: by frame of the
-    chunk. `updated`: False if the weights are as before.
-    """
+    chunk. `updated`: False if the weights are as before."""
 
     losses: dict[str, Tensor] = field(default_factory=dict)
     squared_norms: dict[str, Tensor] = field(default_factory=dict)
@@ -83,8 +82,7 @@ class Executor:
         `lanes`: the lanes of this pipeline, None for one that rests; `shape` is what the plan was made for.
         `active`: the trained roles that have something to compute somewhere in the run, the same on all ranks.
         """
-        store = TensorStore(plan, shape, self.slot, lanes, self.shapes, self.transport, self.dtype, self.timer,
-                            shown)
+        store = TensorStore(plan, shape, self.slot, lanes, self.shapes, self.transport, self.dtype, self.timer, shown)
         program = plan.programs_in(self._in_turn(active))[self.slot]
         updates = Updates({name: engine for name, engine in self.engines().items() if name in active}, self.timer,
                           self._beside)

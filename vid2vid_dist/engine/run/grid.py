@@ -53,17 +53,14 @@ class Grid:
 
     @property
     def pipeline(self) -> int:
-        """The pipeline that this rank belongs to."""
         return int((self.ranks == self.rank).nonzero()[0, 0])
 
     @property
     def rank_in_pipeline(self) -> int:
-        """The slot of this rank."""
         return int((self.ranks == self.rank).nonzero()[0, 1])
 
     @property
     def n_slots(self) -> int:
-        """Ranks of a pipeline."""
         return self.ranks.shape[1]
 
     def in_pipelines(self, n_slots: int) -> Grid:

@@ -56,7 +56,7 @@ class SavedPieces:
                     self._pieces.setdefault((kind, parameter), []).append((int(start), file.get_slice(key)))
 
     def read_into(self, flat: Tensor, kind: str, owned: Iterable[Owned]) -> None:
-        """Fill an owner's flat tensor."""
+        """Fill an owner's flat tensor. Raises ValueError where elements are missing."""
         for run in owned:
             end, missing = run.start + run.count, run.count
             for start, piece in self._pieces.get((kind, run.parameter), []):
@@ -65,7 +65,8 @@ class SavedPieces:
                     at = run.offset + first - run.start
                     flat[at : at + last - first].copy_(piece[first - start : last - start])
                     missing -= last - first
-            assert missing == 0, f"{kind} of {run.parameter}: {missing} elements are missing"
+            if missing:
+                raise ValueError(f"{kind} of {run.parameter}: {missing} elements are missing")
 
     def restore(self, owned: list[Owned], master: Tensor, adam: dict[str, Any]) -> None:
         """Fill an owner's flat master weights and its torch.optim state, which becomes as it was saved."""

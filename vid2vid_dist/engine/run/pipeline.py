@@ -44,7 +44,6 @@ class Pipeline:
 
     @property
     def timer(self) -> Timer:
-        """Times of this rank's tasks and waits."""
         return self._executor.timer
 
     def planned_runs(self) -> list[Run]:

@@ -62,10 +62,9 @@ class TensorStore:
         self._here: dict[int, TaskTensors] = {}
         self._coming: dict[int, tuple[tuple[Part, ...], Pending]] = {}
         self._going: list[Pending] = []
-        mine = [task for task in plan.tasks if task.site is not None and plan.assignment[task.site] == slot]
-        self._readers = Counter(need.task for task in mine for need in task.needs if need.parts)
+        self._readers = Counter(need.task for task in plan.tasks_on(slot) for need in task.needs if need.parts)
         self._inherited = [(task, part) for task in plan.tasks for part, site in task.to_next_step
-                           if plan.assignment[site] == slot and plan.slot_of(task) != slot]
+                           if task.site and plan.assignment[site] == slot != plan.assignment[task.site]]
         self._readers.update(task.number for task, _ in self._inherited)
         self._readers.update(item.producer for item in plan.sequence
                              if isinstance(item, Transfer) and item.source == slot)
@@ -96,6 +95,11 @@ class TensorStore:
         ((shape, dtype),) = self.expected(task.lane, [kind])
         return torch.zeros(shape, dtype=dtype, device=self._transport.device)
 
+    def real(self, task: Task, back: int = 0) -> Tensor:
+        """The real frames (B, F, 3, H, W) of a task, or those so many frames before."""
+        clip = self.lane(task.lane).clip
+        return torch.stack([clip.real[self.frame(task, t) - back] for t in task.frames], dim=1)
+
     def stack(self, task: Task, kind: TensorKind) -> Tensor:
         """The task's frames of a kind (B, F, C, h, w)."""
         return torch.stack([self.read(task, Part(kind, t)) for t in task.frames], dim=1)
@@ -123,7 +127,8 @@ class TensorStore:
             if kind.what in (What.IMAGE, What.RAW):
                 wide = torch.promote_types(gradient.dtype, torch.float32)
                 colours.append(torch.linalg.vector_norm(gradient, dtype=wide))
-        _add(self.squared_norms, task.role, torch.stack(colours).square().sum())
+        if colours:
+            _add(self.squared_norms, task.role, torch.stack(colours).square().sum())
         return made
 
     def show(self, task: Task, parts: Mapping[Part, Tensor]) -> None:
@@ -152,16 +157,17 @@ class TensorStore:
         self._going = [message for message in self._going if not message.is_done]
 
     def send(self, transfer: Transfer) -> None:
-        made = self._here[transfer.producer]
+        task, made = self.plan.tasks[transfer.producer], self._here[transfer.producer]
         tensors = [made[part] for part in transfer.parts]
-        expected = self.expected(self.plan.tasks[transfer.producer].lane, [part.kind for part in transfer.parts])
+        expected = self.expected(task.lane, [part.kind for part in transfer.parts])
         assert [(tuple(x.shape), x.dtype) for x in tensors] == expected, (transfer, expected)
-        self._going.append(self._transport.send(transfer.destination, tensors, self._name(transfer)))
+        self._going.append(self._transport.send(transfer.destination, tensors, task.name))
         self._put_away(transfer.producer)
 
     def receive(self, transfer: Transfer) -> None:
-        expected = self.expected(self.plan.tasks[transfer.producer].lane, [part.kind for part in transfer.parts])
-        message = self._transport.receive(transfer.source, expected, self._name(transfer))
+        task = self.plan.tasks[transfer.producer]
+        expected = self.expected(task.lane, [part.kind for part in transfer.parts])
+        message = self._transport.receive(transfer.source, expected, task.name)
         self._coming[transfer.producer] = transfer.parts, message
 
     def finish(self) -> None:
@@ -170,7 +176,7 @@ class TensorStore:
             self._keep(task, part, self._of(task.number)[part])
             self._put_away(task.number)
         for message in self._going:
-            with self._timer.wait(message.what):
+            with self._timer.span(message.what):
                 message.wait()
         assert not self._coming, "messages that nobody read"
 
@@ -179,13 +185,10 @@ class TensorStore:
         size = self.lane(lane).clip.size
         return [(self._shapes[kind].of(size), self._shapes[kind].dtype(self._dtype)) for kind in kinds]
 
-    def _name(self, transfer: Transfer) -> str:
-        return self.plan.tasks[transfer.producer].name
-
     def _of(self, number: int) -> TaskTensors:
         if number in self._coming:
             parts, message = self._coming.pop(number)
-            with self._timer.wait(message.what):
+            with self._timer.span(message.what):
                 self._here[number] = dict(zip(parts, message.wait(), strict=True))
         return self._here[number]
 

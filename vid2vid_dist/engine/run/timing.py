@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -16,8 +16,7 @@ from vid2vid_dist.engine.plan.tasks import CostKey
 @dataclass(frozen=True)
 class Span:
     """Something that took from `start` to `end`, in seconds of `time.perf_counter`. `key`: what kind of task it was,
-    None for waiting; `units`: how often the unit cost of its kind.
-    """
+    None for waiting; `units`: how often the unit cost of its kind."""
 
     name: str
     key: CostKey | None
@@ -45,16 +44,12 @@ class Timer:
     n_begun: int = 0
 
     @contextmanager
-    def span(self, name: str, key: CostKey | None, units: float = 1.0) -> Iterator[None]:
+    def span(self, name: str, key: CostKey | None = None, units: float = 1.0) -> Iterator[None]:
         if threading.current_thread() is threading.main_thread():
             self.current, self.n_begun = name, self.n_begun + 1
         start = self._now()
         yield
         self.spans.append(Span(name, key, start, self._now(), units))
-
-    def wait(self, name: str) -> AbstractContextManager[None]:
-        """Around waiting for others."""
-        return self.span(name, None)
 
     def _now(self) -> float:
         if self.on_device:

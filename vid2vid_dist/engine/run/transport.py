@@ -30,6 +30,8 @@ class TransportError(LostRankError):
 def _naming(what: str) -> Iterator[None]:
     try:
         yield
+    except torch.AcceleratorError:  # a fault of this rank's own GPU
+        raise
     except RuntimeError as error:
         raise TransportError(f"{what}: {error}") from error
 
@@ -67,16 +69,17 @@ class Transport:
         timeout = timeout or grid.timeout
         self._ranks = grid.ranks[grid.pipeline].tolist()
         on_gpu = grid.device.type == "cuda"
-        self._up: Any
-        self._down: Any
-        self._up, self._down = _one_way_groups(grid, timeout) if on_gpu and grid.n_slots > 1 else (None, None)
+        self._up: Any = None  # groups of this pipeline, for messages to higher slots and to lower ones
+        self._down: Any = None
+        if on_gpu and grid.n_slots > 1:
+            self._up, _ = dist.new_subgroups_by_enumeration(grid.ranks.tolist(), timeout=timeout)
+            self._down, _ = dist.new_subgroups_by_enumeration(grid.ranks.tolist(), timeout=timeout)
         # NCCL would make the host wait for a message that has a time-out of its own.
         self._timeout = None if on_gpu else timeout
         self.step = 0  # for error messages
 
     @property
     def device(self) -> torch.device:
-        """Where messages arrive."""
         return self._grid.device
 
     @property
@@ -104,10 +107,3 @@ class Transport:
 
     def _what(self, text: str) -> str:
         return f"step {self.step}, rank {self._grid.rank}: {text}"
-
-
-def _one_way_groups(grid: Grid, timeout: timedelta) -> tuple[Any, Any]:
-    """Groups of this rank's pipeline, for messages to higher slots and to lower ones; all ranks make all of them."""
-    up, _ = dist.new_subgroups_by_enumeration(grid.ranks.tolist(), timeout=timeout)
-    down, _ = dist.new_subgroups_by_enumeration(grid.ranks.tolist(), timeout=timeout)
-    return up, down

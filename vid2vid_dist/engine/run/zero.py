@@ -72,11 +72,6 @@ class _DataParallelRanks:
     def get_model_parallel_world_size(self) -> int:
         return 1
 
-    get_tensor_model_parallel_group = get_pipeline_model_parallel_group = get_model_parallel_group
-    get_tensor_model_parallel_rank = get_pipeline_model_parallel_rank = get_model_parallel_rank
-    get_tensor_model_parallel_world_size = get_model_parallel_world_size
-    get_pipeline_model_parallel_world_size = get_model_parallel_world_size
-
 
 def _settings(optim: OptimConfig) -> dict[str, Any]:
     return {
