@@ -42,9 +42,9 @@ demo: shards ## toy street from nothing: shards, training on 2 ranks, video, pag
 toy: $(READY) ## render the toy street set into data/toy_street
 	@$(BIN)/python -m vid2vid_dist toy
 
-shards: $(READY) ## pack raw folders: SRC=folder OUT=folder [SIZE=width] [LABEL_NC=n] [TASK=face|faces|pose|styles] [SPLIT=at-jumps]; bare: the toy street
-	@case "$(if $(SRC),s)$(if $(OUT),o)" in s|o) echo "error: give SRC=folder and OUT=folder together" >&2; exit 2;; esac
-	@$(BIN)/python -m vid2vid_dist shards $(if $(SRC),"$(SRC)" "$(OUT)") $(if $(SIZE),--size $(SIZE)) $(if $(LABEL_NC),--label-nc $(LABEL_NC)) $(if $(TASK),--task $(TASK)) $(if $(SPLIT),--split-at-jumps)
+shards: $(READY) ## pack raw folders: SRC=folder OUT=folder [SIZE=width] [LABEL_NC=n] [TASK=face|faces|pose|styles] [SPLIT=at-jumps] [WORKERS=n] [PART=i/n]; OUT=folder VERIFY=1: check them; bare: the toy street
+	@case "$(if $(VERIFY),,$(if $(SRC),s)$(if $(OUT),o))" in s|o) echo "error: give SRC=folder and OUT=folder together" >&2; exit 2;; esac
+	@$(BIN)/python -m vid2vid_dist shards $(if $(SRC),"$(SRC)") $(if $(OUT),"$(OUT)") $(if $(SIZE),--size $(SIZE)) $(if $(LABEL_NC),--label-nc $(LABEL_NC)) $(if $(TASK),--task $(TASK)) $(if $(SPLIT),--split-at-jumps) $(if $(WORKERS),--workers $(WORKERS)) $(if $(PART),--part $(PART)) $(if $(VERIFY),--verify)
 
 weights: $(READY) ## fetch the published weights that losses, flow and figures name, on a login node: [OUT=folder] [BASE=mirror]
 	@$(BIN)/python -m vid2vid_dist weights $(if $(OUT),"$(OUT)") $(if $(BASE),--base-url "$(BASE)")

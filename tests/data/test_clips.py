@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from tests.damage import tar_of
 from tests.data.conftest import save
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.clips import Clip, ClipSource, Request, stream
@@ -114,7 +115,7 @@ def test_stream_reads_only_a_little_ahead(data: DataConfig) -> None:
 def test_error_of_a_worker_arrives_in_its_own_words(data: DataConfig, tmp_path: Path, workers: int) -> None:
     shutil.copytree(data.shards, tmp_path / "copy")
     source = ClipSource(replace(data, shards=str(tmp_path / "copy")), 3, 0)
-    tar = tmp_path / "copy/train/shard-000000.tar"
+    tar = tar_of(tmp_path / "copy/train")
     tar.write_bytes(bytes(tar.stat().st_size))
     with pytest.raises(UserError, match=r"^labels of street0000/frame000000 in .*differ from the index"):
         list(stream(source, [Request.span(source.whole(0), 0, 1)], workers))

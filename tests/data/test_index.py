@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.damage import edit_index, tar_of
 from vid2vid_dist.data.index import ShardIndex
 from vid2vid_dist.errors import UserError
 
@@ -25,7 +26,7 @@ def test_one_frame_is_read_without_the_rest(folder: Path) -> None:
     before = _bytes_read()
     data = index.read(2, "labels", 5)
     assert data.startswith(b"\x89PNG")
-    assert _bytes_read() - before < len(data) + 1000 < (folder / "shard-000000.tar").stat().st_size / 20
+    assert _bytes_read() - before < len(data) + 1000 < tar_of(folder).stat().st_size / 20
 
 
 def _bytes_read() -> int:
@@ -35,13 +36,18 @@ def _bytes_read() -> int:
 
 
 def _edit(folder: Path, change: Callable[[dict], object]) -> None:
+    """The index of version 2."""
     index = json.loads((folder / "index.json").read_text())
     change(index)
     (folder / "index.json").write_text(json.dumps(index))
 
 
+def _edit_1(folder: Path, change: Callable[[dict], object]) -> None:
+    edit_index(folder.parent, change)
+
+
 def _truncate(folder: Path) -> None:
-    os.truncate(folder / "shard-000000.tar", 5000)
+    os.truncate(tar_of(folder), 5000)
 
 
 @pytest.mark.parametrize(
@@ -52,16 +58,23 @@ def _truncate(folder: Path) -> None:
         (lambda f: (f / "index.json").write_text("{"), "not JSON"),
         (lambda f: (f / "index.json").write_text("{}"), "another program"),
         (lambda f: _edit(f, lambda i: i.update(version=99)), "format version 99"),
-        (lambda f: _edit(f, lambda i: i.pop("videos")), "index.json is damaged"),
-        (lambda f: _edit(f, lambda i: i.update(videos=[])), "index.json is damaged"),
-        (lambda f: _edit(f, lambda i: i["videos"][0]["frames"].pop()), "index.json is damaged"),
+        (lambda f: _edit_1(f, lambda i: i.pop("videos")), "index.json is damaged"),
+        (lambda f: _edit_1(f, lambda i: i.update(videos=[])), "index.json is damaged"),
+        (lambda f: _edit_1(f, lambda i: i["videos"][0]["frames"].pop()), "index.json is damaged"),
         (
-            lambda f: _edit(f, lambda i: i["videos"][0]["entries"]["labels"][0].__setitem__(2, 1 << 40)),
+            lambda f: _edit_1(f, lambda i: i["videos"][0]["entries"]["labels"][0].__setitem__(2, 1 << 40)),
             "frames of street0000",
         ),
+        (lambda f: _edit_1(f, lambda i: i["shards"][0].__setitem__(0, "../x.tar")), r"index\.json is damaged"),
+        (lambda f: _edit(f, lambda i: i.pop("counts")), "index.json is damaged"),
+        (lambda f: _edit(f, lambda i: i["counts"].update(videos=1)), r"columns-\w+\.bin has \d+ bytes instead of"),
+        (lambda f: _edit(f, lambda i: i["counts"].update(frames=2**70)), "'counts'"),
+        (lambda f: _edit(f, lambda i: i.update(columns="../columns.bin")), "'columns'"),
+        (lambda f: next(f.glob("columns-*")).unlink(), "No such file"),
+        (lambda f: os.truncate(next(f.glob("columns-*")), 100), r"columns-\w+\.bin has 100 bytes instead of"),
         (lambda f: _edit(f, lambda i: i["shards"][0].__setitem__(0, "../x.tar")), r"index\.json is damaged"),
-        (lambda f: (f / "shard-000000.tar").unlink(), r"shard .*shard-000000\.tar is missing"),
-        (_truncate, r"shard-000000\.tar has 5000 bytes, the index says"),
+        (lambda f: tar_of(f).unlink(), r"shard .*shard-000000-\w+\.tar is missing"),
+        (_truncate, r"shard-000000-\w+\.tar has 5000 bytes, the index says"),
     ],
 )
 def test_damaged_folder_is_refused(folder: Path, damage: Callable[[Path], object], words: str) -> None:
@@ -72,8 +85,8 @@ def test_damaged_folder_is_refused(folder: Path, damage: Callable[[Path], object
 
 def test_foreign_bytes_are_noticed_when_read(folder: Path) -> None:
     index = ShardIndex(folder)
-    entry = index.videos[1].entries["images"][3]
-    with (folder / "shard-000000.tar").open("r+b") as tar:
+    entry = index.entry(1, "images", 3)
+    with tar_of(folder).open("r+b") as tar:
         tar.seek(entry.offset + entry.size // 2)
         tar.write(b"\0\1\2\3")
     index.read(1, "images", 2)
@@ -83,6 +96,6 @@ def test_foreign_bytes_are_noticed_when_read(folder: Path) -> None:
 
 def test_vanished_shard_is_named_when_read(folder: Path) -> None:
     index = ShardIndex(folder)
-    (folder / "shard-000000.tar").unlink()
+    tar_of(folder).unlink()
     with pytest.raises(UserError, match=r"labels of street0000/frame000000 .*cannot be read"):
         index.read(0, "labels", 0)

@@ -11,9 +11,10 @@ import torch
 import webdataset
 from PIL import Image
 
+from tests.damage import tar_of
 from tests.data.conftest import save
 from vid2vid_dist.config.schema import DataConfig
-from vid2vid_dist.data import shards
+from vid2vid_dist.data import packing
 from vid2vid_dist.data.clips import ClipSource, Request
 from vid2vid_dist.data.folders import scan
 from vid2vid_dist.data.images import read_ids, to_array
@@ -26,7 +27,7 @@ def test_bytes_and_order_are_kept(raw: Path, tmp_path: Path) -> None:
     make_shards(raw, tmp_path / "out", PackOptions())
     index = ShardIndex(tmp_path / "out/train")
     for number, video in enumerate(scan(raw, "train")):
-        assert index.videos[number].frames == [f"{video.name}.frame{i:03d}" for i in range(video.n_frames)]
+        assert [*index.videos[number].frames] == [f"{video.name}.frame{i:03d}" for i in range(video.n_frames)]
         for modality, files in video.files.items():
             for i, path in enumerate(files):
                 assert index.read(number, modality, i) == path.read_bytes()
@@ -34,7 +35,7 @@ def test_bytes_and_order_are_kept(raw: Path, tmp_path: Path) -> None:
 
 def test_webdataset_streams_the_same_samples(raw: Path, tmp_path: Path) -> None:
     make_shards(raw, tmp_path / "out", PackOptions())
-    samples = list(webdataset.WebDataset(str(tmp_path / "out/train/shard-000000.tar"), shardshuffle=False))
+    samples = list(webdataset.WebDataset(str(tar_of(tmp_path / "out/train")), shardshuffle=False))
     assert [s["__key__"] for s in samples] == [f"00000-a/{i:06d}" for i in range(4)] + [
         f"00001-b/{i:06d}" for i in range(6)
     ]
@@ -44,7 +45,7 @@ def test_webdataset_streams_the_same_samples(raw: Path, tmp_path: Path) -> None:
 
 
 def test_several_shards(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shards, "SHARD_BYTES", 10_000)
+    monkeypatch.setattr(packing, "TAR_BYTES", 10_000)
     make_shards(raw, tmp_path / "out", PackOptions())
     index = ShardIndex(tmp_path / "out/train")
     assert len(index.shards) > 2
@@ -82,7 +83,7 @@ def test_same_source_gives_the_same_shards(raw: Path, tmp_path: Path) -> None:
     for name in ("one", "two"):
         make_shards(raw, tmp_path / name, PackOptions())
     one, two = (tmp_path / name / "train" for name in ("one", "two"))
-    assert (one / "shard-000000.tar").read_bytes() == (two / "shard-000000.tar").read_bytes()
+    assert tar_of(one).read_bytes() == tar_of(two).read_bytes()
     assert ShardIndex(one).hash == ShardIndex(two).hash
 
 
@@ -97,12 +98,16 @@ def test_failure_leaves_the_old_shards(raw: Path, tmp_path: Path) -> None:
 
 
 def test_killed_run_is_cleared_away(raw: Path, tmp_path: Path) -> None:
-    (tmp_path / "out/.train.partial").mkdir(parents=True)
-    (tmp_path / "out/.train.partial/shard-000000.tar").write_bytes(b"half")
-    with pytest.raises(UserError, match="no shards"):
-        ShardIndex(tmp_path / "out/train")
+    folder = tmp_path / "out/train"
+    (folder / ".packed").mkdir(parents=True)
+    half = [folder / "shard-000000-node-17.partial", folder / "shard-000003-0123.tar", folder / ".packed/000003-4.npz"]
+    for path in half:
+        path.write_bytes(b"half")
+    with pytest.raises(UserError, match="not all there"):
+        ShardIndex(folder)
     make_shards(raw, tmp_path / "out", PackOptions())
-    assert not (tmp_path / "out/.train.partial").exists()
+    assert not any(path.exists() for path in half)
+    ShardIndex(folder)
 
 
 def test_other_folders_are_not_replaced(raw: Path, tmp_path: Path) -> None:
@@ -139,7 +144,7 @@ def test_bad_file_is_named(raw: Path, tmp_path: Path, file: str, array: np.ndarr
     save(raw / file, array)
     with pytest.raises(UserError, match=words):
         make_shards(raw, tmp_path / "out", PackOptions(label_nc=35))
-    assert not (tmp_path / "out/train").exists()
+    assert not (tmp_path / "out/train/index.json").exists()
 
 
 def test_ids_that_a_program_chose_anew_are_refused(raw: Path, tmp_path: Path) -> None:
@@ -209,7 +214,7 @@ def test_member_names_are_safe(raw: Path, tmp_path: Path) -> None:
     make_shards(raw, tmp_path / "out %d", PackOptions())
     index = ShardIndex(tmp_path / "out %d/train")
     assert index.videos[0].name == "-.. ä%d;x.y"
-    with tarfile.open(tmp_path / "out %d/train/shard-000000.tar") as tar:
+    with tarfile.open(tar_of(tmp_path / "out %d/train")) as tar:
         assert tar.getnames()[0] == "00000--_____d_x_y/000000.images.jpg"
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.damage import as_version_1, tar_of
 from tests.hostile.attack import attack, examples, mutate, mutate_tree, nested, watched
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.clips import ClipSource, Request
@@ -59,7 +60,7 @@ def test_the_attacked_folder_is_sound(packed: Path) -> None:
 @examples(500)
 def test_index(n: int, packed: Path, tmp_path: Path) -> None:
     shards = Path(shutil.copytree(packed, tmp_path / "shards"))
-    whole = (shards / "train/index.json").read_bytes()
+    whole = as_version_1(shards / "train").read_bytes()
 
     def hostile_index(rng: random.Random) -> bytes:
         kind = rng.random()
@@ -77,10 +78,35 @@ def test_index(n: int, packed: Path, tmp_path: Path) -> None:
     assert attack(n, hostile_index, use, tmp_path) > n / 2
 
 
+@examples(300)
+def test_index_in_columns(n: int, packed: Path, tmp_path: Path) -> None:
+    shards = Path(shutil.copytree(packed, tmp_path / "shards"))
+    index, (columns,) = shards / "train/index.json", (shards / "train").glob("columns-*")
+    said, stored = json.loads(index.read_text()), columns.read_bytes()
+
+    def hostile_columns(rng: random.Random) -> tuple[bytes, bytes]:
+        """What index.json says of the columns, or numbers in them; or both."""
+        raw, changed = json.loads(json.dumps(said)), bytearray(stored)
+        if rng.random() < 0.5:
+            key = rng.choice(["modalities", "columns", "counts", "shards"])
+            raw[key] = mutate_tree(rng, raw[key])
+        for _ in range(rng.choice([0, 1, 1, 3])):
+            place = 4 * rng.randrange(len(changed) // 4)
+            changed[place : place + 4] = rng.choice([bytes(4), b"\xff" * 4, b"\1\0\0\0", b"/../", rng.randbytes(4)])
+        return json.dumps(raw).encode(), bytes(changed) if rng.random() < 0.9 else mutate(rng, bytes(changed))
+
+    def use(made: tuple[bytes, bytes]) -> None:
+        index.write_bytes(made[0])
+        columns.write_bytes(made[1])
+        read_everything(shards)
+
+    assert attack(n, hostile_columns, use, tmp_path) > n / 2
+
+
 @examples(200)
 def test_tar(n: int, packed: Path, tmp_path: Path) -> None:
     shards = Path(shutil.copytree(packed, tmp_path / "shards"))
-    tar = shards / "train/shard-000000.tar"
+    tar = tar_of(shards / "train")
     whole = tar.read_bytes()
 
     def hostile_tar(rng: random.Random) -> bytes:
@@ -157,7 +183,7 @@ def test_programs_that_pillow_would_run_are_not_run(tmp_path: Path) -> None:
 
 def test_a_thin_frame_does_not_become_gigantic(packed: Path, tmp_path: Path) -> None:
     shards = Path(shutil.copytree(packed, tmp_path / "shards"))
-    index = json.loads((shards / "train/index.json").read_text())
+    index = json.loads(as_version_1(shards / "train").read_text())
     index["videos"][0]["size"] = [1, 60000]
     (shards / "train/index.json").write_text(json.dumps(index))
     source = ClipSource(DataConfig(shards=str(shards), loadSize=16384), N_PAST, seed=0)
@@ -167,7 +193,7 @@ def test_a_thin_frame_does_not_become_gigantic(packed: Path, tmp_path: Path) -> 
 
 def test_an_image_in_place_of_a_label_map(packed: Path, tmp_path: Path) -> None:
     shards = Path(shutil.copytree(packed, tmp_path / "shards"))
-    index = json.loads((shards / "train/index.json").read_text())
+    index = json.loads(as_version_1(shards / "train").read_text())
     entries = index["videos"][0]["entries"]
     entries["labels"][1] = entries["images"][1]
     (shards / "train/index.json").write_text(json.dumps(index))
@@ -178,7 +204,7 @@ def test_an_image_in_place_of_a_label_map(packed: Path, tmp_path: Path) -> None:
 
 def test_an_index_that_hides_large_label_ids(packed: Path, tmp_path: Path) -> None:
     shards = Path(shutil.copytree(packed, tmp_path / "shards"))
-    index = json.loads((shards / "train/index.json").read_text())
+    index = json.loads(as_version_1(shards / "train").read_text())
     index["largest_label"] = 1
     (shards / "train/index.json").write_text(json.dumps(index))
     source = ClipSource(DataConfig(shards=str(shards), label_nc=2), N_PAST, seed=0)
@@ -189,9 +215,9 @@ def test_an_index_that_hides_large_label_ids(packed: Path, tmp_path: Path) -> No
 def test_a_sparse_tar_is_not_read_into_memory(packed: Path, tmp_path: Path) -> None:
     shards = Path(shutil.copytree(packed, tmp_path / "shards"))
     size = 2**40
-    with (shards / "train/shard-000000.tar").open("r+b") as tar:
+    with tar_of(shards / "train").open("r+b") as tar:
         tar.truncate(size)
-    index = json.loads((shards / "train/index.json").read_text())
+    index = json.loads(as_version_1(shards / "train").read_text())
     index["shards"][0][1] = size
     index["videos"][0]["entries"]["labels"][0] = [0, 0, size, content_hash(b"")]
     (shards / "train/index.json").write_text(json.dumps(index))

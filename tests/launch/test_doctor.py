@@ -14,9 +14,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.damage import tar_of
 from tests.torchrun import torchrun
 from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.config.load import load_config
+from vid2vid_dist.data.index import ShardIndex
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.doctor import findings as preflight_checks
 from vid2vid_dist.doctor.checks import FAULT, OK, WARNING, Check
@@ -41,10 +43,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     render_toy_street(root / "raw", ToyOptions(n_train=2, n_test=0, n_frames=6, width=64, height=32))
     make_shards(root / "raw", root / "good/shards", PackOptions())
     shutil.copytree(root / "good", root / "bad")
-    index = json.loads((root / "bad/shards/train/index.json").read_text())
-    _, offset, size, _ = index["videos"][-1]["entries"]["labels"][-1]
-    with (root / "bad/shards/train/shard-000000.tar").open("r+b") as tar:
-        tar.seek(offset + size // 2)
+    entry = ShardIndex(root / "bad/shards/train").entry(1, "labels", 5)
+    with tar_of(root / "bad/shards/train").open("r+b") as tar:
+        tar.seek(entry.offset + entry.size // 2)
         tar.write(b"\0\1\2\3")
     return root
 

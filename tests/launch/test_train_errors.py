@@ -16,7 +16,7 @@ import torch
 import torch.distributed as dist
 
 from tests.conftest import ROOT
-from tests.damage import edit_index, spoil_picture
+from tests.damage import edit_index, spoil_picture, tar_of
 from tests.torchrun import torchrun
 from vid2vid_dist.cli import train
 from vid2vid_dist.cli.entry import run_main
@@ -92,12 +92,12 @@ def assert_one_line(status: int, stderr: str, *words: str) -> None:
 
 
 def truncate(shards: Path) -> None:
-    os.truncate(shards / "train/shard-000000.tar", 5000)
+    os.truncate(tar_of(shards / "train"), 5000)
 
 
 def put_foreign_tar(shards: Path) -> None:
     """Of the same size, with other bytes."""
-    tar = shards / "train/shard-000000.tar"
+    tar = tar_of(shards / "train")
     tar.write_bytes(bytes(tar.stat().st_size))
 
 
@@ -132,9 +132,9 @@ def test_mistake_is_told_before_anything_is_written(
 
 @pytest.mark.parametrize(("damage", "words"), [
     (lambda shards: shutil.rmtree(shards / "train"), ["no shards at shards/train", "bare `make shards`"]),
-    (lambda shards: (shards / "train/shard-000000.tar").unlink(), ["shard-000000.tar is missing", "make shards"]),
-    (lambda shards: (shards / "train/index.json").unlink(), ["no index.json", "not ours", "make shards"]),
-    (truncate, ["shard-000000.tar has 5000 bytes", "truncated or foreign tar", "make shards"]),
+    (lambda shards: tar_of(shards / "train").unlink(), ["shard-000000", ".tar is missing", "make shards"]),
+    (lambda shards: (shards / "train/index.json").unlink(), ["no index.json", "not all there", "make shards"]),
+    (truncate, [".tar has 5000 bytes", "truncated or foreign tar", "make shards"]),
     (shorten_index, ["index.json is damaged", "street0001", "make shards"]),
 ])
 def test_damaged_shards_are_refused_before_anything_is_written(

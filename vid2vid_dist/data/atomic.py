@@ -13,15 +13,17 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """One process at a time prepares `folder`; the others wait here. Where files cannot be locked that is logged."""
+def locked(folder: Path, shared: bool = False) -> Iterator[None]:
+    """One process at a time prepares `folder`, or any number that say `shared`; the others wait here. Where files
+    cannot be locked that is logged."""
+    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f".{folder.name}.lock").open("w") as lock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(lock, kind | fcntl.LOCK_NB)
         except BlockingIOError:
             log.warning("%s is in use by another command: waiting for its end", folder)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            fcntl.flock(lock, kind)
         except OSError as error:  # Lustre without -o flock, NFS without lockd
             log.warning("%s cannot be locked (%s): do not start another command on it", folder, error.strerror)
         yield

@@ -83,19 +83,23 @@ class ClipSource:
     Raises UserError when the shards are missing or damaged, or contradict the configuration.
     """
 
-    def __init__(self, data: DataConfig, n_frames_G: int, seed: int, split: str = "train") -> None:
+    def __init__(self, data: DataConfig, n_frames_G: int, seed: int, split: str = "train",
+                 check_tars: bool = True) -> None:
         self.data, self.n_frames_G, self.seed, self.split = data, n_frames_G, seed, split
         self.task = task_of(data)
-        self.index = ShardIndex(Path(data.shards) / split)
+        self.index = ShardIndex(Path(data.shards) / split, check_tars)
         self._check()
-        lengths = [len(video.frames) for video in self.index.videos[: self.n_videos]]
-        self._n_generable = np.cumsum([max(0, length - n_frames_G + 1) for length in lengths])
+        self._lengths = self.index.lengths[: self.n_videos]
+        self._n_generable = np.cumsum(np.maximum(self._lengths - n_frames_G + 1, 0))
 
     @classmethod
-    def of(cls, cfg: Config, split: str = "train") -> ClipSource:
-        """The clips of a run; raises UserError, too, for a configuration that contradicts its task."""
+    def of(cls, cfg: Config, split: str = "train", check_tars: bool = True) -> ClipSource:
+        """The clips of a run; raises UserError, too, for a configuration that contradicts its task.
+
+        check_tars: as of `ShardIndex`.
+        """
         check_task(cfg)
-        return cls(cfg.data, cfg.generator.n_frames_G, cfg.run.seed, split)
+        return cls(cfg.data, cfg.generator.n_frames_G, cfg.run.seed, split, check_tars)
 
     @property
     def n_videos(self) -> int:
@@ -111,12 +115,12 @@ class ClipSource:
     @property
     def longest(self) -> int:
         """Frames of the longest video."""
-        return max(len(video.frames) for video in self.index.videos[: self.n_videos])
+        return int(self._lengths.max())
 
     def require_chunk(self, chunk_frames: int) -> None:
         """Raise UserError if a video is too short for one chunk; call it before training starts."""
         needed = chunk_frames + self.n_frames_G - 1
-        shortest = min(self.index.videos[: self.n_videos], key=lambda video: len(video.frames))
+        shortest = self.index.videos[int(self._lengths.argmin())]
         if len(shortest.frames) < needed:
             raise UserError(f"video {shortest.name} in {self.index.folder} has {len(shortest.frames)} frames, but a "
                             f"chunk of {chunk_frames} needs {needed} (chunk + n_frames_G - 1): remove the video or "

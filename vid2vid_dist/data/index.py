@@ -1,23 +1,41 @@
-"""A shard folder: WebDataset tars plus `index.json`, which makes every frame reachable by one pread."""
+"""A shard folder: WebDataset tars, and an index that makes every frame reachable by one pread.
+
+`index.json` says what the split is and names its tars and its columns (`data.columns`), which ranks share.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
+from vid2vid_dist.data import index_v1
+from vid2vid_dist.data.columns import Columns, Counts, Names, check, map_columns
 from vid2vid_dist.data.tasks.registry import KINDS
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.untrusted import is_file_name, is_printable, is_whole, parse_json, read_text, shown
 
 FORMAT = "vid2vid_dist shards"
-VERSION = 1
+VERSION = 2
+INDEX = "index.json"
 MAKE_SHARDS = "make shards SRC=<raw folder> OUT=<shard folder>"
 MAX_INDEX_BYTES = 2**30
-MAX_FRAME_BYTES = 2**28  # of one encoded frame
-MAX_SIDE = 2**16  # pixels
+MAX_COUNT = 2**40
+OPEN_TARS = 64
+"""Tars that a rank keeps open: few, since all ranks of a node share the limit of the system."""
+
+
+class Shard(NamedTuple):
+    """A tar: its name, size in bytes, and hash of all of them, "" where the index is of version 1."""
+
+    name: str
+    size: int
+    hash: str
 
 
 class Entry(NamedTuple):
@@ -31,12 +49,33 @@ class Entry(NamedTuple):
 
 @dataclass(frozen=True)
 class Video:
-    """One packed video; `entries[modality][frame]`. `size` is (width, height) in pixels."""
+    """One packed video. `size` is (width, height) in pixels."""
 
     name: str
     size: tuple[int, int]
-    frames: list[str]
-    entries: dict[str, list[Entry]]
+    frames: Names
+
+
+class Videos(Sequence[Video]):
+    """The videos of a split, each put together when it is asked for."""
+
+    def __init__(self, columns: Columns) -> None:
+        self._columns = columns
+
+    def __len__(self) -> int:
+        return len(self._columns.videos)
+
+    @overload
+    def __getitem__(self, which: int) -> Video: ...
+    @overload
+    def __getitem__(self, which: slice) -> list[Video]: ...
+    def __getitem__(self, which: int | slice) -> Video | list[Video]:
+        number = range(len(self))[which]
+        if isinstance(number, range):
+            return [self[i] for i in number]
+        row = self._columns.videos[number]
+        size = int(row["width"]), int(row["height"])
+        return Video(self._columns.video_names[number], size, self._columns.frame_names(number))
 
 
 def content_hash(data: bytes) -> str:
@@ -46,79 +85,91 @@ def content_hash(data: bytes) -> str:
 class ShardIndex:
     """Checks one split and reads single frames, from any number of threads.
 
-    Raises UserError when the folder is missing, foreign, of another version, or when a tar is
-    missing or truncated.
+    check_tars: whether to ask for every tar's size; one rank of many does. The others see the sizes of those they open.
+    Raises UserError when the folder is missing, foreign, of another version, or when a tar is missing or truncated.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, check_tars: bool = True, file: str = INDEX) -> None:
         self.folder = folder
-        raw = _load(folder)
+        raw = _load(folder / file)
         try:
             self.shards = [_checked_shard(*shard) for shard in raw["shards"]]
             self.input_kind: str = _checked(raw, "input_kind", raw["input_kind"] in KINDS)
             self.largest_label: int = _checked(raw, "largest_label", is_whole(raw["largest_label"], -1))
             self.largest_label_at: str = _checked(raw, "largest_label_at", is_printable(raw["largest_label_at"]))
             self.hash: str = _checked(raw, "hash", is_printable(raw["hash"]))
-            self.videos = [_checked_video(video) for video in raw["videos"]]
-            self.modalities = set.intersection(*(set(video.entries) for video in self.videos))
+            names, self._columns = _columns(folder / file, raw)
+            self.columns_file: Path | None = folder / raw["columns"] if raw["version"] > 1 else None
+            self._rows = {modality: row for row, modality in enumerate(names)}
+            self.modalities = {*names}
             self.task = KINDS[self.input_kind]
             if missing := {*self.task.needed} - self.modalities:
                 raise ValueError(f"no {min(missing)}")
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{folder}/index.json is damaged ({error!r:.200}): run `{MAKE_SHARDS}` again"
-            ) from None
-        self._check_files()
+            check(self._columns, [shard.size for shard in self.shards])
+        except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
+            raise UserError(f"{folder / file} is damaged ({error!r:.200}): run `{MAKE_SHARDS}` again") from None
+        self.lengths = self._columns.lengths
+        self.videos = Videos(self._columns)
+        self._tar = lru_cache(OPEN_TARS)(self._open)
+        if check_tars:
+            for shard in self.shards:
+                path = folder / shard.name
+                if not path.is_file():
+                    raise UserError(f"shard {path} is missing: run `{MAKE_SHARDS}` again")
+                _require_size(path, path.stat().st_size, shard.size)
+
+    def entry(self, video: int, modality: str, frame: int) -> Entry:
+        """Where a frame's bytes lie."""
+        assert 0 <= frame < self.lengths[video], f"frame {frame} of video {video}"
+        row = self._columns.entries[self._rows[modality], self._columns.first(video) + frame]
+        return Entry(int(row["shard"]), int(row["offset"]), int(row["size"]), f"{int(row['hash']):016x}")
 
     def read(self, video: int, modality: str, frame: int) -> bytes:
         """The encoded bytes of one frame, checked against their hash; touches nothing else of the tar."""
-        entry = self.videos[video].entries[modality][frame]
-        where = self.where(video, modality, frame)
+        entry = self.entry(video, modality, frame)
         try:
-            with (self.folder / self.shards[entry.shard][0]).open("rb", buffering=0) as tar:
-                data = os.pread(tar.fileno(), entry.size, entry.offset)
+            data = os.pread(self._tar(entry.shard).file, entry.size, entry.offset)
         except OSError as error:
+            where = self.where(video, modality, frame)
             raise UserError(f"{where}: cannot be read ({error}): run `{MAKE_SHARDS}` again") from None
         if content_hash(data) != entry.hash:
             raise UserError(
-                f"{where}: the bytes differ from the index (damaged or foreign tar): "
+                f"{self.where(video, modality, frame)}: the bytes differ from the index (damaged or foreign tar): "
                 f"run `{MAKE_SHARDS}` again"
             )
         return data
 
     def where(self, video: int, modality: str, frame: int) -> str:
         """Names one frame in an error message."""
-        entry = self.videos[video].entries[modality][frame]
         name = f"{self.videos[video].name}/{self.videos[video].frames[frame]}"
-        return f"{modality} of {name} in {self.folder / self.shards[entry.shard][0]}"
+        return f"{modality} of {name} in {self.folder / self.shards[self.entry(video, modality, frame).shard].name}"
 
     def has(self, modality: str) -> bool:
         """Whether every video has this modality."""
         return modality in self.modalities
 
-    def _check_files(self) -> None:
-        for name, size in self.shards:
-            path = self.folder / name
-            if not path.is_file():
-                raise UserError(f"shard {path} is missing: run `{MAKE_SHARDS}` again")
-            if path.stat().st_size != size:
-                raise UserError(
-                    f"shard {path} has {path.stat().st_size} bytes, the index says {size} "
-                    f"(truncated or foreign tar): run `{MAKE_SHARDS}` again"
-                )
-        for video in self.videos:
-            for entries in video.entries.values():
-                if len(entries) != len(video.frames) or not all(map(self._is_inside, entries)):
-                    raise UserError(
-                        f"{self.folder}/index.json is damaged (frames of {video.name}): "
-                        f"run `{MAKE_SHARDS}` again"
-                    )
+    def _open(self, shard: int) -> _Tar:
+        path = self.folder / self.shards[shard].name
+        tar = _Tar(path)
+        _require_size(path, os.fstat(tar.file).st_size, self.shards[shard].size)
+        return tar
 
-    def _is_inside(self, entry: Entry) -> bool:
-        """Whether the bytes lie in a shard that there is, and are few enough to be a frame."""
-        if entry.shard >= len(self.shards) or entry.size > MAX_FRAME_BYTES:
-            return False
-        return entry.offset + entry.size <= self.shards[entry.shard][1]
+
+class _Tar:
+    """An open tar, closed when neither the index nor a reader has it."""
+
+    def __init__(self, path: Path) -> None:
+        self.file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # NONBLOCK: not to wait at a pipe
+
+    def __del__(self) -> None:
+        with suppress(AttributeError):  # it was not opened
+            os.close(self.file)
+
+
+def _require_size(path: Path, found: int, size: int) -> None:
+    if found != size:
+        raise UserError(f"shard {path} has {found} bytes, the index says {size} (truncated or foreign tar): "
+                        f"run `{MAKE_SHARDS}` again")
 
 
 def _checked(fields: dict[str, Any], name: str, is_right: bool) -> Any:
@@ -127,36 +178,31 @@ def _checked(fields: dict[str, Any], name: str, is_right: bool) -> Any:
     return fields[name]
 
 
-def _checked_shard(name: Any, size: Any) -> tuple[str, int]:
-    if not (is_file_name(name) and is_whole(size)):
+def _checked_shard(name: Any, size: Any, digest: Any = "") -> Shard:
+    if not (is_file_name(name) and is_whole(size) and is_printable(digest)):
         raise ValueError("shards")
-    return name, size
+    return Shard(name, size, digest)
 
 
-def _checked_video(video: dict[str, Any]) -> Video:
-    """A video whose values are of the right types, and small enough to be handled."""
-    size, frames = video["size"], video["frames"]
-    if not (len(size) == 2 and all(is_whole(side, 1, MAX_SIDE) for side in size)):
-        raise ValueError("size")
-    if not (type(frames) is list and all(map(is_file_name, frames))):
-        raise ValueError("frames")
-    entries = {modality: [_checked_entry(*e) for e in entries] for modality, entries in video["entries"].items()}
-    return Video(_checked(video, "name", is_printable(video["name"])), (size[0], size[1]), frames, entries)
+def _columns(where: Path, raw: dict[str, Any]) -> tuple[list[str], Columns]:
+    """The modalities, in the order of the entries, and the columns."""
+    if raw["version"] == 1:
+        return index_v1.columns_of(where, raw["videos"])
+    names, counts = raw["modalities"], raw["counts"]
+    if not (type(names) is list and all(map(is_file_name, names)) and len({*names}) == len(names)):
+        raise ValueError("modalities")
+    if not (len(counts) == 3 and all(is_whole(count, 0, MAX_COUNT) for count in counts.values())):
+        raise ValueError("counts")
+    file = _checked(raw, "columns", is_file_name(raw["columns"]))
+    return names, map_columns(where, where.parent / file, Counts(len(names), **counts))
 
 
-def _checked_entry(shard: Any, offset: Any, size: Any, digest: Any) -> Entry:
-    if not (is_whole(shard) and is_whole(offset) and is_whole(size, 1) and isinstance(digest, str)):
-        raise ValueError("entries")
-    return Entry(shard, offset, size, digest)
-
-
-def _load(folder: Path) -> dict[str, Any]:
-    path = folder / "index.json"
+def _load(path: Path) -> dict[str, Any]:
+    folder = path.parent
     if not path.is_file():
         if any(folder.glob("*.tar")):
-            raise UserError(
-                f"{folder} holds tars but no index.json, so they are not ours: run `{MAKE_SHARDS}`"
-            )
+            raise UserError(f"{folder} holds tars but no index.json, so they are not ours or not all there: "
+                            f"run `{MAKE_SHARDS}`")
         raise UserError(
             f"no shards at {folder}: run `{MAKE_SHARDS}` (bare `make shards` makes the toy street) "
             "or set data.shards"
@@ -167,9 +213,9 @@ def _load(folder: Path) -> dict[str, Any]:
         raise UserError(f"{path} is damaged (not JSON: {error}): run `{MAKE_SHARDS}` again") from None
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
         raise UserError(f"{path} is another program's: run `{MAKE_SHARDS}`")
-    if raw.get("version") != VERSION:
+    if type(raw.get("version")) is not int or not 1 <= raw["version"] <= VERSION:
         raise UserError(
-            f"{path} has format version {shown(raw.get('version'))}, this program reads {VERSION}: "
+            f"{path} has format version {shown(raw.get('version'))}, this program reads 1 to {VERSION}: "
             f"run `{MAKE_SHARDS}` again"
         )
     return raw

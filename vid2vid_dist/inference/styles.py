@@ -17,9 +17,9 @@ from torch import Tensor
 
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.clips import Frames
+from vid2vid_dist.data.columns import MAX_FRAME_BYTES
 from vid2vid_dist.data.geometry import MIDDLE, clip_geometry
 from vid2vid_dist.data.images import read_ids, read_rgb, to_float
-from vid2vid_dist.data.index import MAX_FRAME_BYTES
 from vid2vid_dist.data.tasks.registry import task_of
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import LoadedGenerator

@@ -65,7 +65,7 @@ class Trainer:
             raise
 
     def _get_ready(self, cfg: Config, grid: Grid) -> None:
-        self.source = ClipSource.of(cfg)
+        self.source = ClipSource.of(cfg, check_tars=grid.is_first)
         # Verifying reads every byte of the checkpoint: once is enough.
         resume = grid.on_first(lambda: checkpoint.newest_checkpoint(self.run_dir))
         self.cfg = cfg = settle_clips(cfg, grid.world_size, resume)
