@@ -1,30 +1,49 @@
-"""Folders that are complete or absent."""
+"""Files and folders that are complete or absent, and that one process at a time works on."""
 
 from __future__ import annotations
 
 import fcntl
 import logging
+import math
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 log = logging.getLogger(__name__)
 
+LOOK_EVERY = 0.02  # seconds between two looks whether another process has left
+
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
-    """One process at a time prepares `folder`; the others wait here. Where files cannot be locked that is logged."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+def locked(path: Path, patience: float = math.inf) -> Iterator[None]:
+    """One process at a time works on `path`; the others wait here, `patience` seconds at most. Where files cannot be
+    locked, or that time is over, this is logged, and the block runs.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_name(f".{path.name}.lock").open("w") as lock:
+        try:
+            _take(lock, path, patience)
+        except OSError as error:  # Lustre without -o flock, NFS without lockd
+            log.warning("%s cannot be locked (%s): do not start another command on it", path, error.strerror)
+        yield
+
+
+def _take(lock: IO[str], path: Path, patience: float) -> None:
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
         except BlockingIOError:
-            log.warning("%s is in use by another command: waiting for its end", folder)
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        except OSError as error:  # Lustre without -o flock, NFS without lockd
-            log.warning("%s cannot be locked (%s): do not start another command on it", folder, error.strerror)
-        yield
+            if math.isinf(patience):
+                log.warning("%s is in use by another command: waiting for its end", path)
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                return
+        time.sleep(LOOK_EVERY)
+    log.warning("%s was in use by another process for %.0f s: going on without waiting for it", path, patience)
 
 
 @contextmanager
