@@ -17,7 +17,7 @@ from vid2vid_dist.config.schema import RunConfig
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.training.preemption import Ask, Asked
 
-ALONE = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_NUM_TASKS")
+ALONE = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_NUM_TASKS")
 
 
 @pytest.fixture
@@ -56,9 +56,20 @@ def test_half_a_rank_is_refused(surroundings: Callable[..., None], values: dict[
         settle([])
 
 
+def test_a_host_name_that_nobody_knows(surroundings: Callable[..., None], caplog: pytest.LogCaptureFixture) -> None:
+    """That of a container, which torchrun gives its ranks: they are all there, or it is said what is missing."""
+    surroundings(RANK="0", WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", MASTER_ADDR="nowhere.invalid", MASTER_PORT="1")
+    settle([])
+    assert os.environ["MASTER_ADDR"] == "127.0.0.1"
+    assert "nowhere.invalid is no host that this node knows" in caplog.text
+    surroundings(LOCAL_WORLD_SIZE="1", MASTER_ADDR="nowhere.invalid")
+    with pytest.raises(UserError, match=r"MASTER_ADDR=nowhere\.invalid is no host .* --local-addr"):
+        settle([])
+
+
 @pytest.mark.parametrize("words", [["--local-rank=1"], ["--local_rank=1"], ["--local_rank", "1"]])
 def test_local_rank_is_taken_from_the_arguments(surroundings: Callable[..., None], words: list[str]) -> None:
-    surroundings(RANK="1", WORLD_SIZE="2", MASTER_ADDR="x", MASTER_PORT="1")
+    surroundings(RANK="1", WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT="1")
     assert settle([*words, "a=1"]) == ["a=1"]
     assert os.environ["LOCAL_RANK"] == "1"
 

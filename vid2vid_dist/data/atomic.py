@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import logging
 import math
+import os
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -20,15 +21,39 @@ LOOK_EVERY = 0.02  # seconds between two looks whether another process has left
 @contextmanager
 def locked(path: Path, patience: float = math.inf) -> Iterator[None]:
     """One process at a time works on `path`; the others wait here, `patience` seconds at most. Where files cannot be
-    locked, or that time is over, this is logged, and the block runs.
+    locked, or that time is over, this is logged, and the block runs. One that fails with nothing made leaves nothing.
     """
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_name(f".{path.name}.lock").open("w") as lock:
+    lock = _open_lock(path, patience)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            if path in new and not path.is_file():
+                with suppress(FileNotFoundError):
+                    path.rmdir()
+                Path(lock.name).unlink()
+                for folder in new[1:]:
+                    folder.rmdir()
+        raise
+    finally:
+        lock.close()
+
+
+def _open_lock(path: Path, patience: float) -> IO[str]:
+    """The lock of `path`, taken."""
+    name = path.with_name(f".{path.name}.lock")
+    while True:
+        lock = name.open("w")
         try:
             _take(lock, path, patience)
         except OSError as error:  # Lustre without -o flock, NFS without lockd
             log.warning("%s cannot be locked (%s): do not start another command on it", path, error.strerror)
-        yield
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(lock.fileno()), os.stat(name)):
+                return lock
+        lock.close()  # who had it has failed, and has taken it away
 
 
 def _take(lock: IO[str], path: Path, patience: float) -> None:
