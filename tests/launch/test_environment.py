@@ -97,6 +97,16 @@ def test_names_beyond_ascii_on_an_ascii_terminal() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "\\u6771 \\xe9\n", "")
 
 
+def test_files_beyond_ascii_in_a_locale_that_knows_none(tmp_path: Path) -> None:
+    """They are UTF-8 whatever the terminal speaks."""
+    (tmp_path / "\u6771.txt").write_text("\u00e9", encoding="utf-8")
+    read = "run_main(lambda: print(*[p.name + p.read_text() for p in Path(sys.argv[1]).iterdir()]))"
+    script = f"import sys; sys.path.insert(0, {str(ROOT)!r}); {RUN_MAIN}; from pathlib import Path; {read}"
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, timeout=60, check=False,
+                          env={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
+    assert (done.returncode, done.stdout.decode(), done.stderr) == (0, "\u6771.txt\u00e9\n", b"")
+
+
 def test_output_that_is_full_or_gone_is_one_line() -> None:
     with open("/dev/full", "w") as full:
         done = command(RUN_MAIN, "run_main(lambda: print('x'))", stdout=full)
