@@ -15,7 +15,7 @@ THREADS := $(shell echo $$(( $(CORES) > 1 ? $(CORES) / 2 : 1 )))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo toy shards weights test lint lock image type parity test-all test-slurm test-full drill chain bench bench-plan bench-engine bench-step bench-generate clean
+.PHONY: help setup demo toy shards weights test lint lock image type parity test-all test-slurm test-full drill soak chain bench bench-plan bench-engine bench-step bench-generate clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -82,8 +82,11 @@ parity: $(READY) ## compare with the original's numbers: [GOLDEN=folder] [FRAMES
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.parity --golden $(GOLDEN) --frames $(FRAMES) $(if $(ONLY),--only $(ONLY))
 	$(if $(ONLY),,@OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node 2 -m tools.parity.placed_trace $(GOLDEN))
 
-drill: $(READY) ## kill a run of 4 ranks 30 times; nothing may be lost (16 to 31 minutes on two busy cores)
+drill: $(READY) ## end a run of 4 ranks 60 times, in all ways that runs end; nothing may be lost (an hour)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.drill
+
+soak: $(READY) ## train for an hour with a fault every two minutes: what is lost, and what grows [MINUTES=n]
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.soak $(if $(MINUTES),--minutes $(MINUTES))
 
 chain: $(READY) ## a chain of stages, coarse to fine: [CHAIN=file] [RANKS=n] [SET="key=value …"]
 	@OMP_NUM_THREADS=$(THREADS) $(BIN)/python -m tools.chain $(CHAIN) --ranks $(RANKS) $(SET)

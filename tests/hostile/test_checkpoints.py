@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.hostile.attack import VALUES, attack, examples, mutate, mutate_safetensors, mutate_tree, nested
-from vid2vid_dist.config.load import save_config
+from tests.hostile.attack import VALUES, attack, examples, mutate, mutate_safetensors, mutate_tree, nested, watched
+from vid2vid_dist.config.load import load_config, save_config
 from vid2vid_dist.config.schema import Config
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.inference.export import export
 from vid2vid_dist.inference.load import load_generator
 from vid2vid_dist.inference.results import safe_name
 from vid2vid_dist.models.generator import Generator
@@ -123,6 +125,19 @@ def test_safetensors(n: int, run: Path, tmp_path: Path) -> None:
 
     use(whole)
     assert attack(n, lambda rng: mutate_safetensors(rng, whole, [b"F8_E4M3"]), use, tmp_path) > n / 2
+
+
+@pytest.mark.parametrize("how", ["user", "checkpoint", "export"])
+def test_aliases_that_grow(how: str, run: Path, tmp_path: Path) -> None:
+    """600 bytes that stand for 10^19 numbers."""
+    folder = {"user": tmp_path, "checkpoint": run / "checkpoints/step_00000003", "export": tmp_path / "export"}[how]
+    if how == "export":
+        export(load_generator(run), folder)
+    levels = [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]" for i in range(1, 20)]
+    text = "\n  ".join(["generator:", "a0: &a0 [1]", *levels, "fg_labels: *a19"])
+    (folder / "config.yaml").write_text(text)
+    with watched(tmp_path), pytest.raises(UserError, match=r"config\.yaml:4: .*an alias of a section: write it out"):
+        load_config(folder / "config.yaml") if how == "user" else load_generator(folder if how == "export" else run)
 
 
 @pytest.mark.parametrize("name", ["../x", "/x", "..", "", "x" * 1000, "ä" * 1000, "a/../../b", ".hidden", "\x1b[2J"])

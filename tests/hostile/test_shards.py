@@ -245,5 +245,5 @@ def test_raw_folders_may_hold_links(tmp_path: Path) -> None:
 def test_a_name_with_control_characters_is_refused(tmp_path: Path) -> None:
     (tmp_path / "train_A/\x1b[2J").mkdir(parents=True)
     Image.new("L", (8, 8)).save(tmp_path / "train_A/\x1b[2J/0.png")
-    with pytest.raises(UserError, match="control characters in a name; rename it"):
+    with pytest.raises(UserError, match=r"control characters in a name, .*rename it"):
         scan(tmp_path, "train")

@@ -123,13 +123,14 @@ def test_names_with_commas_can_be_selected() -> None:
      "video a & b has 5 frames: with 2 to start from, --start-frame can be at most 2"),
     (GenerationOptions(split="train"), "no shards at"),
     (GenerationOptions(device="cuda"), "sees no GPU here; use --device cpu"),
+    (GenerationOptions(input=ROOT / "slurm"), "--input .* reads a folder with"),
 ])
 def test_options_that_cannot_be_met(cfg: Config, make_run: MakeRun, tmp_path: Path, options: GenerationOptions,
                                     message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=message):
-        generate(load_generator(make_run(cfg)), options, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
+        generate(load_generator(make_run(cfg)), options, tmp_path / "results/out")
+    assert not (tmp_path / "results").exists()
 
 
 def test_an_error_is_one_line(cfg: Config, make_run: MakeRun) -> None:

@@ -17,7 +17,7 @@ from vid2vid_dist.config.schema import RunConfig
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.training.preemption import Ask, Asked
 
-ALONE = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_NUM_TASKS")
+ALONE = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "SLURM_STEP_NUM_TASKS")
 
 
 @pytest.fixture
@@ -56,9 +56,20 @@ def test_half_a_rank_is_refused(surroundings: Callable[..., None], values: dict[
         settle([])
 
 
+def test_a_host_name_that_nobody_knows(surroundings: Callable[..., None], caplog: pytest.LogCaptureFixture) -> None:
+    """That of a container, which torchrun gives its ranks: they are all there, or it is said what is missing."""
+    surroundings(RANK="0", WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", MASTER_ADDR="nowhere.invalid", MASTER_PORT="1")
+    settle([])
+    assert os.environ["MASTER_ADDR"] == "127.0.0.1"
+    assert "nowhere.invalid is no host that this node knows" in caplog.text
+    surroundings(LOCAL_WORLD_SIZE="1", MASTER_ADDR="nowhere.invalid")
+    with pytest.raises(UserError, match=r"MASTER_ADDR=nowhere\.invalid is no host .* --local-addr"):
+        settle([])
+
+
 @pytest.mark.parametrize("words", [["--local-rank=1"], ["--local_rank=1"], ["--local_rank", "1"]])
 def test_local_rank_is_taken_from_the_arguments(surroundings: Callable[..., None], words: list[str]) -> None:
-    surroundings(RANK="1", WORLD_SIZE="2", MASTER_ADDR="x", MASTER_PORT="1")
+    surroundings(RANK="1", WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT="1")
     assert settle([*words, "a=1"]) == ["a=1"]
     assert os.environ["LOCAL_RANK"] == "1"
 
@@ -84,6 +95,16 @@ RUN_MAIN = "from vid2vid_dist.cli.entry import run_main"
 def test_names_beyond_ascii_on_an_ascii_terminal() -> None:
     done = command(RUN_MAIN, "run_main(lambda: print('\\u6771 \\u00e9'))", env={"PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stdout, done.stderr) == (0, "\\u6771 \\xe9\n", "")
+
+
+def test_files_beyond_ascii_in_a_locale_that_knows_none(tmp_path: Path) -> None:
+    """They are UTF-8 whatever the terminal speaks."""
+    (tmp_path / "\u6771.txt").write_text("\u00e9", encoding="utf-8")
+    read = "run_main(lambda: print(*[p.name + p.read_text() for p in Path(sys.argv[1]).iterdir()]))"
+    script = f"import sys; sys.path.insert(0, {str(ROOT)!r}); {RUN_MAIN}; from pathlib import Path; {read}"
+    done = subprocess.run([sys.executable, "-c", script, tmp_path], capture_output=True, timeout=60, check=False,
+                          env={"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"})
+    assert (done.returncode, done.stdout.decode(), done.stderr) == (0, "\u6771.txt\u00e9\n", b"")
 
 
 def test_output_that_is_full_or_gone_is_one_line() -> None:

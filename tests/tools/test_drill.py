@@ -13,7 +13,8 @@ import torch
 from safetensors.torch import save_file
 
 from tests.conftest import ROOT
-from tools.drill import Kill, Run, _check_resumes, _compare
+from tools.drill import End, Kind, Outcome, _check_resumes, _compare
+from tools.drilled_run import Run
 
 NEWEST = "step_00000004"
 
@@ -37,16 +38,26 @@ def test_the_drill_sees_a_weight_that_differs(tmp_path: Path) -> None:
 
 def test_the_drill_sees_a_run_that_went_on_from_an_older_checkpoint(tmp_path: Path) -> None:
     run = ended(tmp_path / "run", 1)
-    _check_resumes(run, [Kill(0, "steps", False, "step_00000002")])
+    assert _check_resumes(run, [End(Kind.TERM, 0, "steps", False, "step_00000002")]) == 1
     with pytest.raises(AssertionError, match=r"went on from \{'step_00000002'\}"):
-        _check_resumes(run, [Kill(0, "steps", False, NEWEST)])
+        _check_resumes(run, [End(Kind.TERM, 0, "steps", False, NEWEST)])
+
+
+def test_the_drill_counts_what_is_lost_and_may_not_be() -> None:
+    ends = [End(Kind.KILL_RANK, 0, "steps", True, NEWEST, 5, 4, 4), End(Kind.TERM, 0, "steps", False, NEWEST, 5, 1, 0)]
+    outcome = Outcome(ends, kept=9, made=12, resumes=2)
+    assert outcome.beyond == 1
+    assert "2 ends (1 kill-rank, 0 kill-agent, 1 term," in str(outcome)
+    assert "goodput 9/12 steps = 0.750; 2 resumes; lost beyond the last checkpoint's interval: 1" in str(outcome)
 
 
 @pytest.mark.long
-def test_killed_run_is_the_run_that_nobody_disturbed() -> None:
-    command = [sys.executable, "-m", "tools.drill", "--kills", "2", "--in-save", "1", "--ranks", "2"]
+def test_a_run_that_ends_in_three_ways_is_the_run_that_nobody_disturbed() -> None:
+    kinds = ["kill-rank", "kill-agent", "disk-full" if os.geteuid() == 0 else "term"]
+    command = [sys.executable, "-m", "tools.drill", "--ends", "3", "--kinds", *kinds, "--in-save", "1", "--ranks", "2"]
     result = subprocess.run(command, cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True,
-                            capture_output=True, timeout=280)
+                            capture_output=True, timeout=400)
     assert result.returncode == 0, result.stdout + result.stderr
     assert "are the same bit by bit" in result.stdout
-    assert "inside the save of step_" in result.stdout
+    assert "lost beyond the last checkpoint's interval: 0" in result.stdout
+    assert result.stdout.startswith("3 ends (1 kill-rank, 1 kill-agent, ", result.stdout.rindex("3 ends"))

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import fcntl
 import itertools
 import json
+import multiprocessing
+import time
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
 
 from vid2vid_dist.errors import LostRankError
+from vid2vid_dist.training import status
+from vid2vid_dist.training.checkpoint import Position
+from vid2vid_dist.training.preemption import Ask, Interrupted
 from vid2vid_dist.training.status import Status
 
 ILL = ValueError("the discriminator is ill")
@@ -37,3 +44,48 @@ def test_of_equal_ones_the_first_is_told(tmp_path: Path) -> None:
     for rank in (3, 0):
         Status(tmp_path, rank, 0).write_failure(ValueError(f"bad input of rank {rank}"), None)
     assert json.loads((tmp_path / "status.json").read_text())["why"] == "rank 3: bad input of rank 3"
+
+
+def fail_together(root: Path, rank: int, meet: Barrier, n_runs: int) -> None:
+    """A rank of several runs; in each, one rank knows the cause and the others have lost it."""
+    for number in range(n_runs):
+        run = root / str(number)
+        error = ILL if rank == number % meet.parties else BROKEN
+        meet.wait(60)
+        Status(run, rank, 0).write_failure(error, None)
+
+
+def test_the_cause_is_told_of_ranks_that_fail_at_the_same_time(tmp_path: Path) -> None:
+    """Processes of their own: what one has read, another must not write over before it has written."""
+    n_ranks, n_runs = 3, 20
+    for number in range(n_runs):
+        (tmp_path / str(number)).mkdir()
+    processes = multiprocessing.get_context("fork")  # at once: importing torch three times takes long
+    meet = processes.Barrier(n_ranks)
+    ranks = [processes.Process(target=fail_together, args=(tmp_path, rank, meet, n_runs)) for rank in range(n_ranks)]
+    for rank in ranks:
+        rank.start()
+    for rank in ranks:
+        rank.join(120)
+        assert rank.exitcode == 0
+    told = [json.loads((tmp_path / str(number) / "status.json").read_text())["cause"] for number in range(n_runs)]
+    assert told == ["error"] * n_runs
+
+
+def test_who_keeps_the_lock_does_not_hang_a_rank_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A frozen rank keeps it."""
+    monkeypatch.setattr(status, "PATIENCE", 0.3)
+    with (tmp_path / ".status.json.lock").open("w") as frozen:
+        fcntl.flock(frozen, fcntl.LOCK_EX)
+        started = time.monotonic()
+        Status(tmp_path, 1, 0).write_failure(ILL, None)
+    assert 0.3 < time.monotonic() - started < 10
+    assert json.loads((tmp_path / "status.json").read_text())["why"] == f"rank 1: {ILL}"
+
+
+def test_a_failure_stays_when_the_other_ranks_are_ended_for_it(tmp_path: Path) -> None:
+    """torchrun sends SIGTERM; a save may just have come to its end."""
+    Status(tmp_path, 1, 0).write_failure(ILL, None)
+    Status(tmp_path, 0, 0).write_failure(Interrupted(Ask.SIGTERM), None)
+    Status(tmp_path, 0, 0).write_running(Position(4))
+    assert json.loads((tmp_path / "status.json").read_text())["why"] == f"rank 1: {ILL}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import io
 import json
+import locale
 import logging
 import os
 import sys
@@ -43,6 +44,7 @@ def run_main(main: Callable[[], int | None]) -> None:
     A rank whose peer has failed says so in one line, status 1: the peer has reported the cause.
     Every other exception is one line as well, status 1; its traceback is in a file.
     """
+    _speak_utf8()
     with suppress(OSError, ValueError, AttributeError):  # stderr may be anything, or closed
         faulthandler.enable()
     for stream in (sys.stdout, sys.stderr):
@@ -74,6 +76,12 @@ def run_main(main: Callable[[], int | None]) -> None:
         _report(tell(error))
         status = 1
     _leave(status)
+
+
+def _speak_utf8() -> None:
+    """Start anew where the locale is another: files of configurations, data and runs are UTF-8, their names as well."""
+    if locale.getencoding().lower().replace("-", "") != "utf8" and not sys.flags.utf8_mode:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, "PYTHONUTF8": "1"})
 
 
 def _leave(status: int) -> NoReturn:

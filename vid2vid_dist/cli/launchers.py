@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
+import socket
 
 import vid2vid_dist.parent  # noqa: F401 - now: what a command imports later is slow
 from vid2vid_dist.errors import UserError
+
+log = logging.getLogger(__name__)
 
 OF_A_RANK = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 TORCHRUN = "start the ranks with torchrun --nproc_per_node N …"
@@ -15,7 +19,7 @@ def settle(arguments: list[str]) -> list[str]:
     """The arguments without --local-rank, as torch.distributed.launch and DeepSpeed's launcher give it; the
     environment becomes that of a rank, or that of a process alone.
 
-    Raises `UserError` when several processes would each take themselves for the only one.
+    Raises `UserError` when several processes would each take themselves for the only one, or cannot find each other.
     """
     kept = []
     words = iter(arguments)
@@ -38,4 +42,21 @@ def settle(arguments: list[str]) -> list[str]:
         if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1") or 1) > 1:
             raise UserError(f"srun has started {os.environ['SLURM_STEP_NUM_TASKS']} tasks, each of which would train "
                             "alone: srun --ntasks-per-node=1 torchrun …, as slurm/node.sh does")
+    else:
+        _require_address(given["MASTER_ADDR"], given["WORLD_SIZE"])
     return kept
+
+
+def _require_address(host: str, world_size: str) -> None:
+    """See that the first rank's node can be found: torch would try for half an hour. torchrun gives this node's own
+    name, which a container, or a laptop on a VPN, may not know.
+    """
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError as error:
+        if os.environ.get("LOCAL_WORLD_SIZE") != world_size:
+            raise UserError(f"MASTER_ADDR={host} is no host that this node knows ({error.strerror}): give torchrun an "
+                            "address with --local-addr, or the first node's with --rdzv-endpoint") from None
+        if os.environ.get("LOCAL_RANK", "0") == "0":
+            log.warning("%s is no host that this node knows: its ranks meet at 127.0.0.1", host)
+        os.environ["MASTER_ADDR"] = "127.0.0.1"

@@ -1,32 +1,75 @@
-"""Folders that are complete or absent."""
+"""Files and folders that are complete or absent, and that one process at a time works on."""
 
 from __future__ import annotations
 
 import fcntl
 import logging
+import math
+import os
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 log = logging.getLogger(__name__)
 
+LOOK_EVERY = 0.02  # seconds between two looks whether another process has left
+
 
 @contextmanager
-def locked(folder: Path, shared: bool = False) -> Iterator[None]:
-    """One process at a time prepares `folder`, or any number that say `shared`; the others wait here. Where files
-    cannot be locked that is logged."""
-    kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.lock").open("w") as lock:
+def locked(path: Path, patience: float = math.inf, shared: bool = False) -> Iterator[None]:
+    """One process at a time works on `path`, or any number that say `shared`; the others wait here, `patience` seconds
+    at most. Where files cannot be locked, or that time is over, this is logged, and the block runs. One that fails
+    alone with nothing made leaves nothing.
+    """
+    new = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = _open_lock(path, patience, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            if path in new and not shared and not path.is_file():
+                with suppress(FileNotFoundError):
+                    path.rmdir()
+                Path(lock.name).unlink()
+                for folder in new[1:]:
+                    folder.rmdir()
+        raise
+    finally:
+        lock.close()
+
+
+def _open_lock(path: Path, patience: float, kind: int) -> IO[str]:
+    """The lock of `path`, taken."""
+    name = path.with_name(f".{path.name}.lock")
+    while True:
+        lock = name.open("w")
+        try:
+            _take(lock, path, patience, kind)
+        except OSError as error:  # Lustre without -o flock, NFS without lockd
+            log.warning("%s cannot be locked (%s): do not start another command on it", path, error.strerror)
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(lock.fileno()), os.stat(name)):
+                return lock
+        lock.close()  # who had it has failed, and has taken it away
+
+
+def _take(lock: IO[str], path: Path, patience: float, kind: int) -> None:
+    end = time.monotonic() + patience
+    while time.monotonic() < end:
         try:
             fcntl.flock(lock, kind | fcntl.LOCK_NB)
+            return
         except BlockingIOError:
-            log.warning("%s is in use by another command: waiting for its end", folder)
-            fcntl.flock(lock, kind)
-        except OSError as error:  # Lustre without -o flock, NFS without lockd
-            log.warning("%s cannot be locked (%s): do not start another command on it", folder, error.strerror)
-        yield
+            if math.isinf(patience):
+                log.warning("%s is in use by another command: waiting for its end", path)
+                fcntl.flock(lock, kind)
+                return
+        time.sleep(LOOK_EVERY)
+    log.warning("%s was in use by another process for %.0f s: going on without waiting for it", path, patience)
 
 
 @contextmanager

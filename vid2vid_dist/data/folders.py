@@ -107,7 +107,8 @@ def _sequences(root: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, lis
     for folder, files in sorted(walk(root), key=lambda found: [natural(part) for part in found[0].parts]):
         for path in (folder, *files):
             if not is_printable(path.name):
-                raise UserError(f"{path.name!r} below {root}: control characters in a name; rename it")
+                raise UserError(f"{path.name!r} below {root}: control characters in a name, or some that "
+                                "this locale cannot read: rename it, or set LC_ALL=C.UTF-8")
         foreign = {*UNREAD, *IMAGE_SUFFIXES} - {*suffixes}
         if pictures and (unread := [path for path in files if path.suffix.lower() in foreign]):
             raise UserError(f"{min(unread)}: {min(unread).suffix} is not read: store frames as {', '.join(suffixes)} "

@@ -119,7 +119,10 @@ def open_input(path: Path | None, cfg: Config, split: str, work: Path) -> Input:
         shards = work
         with locked(work):  # of several ranks, one packs
             options = PackOptions(label_nc=cfg.data.label_nc, task=cfg.data.task)
-            make_shards(_raw_layout(path, split, cfg.data, work), work, options)
+            try:
+                make_shards(_raw_layout(path, split, cfg.data, work), work, options)
+            finally:
+                shutil.rmtree(work / "raw", ignore_errors=True)  # links; what they lead to stays
     return ShardInput(replace(cfg, data=replace(cfg.data, shards=str(shards))), split)
 
 
@@ -150,7 +153,7 @@ def _raw_layout(path: Path, split: str, data: DataConfig, work: Path) -> Path:
     if len(loose) > 1:
         raise UserError(f"--input {path} holds frames ({there}) and folders of frames: name the folder that is meant")
     link = work / "raw" / f"{split}_{wanted[0].folder}" / (path.resolve().name if loose == {True} else "")
-    shutil.rmtree(work / "raw", ignore_errors=True)  # links of an earlier input; what they lead to stays
+    shutil.rmtree(work / "raw", ignore_errors=True)  # of a packing that was killed
     link.parent.mkdir(parents=True)
     link.symlink_to(path.resolve())
     return work / "raw"

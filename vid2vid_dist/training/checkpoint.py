@@ -288,11 +288,11 @@ def prune(run_dir: Path, step: int, keep_last: int, keep_every_steps: int) -> No
     for folder in reversed(found):
         if n_whole >= keep_last and (not keep_every_steps or n_steps(folder) % keep_every_steps):
             shutil.rmtree(folder)
-        elif _looks_whole(folder):
+        elif looks_whole(folder):
             n_whole += 1
 
 
-def _looks_whole(folder: Path) -> bool:
+def looks_whole(folder: Path) -> bool:
     """Whether the files of a checkpoint are there, in their sizes: to hash all of them takes long."""
     try:
         files = parse_json(read_text(folder / "manifest.json", MAX_JSON_BYTES))["files"]

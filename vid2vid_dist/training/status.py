@@ -9,8 +9,11 @@ import platform
 import re
 import time
 import traceback
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
+from vid2vid_dist.data.atomic import locked
 from vid2vid_dist.errors import LostRankError, UserError
 from vid2vid_dist.monitor.logs import nonfatal
 from vid2vid_dist.training.checkpoint import Position, write_atomically
@@ -20,6 +23,7 @@ from vid2vid_dist.untrusted import is_whole, parse_json, read_text, shown
 
 MAX_BYTES = 2**20
 SIGN_OF_LIFE = 60.0  # seconds: heartbeats come every 10, on clocks that may differ
+PATIENCE = 5.0  # seconds for another rank to write: torchrun kills after 30 what does not end by itself
 
 
 def count_restarts(run_dir: Path) -> int:
@@ -75,9 +79,10 @@ class Status:
         self._path, self._rank, self._restarts = run_dir / "status.json", rank, restarts
 
     def write_running(self, at: Position) -> None:
-        """The newest checkpoint is that of `at`."""
-        with nonfatal("status.json"):
-            self.write("running", at)
+        """The newest checkpoint is that of `at`; nothing where another rank has failed meanwhile."""
+        with nonfatal("status.json"), self._alone():
+            if not self._failed():
+                self.write("running", at)
 
     def write_end(self, status: str, at: Position, **more: str) -> None:
         """How the run has ended. Raises `UserError` if it cannot be written: readers would take the run for running."""
@@ -114,8 +119,9 @@ class Status:
         `_nearness`). What is no `UserError` leaves its traceback in `errors`.
         """
         if isinstance(error, Interrupted):
-            with nonfatal("status.json"):
-                self.write(error.ask.outcome, at, why=str(error))
+            with nonfatal("status.json"), self._alone():
+                if not self._failed():  # else torchrun ends this rank for another one's failure
+                    self.write(error.ask.outcome, at, why=str(error))
             return
         if not isinstance(error, UserError):
             with nonfatal("the traceback"):
@@ -124,13 +130,26 @@ class Status:
                 log.write_text("".join(traceback.format_exception(error)))
                 error.add_note(f"traceback: {log}")
         cause = "lost rank" if isinstance(error, LostRankError) else "error"
-        known = read_object(self._path)
         why = str(error) or type(error).__name__
-        if known.get("status") != "failed" or _nearness(known.get("cause"), known.get("why")) < _nearness(cause, why):
-            rank = "" if cause == "lost rank" else f"rank {self._rank}: "  # which says it itself
-            why = f"{rank}{why}"
-            with nonfatal("status.json"):
+        with nonfatal("status.json"), self._alone():
+            known = self._failed()
+            if not known or _nearness(known.get("cause"), known.get("why")) < _nearness(cause, why):
+                rank = "" if cause == "lost rank" else f"rank {self._rank}: "  # which says it itself
+                why = f"{rank}{why}"
                 self.write("failed", at, cause=cause, why=f"{finding}; {why}" if finding and not rank else why)
+
+    def _failed(self) -> dict:
+        """What a rank has said of its failure; nothing if none has. The run's start has cleared earlier lives' away."""
+        known = read_object(self._path)
+        return known if known.get("status") == "failed" else {}
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Ranks fail together: between one's look at the file and its writing none of the others may write."""
+        with ExitStack() as stack:
+            with suppress(OSError):  # a full disk has no room for the lock's file
+                stack.enter_context(locked(self._path, PATIENCE))
+            yield
 
 
 def _nearness(cause: object, why: object) -> int:

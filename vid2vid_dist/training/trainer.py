@@ -284,7 +284,7 @@ class Trainer:
         with self._writing():
             write_atomically(self.run_dir / "config.yaml", to_yaml(self.cfg))
             write_atomically(self.run_dir / "environment.json", json.dumps(environment, indent=1))
-            self.status.write("running", self.state.position)
+        self.status.write_running(self.state.position)
 
     @contextmanager
     def _writing(self) -> Iterator[None]:
