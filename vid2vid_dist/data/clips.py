@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -53,13 +53,14 @@ class Frames:
     labels: (F, 1, H, W) uint8 ids, or what is drawn for the task (`DataTask.draw`) when label_nc is 0;
     images: (F, 3, H, W) uint8 RGB, or of other frames if those were asked for; None where the split has none;
     instances: (F, 1, H, W) int32 ids, None unless use_instance; or the numbers of the task's parts (`DataTask.parts`).
-    names: of the input frames.
+    names: of the input frames. flows: (P, 2, H, W) float32 in pixels, where a loader has found some.
     """
 
     labels: Tensor
     images: Tensor | None
     instances: Tensor | None
     names: list[str]
+    flows: Tensor | None = None
 
     def part(self, frames: slice) -> Frames:
         """Some of the frames."""
@@ -74,6 +75,8 @@ class Request:
     clip: Clip
     labels: Sequence[int]
     images: Sequence[int]
+    flows: Sequence[tuple[int, int]] = ()
+    """Number and gap to the frame before: for loaders that find flow."""
 
     @classmethod
     def span(cls, clip: Clip, first: int, count: int) -> Request:
@@ -92,6 +95,12 @@ def network_input(drawn: Tensor, data: DataConfig, dtype: torch.dtype) -> Tensor
 def viewable(inputs: Tensor, data: DataConfig) -> Tensor:
     """The generator's input (..., C, H, W) as a picture (..., 1 | 3, H, W) in [-1, 1]: what pages show."""
     return task_of(data).view(inputs)
+
+
+class Loader(Protocol):
+    """Loads what is asked for; threads share it."""
+
+    def load(self, request: Request) -> Frames: ...
 
 
 class ClipSource:
@@ -248,7 +257,7 @@ def _video_of(u: float, n_generable: np.ndarray) -> int:
     return int(np.searchsorted(n_generable, pick(u, int(n_generable[-1])), side="right"))
 
 
-def stream(source: ClipSource, requests: Iterable[Request], workers: int) -> Iterator[Frames]:
+def stream(source: Loader, requests: Iterable[Request], workers: int) -> Iterator[Frames]:
     """The frames of each request, in order, decoded ahead by `workers` threads (0 = when they are asked for).
 
     Raises UserError as `ClipSource.load` would. Threads are enough for label maps and pictures: their

@@ -60,8 +60,9 @@ class FaceRole:
     def run(self, task: Task, step: TensorStore) -> TaskTensors:
         if task.kind == Kind.REAL:
             labels, real = pass_inputs(task, step)
-            marked_by_pose = self.cfg.discriminator.face_marker == "openpose"
-            box = losses.face_box(labels, self.cfg.data.fineSize, marked_by_pose)
+            of_clip = step.lane(task.lane).clip.labels
+            faces = [face for t in task.frames for face in of_clip[step.frame(task, t)][-1].faces]
+            box = losses.box_around(faces, labels.shape[-2:], self.cfg.data.fineSize)
             if box is not None:
                 crop = box.crop(labels)
                 judged = self.discriminator.see_real(torch.cat([crop, box.crop(real)], dim=1))

@@ -47,7 +47,9 @@ class FlowSpec(RoleSpec):
 
     def needed_frames(self, task: Task, chunk: LaneChunk) -> NeededFrames:
         frames = [chunk.n_seen + t for t in task.frames]
-        return NeededFrames(real=frozenset(i for frame in frames for i in (frame, frame - task.gap)))
+        found_by_loader = frozenset((frame, task.gap) for frame in frames if self.cfg.flow.network == "dis")
+        return NeededFrames(real=frozenset(i for frame in frames for i in (frame, frame - task.gap)),
+                            flows=found_by_loader)
 
     def shapes(self) -> Mapping[TensorKind, TensorShape]:
         disc = self.cfg.discriminator
@@ -82,12 +84,14 @@ class FlowRole:
     engine: None = None
 
     def run(self, task: Task, step: TensorStore) -> TaskTensors:
-        real = step.lane(task.lane).clip.real
+        clip = step.lane(task.lane).clip
+        real = clip.real
         frames = [step.frame(task, t) for t in task.frames]
         now = torch.stack([real[i] for i in frames], dim=1)
         before = torch.stack([real[i - task.gap] for i in frames], dim=1)
         with torch.no_grad():
-            found = self.network(now, before)
+            given = [clip.flows[frame, task.gap] for frame in frames if (frame, task.gap) in clip.flows]
+            found = self.network(now, before, *([torch.stack(given, dim=1)] if given else []))
         both = torch.cat([found.flow, found.confidence], dim=2)
         return {Part(reference(task.gap), t): x for t, x in zip(task.frames, both.unbind(1), strict=True)}
 
