@@ -18,13 +18,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from tools.lanes import clip_of
 from vid2vid_dist.cli.entry import run_main
@@ -43,9 +44,10 @@ from vid2vid_dist.engine.roles.build import build_frozen, build_modules, build_r
 from vid2vid_dist.engine.run.executor import Executor
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.tensor_store import LanePart
-from vid2vid_dist.engine.run.timing import Span
+from vid2vid_dist.engine.run.timing import Span, Timer
 from vid2vid_dist.engine.run.transport import Transport
 from vid2vid_dist.models.precision import DTYPES
+from vid2vid_dist.network_input import FrameLoader
 from vid2vid_dist.toy.street import ensure_toy_shards
 from vid2vid_dist.training.curriculum import phase
 
@@ -65,9 +67,12 @@ def measure_size(cfg: Config, n_frames: int, n_steps: int) -> dict[str, Any]:
     clip = source.clip(1, 0, n_frames, n_frames)
     width, height = clip.geometry.size
     n = n_frames + cfg.generator.n_frames_G - 1
-    request = Request(clip, range(n), range(n))
+    given = cfg.generator.n_frames_G - 1
+    flows = [(i, 1) for i in range(given, n)] if cfg.flow.network == "dis" else []
+    request = Request(clip, range(n), range(n), flows)
+    loader = FrameLoader(source)
     started = time.perf_counter()
-    frames = source.load(request)
+    frames = loader.load(request)
     decode = n / (time.perf_counter() - started)
 
     specs, chunk = role_specs(cfg), LaneChunk(0, n_frames)
@@ -75,7 +80,7 @@ def measure_size(cfg: Config, n_frames: int, n_steps: int) -> dict[str, Any]:
     shape = StepShape((chunk,))
     plan = in_order(step_tasks(specs, shape, whole_chunks=True), colocated(specs, 1), costs)
     (planned,) = plan_memory(specs, plan, shape, simulate(plan).timeline)
-    loader = stream(source, [request] * (N_WARM_UP + n_steps), cfg.data.workers)
+    coming = stream(loader, [request] * (N_WARM_UP + n_steps), cfg.data.workers)
     steps, waits, spans = [], [], []
 
     with Memory(grid) as memory:
@@ -88,16 +93,18 @@ def measure_size(cfg: Config, n_frames: int, n_steps: int) -> dict[str, Any]:
             executor.step(plan, shape, [LanePart(clip_of(cfg, [frames], grid.device), n_frames, 1.0)],
                           specs.active(chunk))
 
-        for frames in itertools.islice(loader, N_WARM_UP):
+        for frames in itertools.islice(coming, N_WARM_UP):
             step(frames)
     executor.timer.take()
     for _ in range(n_steps):
         started = time.perf_counter()
-        frames = next(loader)
+        frames = next(coming)
         waits.append(time.perf_counter() - started)
         step(frames)
         spans += executor.timer.take()
         steps.append(time.perf_counter() - started)
+    with Operations(executor.timer) as operations:
+        step(frames)
     return {
         "size": f"{width}x{height}", "device": device_name(grid.device), "precision": cfg.optim.precision,
         "ngf": cfg.generator.ngf, "ndf": cfg.discriminator.ndf, "frames": n_frames,
@@ -105,8 +112,41 @@ def measure_size(cfg: Config, n_frames: int, n_steps: int) -> dict[str, Any]:
         "loader_wait": sum(waits) / sum(steps),
         "decoded_frames_per_second_and_core": decode, "memory_gb": memory.peak / 1e9,
         "planned_gb": (planned.total - planned.by_cause["context"]) / 1e9,
-        "roles": of_roles(spans, costs, n_steps),
+        "roles": of_roles(spans, costs, n_steps), "tasks": of_tasks(spans),
+        "operations": sum(operations.of_span.values()),
+        "operations_of_tasks": operations.by_kind(executor.timer.take()),
     }
+
+
+def of_tasks(spans: list[Span]) -> dict[str, float]:
+    """Median seconds of a unit of each kind of task, as `vid2vid-plan --costs` reads them."""
+    seconds: dict[str, list[float]] = defaultdict(list)
+    for span in spans:
+        if span.key is not None:
+            seconds[str(span.key)].append(span.seconds / span.units)
+    return {kind: statistics.median(found) for kind, found in sorted(seconds.items())}
+
+
+class Operations(TorchDispatchMode):
+    """Counts what is given to the device inside the `with`, by the span of time that is on: about its kernels."""
+
+    def __init__(self, timer: Timer) -> None:
+        super().__init__()
+        self._timer = timer
+        self.of_span: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not (func.is_view or "empty" in func.overloadpacket.__name__):
+            self.of_span[self._timer.current] += 1
+        return func(*args, **(kwargs or {}))
+
+    def by_kind(self, spans: list[Span]) -> dict[str, int]:
+        """By kind of task; the rest is not in it."""
+        kinds = {span.name: str(span.key) for span in spans if span.key is not None}
+        found: Counter[str] = Counter()
+        for name, kind in kinds.items():
+            found[kind] += self.of_span[name]
+        return dict(found)
 
 
 def of_roles(spans: list[Span], costs: Costs, n_steps: int) -> dict[str, dict[str, float]]:

@@ -7,12 +7,14 @@ entry is the score map. Reductions are computed in float32 at least, whatever th
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vid2vid_dist.models.labels import Extent
 from vid2vid_dist.models.warp import warp
 
 FACE_WEIGHT = 2.0  # of the generator's terms from the face discriminator
@@ -120,7 +122,12 @@ def face_side(fine_size: int) -> int:
 
 
 def face_box(labels: Tensor, fine_size: int, openpose_only: bool) -> Box | None:
-    """One square around the faces of all frames of a pass; None without any (spec: losses 3.5).
+    """`box_around` what `face_extent` finds."""
+    return box_around([face_extent(labels, openpose_only)], labels.shape[-2:], fine_size)
+
+
+def face_extent(labels: Tensor, openpose_only: bool) -> Extent | None:
+    """Where the faces of some frames lie; None without any. For tensors on the CPU: the result is read.
 
     `labels` (N, Ca, H, W) is body pose input in [-1, 1]: its DensePose part index marks the head, or, with
     `openpose_only`, the colour of the limb from neck to nose does.
@@ -133,10 +140,17 @@ def face_box(labels: Tensor, fine_size: int, openpose_only: bool) -> Box | None:
     rows, columns = face.any(dim=0).nonzero(as_tuple=True)
     if not len(rows):
         return None
-    side = face_side(fine_size)
-    height, width = labels.shape[-2:]
-    top = _centred_start(int(rows.min()), int(rows.max()), side, height)
-    left = _centred_start(int(columns.min()), int(columns.max()), side, width)
+    return Extent(*(int(x) for x in (rows.min(), rows.max(), columns.min(), columns.max())))
+
+
+def box_around(faces: Sequence[Extent | None], size: Sequence[int], fine_size: int) -> Box | None:
+    """One square around all faces in frames of `size` (height, width); None without any (spec: losses 3.5)."""
+    found = [face for face in faces if face is not None]
+    if not found:
+        return None
+    side, (height, width) = face_side(fine_size), size
+    top = _centred_start(min(face.top for face in found), max(face.bottom for face in found), side, height)
+    left = _centred_start(min(face.left for face in found), max(face.right for face in found), side, width)
     return Box(top, top + side, left, left + side)
 
 

@@ -84,21 +84,22 @@ class Outcome:
     stats: dict[str, dict[str, float]]
 
 
-def check(case: Case) -> list[Check]:
+def check(case: Case, grid: Grid | None = None) -> list[Check]:
+    """`grid`: of one rank, for another device than the CPU."""
     cfg = config_from_options(case.options)
     cfg.optim.precision, cfg.optim.backend = "fp64", "plain"
     tensors = case.tensors()
-    ours = train(cfg, case.meta, tensors)
-    return compare(case, ours, spread(cfg, case.meta, tensors) or ours)
+    ours = train(cfg, case.meta, tensors, grid=grid)
+    return compare(case, ours, spread(cfg, case.meta, tensors, grid) or ours)
 
 
-def spread(cfg: Config, meta: dict[str, Any], tensors: dict[str, Tensor]) -> Outcome | None:
+def spread(cfg: Config, meta: dict[str, Any], tensors: dict[str, Tensor], grid: Grid | None = None) -> Outcome | None:
     """Another run of ours, for how far runs may part; None where they may not.
 
     From an all-zero first image, every norm layer divides rounding noise by sqrt(1e-5), in float64 too: other
     vector instructions give another run. How far such runs part is measured here, not assumed.
     """
-    return train(cfg, meta, tensors, nudge=2.0**-52) if cfg.generator.no_first_img else None
+    return train(cfg, meta, tensors, nudge=2.0**-52, grid=grid) if cfg.generator.no_first_img else None
 
 
 def compare(case: Case, ours: Outcome, other: Outcome) -> list[Check]:
@@ -206,7 +207,7 @@ class TraceRun:
 
     def clip(self, now: Phase, frames: list[Frames]) -> list[Chunk]:
         """The steps of a clip; several that are normalised together are one lane."""
-        clip, found = clip_of(self.cfg, frames, torch.device("cpu")), []
+        clip, found = clip_of(self.cfg, frames, self.grid.device), []
         n_frames = now.chunk_frames
         costs = None if self.grid.n_slots == 1 else count_costs(self.specs, clip.size.height, clip.size.width)
         assignment: dict[Site, int] = {}
@@ -226,14 +227,14 @@ class TraceRun:
             for of_rank in self.grid.gather({name: float(x) for name, x in result.losses.items()}):
                 for name, value in of_rank.items():
                     losses[name] += value
-            fake = torch.stack([made[frame.what] for made in self.grid.from_first(result.shown)], dim=1)
+            fake = torch.stack([made[frame.what] for made in self.grid.from_first(result.shown)], dim=1).cpu()
             found.append(Chunk(losses | totals(losses), fake))
         return found
 
     def weights(self) -> dict[str, Tensor]:
         """Every tensor of every trained network under the original's name."""
-        mine = {f"{_original_name(role)}.{name}": tensor.detach().clone() for role, engine in self.engines.items()
-                for name, tensor in engine.module.state_dict().items()}
+        mine = {f"{_original_name(role)}.{name}": tensor.detach().to("cpu", copy=True)
+                for role, engine in self.engines.items() for name, tensor in engine.module.state_dict().items()}
         return {name: tensor for of_rank in self.grid.gather(mine) for name, tensor in of_rank.items()}
 
 

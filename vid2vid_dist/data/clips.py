@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -49,13 +49,14 @@ class Frames:
     labels: (F, 1, H, W) uint8 ids, or what is drawn for the task (`DataTask.draw`) when label_nc is 0;
     images: (F, 3, H, W) uint8 RGB, or of other frames if those were asked for; None where the split has none;
     instances: (F, 1, H, W) int32 ids, None unless use_instance; or the numbers of the task's parts (`DataTask.parts`).
-    names: of the input frames.
+    names: of the input frames. flows: (P, 2, H, W) float32 in pixels, where a loader has found some.
     """
 
     labels: Tensor
     images: Tensor | None
     instances: Tensor | None
     names: list[str]
+    flows: Tensor | None = None
 
     def part(self, frames: slice) -> Frames:
         """Some of the frames."""
@@ -70,11 +71,19 @@ class Request:
     clip: Clip
     labels: Sequence[int]
     images: Sequence[int]
+    flows: Sequence[tuple[int, int]] = ()
+    """Number and gap to the frame before: for loaders that find flow."""
 
     @classmethod
     def span(cls, clip: Clip, first: int, count: int) -> Request:
         """Everything of frames first .. first + count - 1."""
         return cls(clip, range(first, first + count), range(first, first + count))
+
+
+class Loader(Protocol):
+    """Loads what is asked for; threads share it."""
+
+    def load(self, request: Request) -> Frames: ...
 
 
 class ClipSource:
@@ -212,7 +221,7 @@ def _video_of(u: float, n_generable: np.ndarray) -> int:
     return int(np.searchsorted(n_generable, pick(u, int(n_generable[-1])), side="right"))
 
 
-def stream(source: ClipSource, requests: Iterable[Request], workers: int) -> Iterator[Frames]:
+def stream(source: Loader, requests: Iterable[Request], workers: int) -> Iterator[Frames]:
     """The frames of each request, in order, decoded ahead by `workers` threads (0 = when they are asked for).
 
     Raises UserError as `ClipSource.load` would. Threads are enough for label maps and pictures: their

@@ -6,15 +6,17 @@ import hashlib
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
 from vid2vid_dist.config.schema import DataConfig, FlowConfig
 from vid2vid_dist.data.atomic import locked
+from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.edits import NO_EDIT, LabelEdit
@@ -23,7 +25,7 @@ from vid2vid_dist.inference.input_videos import Input, Span, Video, open_input
 from vid2vid_dist.inference.load import LoadedGenerator
 from vid2vid_dist.inference.panels import FrameView, Look, make_looks
 from vid2vid_dist.inference.results import Results, VideoResult, folder_names
-from vid2vid_dist.inference.runtime import choose_device, choose_dtype, peak_memory
+from vid2vid_dist.inference.runtime import Leaving, choose_device, choose_dtype, peak_memory
 from vid2vid_dist.inference.styles import NO_STYLE, StyleOptions, choose_styles
 from vid2vid_dist.inference.video_generator import VideoGenerator
 from vid2vid_dist.models.flow import ReferenceFlow, build_flow
@@ -132,6 +134,14 @@ def _generate(loaded: LoadedGenerator, options: GenerationOptions, out: Path, gr
     return outcome
 
 
+class Made(NamedTuple):
+    """The next frame of some videos of a batch: by their place in it, as read, and as made."""
+
+    videos: list[int]
+    frames: list[Frames]
+    fakes: Leaving
+
+
 class Maker:
     """Makes videos side by side."""
 
@@ -160,21 +170,34 @@ class Maker:
             stacks = [unfinished.enter_context(ExitStack()) for _ in batch]
             folders = [stack.enter_context(self._results.video(job.result, job.n_frames))
                        for stack, job in zip(stacks, batch, strict=True)]
-            while running:
-                frames = [next(readers[i]) for i in running]
-                started = time.perf_counter()
-                chunk = self._generator.step([look.edit.apply(frame) for frame in frames for look in looks])
-                fakes = chunk.fake[:, 0].float().cpu().split(len(looks))
-                self.seconds += time.perf_counter() - started
-                for i, frame, fake in zip(running, frames, fakes, strict=True):
-                    folders[i].add(frame.names[0], *views[i].panels(frame, fake))
-                still = [i for i in running if batch[i].result.frames < batch[i].n_frames]
-                for i in set(running) - set(still):
-                    stacks[i].close()
-                    log.info("%s: %d frames", batch[i].result.name, batch[i].n_frames)
-                if still and len(still) < len(running):
-                    self._generator.keep([running.index(i) * len(looks) + j for i in still for j in range(len(looks))])
-                running = still
+            before: Made | None = None
+            for number in range(1, max(job.n_frames for job in batch) + 2):
+                made = None
+                if running:
+                    frames = [next(readers[i]) for i in running]
+                    with self._timed():
+                        chunk = self._generator.step([look.edit.apply(frame) for frame in frames for look in looks])
+                        made = Made(running, frames, Leaving(chunk.fake[:, 0]))
+                    still = [i for i in running if number < batch[i].n_frames]
+                    if still and len(still) < len(running):
+                        self._generator.keep([running.index(i) * len(looks) + j for i in still
+                                              for j in range(len(looks))])
+                    running = still
+                if before is not None:  # written while the next ones are made
+                    with self._timed():
+                        fakes = before.fakes.wait().split(len(looks))
+                    for i, frame, fake in zip(before.videos, before.frames, fakes, strict=True):
+                        folders[i].add(frame.names[0], *views[i].panels(frame, fake))
+                        if batch[i].result.frames == batch[i].n_frames:
+                            stacks[i].close()
+                            log.info("%s: %d frames", batch[i].result.name, batch[i].n_frames)
+                before = made
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds += time.perf_counter() - started
 
 
 def plan_jobs(source: Input, options: GenerationOptions, n_past: int, looks: Sequence[Look],

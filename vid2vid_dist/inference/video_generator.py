@@ -11,10 +11,11 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.inference.styles import classes_of
 from vid2vid_dist.models.blocks import per_frame_norms
+from vid2vid_dist.models.compute_options import compute_options_from
 from vid2vid_dist.models.generator import GeneratedChunk, Generator
 from vid2vid_dist.models.labels import join_frames
 from vid2vid_dist.models.regions import paint_classes
-from vid2vid_dist.network_input import encode_inputs
+from vid2vid_dist.network_input import encode_inputs, stacked
 
 
 class VideoGenerator:
@@ -27,6 +28,7 @@ class VideoGenerator:
     def __init__(self, generator: Generator, cfg: Config, device: torch.device, dtype: torch.dtype, *,
                  compiled: bool = False) -> None:
         self._generator = per_frame_norms(generator).to(device, dtype).train().requires_grad_(False)
+        self._generator.set_compute_options(compute_options_from(cfg.optim, on_cpu=device.type == "cpu"))
         self._generate = torch.compile(self._generator.generate) if compiled else self._generator.generate
         self._cfg = cfg
         self._n_past = cfg.generator.n_frames_G - 1
@@ -66,7 +68,7 @@ class VideoGenerator:
         shown = any(bool(torch.isin(frame.labels, self._fg_labels).any()) for frame in frames)
         style = None
         if self._looks is not None:
-            classes = torch.stack([classes_of(frame)[0] for frame in frames]).to(self._device)
+            classes = stacked([classes_of(frame)[0] for frame in frames], self._device)
             style = paint_classes(self._looks, classes)[:, None]
         generated = self._generate(labels, self._history, style=style, raw_only=self._from_nothing,
                                    with_foreground=shown)

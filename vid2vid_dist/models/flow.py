@@ -33,18 +33,23 @@ class DisFlow(nn.Module):
 
     def forward(self, current: Tensor, previous: Tensor) -> Tensor:
         """Flow (N, 2, H, W) from `current` to `previous`, both (N, 3, H, W) in [-1, 1]."""
-        import cv2  # here: networks without a reference flow go without OpenCV
-
-        search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        grey = ([cv2.cvtColor(image, cv2.COLOR_RGB2GRAY) for image in _pixels(x)] for x in (current, previous))
-        flows = [search.calc(now, before, np.zeros((*now.shape, 2), np.float32))
-                 for now, before in zip(*grey, strict=True)]
-        return torch.from_numpy(np.stack(flows)).permute(0, 3, 1, 2).to(current)
+        return torch.stack([dis_flow(*pair) for pair in zip(_pixels(current), _pixels(previous), strict=True)]).to(
+            current)
 
 
-def _pixels(images: Tensor) -> np.ndarray:
-    """(N, 3, H, W) in [-1, 1] to (N, H, W, 3) uint8."""
-    return ((images + 1) * 127.5).round().clamp(0, 255).byte().permute(0, 2, 3, 1).numpy(force=True)
+def dis_flow(current: Tensor, previous: Tensor) -> Tensor:
+    """Flow (2, H, W) in pixels from a picture to the one before it, both (3, H, W) uint8 on the CPU."""
+    import cv2  # here: networks without a reference flow go without OpenCV
+
+    search = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    now, before = (cv2.cvtColor(x.permute(1, 2, 0).contiguous().numpy(), cv2.COLOR_RGB2GRAY)
+                   for x in (current, previous))
+    return torch.from_numpy(search.calc(now, before, np.zeros((*now.shape, 2), np.float32))).permute(2, 0, 1)
+
+
+def _pixels(images: Tensor) -> Tensor:
+    """(N, 3, H, W) in [-1, 1] to uint8 on the CPU."""
+    return ((images + 1) * 127.5).round().clamp(0, 255).byte().cpu()
 
 
 class RaftFlow(nn.Module):
@@ -93,13 +98,14 @@ class ReferenceFlow(nn.Module):
         return super().train(False)
 
     @torch.no_grad()
-    def forward(self, current: Tensor, previous: Tensor) -> FlowReference:
-        """Images (N, 3, H, W) or (B, T, 3, H, W) in [-1, 1]; the result has the same leading axes.
+    def forward(self, current: Tensor, previous: Tensor, flow: Tensor | None = None) -> FlowReference:
+        """Images (N, 3, H, W) or (B, T, 3, H, W) in [-1, 1]; the result has the same leading axes. `flow`: where the
+        network has found it before.
 
         Computed in float32 at least; no gradient.
         """
         if current.dim() == 5:
-            folded = self(current.flatten(0, 1), previous.flatten(0, 1))
+            folded = self(current.flatten(0, 1), previous.flatten(0, 1), None if flow is None else flow.flatten(0, 1))
             lead = current.shape[:2]
             return FlowReference(folded.flow.unflatten(0, lead), folded.confidence.unflatten(0, lead))
         dtype = torch.promote_types(current.dtype, torch.float32)
@@ -108,7 +114,7 @@ class ReferenceFlow(nn.Module):
         size = self.network.size_for(height, width)
         if size != full:
             current, previous = _resize(current, size), _resize(previous, size)
-        flow = self.network(current, previous)
+        flow = self.network(current, previous) if flow is None else flow.to(dtype)
         error = (current - warp(previous, flow)).square().sum(dim=1, keepdim=True)
         confidence = (error < MAX_ERROR).to(dtype)
         if size != full:

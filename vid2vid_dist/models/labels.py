@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.blocks import halve
+
+
+class Extent(NamedTuple):
+    """The rows top..bottom and columns left..right between which something is marked."""
+
+    top: int
+    bottom: int
+    left: int
+    right: int
 
 
 @dataclass(frozen=True)
@@ -20,7 +30,8 @@ class EncodedLabels:
     classes averaged for a coarse scale. `ids` (B, T, 1, H, W): integer classes below `n_classes`. One-hot
     planes would take 35 times the memory, so ids are expanded only where and when a network needs them.
     `regions` (B, T, 1, H, W): integer ids of what has one look, with styles only. `style` (B, S, H, W): how the
-    newest frame looks; only windows that go into a network have it.
+    newest frame looks; only windows that go into a network have it. `faces`: where each of the T frames, of all clips,
+    marks a face, None where it does not; () where nobody asks.
     """
 
     planes: Tensor
@@ -28,6 +39,7 @@ class EncodedLabels:
     n_classes: int = 0
     regions: Tensor | None = None
     style: Tensor | None = None
+    faces: tuple[Extent | None, ...] = ()
 
     def dense(self) -> Tensor:
         """(B, T, n_classes + C, H, W): one-hot classes first."""
@@ -40,7 +52,7 @@ class EncodedLabels:
 
     def frames(self, these: slice) -> EncodedLabels:
         """Some of the T frames; no copy."""
-        return self._each(lambda x: x[:, these])
+        return replace(self._each(lambda x: x[:, these]), faces=self.faces[these])
 
     def clips(self, rows: Tensor) -> EncodedLabels:
         """Some of the B clips, by their numbers (integers)."""
@@ -66,7 +78,8 @@ def join_frames(parts: Sequence[EncodedLabels]) -> EncodedLabels:
     ids = [x.ids for x in parts if x.ids is not None]
     regions = [x.regions for x in parts if x.regions is not None]
     return replace(parts[0], planes=torch.cat([x.planes for x in parts], dim=1),
-                   ids=torch.cat(ids, dim=1) if ids else None, regions=torch.cat(regions, dim=1) if regions else None)
+                   ids=torch.cat(ids, dim=1) if ids else None, regions=torch.cat(regions, dim=1) if regions else None,
+                   faces=tuple(face for x in parts for face in x.faces))
 
 
 def encode_labels(labels: Tensor, instances: Tensor | None, label_nc: int,
@@ -130,6 +143,7 @@ def label_pyramid(labels: EncodedLabels, n_scales: int) -> list[EncodedLabels]:
 def foreground_mask(labels: EncodedLabels, fg_labels: Sequence[int]) -> Tensor:
     """The newest frame's share of the foreground classes (B, 1, H, W) in [0, 1]."""
     if labels.ids is None:
-        return labels.planes[:, -1, list(fg_labels)].sum(dim=1, keepdim=True).clamp(0, 1)
-    wanted = torch.tensor(list(fg_labels), device=labels.ids.device)
-    return torch.isin(labels.ids[:, -1], wanted).to(labels.planes.dtype)
+        shares = [labels.planes[:, -1, i] for i in fg_labels]
+        return torch.stack(shares, dim=1).sum(dim=1, keepdim=True).clamp(0, 1)
+    # Class by class: a list of them would have to be copied to the device, for which the host waits.
+    return torch.stack([labels.ids[:, -1] == i for i in fg_labels]).any(dim=0).to(labels.planes.dtype)

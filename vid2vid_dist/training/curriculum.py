@@ -29,7 +29,7 @@ class AdamSettings:
     betas: tuple[float, float]
 
     def __call__(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas)
+        return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas, foreach=True)
 
 
 @dataclass(frozen=True)

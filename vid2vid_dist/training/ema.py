@@ -23,12 +23,15 @@ class Ema:
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
+        means, now = [], []
         for name, tensor in module.state_dict().items():
             mean = self.average[name]
             if mean.is_floating_point():
-                mean.lerp_(tensor.to(mean.dtype), 1 - self.decay)
+                means.append(mean)
+                now.append(tensor.to(mean.dtype))
             else:
                 mean.copy_(tensor)
+        torch._foreach_lerp_(means, now, 1 - self.decay)
 
     @contextmanager
     def in_place_of(self, module: nn.Module) -> Iterator[None]:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
@@ -59,16 +60,22 @@ class FaultHandler:
         self.step_input = StepInput(Position())  # of the step under way
         self.ask = Ask.NOTHING  # what the ranks agreed on in the last step
 
-    def may_update(self, nonfinite: list[str]) -> bool:
+    def may_update(self, values: Mapping[str, Tensor]) -> bool:
         """One small reduction says whether anything is not finite on any rank, and what any rank is asked for.
 
-        `nonfinite`: names of what is not finite on this rank. Raises `UserError` on all ranks when that happens in more
-        steps than `optim.max_nonfinite` allows.
+        `values` of this rank, by name. Raises `UserError` on all ranks when some are not finite in more steps than
+        `optim.max_nonfinite` allows.
         """
-        any_nonfinite, ask = self._grid.largest([int(bool(nonfinite)), self._asked.now()])
+        faulty = torch.zeros(len(values), dtype=torch.int32, device=self._grid.device)
+        if values:
+            faulty += ~torch.stack([value.detach().double() for value in values.values()]).isfinite()
+        any_faulty = faulty.sum().clamp(max=1)
+        of_all = self._grid.largest(torch.stack([any_faulty, torch.full_like(any_faulty, self._asked.now())]))
+        *of_this, any_nonfinite, ask = torch.cat([faulty, of_all]).tolist()  # read at once: the host waits for the GPU
         self.ask = Ask(ask)
         if not any_nonfinite:
             return True
+        nonfinite = [name for name, is_faulty in zip(values, of_this, strict=True) if is_faulty]
         self._n_nonfinite += 1
         goes_on = self._n_nonfinite <= self._cfg.optim.max_nonfinite
         kept = self._keep(nonfinite, with_weights=not goes_on)
@@ -99,7 +106,7 @@ class FaultHandler:
             decoded = decode()
         except UserError as error:
             fault = str(error)
-        if not self._grid.largest([int(bool(fault))])[0]:
+        if not self._grid.largest(torch.full((), bool(fault), dtype=torch.int32, device=self._grid.device)).item():
             return decoded
         faults = "; ".join(text for text in self._grid.gather(fault) if text)
         self._n_unreadable += 1

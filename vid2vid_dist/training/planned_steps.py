@@ -85,5 +85,9 @@ class EpochPlans:
         def numbers(frames: frozenset[int]) -> list[int]:
             return [i + self.epoch.n_past for i in sorted(frames)]
 
-        return [Request(clip, numbers(wanted.labels), numbers(wanted.real)) for lane, wanted in needed.items()
-                if wanted != NeededFrames() for clip in self.epoch.rounds[round_].lanes[lane]]
+        def pairs(wanted: NeededFrames) -> list[tuple[int, int]]:
+            return [(i + self.epoch.n_past, gap) for i, gap in sorted(wanted.flows)]
+
+        return [Request(clip, numbers(wanted.labels), numbers(wanted.real), pairs(wanted))
+                for lane, wanted in needed.items() if wanted != NeededFrames()
+                for clip in self.epoch.rounds[round_].lanes[lane]]

@@ -9,11 +9,12 @@ or hours of swapping, and a step of the longest chunks takes long.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from vid2vid_dist.config.schema import Config, RunConfig
 from vid2vid_dist.engine.plan.role import RoleSpecs
@@ -31,7 +32,7 @@ T = TypeVar("T")
 class Refusal(FaultHandler):
     """Refuses every update."""
 
-    def may_update(self, nonfinite: list[str]) -> bool:
+    def may_update(self, values: Mapping[str, Tensor]) -> bool:
         return False
 
     def read(self, decode: Callable[[], T]) -> T | None:

@@ -9,6 +9,7 @@ from vid2vid_dist.engine.plan.tasks import LaneChunk, NeededFrames
 from vid2vid_dist.engine.plan.tensors import FrameSize, reference
 from vid2vid_dist.engine.roles.kinds import shown_kinds
 from vid2vid_dist.engine.run.tensor_store import LanePart, Shown
+from vid2vid_dist.network_input import FrameLoader
 from vid2vid_dist.training.curriculum import Phase
 from vid2vid_dist.training.epoch import Epoch
 from vid2vid_dist.training.faults import FaultHandler, LaneInput, StepInput
@@ -32,7 +33,7 @@ class Steps:
         # Looked at twice, far ahead for the frames to decode and by the steps: each plan is made once.
         self._planned, ahead = tee(plans.steps(start, state.position.step + 1, state.flow_ready))
         requests = (request for step in ahead for request in step.requests)
-        self._frames = stream(source, requests, state.cfg.data.workers)
+        self._frames = stream(FrameLoader(source), requests, state.cfg.data.workers)
 
     def run(self, round_: int, chunk: int) -> bool:
         """One optimiser step: the same chunk of every active lane. False when it is left out: the clips of its round

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import pytest
@@ -71,8 +71,8 @@ def test_all_roles_are_updated_or_none() -> None:
     engines["face"].gradient_norm = torch.tensor(float("inf"))
     seen: list[str] = []
 
-    def refuse(nonfinite: list[str]) -> bool:
-        seen.extend(nonfinite)
+    def refuse(values: Mapping[str, torch.Tensor]) -> bool:
+        seen.extend(name for name, value in values.items() if not value.isfinite())
         return False
 
     for role in engines:

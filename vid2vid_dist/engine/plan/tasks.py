@@ -150,16 +150,18 @@ def steady_shape(n_lanes: int, n_frames: int, n_frames_bp: int = 1, in_flight: i
 @dataclass(frozen=True)
 class NeededFrames:
     """Frames of a clip that somebody reads: encoded labels of some, real pictures of others. Counted from the first
-    generated frame; the given frames before it have negative numbers."""
+    generated frame; the given frames before it have negative numbers. `flows`: (frame, gap) between which the loader
+    is to find the flow; it is read once."""
 
     labels: frozenset[int] = frozenset()
     real: frozenset[int] = frozenset()
+    flows: frozenset[tuple[int, int]] = frozenset()
 
     def __or__(self, other: NeededFrames) -> NeededFrames:
-        return NeededFrames(self.labels | other.labels, self.real | other.real)
+        return NeededFrames(self.labels | other.labels, self.real | other.real, self.flows | other.flows)
 
     def __sub__(self, other: NeededFrames) -> NeededFrames:
-        return NeededFrames(self.labels - other.labels, self.real - other.real)
+        return NeededFrames(self.labels - other.labels, self.real - other.real, self.flows - other.flows)
 
     def kept(self, n_seen: int, n_past: int, n_kept: int) -> NeededFrames:
         """Those that a chunk may look back at which follows `n_seen` frames: at `n_past` with the generator, at

@@ -45,7 +45,9 @@ class FaceRole(Discriminator):
 
     def real(self, task: Task, step: TensorStore) -> Pass | None:
         labels, real = pass_inputs(task, step)
-        box = losses.face_box(labels, self.cfg.data.fineSize, self.cfg.discriminator.face_marker == "openpose")
+        of_clip = step.lane(task.lane).clip.labels
+        faces = [face for t in task.frames for face in of_clip[step.frame(task, t)][-1].faces]
+        box = losses.box_around(faces, labels.shape[-2:], self.cfg.data.fineSize)
         if box is None:
             return None
         cropped = box.crop(labels)

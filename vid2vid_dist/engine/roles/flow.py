@@ -44,7 +44,9 @@ class FlowSpec(RoleSpec):
 
     def needed_frames(self, task: Task, chunk: LaneChunk) -> NeededFrames:
         frames = [chunk.n_seen + t for t in task.frames]
-        return NeededFrames(real=frozenset(i for frame in frames for i in (frame, frame - task.gap)))
+        found_by_loader = frozenset((frame, task.gap) for frame in frames if self.cfg.flow.network == "dis")
+        return NeededFrames(real=frozenset(i for frame in frames for i in (frame, frame - task.gap)),
+                            flows=found_by_loader)
 
     def shapes(self) -> Mapping[TensorKind, TensorShape]:
         disc = self.cfg.discriminator
@@ -79,8 +81,11 @@ class FlowRole:
     engine: None = None
 
     def run(self, task: Task, step: TensorStore) -> TaskTensors:
+        clip, frames = step.lane(task.lane).clip, [step.frame(task, t) for t in task.frames]
+        given = [clip.flows[frame, task.gap] for frame in frames if (frame, task.gap) in clip.flows]
         with torch.no_grad():
-            found = self.network(step.real(task), step.real(task, back=task.gap))
+            found = self.network(step.real(task), step.real(task, back=task.gap),
+                                 *([torch.stack(given, dim=1)] if given else []))
         both = torch.cat([found.flow, found.confidence], dim=2)
         return {Part(reference(task.gap), t): x for t, x in zip(task.frames, both.unbind(1), strict=True)}
 

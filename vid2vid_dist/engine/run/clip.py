@@ -29,7 +29,8 @@ class ClipInFlight:
     """One lane's clip, or a few that are normalised together.
 
     `labels` per scale, coarsest first, and `real` (B, 3, H, W), by frame. `made`: what steps hand on to the next,
-    generated images and reference flow, by kind and frame.
+    generated images and reference flow, by kind and frame. `flows` (B, 2, H, W) in pixels, by frame and gap: of the
+    chunk to come, found by the loader.
     """
 
     n_scales: int
@@ -37,6 +38,7 @@ class ClipInFlight:
     n_seen: int = 0
     labels: dict[int, list[EncodedLabels]] = field(default_factory=dict)
     real: dict[int, Tensor] = field(default_factory=dict)
+    flows: dict[tuple[int, int], Tensor] = field(default_factory=dict)
     made: dict[Part, Tensor] = field(default_factory=dict)
     _given: dict[int, list[Tensor]] = field(default_factory=dict)
 
@@ -49,6 +51,10 @@ class ClipInFlight:
     def add_real(self, numbers: Iterable[int], pictures: Tensor) -> None:
         """Take up real frames (B, F, 3, H, W) in [-1, 1] of these numbers."""
         self.real |= dict(zip(numbers, pictures.unbind(1), strict=True))
+
+    def add_flows(self, pairs: Iterable[tuple[int, int]], flows: Tensor) -> None:
+        """Take up flow (B, P, 2, H, W) of these frames and gaps."""
+        self.flows |= dict(zip(pairs, flows.unbind(1), strict=True))
 
     def label_window(self, frame: int, n_frames: int, scale: int) -> EncodedLabels:
         """Labels of the last `n_frames` frames up to this one, oldest first."""
@@ -72,6 +78,7 @@ class ClipInFlight:
         self.labels = {i: x for i, x in self.labels.items() if i in kept.labels}
         self.real = {i: x for i, x in self.real.items() if i in kept.real}
         self._given.clear()
+        self.flows.clear()
 
         def oldest(kind: TensorKind) -> int:
             coarse = kind.what == What.IMAGE and kind.scale < self.n_scales - 1

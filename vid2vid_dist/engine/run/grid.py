@@ -107,13 +107,11 @@ class Grid:
             dist.all_reduce(values, group=self.everyone)
         return values
 
-    def largest(self, values: list[int]) -> list[int]:
+    def largest(self, values: torch.Tensor) -> torch.Tensor:
         """The largest of each of `values` over all ranks, on every rank."""
-        if self.world_size == 1:
-            return values
-        found = torch.tensor(values, device=self.device)
-        dist.all_reduce(found, dist.ReduceOp.MAX, group=self.everyone)
-        return found.tolist()
+        if self.world_size > 1:
+            dist.all_reduce(values, dist.ReduceOp.MAX, group=self.everyone)
+        return values
 
     def gather(self, value: Any) -> list[Any]:
         """`value` of every rank, in rank order, on every rank. Values must be picklable and small."""

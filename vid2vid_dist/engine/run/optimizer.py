@@ -80,11 +80,18 @@ class Statistics:
         self._before: list[torch.Tensor] = []
 
     def keep(self) -> None:
-        self._before = [buffer.clone() for buffer in self._buffers]
+        if not self._before:
+            self._before = [torch.empty_like(buffer) for buffer in self._buffers]
+        _copy(self._before, self._buffers)
 
     def put_back(self) -> None:
-        for buffer, before in zip(self._buffers, self._before, strict=True):
-            buffer.copy_(before)
+        _copy(self._buffers, self._before)
+
+
+def _copy(to: list[torch.Tensor], source: list[torch.Tensor]) -> None:
+    """In one operation."""
+    if to:
+        torch._foreach_copy_(to, source)
 
 
 class PlainEngine:

@@ -26,7 +26,7 @@ from vid2vid_dist.engine.run.transport import Transport
 from vid2vid_dist.engine.run.updates import MayUpdate, always
 from vid2vid_dist.models.precision import DTYPES
 from vid2vid_dist.models.temporal import frames_kept
-from vid2vid_dist.network_input import encode_inputs, encode_pictures
+from vid2vid_dist.network_input import encode_flows, encode_inputs, encode_pictures
 
 
 class Pipeline:
@@ -73,6 +73,8 @@ class Pipeline:
             clip.add_labels(sorted(needed.labels), encode_inputs(self.cfg, decoded, device, self.dtype))
         if needed.real:
             clip.add_real(sorted(needed.real), encode_pictures(decoded, device, self.dtype))
+        if needed.flows:
+            clip.add_flows(sorted(needed.flows), encode_flows(decoded, device))
 
     def step(self, number: int, plan: Plan, shape: StepShape, lanes: Sequence[LanePart | None], active: Sequence[str],
              shown: Shown | None = None, may_update: MayUpdate = always) -> StepResult:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from functools import partial
 
-import torch
 from torch import Tensor
 
 from vid2vid_dist.engine.plan.tasks import CostKey, Kind
@@ -14,23 +13,15 @@ from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.streams import Beside
 from vid2vid_dist.engine.run.timing import Timer
 
-MayUpdate = Callable[[list[str]], bool]
-"""Takes the names of what is not finite on this rank, returns whether the step's updates are made. Every rank calls it
-once per step, at the same point, and all get the same answer: it may be a collective, and may raise on all ranks."""
+MayUpdate = Callable[[Mapping[str, Tensor]], bool]
+"""Takes this rank's part in the step, losses by name and the norm of every "gradient of ROLE", scalars on its device;
+returns whether the step's updates are made. Every rank calls it once per step, at the same point, and all get the same
+answer: it may be a collective, and may raise on all ranks. The one place where the host waits for a GPU in a step."""
 
 
-def always(nonfinite: list[str]) -> bool:
-    """Every step is updated; the other ranks are not asked."""
+def always(values: Mapping[str, Tensor]) -> bool:
+    """Every step is updated, whatever came of it; the other ranks are not asked."""
     return True
-
-
-def find_nonfinite(engines: Mapping[str, RoleEngine], losses: Mapping[str, Tensor]) -> list[str]:
-    """What is not finite of this rank's part in a step: losses by name, "gradient of ROLE"."""
-    values = dict(losses) | {f"gradient of {role}": engine.gradient_norm for role, engine in engines.items()}
-    if not values:
-        return []
-    finite = torch.stack([value.detach().double() for value in values.values()]).isfinite()
-    return [name for name, is_finite in zip(values, finite.tolist(), strict=True) if not is_finite]
 
 
 class Updates:
@@ -57,7 +48,8 @@ class Updates:
         Call it when all messages of the step have been received: `may_update` may be a collective.
         """
         self._beside.wait()
-        agreed = may_update(find_nonfinite(self._engines, losses))
+        agreed = may_update({**losses, **{f"gradient of {role}": engine.gradient_norm
+                                          for role, engine in self._engines.items()}})
         for role, engine in self._engines.items():
             with self._timer.span(f"update {role}", CostKey(role, Kind.UPDATE)):
                 engine.step() if agreed else engine.discard()
