@@ -187,6 +187,8 @@ class MonitorConfig:
     log_every: int = opt(10, "console line and metrics interval", unit="steps", low=1)
     pictures_every: int = opt(100, "interval of sample pictures and of the frames and figures of validation clips; 0 = off", unit="steps", low=0)
     tensorboard: bool = opt(True, "write TensorBoard events")
+    wandb: str = opt("", "project at Weights & Biases that all figures go to as well, beside metrics.jsonl; empty = none")
+    mlflow: str = opt("", "experiment of MLflow that all figures go to as well; empty = none")
     trace_steps: str = opt("", "steps to record in runs/NAME/traces, like 10-12; empty = none")
 
 
