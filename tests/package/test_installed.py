@@ -30,6 +30,12 @@ from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.data.tasks.face import draw_edges
 run_main(lambda: draw_edges(np.zeros((83, 2)), (64, 64), distances=True))
 """
+FRAMES = """
+import numpy as np, vid2vid_dist as v
+ids = [np.zeros((32, 64), np.int64)] * 5
+for frame in v.load("runs/demo").frames(ids, "none", instances=ids):
+    print(frame.shape)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -98,6 +104,21 @@ def test_bare_package_generates_from_an_export(
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1
         assert "pip install 'vid2vid-dist[train]'" in done.stderr
+
+
+def test_the_readme_in_an_empty_folder(trained: tuple[Environment, Path], tmp_path: Path) -> None:
+    """With small networks on a toy street that is there, in two steps; then frames from Python, as docs/api.md says."""
+    (tmp_path / "data/shards").mkdir(parents=True)
+    (tmp_path / "data/shards/toy_street").symlink_to(trained[1] / "shards")
+    said = (ROOT / "README.md").read_text().splitlines()
+    small = [setting for setting in TINY if not setting.startswith(("run.name", "data.shards"))]
+    for command, more in (("vid2vid-train toy/demo run.max_steps=50", small), ("vid2vid-generate runs/demo", [])):
+        assert command in said
+        done = trained[0].run(*command.split(), *more, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert [path.name for path in tmp_path.glob("runs/demo/results/*/index.html")] == ["index.html"]
+    done = trained[0].run("python", "-c", FRAMES, cwd=tmp_path)
+    assert done.stdout == "(32, 64, 3)\n" * 3, done.stderr
 
 
 def test_every_command_says_what_it_does(trained: tuple[Environment, Path], tmp_path: Path) -> None:
