@@ -24,10 +24,19 @@ def test_changelog_begins_with_what_is_coming_or_this_version() -> None:
 
 def test_workflows_call_what_is_here() -> None:
     for path in (ROOT / ".github/workflows").glob("*.yml"):
-        steps = [step for job in yaml.safe_load(path.read_text())["jobs"].values() for step in job["steps"]]
-        called = [word for step in steps for word in step.get("run", "").split() if "/" in word or word == "make"]
-        assert called, path
-        assert all((ROOT / word).is_file() for word in called if "/" in word), path
+        jobs = yaml.safe_load(path.read_text())["jobs"]
+        runs = {name: " ".join(step.get("run", "") for step in job["steps"]) for name, job in jobs.items()}
+        assert all(re.search(r"\.ci/run|make test", said) for said in runs.values()), path
+        named = re.findall(r"[\w.]+(?:/[\w.]+)+", " ".join(runs.values()))
+        assert [name for name in named if not (ROOT / name).exists()] == []
+
+
+def test_the_oldest_torch_that_is_let_in_is_tested() -> None:
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
+    packages = {row["name"]: row["packages"] for row in workflow["jobs"]["torch"]["strategy"]["matrix"]["include"]}
+    ranges = "\n".join([*PROJECT["dependencies"], *PROJECT["optional-dependencies"]["train"]])
+    oldest = re.findall(r"^(torch|torchvision)>=([\d.]+)a0,", ranges, re.MULTILINE)
+    assert packages["lowest"] == " ".join(f"{name}=={version}" for name, version in oldest)
 
 
 def test_pre_commit_runs_the_tools_of_the_lint_target() -> None:

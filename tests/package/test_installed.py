@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import zipfile
 from pathlib import Path
@@ -22,6 +23,19 @@ pytestmark = pytest.mark.long
 
 TINY = ["data.loadSize=64", "generator.ngf=4", "generator.n_blocks=2", "discriminator.ndf=4", "discriminator.num_D=1",
         "discriminator.n_scales_temporal=1", "run.max_steps=2", "run.device=cpu", "run.name=try", "data.shards=shards"]
+
+DRAW = """
+import numpy as np
+from vid2vid_dist.cli.entry import run_main
+from vid2vid_dist.data.tasks.face import draw_edges
+run_main(lambda: draw_edges(np.zeros((83, 2)), (64, 64), distances=True))
+"""
+FRAMES = """
+import numpy as np, vid2vid_dist as v
+ids = [np.zeros((32, 64), np.int64)] * 5
+for frame in v.load("runs/demo").frames(ids, "none", instances=ids):
+    print(frame.shape)
+"""
 
 
 @pytest.fixture(scope="module")
@@ -77,16 +91,34 @@ def test_bare_package_generates_from_an_export(
     trainer, folder = trained
     done = trainer.run("vid2vid-export", "runs/try", str(tmp_path / "passed_on"), cwd=folder)
     assert done.returncode == 0, done.stderr
+    assert {re.split("[<>=]", text)[0] for text in PROJECT["dependencies"]} == {
+        "torch", "numpy", "pillow", "av", "safetensors", "PyYAML"}
     bare = installed()
     assert bare.own == ["vid2vid_dist", f"vid2vid_dist-{__version__}.dist-info"]
     done = bare.run("vid2vid-generate", "passed_on", "--input", str(folder / "shards"), "--device", "cpu", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     (page,) = tmp_path.glob("passed_on/results/*/index.html")
     assert len([*page.parent.glob("*/frames/*.png")]) == 6
-    done = bare.run("vid2vid-train", "toy/cpu", cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "pip install 'vid2vid-dist[train]'" in done.stderr
+    for command in (["vid2vid-train", "toy/cpu"], ["python", "-c", DRAW]):
+        done = bare.run(*command, cwd=tmp_path)
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        assert "pip install 'vid2vid-dist[train]'" in done.stderr
+
+
+def test_the_readme_in_an_empty_folder(trained: tuple[Environment, Path], tmp_path: Path) -> None:
+    """With small networks on a toy street that is there, in two steps; then frames from Python, as docs/api.md says."""
+    (tmp_path / "data/shards").mkdir(parents=True)
+    (tmp_path / "data/shards/toy_street").symlink_to(trained[1] / "shards")
+    said = (ROOT / "README.md").read_text().splitlines()
+    small = [setting for setting in TINY if not setting.startswith(("run.name", "data.shards"))]
+    for command, more in (("vid2vid-train toy/demo run.max_steps=50", small), ("vid2vid-generate runs/demo", [])):
+        assert command in said
+        done = trained[0].run(*command.split(), *more, cwd=tmp_path)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert [path.name for path in tmp_path.glob("runs/demo/results/*/index.html")] == ["index.html"]
+    done = trained[0].run("python", "-c", FRAMES, cwd=tmp_path)
+    assert done.stdout == "(32, 64, 3)\n" * 3, done.stderr
 
 
 def test_every_command_says_what_it_does(trained: tuple[Environment, Path], tmp_path: Path) -> None:
@@ -104,6 +136,7 @@ def test_every_command_says_what_it_does(trained: tuple[Environment, Path], tmp_
 
 def test_extras_bring_what_is_missed() -> None:
     optional = PROJECT["optional-dependencies"]
-    names = {"cv2": "opencv-python-headless", "skimage": "scikit-image", "torch_fidelity": "torch-fidelity"}
+    names = {"cv2": "opencv-python-headless", "skimage": "scikit-image", "torch_fidelity": "torch-fidelity",
+             "mlflow": "mlflow-skinny"}
     for module, extra in EXTRA_OF.items():
         assert any(text.startswith(names.get(module, module)) for text in optional[extra]), module

@@ -65,6 +65,15 @@ def test_learning_rates_fall_one_epoch_after_niter() -> None:
     assert rates(STREET_1024, RateGroup.TEMPORAL) == [1e-4] * 20
 
 
+@pytest.mark.parametrize(("scaling", "factor"), [("none", 1), ("sqrt", 4), ("linear", 16)])
+def test_learning_rate_grows_with_the_clips_per_step(scaling: str, factor: int) -> None:
+    """All rates, and what they decay from."""
+    cfg = recipe(niter=2, niter_decay=2, lr=1e-4)
+    cfg.optim.lr_scaling, cfg.parallel.clips_per_step = scaling, 16
+    assert rates(cfg, RateGroup.GENERATOR) == pytest.approx([factor * 1e-4] * 3 + [factor * 5e-5], rel=1e-12)
+    assert rates(cfg, RateGroup.TEMPORAL) == pytest.approx([factor * 1e-4] * 4, rel=1e-12)
+
+
 def test_back_propagation_reaches_further() -> None:
     cfg = recipe(niter_step=1, n_frames_total=8, max_frames_per_rank=8, max_frames_backpropagate=4,
                  niter=5, niter_decay=0)

@@ -25,6 +25,7 @@ EXTRA_OF = {
     **dict.fromkeys(("cv2", "deepspeed", "rich", "scipy", "skimage", "tensorboard", "torchvision", "webdataset"),
                     "train"),
     **dict.fromkeys(("torch_fidelity", "torchmetrics"), "eval"),
+    **dict.fromkeys(("mlflow", "wandb"), "mirrors"),
     "dlib": "prepare",
     "onnxscript": "onnx",
 }

@@ -117,6 +117,7 @@ class OptimConfig:
     """Optimisers and number format (spec: losses 7)."""
 
     lr: float = opt(2e-4, "learning rate at the start", low=0, high=1)
+    lr_scaling: str = opt("none", "how the learning rate grows with the clips per step: none; linear = lr x clips; sqrt = lr x their root. lr is then that of one clip per step", choices=("none", "linear", "sqrt"))
     beta1: float = opt(0.5, "Adam's first decay", low=0, high=0.9999)
     TTUR: bool = opt(False, "two time scales: lr/2 for the generator, lr*2 for the discriminators, beta1 0")
     precision: str = opt("fp32", "number format of weights and activations; fp64 needs backend plain", choices=("fp32", "bf16", "fp64"))
@@ -186,6 +187,8 @@ class MonitorConfig:
     log_every: int = opt(10, "console line and metrics interval", unit="steps", low=1)
     pictures_every: int = opt(100, "interval of sample pictures and of the frames and figures of validation clips; 0 = off", unit="steps", low=0)
     tensorboard: bool = opt(True, "write TensorBoard events")
+    wandb: str = opt("", "project at Weights & Biases that all figures go to as well, beside metrics.jsonl; empty = none")
+    mlflow: str = opt("", "experiment of MLflow that all figures go to as well; empty = none")
     trace_steps: str = opt("", "steps to record in runs/NAME/traces, like 10-12; empty = none")
 
 

@@ -18,6 +18,7 @@ from vid2vid_dist.monitor.console import StepConsole
 from vid2vid_dist.monitor.gpu import GpuReading
 from vid2vid_dist.monitor.logs import nonfatal
 from vid2vid_dist.monitor.metrics import MetricsLog, Record
+from vid2vid_dist.monitor.mirrors import open_mirrors
 from vid2vid_dist.monitor.page import write_training_page
 from vid2vid_dist.monitor.pictures import (
     colorize_labels,
@@ -52,7 +53,7 @@ class RunMonitor:
         if not self._active:
             return
         self._console, self._alarms = StepConsole(), Alarms()
-        self._metrics = MetricsLog(run_dir)
+        self._metrics, self._mirrors = MetricsLog(run_dir), open_mirrors(run_dir, cfg)
         self._tensorboard = None
         if cfg.monitor.tensorboard:
             from vid2vid_dist.monitor.tensorboard import TensorBoardLog  # slow to import, and for one rank only
@@ -169,6 +170,8 @@ class RunMonitor:
         with nonfatal("the end of metrics.jsonl"):
             self._metrics.close()
         self._write_page(outcome)
+        for mirror in self._mirrors:
+            mirror.close()
         if self._tensorboard:
             with nonfatal("the end of TensorBoard's events"):
                 self._tensorboard.close()
@@ -176,6 +179,8 @@ class RunMonitor:
     def _keep(self, record: Record) -> None:
         with nonfatal("metrics.jsonl"):
             self._metrics.write(record)
+        for mirror in self._mirrors:
+            mirror.write(record)
 
     def _write_page(self, state: str) -> None:
         with nonfatal("the run's page"):

@@ -64,7 +64,8 @@ def phase(cfg: Config, epoch: int, longest: int) -> Phase:
     past_fix = epoch > schedule.niter_fix_global
     switched = cfg.generator.n_scales_spatial > 1 and schedule.niter_fix_global > 0 and past_fix
     decays = max(0, epoch - 1 - schedule.niter)  # the first decay comes at the end of epoch niter + 1
-    lr = optim.lr * (1 - decays / schedule.niter_decay) if decays else optim.lr
+    full = scaled_rate(cfg)
+    lr = full * (1 - decays / schedule.niter_decay) if decays else full
     betas = (optim.beta1, BETA2)
     two_rates = optim.TTUR and not decays  # the first decay ends the two rates
     return Phase(
@@ -76,6 +77,12 @@ def phase(cfg: Config, epoch: int, longest: int) -> Phase:
             RateGroup.GENERATOR: AdamSettings(lr / 2 if two_rates and not switched else lr,
                                               TTUR_BETAS if optim.TTUR and not switched else betas),
             RateGroup.DISCRIMINATOR: AdamSettings(lr * 2 if two_rates else lr, TTUR_BETAS if optim.TTUR else betas),
-            RateGroup.TEMPORAL: AdamSettings(optim.lr, betas),
+            RateGroup.TEMPORAL: AdamSettings(full, betas),
         },
     )
+
+
+def scaled_rate(cfg: Config) -> float:
+    """The learning rate at the start, as `optim.lr_scaling` makes it of the clips that a step averages over."""
+    n_clips = cfg.parallel.clips_per_step or 1
+    return cfg.optim.lr * {"none": 1.0, "linear": n_clips, "sqrt": math.sqrt(n_clips)}[cfg.optim.lr_scaling]

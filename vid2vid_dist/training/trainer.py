@@ -143,8 +143,9 @@ class Trainer:
         steps = self._steps(plan, now, start, self.faults)
         if start == (0, 0):
             self.monitor.event(
-                f"epoch {number}: {len(plan.rounds)} rounds, clips of up to {now.n_frames_total} frames "
-                f"in chunks of {now.chunk_frames}, lr {now.rates[RateGroup.GENERATOR].lr:.2g}"
+                f"epoch {number}: {len(plan.rounds)} rounds, {self.cfg.parallel.clips_per_step} clips per step, "
+                f"clips of up to {now.n_frames_total} frames in chunks of {now.chunk_frames}, "
+                f"lr {now.rates[RateGroup.GENERATOR].lr:.2g}"
             )
         for step, (round_number, chunk) in enumerate(plan.steps(start), self.state.position.step + 1):
             self.watchdog.step = step

