@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from tests.damage import edit_index, tar_of
-from vid2vid_dist.data.index import ShardIndex
+from tests.damage import as_version_1, edit_index, tar_of
+from vid2vid_dist.data import index as data_index
+from vid2vid_dist.data import packing
+from vid2vid_dist.data.index import ShardIndex, content_hash
+from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.errors import UserError
 
 
@@ -98,4 +104,47 @@ def test_vanished_shard_is_named_when_read(folder: Path) -> None:
     index = ShardIndex(folder)
     tar_of(folder).unlink()
     with pytest.raises(UserError, match=r"labels of street0000/frame000000 .*cannot be read"):
+        index.read(0, "labels", 0)
+
+
+def test_first_version_holds_the_same(folder: Path) -> None:
+    """And its hash, by which runs know their data, is of the same text."""
+    index, raw = ShardIndex(folder), json.loads((folder / "index.json").read_text())
+    old = json.loads(as_version_1(folder).read_text())["videos"]
+    again = ShardIndex(folder)
+    hashes = {}
+    for number, (video, other) in enumerate(zip(index.videos, again.videos, strict=True)):
+        assert (video.name, video.size, [*video.frames]) == (other.name, other.size, [*other.frames])
+        for i in range(len(video.frames)):
+            for modality in raw["modalities"]:
+                assert index.read(number, modality, i) == again.read(number, modality, i)
+                name = f"{number:05d}-{video.name}/{i:06d}.{modality}.png"
+                hashes[name] = content_hash(again.read(number, modality, i))
+    said = [raw["input_kind"], [video["size"] for video in old], [video["frames"] for video in old], hashes]
+    assert index.hash == again.hash == hashlib.blake2b(json.dumps(said).encode(), digest_size=16).hexdigest()
+
+
+def test_few_tars_stay_open(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packing, "TAR_BYTES", 1)
+    monkeypatch.setattr(data_index, "OPEN_TARS", 3)
+    make_shards(raw, tmp_path / "out", PackOptions())
+    index = ShardIndex(tmp_path / "out/train")
+
+    def n_open() -> int:
+        links = (os.readlink(path) for path in Path("/proc/self/fd").iterdir() if os.path.islink(path))
+        return sum(link.startswith(str(tmp_path)) and link.endswith(".tar") for link in links)
+
+    assert (len(index.shards), n_open()) == (10, 0)
+    with ThreadPoolExecutor(4) as pool:
+        for _ in range(3):
+            list(pool.map(partial(index.read, 1, "images"), range(6)))
+    assert n_open() == 3
+    del index
+    assert n_open() == 0
+
+
+def test_a_rank_that_asks_for_no_sizes_finds_a_short_tar_when_it_opens_it(folder: Path) -> None:
+    _truncate(folder)
+    index = ShardIndex(folder, check_tars=False)
+    with pytest.raises(UserError, match="has 5000 bytes, the index says"):
         index.read(0, "labels", 0)

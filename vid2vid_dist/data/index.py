@@ -10,7 +10,7 @@ import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, overload
 
@@ -110,7 +110,7 @@ class ShardIndex:
             raise UserError(f"{folder / file} is damaged ({error!r:.200}): run `{MAKE_SHARDS}` again") from None
         self.lengths = self._columns.lengths
         self.videos = Videos(self._columns)
-        self._tar = lru_cache(OPEN_TARS)(self._open)
+        self._tar = lru_cache(OPEN_TARS)(partial(_open, folder, self.shards))
         if check_tars:
             for shard in self.shards:
                 path = folder / shard.name
@@ -148,12 +148,6 @@ class ShardIndex:
         """Whether every video has this modality."""
         return modality in self.modalities
 
-    def _open(self, shard: int) -> _Tar:
-        path = self.folder / self.shards[shard].name
-        tar = _Tar(path)
-        _require_size(path, os.fstat(tar.file).st_size, self.shards[shard].size)
-        return tar
-
 
 class _Tar:
     """An open tar, closed when neither the index nor a reader has it."""
@@ -164,6 +158,13 @@ class _Tar:
     def __del__(self) -> None:
         with suppress(AttributeError):  # it was not opened
             os.close(self.file)
+
+
+def _open(folder: Path, shards: list[Shard], number: int) -> _Tar:
+    path = folder / shards[number].name
+    tar = _Tar(path)
+    _require_size(path, os.fstat(tar.file).st_size, shards[number].size)
+    return tar
 
 
 def _require_size(path: Path, found: int, size: int) -> None:

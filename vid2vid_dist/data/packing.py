@@ -13,6 +13,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
@@ -100,15 +101,14 @@ class TarPlan:
 def plan_tars(videos: list[RawVideo], options: PackOptions) -> list[TarPlan]:
     """Cut a split into tars, by the sizes of its files; with a width W a frame is taken for W * W bytes, which is
     what PNG makes of one."""
-    parents: dict[Path, str] = {}
     sizes, stamps = [], []
+    place = lru_cache(len(options.data_task.modalities))(os.path.realpath)
     for video in videos:
         for paths in zip(*video.files.values(), strict=True):
             stats = [path.stat() for path in paths]
-            places = [parents.setdefault(path.parent, os.path.realpath(path.parent)) for path in paths]
             sizes.append(options.width**2 if options.width else sum(stat.st_size for stat in stats))
-            stamps.append("".join(f"{place}/{path.name} {stat.st_size} {stat.st_mtime_ns}\n"
-                                  for place, path, stat in zip(places, paths, stats, strict=True)))
+            stamps.append("".join(f"{place(path.parent)}/{path.name} {stat.st_size} {stat.st_mtime_ns}\n"
+                                  for path, stat in zip(paths, stats, strict=True)))
     largest = min(TAR_BYTES, max(sum(sizes) // TARS, LEAST_TAR_BYTES))
     plans: list[TarPlan] = []
     spans: list[Span] = []
