@@ -111,10 +111,10 @@ def test_wrong_override(override: str, message: str) -> None:
     ("optim:\n  lr:\n", "run.yaml:2: optim.lr=None must be a number"),
     ("generator:\n  fg_labels: [24, car]\n", "run.yaml:2: generator.fg_labels"),
     ("data:\n  loadSize: 512\n  loadSize: 256\n", "run.yaml:3: loadSize is given twice"),
-    ("data:\n  - label_nc\n", "run.yaml:2: expected lines `key: value`"),
+    ("data:\n  - label_nc\n", "run.yaml:2: write lines `key: value`"),
     ("data: [1, 2\noptim:\n", "run.yaml:2: not valid YAML"),
     ("run:\n  name: !!python/object:os.system x\n", "run.yaml:2: YAML cannot make a value of this"),
-    ("base: [a.yaml]\n", "run.yaml:1: expected one word"),
+    ("base: [a.yaml]\n", "run.yaml:1: write one word here"),
     ("\x00", "run.yaml: not a YAML text file"),
 ])
 def test_wrong_file(tmp_path: Path, text: str, message: str) -> None:

@@ -6,6 +6,10 @@ import json
 import os
 import random
 import shutil
+import subprocess
+import sys
+import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,10 +19,11 @@ import torch.distributed as dist
 from safetensors.torch import load_file
 from torch import Tensor
 
+from tests.conftest import ROOT
 from tests.hostile.attack import attack, mutate, mutate_safetensors, mutate_tree
 from tests.training.conftest import SMALL
 from vid2vid_dist.cli.ranks import open_grid
-from vid2vid_dist.config.load import load_config
+from vid2vid_dist.config.load import load_config, to_yaml
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.errors import UserError
@@ -52,9 +57,14 @@ def config(root: Path, shards: Path, *overrides: str) -> Config:
         "optim.ema_decay=0.9", *overrides])
 
 
-def damage(rng: random.Random, folder: Path) -> str:
-    """Change one file below a folder, as disks, editors and attackers do; says which and how."""
-    path = rng.choice(sorted(p for p in folder.rglob("*") if p.is_file() and p.name != "lock"))
+def files_of(made: Path) -> list[Path]:
+    return sorted(p for name in ("run", "export") for p in (made / name).rglob("*")
+                  if p.is_file() and p.name not in ("lock", ".status.json.lock") and "web" not in p.parts)
+
+
+def damage(rng: random.Random, files: list[Path]) -> tuple[str, Path]:
+    """Change one file, as disks, editors and attackers do; says how, and which."""
+    path = rng.choice(files)
     kind = rng.choice(["bytes", "bytes", "tree", "tree", "tree", "missing", "empty", "folder", "link", "loop", "pipe",
                        "twin"])
     whole = path.read_bytes()
@@ -65,12 +75,19 @@ def damage(rng: random.Random, folder: Path) -> str:
     elif kind in ("bytes", "tree"):
         path.write_bytes(mutate(rng, whole, [b"&a [", b"*a", b": ", b"\n", b"null", b"-1", b"9" * 40]))
     elif kind == "twin":
-        path.write_bytes(rng.choice(sorted(p for p in folder.rglob("*") if p.is_file())).read_bytes())
+        path.write_bytes(rng.choice(files).read_bytes())
     else:
         path.unlink()
         {"missing": lambda: None, "empty": path.touch, "folder": path.mkdir, "loop": lambda: path.symlink_to(path.name),
          "link": lambda: path.symlink_to("/dev/zero"), "pipe": lambda: os.mkfifo(path)}[kind]()
-    return f"{kind} {path.relative_to(folder)}"
+    return kind, path
+
+
+def repair(path: Path, whole: bytes) -> None:
+    if path.is_dir():
+        path.rmdir()
+    path.unlink(missing_ok=True)
+    path.write_bytes(whole)
 
 
 def fresh(made: Path, tmp_path: Path) -> Path:
@@ -91,30 +108,46 @@ def each(calls: list[Callable[[], object]]) -> None:
         raise refused
 
 
-@pytest.mark.parametrize("n", [60, pytest.param(3000, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
+@pytest.mark.parametrize("n", [60, pytest.param(400, marks=pytest.mark.long),
+                               pytest.param(3000, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
 def test_readers(n: int, made: Path, tmp_path: Path) -> None:
-    def make(rng: random.Random) -> Path:
-        copy = fresh(made, tmp_path)
-        what = damage(rng, copy)
-        (tmp_path / "what").write_text(what)
-        return copy
+    """In one process; the files are put right again after each."""
+    copy = fresh(made, tmp_path)
+    files = files_of(copy)
+    whole = {path: path.read_bytes() for path in files}
+    damaged: list[Path] = []
+    seconds: list[float] = []
 
-    def use(copy: Path) -> None:
-        def state() -> None:
-            newest = newest_checkpoint(copy / "run")
-            if newest is not None:
-                SavedState.read(newest)
+    def state() -> None:
+        newest = newest_checkpoint(copy / "run")
+        if newest is not None:
+            SavedState.read(newest)
 
-        each([state, lambda: load_generator(copy / "run"), lambda: load_generator(copy / "export"),
-              lambda: tell(copy / "run"), lambda: read_journal(copy / "run")])
+    def make(rng: random.Random) -> None:
+        for path in damaged:
+            repair(path, whole[path])
+        damaged[:] = [damage(rng, files)[1]]
 
-    assert attack(n, make, use, tmp_path) > n / 10
+    def use(_: None) -> None:
+        started = time.monotonic()
+        try:
+            each([state, lambda: load_generator(copy / "run"), lambda: load_generator(copy / "export"),
+                  lambda: tell(copy / "run"), lambda: read_journal(copy / "run")])
+        finally:
+            seconds.append(time.monotonic() - started)
+
+    refused = attack(n, make, use, tmp_path)
+    print(f"{n} damaged: {refused} refused in one line, {n - refused} go on; the slowest took {max(seconds):.2f} s")
+    assert n / 10 < refused < n
 
 
-@pytest.mark.parametrize("n", [3, pytest.param(60, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
+@pytest.mark.parametrize("n", [3, pytest.param(12, marks=pytest.mark.long),
+                               pytest.param(60, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
 def test_resumed_runs(n: int, made: Path, tmp_path: Path) -> None:
     """Each goes on to the weights of the undisturbed run, or says in one line why it does not."""
     grid = open_grid("cpu")
+    outcomes: Counter[str] = Counter()
+    slowest = 0.0
     try:
         def weights(copy: Path) -> dict[str, Tensor]:
             Trainer(config(copy, copy, "run.max_steps=4"), grid).run()
@@ -123,12 +156,15 @@ def test_resumed_runs(n: int, made: Path, tmp_path: Path) -> None:
         wanted = weights(fresh(made, tmp_path))
         for seed in range(n):
             copy = fresh(made, tmp_path)
-            what = damage(random.Random(seed), copy / "run")
+            what = damage(random.Random(seed), [path for path in files_of(copy) if "export" not in path.parts])
+            started = time.monotonic()
             try:
                 found = weights(copy)
             except UserError as error:
                 told = str(error)
                 found = None
+            outcomes["one line" if found is None else "goes on"] += 1
+            slowest = max(slowest, time.monotonic() - started)
             if found is None:
                 assert "\n" not in told
                 assert json.loads((copy / "run/status.json").read_text())["status"] == "failed", what
@@ -137,3 +173,42 @@ def test_resumed_runs(n: int, made: Path, tmp_path: Path) -> None:
             assert find_fault(copy / "run/checkpoints/step_00000004") is None
     finally:
         dist.destroy_process_group()
+    print(f"{dict(outcomes)}; the slowest took {slowest:.1f} s")
+
+
+COMMANDS = {
+    "train": lambda copy: to_yaml(config(copy, copy, "run.max_steps=4")),
+    "generate": lambda copy: ["run", "--device", "cpu", "--how-many", "1"],
+    "export": lambda copy: ["run", "exported"],
+    "status": lambda copy: ["run"],
+}
+
+
+@pytest.mark.parametrize("n", [pytest.param(4, marks=pytest.mark.long),
+                               pytest.param(60, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
+def test_whole_commands(n: int, made: Path, tmp_path: Path) -> None:
+    """In processes of their own: one line or nothing wrong, in time and memory."""
+    outcomes: Counter[str] = Counter()
+    slowest = largest = 0.0
+    for seed in range(n):
+        rng, copy = random.Random(1000 + seed), fresh(made, tmp_path)
+        name = list(COMMANDS)[seed % len(COMMANDS)]
+        kind, path = damage(rng, [path for path in files_of(copy) if "export" not in path.parts])
+        what = f"{name} with {kind} {path.relative_to(copy)}"
+        arguments = COMMANDS[name](copy)
+        if isinstance(arguments, str):
+            (copy / "config.yaml").write_text(arguments)
+            arguments = ["config.yaml"]
+        started = time.monotonic()
+        with (tmp_path / "said").open("w") as said:
+            job = subprocess.Popen([sys.executable, ROOT / f"launch/{name}.py", *arguments], cwd=copy, stdout=said,
+                                   stderr=said)
+            _, status, used = os.wait4(job.pid, 0)
+        code, text = os.waitstatus_to_exitcode(status), (tmp_path / "said").read_text()
+        slowest, largest = max(slowest, time.monotonic() - started), max(largest, used.ru_maxrss / 2**20)
+        outcomes["goes on" if code == 0 else "one line"] += 1
+        assert code in (0, 2), f"{what}: exit status {code}: {text}"
+        assert "Traceback" not in text, what
+        assert code == 0 or len([line for line in text.splitlines() if line.startswith("error: ")]) == 1, what
+        assert used.ru_maxrss < 2**20, what
+    print(f"{dict(outcomes)}; the slowest took {slowest:.1f} s, the largest {largest:.2f} GiB")

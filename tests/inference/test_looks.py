@@ -197,7 +197,7 @@ def test_looks_that_cannot_be_had(run: Path, arguments: tuple[str, ...], message
 
 @pytest.mark.parametrize(("image", "ids", "message"), [
     (np.zeros((32, 64, 3), np.uint8), np.zeros((32, 64, 3), np.uint8), "expected one channel of ids"),
-    (np.zeros((32, 64, 3), np.uint8), np.zeros((16, 32), np.uint8), "must be of one frame"),
+    (np.zeros((32, 64, 3), np.uint8), np.zeros((16, 32), np.uint8), "give both of one frame"),
     (np.zeros((32, 64, 3), np.uint8), np.full((32, 64), 6, np.uint8), "label id 6 is not below data.label_nc=6"),
 ])
 def test_pictures_that_give_no_look(run: Path, tmp_path: Path, image: np.ndarray, ids: np.ndarray,

@@ -38,9 +38,10 @@ def export_folder(run: Path, out: Path, *, raw_weights: bool = False) -> list[st
     netG = loaded.config.generator.netG
     if netG != FIXED["netG"]:
         raise UserError(f"{run} was trained with generator.netG={netG}: a checkpoint folder of the original holds "
-                        "video generators")
+                        "video generators; vid2vid-export writes other ones")
     if loaded.generator.netE is not None:
-        raise UserError(f"{loaded.checkpoint} was trained with generator.style_nc, which the original does not know")
+        raise UserError(f"{loaded.checkpoint} was trained with generator.style_nc, which the original does not know: "
+                        "vid2vid-export writes it")
     lines = []
     with locked(out), written_aside(out) as aside:
         write_options(loaded.config, aside / "opt.txt")

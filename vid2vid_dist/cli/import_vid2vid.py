@@ -104,7 +104,8 @@ def _read(folder: Path, epoch: str, wanted: list[Part]) -> tuple[dict[str, dict[
     if wrong:
         rest = [f"and {len(wrong) - SHOWN} more"] if len(wrong) > SHOWN else []
         options_used = "opt.txt" if (folder / "opt.txt").is_file() else "the given options"
-        raise UserError(f"{folder} does not hold what {options_used} promises: " + "; ".join([*wrong[:SHOWN], *rest]))
+        raise UserError(f"{folder} does not hold what {options_used} promises: "
+                        + "; ".join([*wrong[:SHOWN], *rest]) + ": correct the options, or fetch the files again")
     names = {f"{epoch}_net_{part.name}.pth" for part in wanted}
     notes += [f"{path.name} is not part of this configuration: left out"
               for path in sorted(folder.glob(f"{epoch}_net_*.pth")) if path.name not in names]
@@ -127,7 +128,7 @@ def _try_out(made: Path, folder: Path) -> str:
     fake = video.step([frames.part(slice(last, None))]).fake
     if not fake.isfinite().all() or float(fake.abs().max()) > 1 or float(fake.std()) == 0:
         raise UserError(f"{folder}: the network makes no picture (range {float(fake.min()):.3g} to "
-                        f"{float(fake.max()):.3g}): are the options those that it was trained with?")
+                        f"{float(fake.max()):.3g}): give the options that it was trained with")
     n_parameters = sum(parameter.numel() for parameter in loaded.generator.parameters())
     return f"generator of {n_parameters:,} parameters makes a frame: mean {float(fake.mean()):.3f}, " \
            f"spread {float(fake.std()):.3f}"

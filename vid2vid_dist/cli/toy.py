@@ -69,5 +69,5 @@ def main() -> None:
     given = {key: value for key, value in vars(parser.parse_args()).items() if value is not None}
     toy, out = TOYS[given.pop("task")], given.pop("out", None)
     if any(value < (0 if key == "seed" else 1) for key, value in given.items()):
-        raise UserError("counts and sizes must be at least 1, the seed at least 0")
+        raise UserError("counts and sizes must be at least 1, the seed at least 0: see --help")
     print(toy.render(out or toy.raw, ToyOptions(**{**asdict(toy.options), **given})))

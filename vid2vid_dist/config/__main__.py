@@ -67,7 +67,7 @@ def main(arguments: list[str]) -> int:
         elif command == "template" and not rest:
             print(template(), end="")
         else:
-            raise UserError(f"no such command: {' '.join(arguments)}\n{__doc__}")
+            raise UserError(f"no such command: {' '.join(arguments)}: give show or template")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

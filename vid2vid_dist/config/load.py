@@ -95,7 +95,8 @@ def save_config(config: Config, path: Path) -> None:
 def _read_file(path: Path, chain: tuple[Path, ...]) -> list[Setting]:
     """The settings of a file, those of its base first; `chain` holds the files whose base this is."""
     if path.resolve() in chain:
-        raise UserError(f"{path}: `base` goes in a circle: {' -> '.join(map(str, [*chain, path.resolve()]))}")
+        raise UserError(f"{path}: `base` goes in a circle: {' -> '.join(map(str, [*chain, path.resolve()]))}: "
+                        "leave one of them out")
     if len(chain) == MAX_BASES:
         raise UserError(f"{path}: more than {MAX_BASES} files build on each other: join some of them")
     inherited: list[Setting] = []
@@ -123,12 +124,12 @@ def _compose(path: Path) -> yaml.Node | None:
         raise UserError(f"cannot read the configuration file {path}: {error.strerror}") from None
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
-        raise UserError(f"{path}:{line}: not valid YAML: {error.problem}") from None
+        raise UserError(f"{path}:{line}: not valid YAML: {error.problem}: correct this line") from None
     except RecursionError:
-        raise UserError(f"{path}: not a configuration file: nested too deep") from None
+        raise UserError(f"{path}: nested too deep: write a configuration file of sections with keys") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # the last two: \\U escapes beyond Unicode
         reason = "a character that YAML does not allow" if isinstance(error, yaml.YAMLError) else error
-        raise UserError(f"{path}: not a YAML text file ({reason})") from None
+        raise UserError(f"{path}: not a YAML text file ({reason}): store it as UTF-8") from None
 
 
 def _items(node: yaml.Node | None, path: Path) -> Iterator[tuple[str, yaml.Node, str]]:
@@ -136,20 +137,20 @@ def _items(node: yaml.Node | None, path: Path) -> Iterator[tuple[str, yaml.Node,
     if node is None or node.tag == "tag:yaml.org,2002:null":
         return
     if not isinstance(node, yaml.MappingNode):
-        raise UserError(f"{path}:{node.start_mark.line + 1}: expected lines `key: value`")
+        raise UserError(f"{path}:{node.start_mark.line + 1}: write lines `key: value` here")
     seen: set[str] = set()
     for key, value in node.value:
         source = f"{path}:{key.start_mark.line + 1}"
         name = _scalar(key, source)
         if name in seen:
-            raise UserError(f"{source}: {name} is given twice")
+            raise UserError(f"{source}: {name} is given twice: leave one out")
         seen.add(name)
         yield name, value, source
 
 
 def _scalar(node: yaml.Node, source: str) -> str:
     if not isinstance(node, yaml.ScalarNode):
-        raise UserError(f"{source}: expected one word")
+        raise UserError(f"{source}: write one word here")
     return node.value
 
 

@@ -221,7 +221,8 @@ class Config:
         if data.use_instance and data.label_nc == 0:
             raise UserError("data.use_instance needs label maps: set data.label_nc > 0 or data.use_instance=false")
         if "randomScale" in data.resize_or_crop and data.fineSize > data.loadSize:
-            raise UserError(f"data.fineSize={data.fineSize} is above data.loadSize={data.loadSize}: a random scale lies between them")
+            raise UserError(f"data.fineSize={data.fineSize} is above data.loadSize={data.loadSize}: set it lower, a random "
+                            "scale lies between them")
         if gen.fg and data.label_nc == 0:
             raise UserError("generator.fg needs label maps: set data.label_nc > 0 or generator.fg=false")
         if gen.fg and not all(0 <= i < data.label_nc for i in gen.fg_labels):
@@ -261,7 +262,8 @@ class Config:
             raise UserError(f"run.name={shown(self.run.name)} must name a folder of its own below run.root")
         if self.schedule.n_frames_total < self.schedule.n_generator_slots:
             raise UserError(f"schedule.n_frames_total={self.schedule.n_frames_total} is less than "
-                            f"schedule.n_generator_slots={self.schedule.n_generator_slots}: a slot would have no frame")
+                            f"schedule.n_generator_slots={self.schedule.n_generator_slots}: set it to as many, "
+                            "else a slot has no frame")
 
 
 def _check_single_image(gen: GeneratorConfig) -> None:

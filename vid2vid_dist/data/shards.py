@@ -63,7 +63,7 @@ def make_shards(source: Path, out: Path, options: PackOptions, force: bool = Fal
     endings = [modality.folder for modality in task.modalities.values()]
     if options.width and not task.resizable:
         raise UserError(f"SIZE={options.width} with TASK={task.name}: keypoints are pixels of the full frames, "
-                        "which are stored as they are; data.loadSize scales them in training")
+                        "which are stored as they are; leave SIZE out, data.loadSize scales them in training")
     if not source.is_dir():
         raise UserError(f"{source} is not a folder; SRC needs train_{endings[0]}/, train_{endings[1]}/, ...")
     splits = {split: videos for split in SPLITS if (videos := scan(source, split, task, options.split_at_jumps))}

@@ -56,7 +56,8 @@ def _decoded(file: Path, told: bool) -> Iterator[av.VideoFrame]:
             if container.format.name == "image2" or container.format.name.endswith("_pipe"):
                 raise UserError(f"{file} is a picture: give a folder of frames; --first image:FILE starts from one")
             if stream.width * stream.height > MAX_PIXELS:
-                raise UserError(f"{file}: frames of {stream.width}x{stream.height}: more than {MAX_PIXELS} pixels")
+                raise UserError(f"{file}: frames of {stream.width}x{stream.height}: more than {MAX_PIXELS} "
+                                "pixels: scale it down")
             promised, pixel = stream.frames, stream.sample_aspect_ratio or 1
             for packet in _packets(container, stream, faults):
                 try:

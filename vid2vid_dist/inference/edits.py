@@ -34,7 +34,8 @@ class LabelEdit:
             raise UserError("--remap and --relabel-instance need a model that reads label maps (data.label_nc > 0)")
         for label in [*(label for pair in self.classes for label in pair), *(label for _, label in self.instances)]:
             if not 0 <= label < data.label_nc:
-                raise UserError(f"label {label} of an edit is not in 0..{data.label_nc - 1} (data.label_nc)")
+                raise UserError(f"label {label} of an edit is not in 0..{data.label_nc - 1} (data.label_nc): "
+                                "choose one of these")
         if self.instances and not data.use_instance:
             raise UserError("--relabel-instance needs a model that reads instance maps (data.use_instance)")
 

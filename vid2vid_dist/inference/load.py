@@ -124,7 +124,7 @@ def find_checkpoint(path: Path) -> Path:
     if not (path / "generator.safetensors").is_file():
         pointer = path / "checkpoints" / "latest"
         if not pointer.is_file():
-            raise UserError(f"{path} has no checkpoint yet: {pointer} does not exist (training writes it)")
+            raise UserError(f"{path} has no checkpoint yet: {pointer} does not exist: train first, which writes it")
         folder = pointer.parent / read_pointer(pointer)
     for name in ("config.yaml", "generator.safetensors"):
         if not (folder / name).is_file():

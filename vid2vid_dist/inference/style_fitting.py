@@ -86,7 +86,7 @@ class StyleFitter:
         """
         areas = [sum(region.area for region in regions) for regions in self._regions]
         if not any(areas):
-            raise UserError("no frames to fit looks to")
+            raise UserError("no frames in data.shards to fit looks to: give videos that have some")
         lead, leading = int(np.argmax(areas)), None
         vectors = np.full((n_styles, len(areas), feature_count(self._encoder)), np.nan, np.float32)
         for number in sorted(np.flatnonzero(areas).tolist(), key=lambda i: (i != lead, i)):

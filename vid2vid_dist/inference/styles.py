@@ -190,9 +190,11 @@ def _read_pair(image: Path, labels: Path, data: DataConfig) -> tuple[Tensor, Ten
         pictures[name] = read(content, str(path))
     size = pictures["images"].size
     if pictures["labels"].size != size:
-        raise UserError(f"{labels} has {pictures['labels'].size} pixels, {image} {size}: they must be of one frame")
+        raise UserError(f"{labels} has {pictures['labels'].size} pixels, {image} {size}: give both of one "
+                        "frame")
     geometry = clip_geometry(size, data, MIDDLE, may_flip=False)
     pixels, ids = (torch.from_numpy(geometry.apply(pictures[name]).copy()) for name in ("images", "labels"))
     if ids.max() >= data.label_nc:
-        raise UserError(f"{labels}: label id {ids.max()} is not below data.label_nc={data.label_nc}")
+        raise UserError(f"{labels}: label id {ids.max()} is not below data.label_nc={data.label_nc}: give "
+                        "label maps of the model's classes")
     return to_float(pixels, torch.float32), ids

@@ -77,13 +77,13 @@ def read_costs(costs: Costs, path: Path | None) -> Costs:
         if not all(0 <= seconds < math.inf for seconds in measured.values()):
             raise ValueError("seconds below 0")
     except (OSError, ValueError, ArithmeticError, AttributeError, TypeError) as error:
-        raise UserError(f"{path} is no table of task times {{\"ROLE/KIND/SCALE\": seconds}}: {error}") from None
+        raise UserError(f"{path} is no table of task times ({error}): write {{\"ROLE/KIND/SCALE\": seconds}}") from None
     known = {str(key): key for key in (*costs.work, *(CostKey(role, kind) for kind in COLLECTIVE
                                                       for role in costs.parameters))}
     unknown = sorted(set(measured) - set(known))
     if unknown:
-        raise UserError(f"{path}: no task of this configuration is called {', '.join(unknown)}; "
-                        f"there are {', '.join(sorted(known))}")
+        raise UserError(f"{path}: no task of this configuration is called {', '.join(unknown)}: "
+                        f"choose from {', '.join(sorted(known))}")
     return replace(costs, measured=costs.measured | {known[name]: seconds for name, seconds in measured.items()})
 
 

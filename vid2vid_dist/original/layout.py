@@ -62,14 +62,15 @@ def read_options(path: Path) -> Config:
     written = {name.strip(): _literal(value.strip()) for name, value in pairs}
     for name, value in FIXED.items():
         if written.get(name, value) != value:
-            raise UserError(f"{path}: {name}={shown(written[name])} is not known here, only {name}={value}")
+            raise UserError(f"{path}: {name}={shown(written[name])} is not known here: use what was "
+                            f"trained with {name}={value}")
     try:
         cfg = config_from_options({name: value for name, value in written.items() if name in READ})
         known = options()
         for key in (SAME[name] for name in written if name in SAME and name in READ):
             known[key].set(cfg, known[key].convert(known[key].get(cfg), is_text=False))
     except (ValueError, UserError) as error:
-        raise UserError(f"{path}: {shown(error, 200)}") from None
+        raise UserError(f"{path}: {shown(error, 200)}: correct this option") from None
     cfg.generator.no_flow |= bool(written.get("openpose_only"))  # which the original sets after writing opt.txt
     return cfg
 

@@ -34,7 +34,7 @@ def _latest(run_dir: Path) -> str:
 def _snapshot(run_dir: Path, destination: Path) -> Path:
     newest = newest_checkpoint(run_dir)
     if newest is None:
-        raise UserError(f"{run_dir} has no checkpoint yet")
+        raise UserError(f"{run_dir} has no checkpoint yet: wait for its first save")
     final = destination / newest.name
     if final.exists():
         raise UserError(f"{final} exists: choose another folder")

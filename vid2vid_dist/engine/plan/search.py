@@ -158,7 +158,7 @@ def _of_pipeline(specs: RoleSpecs, costs: Costs, placement: str, n_slots: int) -
         likely = sorted(range(1, n_slots), key=lambda n: abs(n - share * n_slots))[:5]
         yield from (split(specs, n, n_slots - n) for n in likely)
     elif kind == "split":
-        raise UserError("placement split needs at least 2 ranks per pipeline; on 1 rank use colocated")
+        raise UserError("parallel.placement=split needs at least 2 ranks per pipeline; on 1 rank use colocated")
     if kind == "colocated" or (kind == "auto" and n_slots > 1):
         yield colocated(specs, n_slots)
     if "=" in placement:
