@@ -44,7 +44,7 @@ def measure(network: nn.Module, run: Callable[..., Any], *args: Any) -> tuple[Wo
     """Costs of `run(*args)` on meta tensors, and its result. Parameters of `network` do not count as saved, nor
     their gradients as transient."""
     saved = _Saved(network.parameters())
-    traffic = _Traffic()
+    traffic = Traffic()
     hooks = [p.register_post_accumulate_grad_hook(_drop) for p in network.parameters() if p.requires_grad]
     with FlopCounterMode(display=False) as flops, traffic, \
             torch.autograd.graph.saved_tensors_hooks(saved.pack, lambda tensor: tensor):
@@ -58,7 +58,7 @@ def _drop(parameter: Tensor) -> None:
     parameter.grad = None
 
 
-class _Traffic(TorchDispatchMode):
+class Traffic(TorchDispatchMode):
     """Sums the bytes that operations other than convolutions and products read and write."""
 
     def __init__(self) -> None:
