@@ -15,7 +15,7 @@ THREADS := $(shell echo $$(( $(CORES) > 1 ? $(CORES) / 2 : 1 )))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo toy shards weights test lint lock image type parity test-all test-slurm test-full drill soak chain bench bench-plan bench-engine bench-step bench-generate clean
+.PHONY: help setup demo toy shards weights test lint lock image type parity test-all test-slurm test-full drill soak chain bench bench-plan bench-engine bench-step bench-generate gpu-check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -107,6 +107,9 @@ bench: $(READY) ## measure this machine: seconds per training step and per gener
 
 bench-generate: $(READY) ## frames per second against a plain loop, and what each switch gives
 	@$(BIN)/python -m tools.bench_generate $(CONFIG)
+
+gpu-check: $(READY) ## the first day on a GPU: what CPU ranks cannot show, 8 minutes; without one, in a small form
+	@GOLDEN=$(GOLDEN) $(BIN)/python -m tools.gpu_check
 
 clean: ## remove caches and the toy set (runs, your shards and .venv stay)
 	@rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis build data/toy_street data/shards/toy_street

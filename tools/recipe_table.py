@@ -14,8 +14,10 @@ from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.cli.plan import typical_size
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.recipes import RECIPES
-from vid2vid_dist.engine.plan.costs import count_costs
+from vid2vid_dist.engine.plan.costs import Costs, count_costs
+from vid2vid_dist.engine.plan.role import RoleSpecs
 from vid2vid_dist.engine.plan.search import Choice, PlanRequest, choose
+from vid2vid_dist.engine.plan.tensors import FrameSize
 from vid2vid_dist.engine.roles.build import role_specs
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.plan_report import GB
@@ -63,8 +65,19 @@ TABLE = (
 )
 
 
-def row(recipe: Recipe) -> str:
-    """One line of the table."""
+@dataclass(frozen=True)
+class Chosen:
+    """What the planner says of a recipe."""
+
+    specs: RoleSpecs
+    costs: Costs
+    request: PlanRequest
+    choice: Choice
+    size: FrameSize
+
+
+def chosen(recipe: Recipe) -> Chosen:
+    """The plan of its last epoch's steps."""
     cfg = load_config(RECIPES / recipe.file)
     last = phase(cfg, n_epochs(cfg), recipe.longest)
     source_width, source_height = cfg.parallel.source_size
@@ -73,13 +86,21 @@ def row(recipe: Recipe) -> str:
     costs = count_costs(specs, height, width)
     request = PlanRequest(recipe.n_gpus, cfg.parallel.n_lanes(recipe.n_gpus), last.chunk_frames,
                           cfg.parallel.placement, cfg.parallel.pipelines, n_frames_bp=last.n_frames_bp)
-    choice = choose(specs, costs, request)
+    return Chosen(specs, costs, request, choose(specs, costs, request),
+                  FrameSize(cfg.parallel.batch_size, height, width))
+
+
+def row(recipe: Recipe) -> str:
+    """One line of the table."""
+    found = chosen(recipe)
+    cfg, costs, request, choice = found.specs.cfg, found.costs, found.request, found.choice
     n_generator = min(cfg.schedule.n_generator_slots, max(1, recipe.n_gpus - 1))
     serial = serial_seconds(cfg, costs, request.n_lanes, request.n_frames, n_generator,
                             max(1, recipe.n_gpus - n_generator))
     period = choice.prediction.period
     n_clips = request.n_lanes * cfg.parallel.batch_size
-    cells = (f"`{recipe.file}`", f"{width}×{height}", f"{n_clips} × {request.n_frames}", recipe.n_gpus,
+    cells = (f"`{recipe.file}`", f"{found.size.width}×{found.size.height}", f"{n_clips} × {request.n_frames}",
+             recipe.n_gpus,
              _placement(choice), f"{choice.peak / GB:.0f}", f"{1e3 * period:.0f}",
              # The original runs whole clips side by side here too: there is no serial schedule to compare with.
              "" if choice.plan.layout.n_slots == 1 < recipe.n_gpus else f"{serial / period:.1f}×")

@@ -31,20 +31,21 @@ N_STEPS = 4
 
 @dataclass(frozen=True)
 class Case:
-    """A run, and how often the host may wait in a step: once, at its end, where DeepSpeed does not."""
+    """A run. `reads`: DeepSpeed reads figures of its own in the step; `styles`: so do the regions of a style."""
 
     name: str
     options: tuple[str, ...] = ()
     ranks: int = 1
     toy: str = "street"
     recipe: str = "configs/base.yaml"
-    waits: int = 1
+    reads: bool = False
+    styles: bool = False
 
 
 CASES = [
     Case("zero_1", ("optim.zero_stage=1", "optim.precision=fp32")),
     Case("zero_2", ("optim.zero_stage=2", "optim.precision=fp32")),
-    Case("offload", ("optim.offload=true",)),
+    Case("offload", ("optim.offload=true",), reads=True),
     Case("average", ("optim.ema_decay=0.9",)),
     Case("all_scales", ("generator.n_scales_spatial=2", "schedule.niter_fix_global=1", "schedule.niter_step=1",
                         "schedule.niter=2")),
@@ -53,7 +54,7 @@ CASES = [
     Case("face", toy="face", recipe="configs/toy/face.yaml", options=("data.loadSize=64", "parallel.placement=auto")),
     Case("pose", toy="pose", recipe="configs/toy/pose.yaml", options=(
         "data.loadSize=80", "data.fineSize=64", "parallel.placement=auto")),
-    Case("styles", toy="styles", recipe="configs/toy/styles.yaml", options=(*STREET, "data.loadSize=64")),
+    Case("styles", toy="styles", recipe="configs/toy/styles.yaml", options=(*STREET, "data.loadSize=64"), styles=True),
     Case("single_image", recipe="configs/toy/single_image.yaml", options=(
         "data.use_instance=true", "parallel.clips_per_step=1", "schedule.max_frames_per_rank=1")),
 ]
@@ -120,17 +121,19 @@ def train(guard: Path, shards: Path, root: Path, case: Case, *more: str) -> list
                   ranks=case.ranks)
 
 
-def assert_free(ranks: list[dict[str, Any]], allowed: int) -> None:
+def assert_free(ranks: list[dict[str, Any]], case: Case) -> None:
+    """In a step the host waits once, at its end."""
     for seen in ranks:
         assert seen["refused"] == []
         assert seen["entered"]["step"] == N_STEPS
-        found = waits(seen, "step")
-        assert sum(found.values()) <= allowed * N_STEPS, json.dumps(found, indent=1)
+        found = {place: n for place, n in waits(seen, "step").items()
+                 if not (case.reads and "deepspeed/" in place) and not (case.styles and "models/regions.py" in place)}
+        assert sum(found.values()) <= N_STEPS, json.dumps(found, indent=1)
 
 
 def test_plain_run_and_its_videos(guard: Path, shards: Any, tmp_path: Path) -> None:
     case = Case("plain", tuple(PLAIN))
-    assert_free(train(guard, shards("street"), tmp_path, case), case.waits)
+    assert_free(train(guard, shards("street"), tmp_path, case), case)
     (seen,) = on_gpu(guard, tmp_path / "report.json", "generate", str(tmp_path / "plain"), "--device", "cuda",
                      "--how-many", "4")
     assert seen["refused"] == []
@@ -142,7 +145,7 @@ def test_plain_run_and_its_videos(guard: Path, shards: Any, tmp_path: Path) -> N
 @pytest.mark.long
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_run(guard: Path, shards: Any, tmp_path: Path, case: Case) -> None:
-    assert_free(train(guard, shards(case.toy), tmp_path, case), case.waits)
+    assert_free(train(guard, shards(case.toy), tmp_path, case), case)
 
 
 @pytest.mark.long

@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -144,7 +145,8 @@ class Reporter:
     def _totals(self) -> Figures:
         """Sums over the interval and over all ranks, losses and figures in one message."""
         mine = {**self._sums, **self._figures()}
-        parts = [mine.get(figure, torch.zeros(shape)).to(self._grid.device, torch.float64).flatten()
+        wide: dict[str, Any] = {"device": self._grid.device, "dtype": torch.float64}
+        parts = [(mine[figure].to(**wide) if figure in mine else torch.zeros(shape, **wide)).flatten()
                  for figure, shape in self._shapes.items()]
         summed = self._grid.sum(torch.cat(parts)).cpu()  # the one place where the host waits for the GPU
         split = summed.split([part.numel() for part in parts])

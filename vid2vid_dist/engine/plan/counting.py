@@ -44,7 +44,7 @@ def measure(network: nn.Module, run: Callable[..., Any], *args: Any) -> tuple[Wo
     their gradients as transient."""
     weights = {p.untyped_storage()._cdata for p in network.parameters()}
     saved: dict[int, torch.UntypedStorage] = {}  # held, so that no address comes twice
-    traffic = _Traffic()
+    traffic = Traffic()
 
     def save(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
@@ -66,7 +66,7 @@ def _drop(parameter: Tensor) -> None:
     parameter.grad = None
 
 
-class _Traffic(TorchDispatchMode):
+class Traffic(TorchDispatchMode):
     """Sums the bytes that operations other than convolutions and products read and write."""
 
     def __init__(self) -> None:
