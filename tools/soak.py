@@ -3,8 +3,8 @@
     python -m tools.soak [--minutes 60] [--every 2] [--ranks 4] [--seed 0]
 
 The drill's run (`tools.drill`), for a time instead of a number of ends. Memory, open files and threads of rank 0 are
-read every few seconds. Each life grows while it starts; what counts is the line through what was read after that, and
-the largest growth per hour of all lives is told, for lives long enough to have one.
+read every few seconds. Each life grows while it starts; what counts is the line through what was read after its first
+steps, and the largest growth per hour of all lives is told, for lives long enough to have one.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ from tools.drilled_run import Run, read
 from vid2vid_dist.cli.entry import run_main
 
 READ_EVERY = 2.0  # seconds
-SETTLED = 20.0  # seconds after which a process has all that it needs
-SHORTEST = 30.0  # seconds of readings after that, for a line through them
+SETTLED = 8  # steps after which a process has all that it needs
+SHORTEST = 30.0  # seconds of readings after them, for a line
 
 
 @dataclass(frozen=True)
 class Reading:
-    """What rank 0 holds, so many seconds after it was first seen: resident memory in MiB, open files, threads."""
+    """What rank 0 holds: resident memory in MiB, open files, threads. `seconds`: of any clock, `steps`: of its life."""
 
+    steps: int
     seconds: float
     memory: float
     files: float
@@ -45,12 +46,12 @@ class Reading:
 WHAT = ("MiB", "open files", "threads")
 
 
-def read_process(pid: int, seconds: float) -> Reading:
+def read_process(pid: int, steps: int) -> Reading:
     """Raises `OSError` and `ValueError` where the process is gone."""
     status = dict(line.split(":", 1) for line in read(Path(f"/proc/{pid}/status")).splitlines())
     if "VmRSS" not in status:
         raise ValueError(f"process {pid} is gone")
-    return Reading(seconds, int(status["VmRSS"].split()[0]) / 1024, len(os.listdir(f"/proc/{pid}/fd")),
+    return Reading(steps, time.monotonic(), int(status["VmRSS"].split()[0]) / 1024, len(os.listdir(f"/proc/{pid}/fd")),
                    int(status["Threads"]))
 
 
@@ -71,21 +72,22 @@ class Meter:
         self._thread.join()
 
     def _read(self) -> None:
-        born: dict[int, float] = {}
+        before: dict[int, int] = {}
         while not self._over.wait(READ_EVERY):
             pid = None if self._run.is_over() else self._run.ranks().get(0)
             if pid is not None:
-                since = born.setdefault(pid, time.monotonic())
+                steps = self._run.n_reports()
+                steps -= before.setdefault(pid, steps)
                 with suppress(OSError, ValueError):
-                    self.lives.setdefault(pid, []).append(read_process(pid, time.monotonic() - since))
+                    self.lives.setdefault(pid, []).append(read_process(pid, steps))
 
 
 def growth(readings: list[Reading]) -> tuple[float, ...] | None:
     """Per hour, of memory (MiB), open files and threads, by least squares; None for a life that was too short."""
-    settled = np.array([astuple(reading) for reading in readings if reading.seconds >= SETTLED])
+    settled = np.array([astuple(reading)[1:] for reading in readings if reading.steps >= SETTLED])
     if len(settled) < 3 or settled[-1, 0] - settled[0, 0] < SHORTEST:
         return None
-    return tuple(3600 * np.polyfit(settled[:, 0], settled[:, 1:], 1)[0])
+    return tuple(3600 * np.polyfit(settled[:, 0] - settled[0, 0], settled[:, 1:], 1)[0])
 
 
 def report(lives: list[list[Reading]]) -> str:
@@ -93,9 +95,9 @@ def report(lives: list[list[Reading]]) -> str:
     known = [slopes for life in lives if (slopes := growth(life)) is not None]
     lines = [f"{len(lives)} lives of rank 0, {len(known)} long enough for a line"]
     for i, what in enumerate(WHAT):
-        ends = [astuple(life[-1])[i + 1] for life in lives if life[-1].seconds >= SETTLED]
+        ends = [astuple(life[-1])[i + 2] for life in lives if life[-1].steps >= SETTLED]
         held = f"at the end of lives {min(ends):.0f} to {max(ends):.0f}" if ends else "no life was long enough"
-        most = f"{max(slopes[i] for slopes in known):+.1f}" if known else "unknown"
+        most = f"{max(slopes[i] for slopes in known):+.1f}" if known else "not known"
         lines.append(f"{what}: {held}; largest growth per hour {most}")
     return "\n".join(lines)
 

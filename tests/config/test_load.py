@@ -114,6 +114,7 @@ def test_wrong_override(override: str, message: str) -> None:
     ("data:\n  - label_nc\n", "run.yaml:2: write lines `key: value`"),
     ("data: [1, 2\noptim:\n", "run.yaml:2: not valid YAML"),
     ("run:\n  name: !!python/object:os.system x\n", "run.yaml:2: YAML cannot make a value of this"),
+    ("optim.lr: 1e-3\n", "run.yaml:1: optim.lr is a key of the command line: write `optim:`"),
     ("base: [a.yaml]\n", "run.yaml:1: write one word here"),
     ("\x00", "run.yaml: not a YAML text file"),
 ])

@@ -55,3 +55,20 @@ def test_who_waited_for_one_that_failed_is_alone_as_well(tmp_path: Path) -> None
         os.waitpid(pid, 0)
     assert log.read_text().split() == ["in", "out"] * 4
     assert [path.name for path in tmp_path.iterdir()] == ["log"]
+
+
+def test_a_second_command_waits_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Two generations into one results folder, two packings of one set."""
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with locked(tmp_path / "out"):
+            os.write(writer, b"in")
+            time.sleep(0.5)
+            (tmp_path / "out").mkdir()
+        os._exit(0)
+    os.read(reader, 2)
+    with locked(tmp_path / "out"):
+        assert (tmp_path / "out").is_dir()
+    os.waitpid(child, 0)
+    assert "is in use by another command: waiting for its end" in caplog.text

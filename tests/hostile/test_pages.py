@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import json
+import re
 import subprocess
 from pathlib import Path
 
@@ -32,6 +33,7 @@ def assert_harmless(page: Path, tmp_path: Path) -> None:
     dom = shown(page, tmp_path / "profile")
     assert "data-bad" not in dom.split("<body", 1)[1].split(">", 1)[0]
     assert "<script" not in dom
+    assert not re.search(r"""(src|href|poster)=["'](https?:)?//|url\(["']?(https?:)?//""", dom), "from the network"
     for name in NAMES:
         if name.isprintable():
             assert html.escape(name, quote=False) in dom

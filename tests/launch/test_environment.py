@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.training.conftest import SMALL
 from vid2vid_dist.cli.launchers import settle
 from vid2vid_dist.config.schema import RunConfig
 from vid2vid_dist.errors import UserError
@@ -133,3 +134,20 @@ def test_files_follow_the_umask(tmp_path: Path) -> None:
                    f"save_tensors({{'a': torch.zeros(2)}}, Path({str(tmp_path / 'a.safetensors')!r}))", umask=0o027)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "a.safetensors").stat().st_mode & 0o777 == 0o640
+
+
+def test_a_crash_of_foreign_code_leaves_its_stack() -> None:
+    done = command(RUN_MAIN, "import os, signal", "run_main(lambda: os.kill(os.getpid(), signal.SIGSEGV))")
+    assert done.returncode == -11
+    assert "Fatal Python error: Segmentation fault" in done.stderr
+    assert "in <lambda>" in done.stderr
+
+
+@pytest.mark.long
+def test_neither_home_nor_a_place_for_temporary_files(toy_shards: Path, tmp_path: Path) -> None:
+    job = subprocess.run(
+        [sys.executable, ROOT / "launch/train.py", *SMALL, f"data.shards={toy_shards}", f"run.root={tmp_path}",
+         "run.name=try", "run.max_steps=1"], capture_output=True, text=True, timeout=240, check=False,
+        env={"TMPDIR": str(tmp_path / "missing"), "OMP_NUM_THREADS": "1"})
+    assert job.returncode == 0, job.stderr
+    assert (tmp_path / "try/checkpoints/latest").exists()

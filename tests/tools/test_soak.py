@@ -25,12 +25,12 @@ def test_this_process_is_read() -> None:
 
 
 def test_a_leak_is_told_and_a_start_is_none() -> None:
-    flat = [Reading(t, 100 + min(t, 20), 50, 9) for t in range(100)]
-    leaking = [Reading(t, 100 + t / 60, 50 + t / 3600, 9) for t in range(100)]
+    flat = [Reading(t, 7 + t, 100 + min(t, 8), 50, 9) for t in range(100)]
+    leaking = [Reading(t, 7 + t, 100 + t / 60, 50 + t / 3600, 9) for t in range(100)]
     assert growth(flat) == pytest.approx((0, 0, 0), abs=1e-6)
     assert growth(leaking) == pytest.approx((60, 1, 0), abs=1e-6)
-    assert growth(flat[:40]) is None
-    assert "MiB: at the end of lives 102 to 120; largest growth per hour +60.0" in report([flat, leaking])
+    assert growth(flat[:35]) is None
+    assert "MiB: at the end of lives 102 to 108; largest growth per hour +60.0" in report([flat, leaking])
 
 
 def test_faults_come_at_their_time() -> None:

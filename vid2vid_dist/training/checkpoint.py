@@ -199,8 +199,9 @@ def find_fault(folder: Path) -> str | None:
 
 def _forbidden(folder: Path, error: OSError) -> UserError:
     """It may be whole: to go on from an older one would lose steps."""
-    return UserError(f"checkpoint {folder}: {shown(error.filename)} may not be read by you ({reason(error)}): ask its "
-                     f"owner for `chmod -R g+rX {folder.parent.parent}`")
+    name = shown(Path(str(error.filename)).name)
+    return UserError(f"checkpoint {folder}: {name} may not be read by you ({reason(error)}): ask its owner for "
+                     f"`chmod -R g+rX {folder.parent.parent}`")
 
 
 def _fault_of(folder: Path, name: str, n_bytes: int, sha256: str) -> str | None:

@@ -1,0 +1,105 @@
+"""Files of a run that are whole by the manifest, and yet cannot be gone on from; what is said of each."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from tests.damage import edit_index, seal
+from tests.training.test_checkpoint import save
+from tests.training.test_trainer import TWO_EPOCHS, Configure, folder_of, status
+from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.training.checkpoint import newest_checkpoint
+from vid2vid_dist.training.trainer import Trainer
+
+ADAM = "optimizer/generator/rank_00000.safetensors"
+
+
+def change_adam(change: Callable[[dict[str, Tensor]], object]) -> Callable[[Path], None]:
+    def changed(checkpoint: Path) -> None:
+        tensors = load_file(checkpoint / ADAM)
+        change(tensors)
+        save_file(tensors, checkpoint / ADAM)
+
+    return changed
+
+
+@pytest.mark.parametrize("change", [
+    change_adam(lambda tensors: tensors.update(step=torch.tensor(-3.0))),
+    change_adam(lambda tensors: tensors.update(step=torch.tensor(float("nan")))),
+    change_adam(lambda tensors: tensors.pop(next(name for name in tensors if name.startswith("exp_avg/")))),
+    change_adam(lambda tensors: tensors.update(odd=torch.zeros(1))),
+    lambda checkpoint: (checkpoint / "generator.safetensors").unlink(),
+    lambda checkpoint: shutil.rmtree(checkpoint / "optimizer"),
+], ids=["negative step", "no number", "missing moments", "odd key", "no weights", "no optimizer"])
+def test_a_part_that_is_wrong_or_missing(configure: Configure, grid: Grid, change: Callable[[Path], None]) -> None:
+    settings = (*TWO_EPOCHS, "run.save_every_steps=1", "discriminator.num_D=1")
+    cfg = configure(*settings, "run.max_steps=2")
+    Trainer(cfg, grid).run()
+    folder = folder_of(cfg) / "checkpoints/step_00000002"
+    change(folder)
+    seal(folder)
+    with pytest.raises(UserError, match=r"step_00000002.*write the name of a whole one \(step_00000001\) into"):
+        Trainer(configure(*settings, "run.max_steps=3"), grid).run()
+    assert status(cfg)["status"] == "failed"
+
+
+def test_a_checkpoint_of_somebody_else_that_may_not_be_read(tmp_path: Path) -> None:
+    """It may be whole: no older one is taken instead."""
+    if os.geteuid():
+        pytest.skip("only root can become somebody else")
+    save(tmp_path, 5)
+    for path in tmp_path.parents:
+        if path.stat().st_uid == 0 and path != Path("/") and path.name.startswith("pytest"):
+            path.chmod(0o755)
+    tmp_path.chmod(0o755)
+    (save(tmp_path, 10) / "state.json").chmod(0o600)
+    reader, writer = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.setuid(65534)
+        try:
+            newest_checkpoint(tmp_path)
+        except UserError as error:
+            os.write(writer, str(error).encode())
+        finally:
+            os._exit(0)
+    os.waitpid(child, 0)
+    os.close(writer)
+    assert "state.json may not be read by you (Permission denied): ask its owner" in os.read(reader, 2000).decode()
+
+
+def test_a_folder_in_place_of_the_journal_costs_its_lines(
+        configure: Configure, grid: Grid, caplog: pytest.LogCaptureFixture) -> None:
+    cfg = configure(*TWO_EPOCHS, "run.max_steps=1")
+    (folder_of(cfg) / "metrics.jsonl").mkdir(parents=True)
+    Trainer(cfg, grid).run()
+    assert status(cfg)["status"] == "finished"
+    assert "metrics.jsonl" in caplog.text
+
+
+def test_odd_lines_of_the_journal_cost_themselves(configure: Configure, grid: Grid) -> None:
+    cfg = configure(*TWO_EPOCHS, "run.max_steps=1")
+    Trainer(cfg, grid).run()
+    with (folder_of(cfg) / "metrics.jsonl").open("ab") as file:
+        file.write(b'\xff\xfe\x00\n[1]\n{"step": "x"}\n{"torn')
+    Trainer(configure(*TWO_EPOCHS, "run.max_steps=2"), grid).run()
+    assert status(cfg)["status"] == "finished"
+    assert json.loads((folder_of(cfg) / "metrics.jsonl").read_bytes().splitlines()[-1])
+
+
+def test_changed_shards_are_named_as_such(configure: Configure, grid: Grid, shards: Path, tmp_path: Path) -> None:
+    Trainer(configure(*TWO_EPOCHS, "run.max_steps=1"), grid).run()
+    shutil.copytree(shards, tmp_path / "moved")
+    edit_index(tmp_path / "moved", lambda index: index.update(hash="of other frames"))
+    with pytest.raises(UserError, match=r"the shards in .*moved have changed since .*run\.load_pretrain="):
+        Trainer(configure(*TWO_EPOCHS, "run.max_steps=2", f"data.shards={tmp_path / 'moved'}"), grid)
