@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import random
 import shutil
 import signal
@@ -17,7 +18,7 @@ from PIL import Image
 
 from tests.conftest import ROOT
 from tests.damage import as_version_1, tar_of
-from vid2vid_dist.data import packing
+from vid2vid_dist.data import packing, shards
 from vid2vid_dist.data.index import ShardIndex
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.data.verify import verify_shards
@@ -61,6 +62,19 @@ def test_first_bad_file_is_named_whoever_finds_it(raw: Path, tmp_path: Path) -> 
         (raw / f"train_B/{name}.jpg").write_bytes(b"broken")
     with pytest.raises(UserError, match=r"a\.frame001\.jpg: unreadable"):
         make_shards(raw, tmp_path / "out", PackOptions(), workers=3)
+
+
+def die(*_: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.usefixtures("small_tars")
+def test_a_worker_that_the_system_kills_is_told(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "pack_tar", die)
+    with pytest.raises(UserError, match="a worker was killed"):
+        make_shards(raw, tmp_path / "out", PackOptions(), workers=2)
+    monkeypatch.undo()
+    assert "2 videos" in make_shards(raw, tmp_path / "out", PackOptions(), workers=2)[0]
 
 
 @pytest.mark.usefixtures("small_tars")
@@ -119,16 +133,16 @@ def test_damage_of_equal_size_is_found_and_mended(raw: Path, tmp_path: Path) -> 
 
 
 def test_the_command_packs_parts_and_verifies(raw: Path, tmp_path: Path) -> None:
-    def shards(*arguments: str) -> str:
+    def make(*arguments: str) -> str:
         command = ["make", "--no-print-directory", "shards", f"OUT={tmp_path}/out", *arguments]
         done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         return done.stdout
 
-    assert "part 1 of 2: 1 of 1 shards" in shards(f"SRC={raw}", "PART=1/2")
-    assert "2 videos, 10 frames, 1 shards" in shards(f"SRC={raw}", "WORKERS=2")
-    assert "1 shards are as they were packed" in shards("VERIFY=1")
+    assert "part 1 of 2: 1 of 1 shards" in make(f"SRC={raw}", "PART=1/2")
+    assert "2 videos, 10 frames, 1 shards" in make(f"SRC={raw}", "WORKERS=2")
+    assert "1 shards are as they were packed" in make("VERIFY=1")
     tar_of(tmp_path / "out/train").write_bytes(b"")
-    assert "error: 1 damaged" in shards("VERIFY=1")
+    assert "error: 1 damaged" in make("VERIFY=1")
 
 
 def test_sets_of_version_1_cannot_be_verified_and_are_packed_again(raw: Path, tmp_path: Path) -> None:

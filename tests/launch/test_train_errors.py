@@ -267,3 +267,10 @@ def test_torchrun_reports_the_rank_that_failed(here: Path) -> None:
     outcome = json.loads((here / "runs/try/status.json").read_text())
     assert outcome["status"] == "failed"
     assert outcome["why"].startswith("rank 1: images of street0001/frame000002")
+
+
+@pytest.mark.long
+def test_the_one_rank_that_asks_for_tars_ends_all(here: Path) -> None:
+    tar_of(here / "shards/train").unlink()
+    result = torchrun(2, "launch/train.py", *command("parallel.placement=data_parallel"), cwd=here)
+    assert_told(result, ".tar is missing: run `make shards")

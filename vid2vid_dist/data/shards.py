@@ -196,7 +196,8 @@ def _join(videos: list[RawVideo], plans: list[TarPlan], seen: Seen, folder: Path
             "counts": {"frames": counts.frames, "videos": counts.videos, "n_text": counts.n_text}, "shards": shards,
         }).encode())
     sheet = folder / f"{CONTACT_SHEET}{PARTIAL}"
-    contact_sheet(ShardIndex(folder, file=new.name)).save(sheet, "PNG")
+    # Packed lightly: nobody helps with it, and small sets are many.
+    contact_sheet(ShardIndex(folder, file=new.name)).save(sheet, "PNG", compress_level=1)
     sheet.rename(folder / CONTACT_SHEET)
     new.rename(folder / INDEX)
     return ShardIndex(folder)
