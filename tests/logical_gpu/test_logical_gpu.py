@@ -133,7 +133,7 @@ def assert_free(ranks: list[dict[str, Any]], case: Case) -> None:
 
 
 def test_plain_run_and_its_videos(guard: Path, shards: Any, tmp_path: Path) -> None:
-    case = Case("plain", tuple(PLAIN))
+    case = Case("plain", (*PLAIN, "run.probe_step=off"))
     assert_free(train(guard, shards("street"), tmp_path, case), case)
     (seen,) = on_gpu(guard, tmp_path / "report.json", "generate", str(tmp_path / "plain"), "--device", "cuda",
                      "--how-many", "4")
