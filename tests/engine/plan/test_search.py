@@ -58,7 +58,7 @@ def test_short_memory_takes_fewer_lanes_at_a_time() -> None:
 
 @pytest.mark.parametrize(("wanted", "says"), [
     (PlanRequest(8, 2, 4, "split:6+1"), r"nearest is split:6\+2"),
-    (PlanRequest(4, 2, 4, "split:0+4", n_pipelines=1), r"both kinds need a rank.*nearest is split:1\+3"),
+    (PlanRequest(4, 2, 4, "split:0+4", n_pipelines=1), r"at least one of each kind.*nearest is split:1\+3"),
     (PlanRequest(1, 1, 4, "split:1+1"), "use colocated"),
     (PlanRequest(8, 2, 4, "split:x+1"), r"like split:6\+2"),
     (PlanRequest(1, 1, 4, "split"), "at least 2 ranks"),

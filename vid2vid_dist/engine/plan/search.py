@@ -175,6 +175,7 @@ def _given_split(specs: RoleSpecs, numbers: str, n_slots: int) -> Layout:
     n_generator, n_discriminator = int(counts[1]), int(counts[2])
     if not n_generator or not n_discriminator or n_generator + n_discriminator != n_slots:
         near = min(max(1, n_generator), n_slots - 1)
-        raise UserError(f"placement split:{numbers}: both kinds need a rank, and pipelines have {n_slots}; "
+        raise UserError(f"placement split:{numbers} needs {n_generator + n_discriminator} ranks per pipeline, at least "
+                        f"one of each kind; there are {n_slots}; "
                         + (f"the nearest is split:{near}+{n_slots - near}" if n_slots > 1 else "use colocated"))
     return split(specs, n_generator, n_discriminator)
