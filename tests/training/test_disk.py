@@ -103,7 +103,7 @@ def assert_nothing_is_lost(cfg: Config, undisturbed: dict[str, Tensor]) -> None:
     assert [name for name, x in found.items() if not torch.equal(x, undisturbed[name])] == []
     assert status(cfg)["status"] == "finished"
     assert not list((folder_of(cfg) / "checkpoints").glob(".*"))
-    assert {path.name for path in folder_of(cfg).glob(".*")} <= {".status.json.lock"}
+    assert not list(folder_of(cfg).glob(".*"))
 
 
 def journal(cfg: Config) -> list[dict]:

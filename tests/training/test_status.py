@@ -6,6 +6,7 @@ import fcntl
 import itertools
 import json
 import multiprocessing
+import os
 import time
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -75,10 +76,11 @@ def test_the_cause_is_told_of_ranks_that_fail_at_the_same_time(tmp_path: Path) -
 def test_who_keeps_the_lock_does_not_hang_a_rank_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A frozen rank keeps it."""
     monkeypatch.setattr(status, "PATIENCE", 0.3)
-    with (tmp_path / ".status.json.lock").open("w") as frozen:
-        fcntl.flock(frozen, fcntl.LOCK_EX)
-        started = time.monotonic()
-        Status(tmp_path, 1, 0).write_failure(ILL, None)
+    frozen = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(frozen, fcntl.LOCK_EX)
+    started = time.monotonic()
+    Status(tmp_path, 1, 0).write_failure(ILL, None)
+    os.close(frozen)
     assert 0.3 < time.monotonic() - started < 10
     assert json.loads((tmp_path / "status.json").read_text())["why"] == f"rank 1: {ILL}"
 

@@ -19,14 +19,13 @@ LOOK_EVERY = 0.02  # seconds between two looks whether another process has left
 
 
 @contextmanager
-def locked(path: Path, patience: float = math.inf, shared: bool = False) -> Iterator[None]:
-    """One process at a time works on `path`, or any number that say `shared`; the others wait here, `patience` seconds
-    at most. Where files cannot be locked, or that time is over, this is logged, and the block runs. One that fails
-    alone with nothing made leaves nothing.
+def locked(path: Path, shared: bool = False) -> Iterator[None]:
+    """One process at a time works on `path`, or any number that say `shared`; the others wait here. Where files cannot
+    be locked this is logged, and the block runs. One that fails alone with nothing made leaves nothing.
     """
     new = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    lock = _open_lock(path, patience, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+    lock = _open_lock(path, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
     try:
         yield
     except BaseException:
@@ -42,13 +41,13 @@ def locked(path: Path, patience: float = math.inf, shared: bool = False) -> Iter
         lock.close()
 
 
-def _open_lock(path: Path, patience: float, kind: int) -> IO[str]:
+def _open_lock(path: Path, kind: int) -> IO[str]:
     """The lock of `path`, taken."""
     name = path.with_name(f".{path.name}.lock")
     while True:
         lock = name.open("w")
         try:
-            _take(lock, path, patience, kind)
+            _take(lock, path, math.inf, kind)
         except OSError as error:  # Lustre without -o flock, NFS without lockd
             log.warning("%s cannot be locked (%s): do not start another command on it", path, error.strerror)
         with suppress(OSError):
@@ -57,7 +56,21 @@ def _open_lock(path: Path, patience: float, kind: int) -> IO[str]:
         lock.close()  # who had it has failed, and has taken it away
 
 
-def _take(lock: IO[str], path: Path, patience: float, kind: int) -> None:
+@contextmanager
+def alone_in(folder: Path, patience: float) -> Iterator[None]:
+    """One process at a time is in here, and leaves no file; the others wait `patience` seconds at most, then go on.
+
+    Raises `OSError` where the folder is missing or cannot be locked.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        _take(handle, folder, patience, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _take(lock: IO[str] | int, path: Path, patience: float, kind: int) -> None:
     end = time.monotonic() + patience
     while time.monotonic() < end:
         try:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from vid2vid_dist.data.atomic import locked
+from vid2vid_dist.data.atomic import alone_in
 from vid2vid_dist.errors import LostRankError, UserError
 from vid2vid_dist.monitor.logs import nonfatal
 from vid2vid_dist.training.checkpoint import Position, write_atomically
@@ -147,8 +147,8 @@ class Status:
     def _alone(self) -> Iterator[None]:
         """Ranks fail together: between one's look at the file and its writing none of the others may write."""
         with ExitStack() as stack:
-            with suppress(OSError):  # a full disk has no room for the lock's file
-                stack.enter_context(locked(self._path, PATIENCE))
+            with suppress(OSError):  # no folder yet, or one on a file system without locks
+                stack.enter_context(alone_in(self._path.parent, PATIENCE))
             yield
 
 
