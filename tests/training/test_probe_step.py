@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -63,13 +64,13 @@ def test_what_will_not_fit_ends_the_run_before_its_first_step(
         configure: Callable[..., Config], grid: Grid, tmp_path: Path) -> None:
     """A GPU's allocator cannot be asked here: the discriminator refuses more than three frames in its stead."""
     trainer = Trainer(configure(*GROWS, "run.name=run", "run.probe_step=on"), grid)
-    discriminator = trainer.state.roles["image"].discriminator  # type: ignore[attr-defined]
+    discriminator: Any = trainer.state.roles["image"]
     see_real = discriminator.see_real
 
-    def small(inputs: torch.Tensor) -> object:
+    def small(inputs: torch.Tensor, *more: object) -> object:
         if len(inputs) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-        return see_real(inputs)
+        return see_real(inputs, *more)
 
     discriminator.see_real = small
     words = r"probe of a step of epoch 3 \(chunks of 6 frames.*The planner expects"
