@@ -148,3 +148,11 @@ def test_a_rank_that_asks_for_no_sizes_finds_a_short_tar_when_it_opens_it(folder
     index = ShardIndex(folder, check_tars=False)
     with pytest.raises(UserError, match="has 5000 bytes, the index says"):
         index.read(0, "labels", 0)
+
+
+def test_a_tar_stays_open_while_it_is_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also one that the cache does not keep: of two threads that open a tar at once, it keeps that of one."""
+    index = ShardIndex(folder)
+    expected = index.read(0, "labels", 0)
+    monkeypatch.setattr(index, "_tar", index._tar.__wrapped__)
+    assert index.read(0, "labels", 0) == expected

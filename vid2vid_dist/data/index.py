@@ -128,7 +128,8 @@ class ShardIndex:
         """The encoded bytes of one frame, checked against their hash; touches nothing else of the tar."""
         entry = self.entry(video, modality, frame)
         try:
-            data = os.pread(self._tar(entry.shard).file, entry.size, entry.offset)
+            tar = self._tar(entry.shard)  # held while it is read: of threads that open it at once, the cache keeps one
+            data = os.pread(tar.file, entry.size, entry.offset)
         except OSError as error:
             where = self.where(video, modality, frame)
             raise UserError(f"{where}: cannot be read ({error}): run `{MAKE_SHARDS}` again") from None
