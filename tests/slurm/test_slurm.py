@@ -93,6 +93,7 @@ def test_chain_waits_for_the_stage_before(slurm: LocalSlurm, tmp_path: Path) -> 
         slurm.run("scancel", *jobs)
 
 
+@pytest.mark.long
 def test_any_configuration_from_any_folder(slurm: LocalSlurm, shards: Path, tmp_path: Path) -> None:
     """A file of one's own beside the data, which is named from there; the run is told the commit of its code."""
     (tmp_path / "mine.yaml").write_text("base: street/1024\nrun:\n  name: mine\n  load_pretrain: ''\n")
