@@ -108,7 +108,7 @@ def each(calls: list[Callable[[], object]]) -> None:
         raise refused
 
 
-@pytest.mark.parametrize("n", [60, pytest.param(400, marks=pytest.mark.long),
+@pytest.mark.parametrize("n", [60, pytest.param(150, marks=[pytest.mark.long, pytest.mark.timeout(900)]),
                                pytest.param(3000, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
 def test_readers(n: int, made: Path, tmp_path: Path) -> None:
     """In one process; the files are put right again after each."""
@@ -141,7 +141,7 @@ def test_readers(n: int, made: Path, tmp_path: Path) -> None:
     assert n / 10 < refused < n
 
 
-@pytest.mark.parametrize("n", [3, pytest.param(12, marks=pytest.mark.long),
+@pytest.mark.parametrize("n", [3, pytest.param(8, marks=pytest.mark.long),
                                pytest.param(60, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
 def test_resumed_runs(n: int, made: Path, tmp_path: Path) -> None:
     """Each goes on to the weights of the undisturbed run, or says in one line why it does not."""

@@ -52,6 +52,7 @@ def test_the_drill_counts_what_is_lost_and_may_not_be() -> None:
 
 
 @pytest.mark.long
+@pytest.mark.timeout(450)
 def test_a_run_that_ends_in_three_ways_is_the_run_that_nobody_disturbed() -> None:
     kinds = ["kill-rank", "kill-agent", "disk-full" if os.geteuid() == 0 else "term"]
     command = [sys.executable, "-m", "tools.drill", "--ends", "3", "--kinds", *kinds, "--in-save", "1", "--ranks", "2"]

@@ -87,7 +87,8 @@ def test_no_small_plan_hangs(given_plan: tuple[RoleSpecs, StepShape, Plan], rng:
     assert not hangs(plan, turn)
 
 
-@pytest.mark.parametrize("n_ranks", [2, 3, 4, *(pytest.param(n, marks=pytest.mark.long) for n in (8, 16, 64))])
+@pytest.mark.parametrize("n_ranks", [2, 3, 4, pytest.param(8, marks=pytest.mark.long),
+                                     *(pytest.param(n, marks=pytest.mark.full) for n in (16, 64))])
 @pytest.mark.parametrize("recipe", [
     recipe if recipe in QUICK else pytest.param(recipe, marks=pytest.mark.long) for recipe in RECIPES])
 def test_no_recipe_hangs(recipe: str, n_ranks: int) -> None:
@@ -97,7 +98,7 @@ def test_no_recipe_hangs(recipe: str, n_ranks: int) -> None:
 
 @pytest.mark.parametrize("cases", [
     [(recipe, 4, (1, 2)) for recipe in QUICK],
-    pytest.param([(recipe, n, (1, 2, 3, 4)) for recipe in RECIPES for n in (2, 4, 8)], marks=pytest.mark.long)],
+    pytest.param([(recipe, n, (1, 2, 3, 4)) for recipe in RECIPES for n in (2, 4, 8)], marks=pytest.mark.full)],
     ids=["quick", "all"])
 def test_the_model_finds_reductions_that_are_out_of_order(cases: list[tuple[str, int, tuple[int, ...]]]) -> None:
     """Behind the role's last task on each rank, plans hang; in a stream of their own only where it shares a queue."""
