@@ -118,7 +118,7 @@ def keep_promise(grid: Grid, placement: str, n_steps: int, step_seconds: float) 
 
 def asks(grid: Grid) -> MayUpdate:
     """Ranks agree before they update, as in training."""
-    return lambda nonfinite: not any(grid.gather(nonfinite))
+    return lambda values: all(grid.gather(all(bool(value.isfinite().all()) for value in values.values())))
 
 
 def periods(grid: Grid, n_steps: int, step: Callable[[], object]) -> float:
