@@ -190,6 +190,9 @@ def test_whole_commands(n: int, made: Path, tmp_path: Path) -> None:
     """In processes of their own: one line or nothing wrong, in time and memory."""
     outcomes: Counter[str] = Counter()
     slowest = largest = 0.0
+    # A torch for GPUs takes a GiB by itself.
+    idle = subprocess.Popen([sys.executable, "-c", "import vid2vid_dist.training.trainer"], cwd=ROOT)
+    libraries = os.wait4(idle.pid, 0)[2].ru_maxrss
     for seed in range(n):
         rng, copy = random.Random(1000 + seed), fresh(made, tmp_path)
         name = list(COMMANDS)[seed % len(COMMANDS)]
@@ -210,5 +213,5 @@ def test_whole_commands(n: int, made: Path, tmp_path: Path) -> None:
         assert code in (0, 2), f"{what}: exit status {code}: {text}"
         assert "Traceback" not in text, what
         assert code == 0 or len([line for line in text.splitlines() if line.startswith("error: ")]) == 1, what
-        assert used.ru_maxrss < 2**20, what
+        assert used.ru_maxrss < libraries + 2**19, what
     print(f"{dict(outcomes)}; the slowest took {slowest:.1f} s, the largest {largest:.2f} GiB")

@@ -46,5 +46,5 @@ def release(packages: Path, name: str, version: str) -> None:
     shutil.copytree(lent.resolve(), about)
     lent.unlink()
     said = re.sub(r"^Version: .*$", f"Version: {version}", (about / "METADATA").read_text(), flags=re.MULTILINE)
-    (about / "METADATA").write_text(re.sub(r"^Requires-Dist: torch \(?==.*$", "Requires-Dist: torch", said,
+    (about / "METADATA").write_text(re.sub(r"^Requires-Dist: torch ?[(=<>].*$", "Requires-Dist: torch", said,
                                            flags=re.MULTILINE))
