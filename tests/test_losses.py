@@ -163,6 +163,10 @@ def test_reductions_are_wide(term: Callable[[torch.dtype], Tensor]) -> None:
     assert half.item() == pytest.approx(exact.item(), rel=2e-2)
 
 
+def face_box(labels: Tensor, fine_size: int, openpose_only: bool) -> losses.Box | None:
+    return losses.box_around([losses.face_extent(labels, openpose_only)], labels.shape[-2:], fine_size)
+
+
 def body(*heads: tuple[int, int, int]) -> Tensor:
     """DensePose-like input (2, 3, 64, 96) with head pixels at (frame, row, column)."""
     labels = torch.full((2, 3, 64, 96), -1.0)
@@ -172,7 +176,7 @@ def body(*heads: tuple[int, int, int]) -> Tensor:
 
 
 def test_face_box_surrounds_the_heads_of_all_frames() -> None:
-    box = losses.face_box(body((0, 30, 40), (1, 34, 51)), fine_size=64, openpose_only=False)
+    box = face_box(body((0, 30, 40), (1, 34, 51)), fine_size=64, openpose_only=False)
     assert box == losses.Box(top=24, bottom=40, left=37, right=53)
     assert box.crop(torch.zeros(2, 9, 64, 96)).shape == (2, 9, 16, 16)
 
@@ -182,15 +186,15 @@ def test_face_box_surrounds_the_heads_of_all_frames() -> None:
     ((0, 63, 95), losses.Box(47, 63, 79, 95)),
 ])
 def test_face_box_stays_inside_the_frame(head: tuple[int, int, int], expected: losses.Box) -> None:
-    assert losses.face_box(body(head), 64, False) == expected
+    assert face_box(body(head), 64, False) == expected
 
 
 def test_no_face_no_box() -> None:
-    assert losses.face_box(body(), 64, False) is None
-    assert losses.face_box(body((0, 3, 3)), 64, openpose_only=True) is None
+    assert face_box(body(), 64, False) is None
+    assert face_box(body((0, 3, 3)), 64, openpose_only=True) is None
 
 
 def test_openpose_faces_are_found_by_the_limb_colour() -> None:
     labels = torch.full((1, 3, 64, 64), -1.0)
     labels[0, :, 20, 32] = torch.tensor([153.0, 0.0, 51.0]) / 127.5 - 1
-    assert losses.face_box(labels, 64, openpose_only=True) == losses.Box(12, 28, 24, 40)
+    assert face_box(labels, 64, openpose_only=True) == losses.Box(12, 28, 24, 40)

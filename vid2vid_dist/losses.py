@@ -121,11 +121,6 @@ def face_side(fine_size: int) -> int:
     return fine_size // 32 * 8
 
 
-def face_box(labels: Tensor, fine_size: int, openpose_only: bool) -> Box | None:
-    """`box_around` what `face_extent` finds."""
-    return box_around([face_extent(labels, openpose_only)], labels.shape[-2:], fine_size)
-
-
 def face_extent(labels: Tensor, openpose_only: bool) -> Extent | None:
     """Where the faces of some frames lie; None without any. For tensors on the CPU: the result is read.
 

@@ -19,6 +19,7 @@ import yaml
 from vid2vid_dist.errors import UserError
 
 MAX_NAME_BYTES = 255  # what Linux file systems take
+MAX_OBJECT_BYTES = 2**20  # small JSON files of a run
 MAX_YAML_BYTES = 2**18  # base.yaml, with every key explained, is a tenth of it
 
 
@@ -95,6 +96,15 @@ class YamlLoader(yaml.SafeLoader):
         if alias and not all(isinstance(item, yaml.ScalarNode) for item in inner):
             raise yaml.MarkedYAMLError(problem="an alias of a section: write it out", problem_mark=alias.start_mark)
         return node
+
+
+def read_object(path: Path) -> dict:
+    """What a small JSON file of a run says; nothing if it is damaged or none of ours."""
+    try:
+        found = parse_json(read_text(path, MAX_OBJECT_BYTES))
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def read_yaml(path: Path) -> Any:

@@ -71,7 +71,7 @@ def _image_terms(cfg: Config, x: Tensors, network: nn.Module) -> Tensors:
 
 
 def _face_terms(cfg: Config, x: Tensors, network: nn.Module, openpose_only: bool) -> Tensors:
-    box = losses.face_box(x["real_A"], cfg.data.fineSize, openpose_only)
+    box = losses.box_around([losses.face_extent(x["real_A"], openpose_only)], x["real_A"].shape[-2:], cfg.data.fineSize)
     names = {"G_GAN": "G_f_GAN", "G_GAN_Feat": "G_f_GAN_Feat", "D_real": "D_f_real", "D_fake": "D_f_fake"}
     if box is None:
         return {f"loss.{name}": x["real_A"].new_zeros(()) for name in names.values()}

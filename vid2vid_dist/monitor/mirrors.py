@@ -18,7 +18,7 @@ from typing import Any
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.metrics import Record
-from vid2vid_dist.untrusted import parse_json
+from vid2vid_dist.untrusted import read_object
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,8 @@ def open_mirrors(run_dir: Path, cfg: Config) -> list[Mirror]:
     """
     wanted = {"wandb": (cfg.monitor.wandb, _wandb, "wandb login, or WANDB_MODE=offline"),
               "mlflow": (cfg.monitor.mlflow, _mlflow, "check MLFLOW_TRACKING_URI")}
-    known, mirrors = _known(run_dir), []
+    mirrors = []
+    known = {name: run for name, run in read_object(run_dir / "mirrors.json").items() if isinstance(run, str)}
     for name, (project, opened, fix) in wanted.items():
         if project:
             try:
@@ -97,15 +98,6 @@ def _mlflow(experiment: str, run_dir: Path, cfg: Config, known: str | None) -> t
 
     client.update_run(run_id, "RUNNING")
     return Mirror("mlflow", send, lambda: client.set_terminated(run_id)), run_id
-
-
-def _known(run_dir: Path) -> dict[str, str]:
-    """The services' names of this run, from its earlier starts."""
-    try:
-        known = parse_json((run_dir / "mirrors.json").read_text())
-    except (OSError, ValueError):
-        return {}
-    return {key: value for key, value in known.items() if isinstance(value, str)} if isinstance(known, dict) else {}
 
 
 def _figures(value: Any, name: str = "") -> Iterator[tuple[str, float]]:

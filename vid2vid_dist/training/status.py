@@ -19,9 +19,8 @@ from vid2vid_dist.monitor.logs import nonfatal
 from vid2vid_dist.training.checkpoint import Position, write_atomically
 from vid2vid_dist.training.preemption import Interrupted
 from vid2vid_dist.training.run_lock import is_in_use
-from vid2vid_dist.untrusted import is_whole, parse_json, read_text, shown
+from vid2vid_dist.untrusted import is_whole, read_object, shown
 
-MAX_BYTES = 2**20
 SIGN_OF_LIFE = 60.0  # seconds: heartbeats come every 10, on clocks that may differ
 PATIENCE = 5.0  # seconds for another rank to write: torchrun kills after 30 what does not end by itself
 
@@ -31,15 +30,6 @@ def count_restarts(run_dir: Path) -> int:
     known = read_object(run_dir / "status.json")
     before = known.get("restarts", 0)
     return (before if is_whole(before) else 0) + 1 if known else 0
-
-
-def read_object(path: Path) -> dict:
-    """What a small JSON file of a run says; nothing if it is none of ours."""
-    try:
-        found = parse_json(read_text(path, MAX_BYTES))
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
 
 
 def tell(run_dir: Path) -> str:
