@@ -13,6 +13,7 @@ from vid2vid_dist.models.composite import (
     Features,
     ScaleGenerator,
     _cover,
+    blend,
     foreground_gradient,
 )
 from vid2vid_dist.models.labels import EncodedLabels
@@ -132,10 +133,14 @@ def test_branches_put_together_by_hand_equal_forward(scale: int) -> None:
     if scale:
         shapes = (1, 2 * network.ngf, 8, 12), (1, 2 * network.fg_ngf, 8, 12)
         coarse = Features(*(torch.randn(shape, dtype=torch.float64) for shape in (shapes[0], *shapes)))
-    label_features = network.label_branch(labels)
     foreground = network.foreground_branch(labels, coarse.fg if coarse else None)
-    by_hand = network.synthesize(label_features, previous, coarse, foreground, mask)
-    assert torch.equal(by_hand.image, network(labels, previous, mask, coarse).image)
+    trunk = network.encode_past(network.label_branch(labels), previous)
+    synthesised, _ = network.image_branch(trunk, coarse.img if coarse else None)
+    flow = network.flow_branch(trunk, previous[:, -3:], coarse.flow if coarse else None)
+    by_hand = blend(synthesised, flow.warped, flow.weight, (foreground.image, mask))
+    expected = network(labels, previous, mask, coarse)
+    assert torch.equal(by_hand[0], expected.image)
+    assert torch.equal(by_hand[1], expected.raw)
 
 
 def test_coarse_features_reach_every_branch() -> None:

@@ -27,7 +27,7 @@ from vid2vid_dist.models.warp import warp
 class Features:
     """Last feature maps before the 7x7 heads, (B, C, h, w): what a scale hands to the next finer one."""
 
-    img: Tensor
+    img: Tensor | None
     flow: Tensor | None
     fg: Tensor | None
 
@@ -37,6 +37,17 @@ class Foreground:
     """What the foreground branch makes: `image` (B, 3, h, w) in [-1, 1] and its last feature map."""
 
     image: Tensor
+    features: Tensor
+
+
+@dataclass
+class Flow:
+    """What the flow branch makes: `flow` (B, 2, h, w) in pixels, `weight` (B, 1, h, w) in [0, 1], how far the
+    synthesised frame is trusted, the frame before `warped` (B, 3, h, w), and its last feature map."""
+
+    flow: Tensor
+    weight: Tensor
+    warped: Tensor | None
     features: Tensor
 
 
@@ -55,8 +66,8 @@ class ScaleOutput:
 class ScaleGenerator(nn.Module):
     """What both kinds of scale share: everything but their stacks of layers.
 
-    The label and foreground branches read labels only, so they may run ahead of the frame they belong to;
-    `synthesize` is the part that waits for the previous frames.
+    The label and foreground branches read labels only, so they may run ahead of the frame they belong to. What waits
+    for the frames before is their encoder, then two branches that do not wait for each other, image and flow.
     """
 
     # Made by the subclasses, in the order and under the names of published weights; `indv_*` only with a
@@ -107,40 +118,41 @@ class ScaleGenerator(nn.Module):
 
         return recomputed(run, x, *stacks) if self.compute_options.checkpoint and torch.is_grad_enabled() else run(x)
 
-    def synthesize(self, label_features: Tensor, previous: Tensor, coarse: Features | None = None,
-                   foreground: Foreground | None = None, mask: Tensor | None = None,
-                   raw_only: bool = False) -> ScaleOutput:
-        """Make one frame from the label features and the frames before it.
+    def encode_past(self, label_features: Tensor, previous: Tensor) -> Tensor:
+        """The trunk: label features and those of the frames before, `previous` (B, 3 * (n_frames_G - 1), h, w), oldest
+        first. Its gradient is also that of the label features."""
+        return label_features + self._stage(laid_out(previous, self.compute_options), self.model_down_img)
 
-        `previous` (B, 3 * (n_frames_G - 1), h, w), oldest first; `coarse` are the features of the next
-        coarser scale; `mask` (B, 1, h, w) is 1 on the foreground.
-        `raw_only` leaves the warped previous frame out of the image; flow and weight are still made.
-        """
-        coarse_img, coarse_flow = (coarse.img, coarse.flow) if coarse is not None else (None, None)
-        trunk = label_features + self._stage(laid_out(previous, self.compute_options), self.model_down_img)
-        img_features = self._stage(_add(trunk, coarse_img), self.model_res_img, self.model_up_img)
-        image = raw = self._stage(img_features, self.model_final_img)
-        flow = weight = flow_features = None
-        if not self.no_flow:
-            flow_features = self._stage(_add(trunk, coarse_flow), self.model_res_flow, self.model_up_flow)
-            flow, weight = self._flow_and_weight(flow_features)
-            if not raw_only:
-                image = raw * weight + warp(previous[:, -3:], flow) * (1 - weight)
-        if foreground is not None:
-            assert mask is not None
-            covered = _cover(raw, foreground.image, mask)
-            image = covered if image is raw else _cover(image, foreground.image, mask)
-            raw = covered
-        fg_features = foreground.features if foreground is not None else None
-        return ScaleOutput(image, raw, flow, weight, Features(img_features, flow_features, fg_features))
+    def image_branch(self, trunk: Tensor, coarse: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """The purely synthesised frame (B, 3, h, w) and its last feature map; `coarse` is that of the next coarser
+        scale."""
+        features = self._stage(_add(trunk, coarse), self.model_res_img, self.model_up_img)
+        return self._stage(features, self.model_final_img), features
+
+    def flow_branch(self, trunk: Tensor, previous: Tensor | None, coarse: Tensor | None = None) -> Flow:
+        """Flow and weight; `previous` (B, 3, h, w) is the frame before, None where nothing is to be warped."""
+        features = self._stage(_add(trunk, coarse), self.model_res_flow, self.model_up_flow)
+        flow, weight = self._flow_and_weight(features)
+        return Flow(flow, weight, None if previous is None else warp(previous, flow), features)
 
     def forward(self, labels: EncodedLabels, previous: Tensor, mask: Tensor | None = None,
                 coarse: Features | None = None, raw_only: bool = False) -> ScaleOutput:
-        """All branches one after the other; see them for shapes. Without a mask there is no foreground to make."""
-        foreground = None
+        """All branches one after the other; see them for shapes. Without a mask there is no foreground to make.
+        `raw_only` leaves the warped frame out of the image; flow and weight are still made."""
+        coarse = coarse or Features(None, None, None)
+        foreground = flow = None
         if mask is not None:
-            foreground = self.foreground_branch(labels, coarse.fg if coarse is not None else None)
-        return self.synthesize(self.label_branch(labels), previous, coarse, foreground, mask, raw_only)
+            foreground = self.foreground_branch(labels, coarse.fg)
+        trunk = self.encode_past(self.label_branch(labels), previous)
+        synthesised, features = self.image_branch(trunk, coarse.img)
+        if not self.no_flow:
+            flow = self.flow_branch(trunk, None if raw_only else previous[:, -3:], coarse.flow)
+        covering = None if foreground is None or mask is None else (foreground.image, mask)
+        image, raw = blend(synthesised, None if flow is None else flow.warped, None if flow is None else flow.weight,
+                           covering)
+        made = Features(features, None if flow is None else flow.features,
+                        None if foreground is None else foreground.features)
+        return ScaleOutput(image, raw, None if flow is None else flow.flow, None if flow is None else flow.weight, made)
 
     def _flow_and_weight(self, features: Tensor) -> tuple[Tensor, Tensor]:
         # Both heads read the same 7x7 windows: one convolution costs less than half of two.
@@ -151,13 +163,27 @@ class ScaleGenerator(nn.Module):
         return out[:, :2] * self.flow_unit, torch.sigmoid(out[:, 2:])
 
 
+def blend(synthesised: Tensor, warped: Tensor | None, weight: Tensor | None,
+          covering: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, Tensor]:
+    """The frame, and the same without the warped part; `covering`: the foreground image and its mask (B, 1, h, w), 1 on
+    the foreground."""
+    image = raw = synthesised
+    if warped is not None and weight is not None:
+        image = synthesised * weight + warped * (1 - weight)
+    if covering is not None:
+        foreground, mask = covering
+        covered = _cover(synthesised, foreground, mask)
+        raw, image = covered, covered if warped is None else _cover(image, foreground, mask)
+    return image, raw
+
+
 def _cover(frame: Tensor, foreground: Tensor, mask: Tensor) -> Tensor:
     """The foreground image where the mask is."""
     return foreground * mask + frame * (1 - mask)
 
 
 def foreground_gradient(mask: Tensor, of_covered: Sequence[Tensor]) -> Tensor:
-    """The derivative of `_cover`: gradient of the foreground image, given those of the frames that it covers."""
+    """The derivative of `blend`: gradient of the foreground image, given those of the frames that it covers."""
     return mask * torch.stack(tuple(of_covered)).sum(dim=0)
 
 

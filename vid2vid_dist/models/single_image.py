@@ -25,7 +25,7 @@ from vid2vid_dist.models.blocks import (
     stem,
     up,
 )
-from vid2vid_dist.models.composite import Features, Foreground, ScaleGenerator, ScaleOutput
+from vid2vid_dist.models.composite import ScaleGenerator
 from vid2vid_dist.models.compute_options import laid_out
 from vid2vid_dist.models.labels import EncodedLabels
 
@@ -164,9 +164,11 @@ class ImageNetwork(ScaleGenerator):
         dense = replace(labels, style=None).frames(slice(-1, None)).dense()[:, 0]
         return dense if labels.style is None else torch.cat([dense, labels.style], dim=1)
 
-    def synthesize(self, label_features: Tensor, previous: Tensor, coarse: Features | None = None,
-                   foreground: Foreground | None = None, mask: Tensor | None = None,
-                   raw_only: bool = False) -> ScaleOutput:
+    def encode_past(self, label_features: Tensor, previous: Tensor) -> Tensor:
+        """`label_features`: nothing is known of the past."""
+        return label_features
+
+    def image_branch(self, trunk: Tensor, coarse: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """One image (B, 3, H, W) in [-1, 1] from `label_branch`."""
-        image = self._stage(laid_out(label_features, self.compute_options), self.net)
-        return ScaleOutput(image, image, None, None, Features(image, None, None))
+        image = self._stage(laid_out(trunk, self.compute_options), self.net)
+        return image, image

@@ -13,8 +13,10 @@ WIDTH, LEFT, TOP, ROW, GAP = 1200.0, 74.0, 58.0, 26.0, 5.0  # pixels
 FONT = "font-family='Helvetica,Arial,sans-serif'"
 
 # A hue per role (`RoleSpec.colour`); the lighter, the further from the chain of frames.
-SHADES = {Kind.STYLE: 0.8, Kind.LABEL: 0.6, Kind.FOREGROUND: 0.75, Kind.REAL: 0.65, Kind.CRITIC_BACKWARD: -0.45,
-          Kind.BACKWARD: -0.6, Kind.FOREGROUND_BACKWARD: -0.3, Kind.STYLE_BACKWARD: -0.15}
+SHADES = {Kind.STYLE: 0.8, Kind.LABEL: 0.6, Kind.FOREGROUND: 0.75, Kind.PAST: 0.15, Kind.FLOW: 0.3, Kind.BLEND: 0.45,
+          Kind.REAL: 0.65, Kind.CRITIC_BACKWARD: -0.45, Kind.SYNTHESIS_BACKWARD: -0.6, Kind.FLOW_BACKWARD: -0.5,
+          Kind.PAST_BACKWARD: -0.4, Kind.LABEL_BACKWARD: -0.2, Kind.FOREGROUND_BACKWARD: -0.3,
+          Kind.STYLE_BACKWARD: -0.15}
 DARK, LIGHT = "#252525", "#ffffff"
 
 

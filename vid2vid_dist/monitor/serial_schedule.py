@@ -5,12 +5,11 @@ from __future__ import annotations
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.costs import Costs
 from vid2vid_dist.engine.plan.role import GENERATOR
-from vid2vid_dist.engine.plan.tasks import FAR, CostKey, Kind
+from vid2vid_dist.engine.plan.tasks import FAR, INTO_WEIGHTS, CostKey, Kind
 from vid2vid_dist.engine.plan.tensors import RAW
 from vid2vid_dist.models.temporal import temporal_plan
 
-FORWARD = (Kind.STYLE, Kind.LABEL, Kind.FOREGROUND, Kind.SYNTHESIS)
-BACKWARD = (Kind.BACKWARD, Kind.FOREGROUND_BACKWARD, Kind.STYLE_BACKWARD)
+FORWARD = tuple(kind for kind in Kind if kind not in INTO_WEIGHTS)
 
 
 def serial_seconds(cfg: Config, costs: Costs, n_lanes: int, n_frames: int, n_generator: int,
@@ -46,5 +45,5 @@ def serial_seconds(cfg: Config, costs: Costs, n_lanes: int, n_frames: int, n_gen
     labels = n_frames * cfg.generator.n_frames_G * cfg.label_channels * costs.tensors[RAW] / 3 / bandwidth
     update = sum(costs.seconds(CostKey(role, Kind.UPDATE)) for role in costs.parameters)
     clip = (n_frames * once(GENERATOR, *FORWARD) + n_flows * once("flow", Kind.REFERENCE) + judged + temporal
-            + backwards_each * once(GENERATOR, *BACKWARD) + weights + labels)
+            + backwards_each * once(GENERATOR, *INTO_WEIGHTS) + weights + labels)
     return n_lanes * clip + update

@@ -89,8 +89,8 @@ def test_a_frame_is_judged_when_it_is_there(role: str) -> None:
 def reached_from(n_frames_bp: int, n_frames: int, frame: int) -> set[int]:
     """Frames whose backward pass must come after that of `frame`."""
     tasks = step_tasks(specs_of(), steady_shape(1, n_frames, n_frames_bp=n_frames_bp))
-    start = find(tasks, "generator", Kind.BACKWARD, frame).number
-    return {task.frames[0] for task in tasks if task.kind == Kind.BACKWARD
+    start = find(tasks, "generator", Kind.SYNTHESIS_BACKWARD, frame).number
+    return {task.frames[0] for task in tasks if task.kind == Kind.SYNTHESIS_BACKWARD
             and (task.number == start or start in ancestors(tasks, task))}
 
 
@@ -142,16 +142,30 @@ def test_flow_of_this_step_is_waited_for_where_it_was_not_computed_before() -> N
 def test_start_of_a_clip_has_no_temporal_groups_and_keeps_frames_for_later() -> None:
     tasks = step_tasks(specs_of(), StepShape((LaneChunk(0, 2),)))
     assert not any(task.role.startswith("temporal") for task in tasks)
-    last = find(tasks, "generator", Kind.SYNTHESIS, 1)
+    last = find(tasks, "generator", Kind.BLEND, 1)
     assert (Part(image(0), 1), Site("temporal_1", 0)) in last.to_next_step
     assert {task.role for task in tasks if task.kind == Kind.UPDATE} == {"generator", "image"}
 
 
 def test_history_goes_to_the_frames_that_look_back_at_it() -> None:
     tasks = step_tasks(specs_of(), steady_shape(1, 4))
-    made = [find(tasks, "generator", Kind.SYNTHESIS, frame) for frame in range(4)]
-    heirs = [[site.frame for _, site in task.to_next_step if site.role == "generator"] for task in made]
-    assert heirs == [[], [], [0], [0, 1]]
+    made = [find(tasks, "generator", Kind.BLEND, frame) for frame in range(4)]
+    heirs = [[(site.frame, site.part) for _, site in task.to_next_step if site.role == "generator"] for task in made]
+    assert heirs == [[], [], [(0, "past")], [(0, "past"), (0, "flow"), (1, "past")]]
+
+
+def test_image_and_flow_of_a_frame_do_not_wait_for_each_other() -> None:
+    tasks = step_tasks(specs_of(**STREET), steady_shape(1, 3))
+    for one, other in itertools.permutations((Kind.SYNTHESIS, Kind.FLOW)):
+        assert find(tasks, "generator", one, 1, 1).number not in ancestors(tasks, find(tasks, "generator", other, 1, 1))
+    backward = [find(tasks, "generator", kind, 1, 1)
+                for kind in (Kind.SYNTHESIS_BACKWARD, Kind.FLOW_BACKWARD, Kind.FOREGROUND_BACKWARD)]
+    for one, other in itertools.permutations(backward, 2):
+        assert one.number not in ancestors(tasks, other)
+    encoders = [find(tasks, "generator", kind, 1, 1) for kind in (Kind.PAST_BACKWARD, Kind.LABEL_BACKWARD)]
+    for task in encoders:
+        assert {one.number for one in backward[:2]} <= ancestors(tasks, task)
+    assert encoders[0].number not in ancestors(tasks, encoders[1])
 
 
 def test_coarse_scales_rest_while_only_the_finest_is_trained() -> None:

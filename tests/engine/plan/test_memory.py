@@ -22,7 +22,8 @@ COSTS = made_up_costs(SPECS)
 def test_one_frame_on_one_rank() -> None:
     plan = make_plan(step_tasks(SPECS, shape := steady_shape(1, 1)), colocated(SPECS, 1), COSTS)
     (memory,) = plan_memory(SPECS, plan, shape, simulate(plan).timeline)
-    frame = sum(COSTS.work[CostKey("generator", kind)].saved for kind in (Kind.LABEL, Kind.FOREGROUND, Kind.SYNTHESIS))
+    frame = sum(COSTS.work[CostKey("generator", kind)].saved
+                for kind in (Kind.LABEL, Kind.FOREGROUND, Kind.PAST, Kind.SYNTHESIS, Kind.FLOW, Kind.BLEND))
     assert memory.live_frames == 1
     assert memory.by_cause["live frames"] == pytest.approx(frame)
     assert tuple(memory.by_cause) == CAUSES
@@ -70,11 +71,12 @@ def test_frames_of_clips_lie_where_they_are_read() -> None:
 
 
 def test_what_a_task_needs_while_it_runs_is_workspace() -> None:
-    backward = CostKey("generator", Kind.BACKWARD)
+    backward = CostKey("generator", Kind.PAST_BACKWARD)
     work = COSTS.work | {backward: replace(COSTS.work[backward], transient=5e9)}
     plan = make_plan(step_tasks(SPECS, shape := steady_shape(1, 1)), colocated(SPECS, 1), replace(COSTS, work=work))
     (memory,) = plan_memory(SPECS, plan, shape, simulate(plan).timeline)
-    assert memory.by_cause["workspace"] == 5e9 + COSTS.tensors[TensorKind(What.FEATURES).gradient]
+    assert memory.by_cause["workspace"] == 5e9 + 2 * COSTS.tensors[TensorKind(What.TRUNK).gradient], (
+        "of both branches that begin there")
 
 
 def live_frames(layout: Layout, in_flight: int) -> int:

@@ -18,7 +18,8 @@ from vid2vid_dist.engine.plan.role import RoleSpecs
 from vid2vid_dist.engine.plan.schedule import Op, Plan, Receive, Run, Send, Strategy, in_order, make_plan
 from vid2vid_dist.engine.plan.simulate import simulate
 from vid2vid_dist.engine.plan.tasks import COLLECTIVE, CostKey, Kind, LaneChunk, StepShape, steady_shape
-from vid2vid_dist.engine.plan.tensors import Part, image
+from vid2vid_dist.engine.plan.tensors import FLOW, WEIGHT, Part, image
+from vid2vid_dist.engine.roles.kinds import trunk, warped
 
 CHUNKS = st.builds(LaneChunk, st.integers(0, 40), st.integers(0, 12))
 
@@ -27,7 +28,7 @@ def live_frame_bound(plan: Plan, slot: int, in_flight: int) -> int:
     """Frames that a slot can hold at most when `in_flight` lanes (0 = all) are worked on at a time."""
     by_lane: dict[int, set[int]] = {}
     for site, where in plan.assignment.items():
-        if where == slot and site.role == "generator" and not site.part:
+        if where == slot and site.role == "generator":
             by_lane.setdefault(site.lane, set()).add(site.frame)
     largest = sorted((len(frames) for frames in by_lane.values()), reverse=True)
     return sum(largest[:in_flight] if in_flight else largest)
@@ -173,14 +174,14 @@ def check_slots_do_one_thing_at_a_time(plan: Plan) -> None:
 def check_live_frames(specs: RoleSpecs, shape: StepShape, plan: Plan) -> None:
     """In the order of the programs, whatever the times."""
     memory = plan_memory(specs, plan, shape, simulate(plan, n_steps=3, jitter=0.3).timeline)
-    trained = {task.site for task in plan.tasks if task.kind == Kind.BACKWARD}
+    trained = {task.site for task in plan.tasks if task.kind == Kind.SYNTHESIS_BACKWARD}
     for slot, program in enumerate(plan.programs):
         bound = live_frame_bound(plan, slot, shape.in_flight)
         open_scales: Counter[tuple[int, int]] = Counter()
         for op in program:
-            if isinstance(op, Run) and op.task.kind in (Kind.LABEL, Kind.BACKWARD):
+            if isinstance(op, Run) and op.task.kind in (Kind.SYNTHESIS, Kind.SYNTHESIS_BACKWARD):
                 frame = op.task.lane, op.task.frames[0]
-                open_scales[frame] += op.task.site in trained if op.task.kind == Kind.LABEL else -1
+                open_scales[frame] += op.task.site in trained if op.task.kind == Kind.SYNTHESIS else -1
                 assert sum(count > 0 for count in open_scales.values()) <= bound
         assert memory[slot].live_frames <= bound
         assert not +open_scales
@@ -208,8 +209,10 @@ def test_off_the_chain_work_does_not_delay_the_chain() -> None:
     costs = made_up_costs(specs)
     plan = make_plan(step_tasks(specs, steady_shape(1, 4)), split(specs, 4, 12), costs)
     starts = [run.start for run in plan.sequence if isinstance(run, Run) and run.task.kind == Kind.SYNTHESIS]
-    hand_over = costs.tensors[image(0)] / costs.machine.link_in_node
-    step = costs.seconds(CostKey("generator", Kind.SYNTHESIS)) + hand_over
+    hand_over = sum(costs.tensors[kind] for kind in (image(0), trunk(0), warped(0), FLOW, WEIGHT))
+    past, synthesis, flow, blend = (costs.seconds(CostKey("generator", kind))
+                                    for kind in (Kind.PAST, Kind.SYNTHESIS, Kind.FLOW, Kind.BLEND))
+    step = past + max(synthesis, flow) + blend + hand_over / costs.machine.link_in_node
     assert len(starts) == 4
     assert all(after - before < step + 1e-6 for before, after in pairwise(starts))
 

@@ -41,7 +41,7 @@ def test_with_fewer_lanes_than_ranks_data_parallel_takes_as_long_as_with_one_eac
 
 
 def test_split_searches_the_numbers_of_ranks() -> None:
-    heavy = replace(COSTS, measured={SYNTHESIS: 1.0, CostKey("generator", Kind.BACKWARD): 3.0})
+    heavy = replace(COSTS, measured={SYNTHESIS: 1.0, CostKey("generator", Kind.SYNTHESIS_BACKWARD): 3.0})
     assert choose(SPECS, heavy, PlanRequest(4, 2, 4, "split", n_pipelines=1)).plan.layout.name == "split 3G+1D"
     light = replace(COSTS, measured={key: 1.0 for key in COSTS.work if key.role == "image"})
     assert choose(SPECS, light, PlanRequest(4, 2, 4, "split", n_pipelines=1)).plan.layout.name == "split 1G+3D"

@@ -43,7 +43,7 @@ def test_every_operation_of_every_rank_is_a_line(plan: Plan) -> None:
 def test_a_task_names_those_that_it_reads_of(plan: Plan) -> None:
     (line,) = (line.strip() for line in plan_text(plan).splitlines()
                if line.strip().startswith("run      image fake lane 1 frame 2"))
-    assert line == "run      image fake lane 1 frame 2  <- generator synthesis lane 1 frame 2 scale 1"
+    assert line == "run      image fake lane 1 frame 2  <- generator blend lane 1 frame 2 scale 1"
 
 
 def test_an_excerpt_marks_the_operation_that_failed(plan: Plan) -> None:

@@ -8,11 +8,12 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.costs import Costs
 from vid2vid_dist.engine.plan.role import GENERATOR, RoleSpecs
 from vid2vid_dist.engine.plan.schedule import Plan, Run, needed_frames
-from vid2vid_dist.engine.plan.tasks import FREES_GRAPH, Kind, Site, StepShape
-from vid2vid_dist.engine.plan.tensors import TensorKind, What
+from vid2vid_dist.engine.plan.tasks import FREES_GRAPH, INTO_WEIGHTS, Site, StepShape
+from vid2vid_dist.engine.plan.tensors import What
 
 SHARD_BYTES = 12  # per parameter, over all ranks of a role: float32 master weight and Adam's two moments
 CONTEXT_BYTES = 2e9  # CUDA context, communication buffers, convolution workspace: an allowance
+FEATURES = (What.TRUNK, What.FEATURES, What.FLOW_FEATURES, What.FG_FEATURES)  # too large to overlook
 CAUSES = ("weights, gradients", "optimiser shard", "clips", "live frames", "critics", "workspace", "context")
 
 
@@ -79,11 +80,12 @@ def _of_slot(plan: Plan, costs: Costs, slot: int, runs: list[Run], clips: float,
         if site in trained:
             cause = "live frames" if task.role == GENERATOR else "critics"
             saved = costs.work[task.cost_key].saved * task.units
-            frame = (task.lane, site.frame) if task.kind == Kind.LABEL else None
+            frame = (task.lane, site.frame) if task.role == GENERATOR else None
             events += [(run.start, 1, cause, saved, frame), (last[site], 0, cause, -saved, frame)]
         transient = costs.work[task.cost_key].transient * task.units
-        if task.kind == Kind.BACKWARD:
-            transient += costs.tensors[TensorKind(What.FEATURES, task.scale).gradient]
+        if task.kind in INTO_WEIGHTS:
+            transient += sum(costs.tensors[part.kind] for need in task.needs for part in need.parts
+                             if part.kind.what in FEATURES)
         events += [(run.start, 1, "workspace", transient, None), (run.end, 0, "workspace", -transient, None)]
     return _peak(events, fixed)
 

@@ -16,13 +16,19 @@ class Kind(StrEnum):
     STYLE = "style"  # how the regions of a frame look
     LABEL = "label"  # label branch of a frame at one scale
     FOREGROUND = "foreground"  # foreground branch, which reads labels only, too
-    SYNTHESIS = "synthesis"  # the part of the generator that waits for the frames before
+    PAST = "past"  # the encoder of the frames before; with the label features it makes the trunk
+    SYNTHESIS = "synthesis"  # from the trunk to the purely synthesised frame
+    FLOW = "flow"  # from the trunk to flow and weight, and the frame before warped by it
+    BLEND = "blend"  # the frame, of what is synthesised, warped and foreground
     REAL = "real"  # a critic on real frames
     FAKE = "fake"  # a critic on generated frames: its losses, and their gradients to the frames
     CRITIC_BACKWARD = "critic_backward"  # a discriminator's own loss into its weights
-    BACKWARD = "backward"  # label branch and synthesis of a frame at one scale, from gradients to weights
-    FOREGROUND_BACKWARD = "foreground_backward"  # the foreground branch likewise
-    STYLE_BACKWARD = "style_backward"  # the style encoder likewise
+    SYNTHESIS_BACKWARD = "synthesis_backward"  # from the frame's gradients to weights and the trunk's gradient
+    FLOW_BACKWARD = "flow_backward"  # likewise
+    PAST_BACKWARD = "past_backward"  # from the trunk's gradient to weights
+    LABEL_BACKWARD = "label_backward"  # likewise
+    FOREGROUND_BACKWARD = "foreground_backward"  # from the frame's gradients to weights
+    STYLE_BACKWARD = "style_backward"  # from the branches' gradients to weights
     REDUCE = "reduce"  # gradients of a role to the owners of its optimiser shards, new weights back
     UPDATE = "update"  # the optimiser on a rank's shard
 
@@ -32,7 +38,8 @@ FAR = 10_000  # frames of a clip after which every temporal scale is active
 COLLECTIVE = (Kind.REDUCE, Kind.UPDATE)
 """Run on every rank that holds the role; all other tasks run on one."""
 
-INTO_WEIGHTS = (Kind.CRITIC_BACKWARD, Kind.BACKWARD, Kind.FOREGROUND_BACKWARD, Kind.STYLE_BACKWARD)
+INTO_WEIGHTS = (Kind.CRITIC_BACKWARD, Kind.SYNTHESIS_BACKWARD, Kind.FLOW_BACKWARD, Kind.PAST_BACKWARD,
+                Kind.LABEL_BACKWARD, Kind.FOREGROUND_BACKWARD, Kind.STYLE_BACKWARD)
 """Leave gradients of their role's weights."""
 
 FREES_GRAPH = (Kind.FAKE, *INTO_WEIGHTS)

@@ -17,7 +17,12 @@ class What(StrEnum):
     RAW = "raw"  # the purely synthesised frame, without the warped part
     FLOW = "flow"  # predicted flow
     WEIGHT = "weight"  # how far the synthesised frame is trusted
-    FEATURES = "features"  # last feature maps for image and flow, side by side as channels
+    LABELS = "label_features"  # of the label branch
+    TRUNK = "trunk"  # features of labels and earlier frames, from which the frame and the flow are made
+    SYNTHESISED = "synthesised"  # `raw` before the foreground covers it
+    WARPED = "warped"  # the frame before, warped by the predicted flow, and the weight as the fourth channel
+    FEATURES = "features"  # last feature map of what is synthesised
+    FLOW_FEATURES = "flow_features"  # last feature map for flow and weight
     FOREGROUND = "foreground"  # foreground image
     FG_FEATURES = "fg_features"  # last feature map of the foreground branch
     STYLE = "style"  # how the regions of a frame look

@@ -1,7 +1,7 @@
-"""The generator at work: one frame at one scale, forward and backward, from tensors of other frames and scales.
+"""The generator at work: one frame at one scale, branch by branch, from tensors of other frames, scales and branches.
 
-Every frame and scale has a graph of its own. What it reads of others enters as leaves, whose gradients are
-handed back by its backward pass; so it does not matter on which rank the others are.
+What a task reads of others enters its graph as leaves, whose gradients its backward task hands back; so it does not
+matter on which rank the others are.
 """
 
 from __future__ import annotations
@@ -15,33 +15,32 @@ from torch import Tensor
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.tasks import Kind, Task
 from vid2vid_dist.engine.plan.tensors import FLOW, RAW, WEIGHT, Part, TensorKind, image
-from vid2vid_dist.engine.roles.kinds import features, fg_features, foreground, style
+from vid2vid_dist.engine.roles.kinds import (
+    features,
+    fg_features,
+    flow_features,
+    foreground,
+    label_features,
+    style,
+    synthesised,
+    trunk,
+    warped,
+)
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
-from vid2vid_dist.models.composite import Features, Foreground, ScaleOutput, foreground_gradient
+from vid2vid_dist.models.composite import Flow, ScaleGenerator, blend, foreground_gradient
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.labels import EncodedLabels, foreground_mask, pyramid
 
 
 @dataclass
-class FrameGraph:
-    """A frame at one scale between its forward and its backward pass; inputs are leaves."""
+class Graph:
+    """What the forward tasks of a site leave to its backward task: leaves by what they were read as, and outputs by
+    what their gradients come as. `flow`: what the flow branch has made."""
 
-    label_features: Tensor
-    style: Tensor | None
-    history: dict[int, Tensor] = field(default_factory=dict)  # attached ones, by frame of the chunk
-    coarse: Features | None = None
-    out: ScaleOutput | None = None
-
-
-@dataclass
-class ForegroundGraph:
-    """The foreground branch of a frame at one scale, likewise."""
-
-    coarse: Tensor | None  # features of the coarser scale
-    style: Tensor | None
-    mask: Tensor  # (B, 1, h, w)
-    made: Foreground
+    leaves: dict[Part, Tensor] = field(default_factory=dict)
+    outputs: dict[TensorKind, Tensor] = field(default_factory=dict)
+    flow: Flow | None = None
 
 
 @dataclass
@@ -57,156 +56,156 @@ class GeneratorRole:
         return self.engine.module
 
     def run(self, task: Task, step: TensorStore) -> TaskTensors:
-        do = {Kind.STYLE: self.style, Kind.LABEL: self.label, Kind.FOREGROUND: self.foreground,
-              Kind.SYNTHESIS: self.synthesis, Kind.BACKWARD: self.backward,
-              Kind.FOREGROUND_BACKWARD: self.foreground_backward, Kind.STYLE_BACKWARD: self.style_backward}
-        return do[task.kind](task, step)
+        forward = {Kind.STYLE: self.style, Kind.LABEL: self.label, Kind.FOREGROUND: self.foreground,
+                   Kind.PAST: self.past, Kind.SYNTHESIS: self.synthesis, Kind.FLOW: self.flow, Kind.BLEND: self.blend}
+        if task.kind not in forward:
+            return self.backward(task, step)
+        graph: Graph = step.sites.setdefault(task.site, Graph())
+        made = forward[task.kind](task, step, graph)
+        return {Part(kind, task.frames[0]): x.detach() for kind, x in made.items()}
 
-    def style(self, task: Task, step: TensorStore) -> TaskTensors:
+    def style(self, task: Task, step: TensorStore, graph: Graph) -> dict[TensorKind, Tensor]:
         clip, frame = step.lane(task.lane).clip, step.frame(task, task.frames[0])
         regions = clip.labels[frame][-1].regions
         assert regions is not None
         encoded = self.module.encode_style(clip.real[frame], regions[:, 0])
-        scales = [x[:, 0] for x in pyramid(encoded[:, None], self.module.n_scales)]
-        step.sites[task.site] = scales
-        return _detached(task, {style(s): x for s, x in enumerate(scales)})
+        graph.outputs = {style(s): x[:, 0] for s, x in enumerate(pyramid(encoded[:, None], self.module.n_scales))}
+        return graph.outputs
 
-    def label(self, task: Task, step: TensorStore) -> TaskTensors:
-        labels = self._labels(task, step)
+    def label(self, task: Task, step: TensorStore, graph: Graph) -> dict[TensorKind, Tensor]:
+        labels = self._labels(task, step, graph)
         with self._recording(task, step):
-            made = self.module.network(task.scale).label_branch(labels)
-        step.sites[task.site] = FrameGraph(made, labels.style)
-        return {}
+            made = self._network(task).label_branch(labels)
+        graph.outputs = {trunk(task.scale): made}  # the trunk is a sum: its gradient is that of each part
+        return {label_features(task.scale): made}
 
-    def foreground(self, task: Task, step: TensorStore) -> TaskTensors:
-        labels = self._labels(task, step)
-        scale, coarse = task.scale, None
-        if scale:
-            coarse = self._leaf(step.read(task, Part(fg_features(scale - 1), task.frames[0])), scale - 1, step)
+    def foreground(self, task: Task, step: TensorStore, graph: Graph) -> dict[TensorKind, Tensor]:
+        scale, labels = task.scale, self._labels(task, step, graph)
+        coarse = self._read(task, step, graph, fg_features(scale - 1)) if scale else None
         with self._recording(task, step):
-            made = self.module.network(scale).foreground_branch(labels, coarse)
-        step.sites[task.site] = ForegroundGraph(coarse, labels.style, self._mask(task, step), made)
-        return _detached(task, {foreground(scale): made.image, fg_features(scale): made.features})
+            made = self._network(task).foreground_branch(labels, coarse)
+        graph.outputs = {foreground(scale): made.image, fg_features(scale): made.features}
+        return graph.outputs
 
-    def synthesis(self, task: Task, step: TensorStore) -> TaskTensors:
+    def past(self, task: Task, step: TensorStore, graph: Graph) -> dict[TensorKind, Tensor]:
+        labels = step.read(task, Part(label_features(task.scale), task.frames[0]))
+        previous = [self._before(task, step, graph, back) for back in range(self.cfg.generator.n_frames_G - 1, 0, -1)]
+        with self._recording(task, step):
+            graph.outputs = {trunk(task.scale): self._network(task).encode_past(labels, torch.cat(previous, dim=1))}
+        return graph.outputs
+
+    def synthesis(self, task: Task, step: TensorStore, graph: Graph) -> dict[TensorKind, Tensor]:
+        scale, network = task.scale, self._network(task)
+        coarse = self._read(task, step, graph, features(scale - 1)) if scale else None
+        with self._recording(task, step):
+            if self.cfg.generator.netG == "composite":
+                begin = self._read(task, step, graph, trunk(scale))
+            else:
+                begin = network.label_branch(self._labels(task, step, graph))
+            frame, maps = network.image_branch(begin, coarse)
+        graph.outputs = {synthesised(scale): frame, features(scale): maps}
+        return graph.outputs
+
+    def flow(self, task: Task, step: TensorStore, graph: Graph) -> dict[TensorKind, Tensor]:
+        scale, begin = task.scale, self._read(task, step, graph, trunk(task.scale))
+        coarse = self._read(task, step, graph, flow_features(scale - 1)) if scale else None
+        before = self._before(task, step, graph, 1) if self._blends(task, step) else None
+        with self._recording(task, step):
+            graph.flow = made = self._network(task).flow_branch(begin, before, coarse)
+        graph.outputs = {flow_features(scale): made.features}
+        if self._is_finest(scale):
+            graph.outputs |= {FLOW: made.flow, WEIGHT: made.weight}
+        if made.warped is None:
+            return graph.outputs
+        return graph.outputs | {warped(scale): torch.cat([made.warped.detach(), made.weight.detach()], dim=1)}
+
+    def blend(self, task: Task, step: TensorStore, graph: Graph) -> dict[TensorKind, Tensor]:
         scale, (t,) = task.scale, task.frames
-        clip, graph = step.lane(task.lane).clip, step.sites[task.site]
-        previous = []
-        for p in range(t - self.cfg.generator.n_frames_G + 1, t):
-            frame = self._earlier_frame(task, step, p)
-            if p >= 0 and t % step.shape.n_frames_bp:
-                frame = graph.history[p] = self._leaf(frame, scale, step)
-            previous.append(frame)
-        if scale:
-            graph.coarse = self._unpack(step.read(task, Part(features(scale - 1), t)), scale - 1, step)
-        branch = mask = None
+        before = weight = covering = None
+        if not self.cfg.generator.no_flow and self._blends(task, step):
+            both = step.read(task, Part(warped(scale), t))
+            before, weight = both[:, :3], both[:, 3:]
         if self.cfg.generator.fg:
-            # Constant here: the branch takes its gradient from those of the frame itself.
-            covering = step.read(task, Part(foreground(scale), t))
-            branch, mask = Foreground(covering, covering), self._mask(task, step)
-        raw_only = self.cfg.generator.no_first_img and clip.n_seen == 0
+            covering = step.read(task, Part(foreground(scale), t)), self._mask(task, step)
+        # What is not synthesised is constant here: other branches take their gradients from those of the frame.
         with self._recording(task, step):
-            graph.out = out = self.module.network(scale).synthesize(
-                graph.label_features, torch.cat(previous, dim=1), graph.coarse, branch, mask, raw_only)
-        if scale < self.module.n_scales - 1:
-            maps = [x for x in (out.features.img, out.features.flow) if x is not None]
-            made = {image(scale): out.image, features(scale): torch.cat(maps, dim=1)}
-        else:
-            made = self._outputs(out, scale)
-        handed = _detached(task, made)
-        step.show(task, handed)
-        return handed
+            frame, raw = blend(graph.outputs[synthesised(scale)], before, weight, covering)
+        made = {image(scale): frame, **({RAW: raw} if self._is_finest(scale) else {})}
+        graph.outputs |= made
+        if self._is_finest(scale):
+            shown = {Part(kind, t): x.detach() for kind, x in made.items()}
+            others = () if self.cfg.generator.no_flow else (Part(FLOW, t), Part(WEIGHT, t))
+            step.show(task, shown | {part: step.read(task, part) for part in others})
+        return made
 
     def backward(self, task: Task, step: TensorStore) -> TaskTensors:
-        scale, (t,) = task.scale, task.frames
-        graph: FrameGraph = step.sites.pop(task.site)
-        assert graph.out is not None
+        """From the gradients of a site's outputs to weights and leaves."""
+        graph: Graph = step.sites.pop(task.site)
         arrived = step.gradients(task)
-        pairs = [(x, arrived[kind]) for kind, x in self._outputs(graph.out, scale).items() if kind in arrived]
-        if features(scale) in arrived:
-            img, flow = graph.out.features.img, graph.out.features.flow
-            of_img, *of_flow = arrived[features(scale)].chunk(1 if flow is None else 2, dim=1)
-            pairs += [(img, of_img), *((flow, x) for x in of_flow if flow is not None)]
-        self._backward(pairs)
-        made = {Part(image(scale).gradient, p): _gradient(leaf) for p, leaf in graph.history.items()
-                if leaf.requires_grad}
-        if graph.coarse is not None and graph.coarse.img.requires_grad:
-            maps = [x for x in (graph.coarse.img, graph.coarse.flow) if x is not None]
-            made[Part(features(scale - 1).gradient, t)] = torch.cat([_gradient(x) for x in maps], dim=1)
-        return made | _style_gradient(task, graph.style)
-
-    def foreground_backward(self, task: Task, step: TensorStore) -> TaskTensors:
-        scale, (t,) = task.scale, task.frames
-        graph: ForegroundGraph = step.sites.pop(task.site)
-        arrived = step.gradients(task)
-        pairs = [(graph.made.features, arrived.pop(fg_features(scale)))] if fg_features(scale) in arrived else []
-        if arrived:  # those of the frames that it covers
-            pairs.append((graph.made.image, foreground_gradient(graph.mask, list(arrived.values()))))
-        self._backward(pairs)
-        made: TaskTensors = {}
-        if graph.coarse is not None and graph.coarse.requires_grad:
-            made[Part(fg_features(scale - 1).gradient, t)] = _gradient(graph.coarse)
-        return made | _style_gradient(task, graph.style)
-
-    def style_backward(self, task: Task, step: TensorStore) -> TaskTensors:
-        scales: list[Tensor] = step.sites.pop(task.site)
-        self._backward([(scales[kind.scale], gradient) for kind, gradient in step.gradients(task).items()])
-        return {}
-
-    def _outputs(self, out: ScaleOutput, scale: int) -> dict[TensorKind, Tensor]:
-        """What critics and later frames may send gradients to."""
-        found = {image(scale): out.image, RAW: out.raw, FLOW: out.flow, WEIGHT: out.weight}
-        return {kind: x for kind, x in found.items() if x is not None}
-
-    def _backward(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
+        pairs = [(graph.outputs[kind], arrived[kind]) for kind in arrived if kind in graph.outputs]
+        covers = [arrived[kind] for kind in arrived if kind not in graph.outputs]  # of the frames that it is part of
+        if covers and task.kind == Kind.FOREGROUND_BACKWARD:
+            pairs.append((graph.outputs[foreground(task.scale)], foreground_gradient(self._mask(task, step), covers)))
+        elif covers:
+            pairs.append(self._blended(task, step, graph, covers))
         self.engine.backward(torch.stack([(x * gradient).sum() for x, gradient in pairs]).sum())
+        return {part._replace(kind=part.kind.gradient): _gradient(leaf) for part, leaf in graph.leaves.items()
+                if leaf.requires_grad}
+
+    def _blended(self, task: Task, step: TensorStore, graph: Graph, covers: list[Tensor]) -> tuple[Tensor, Tensor]:
+        """The frame as a function of flow and weight, and its gradient where no foreground covers it."""
+        assert graph.flow is not None
+        constant = step.read(task, Part(synthesised(task.scale), task.frames[0]))
+        frame, _ = blend(constant, graph.flow.warped, graph.flow.weight)
+        (gradient,) = covers
+        return frame, gradient * (1 - self._mask(task, step)) if self.cfg.generator.fg else gradient
+
+    def _network(self, task: Task) -> ScaleGenerator:
+        return self.module.network(task.scale)
 
     def _recording(self, task: Task, step: TensorStore) -> AbstractContextManager[object]:
         return torch.set_grad_enabled(self._is_trained(task.scale, step))
 
+    def _is_finest(self, scale: int) -> bool:
+        return scale == self.module.n_scales - 1
+
     def _is_trained(self, scale: int, step: TensorStore) -> bool:
-        return scale == self.module.n_scales - 1 or step.shape.train_all_scales
+        return self._is_finest(scale) or step.shape.train_all_scales
 
-    def _leaf(self, tensor: Tensor, scale: int, step: TensorStore) -> Tensor:
-        """An input made at `scale`, which wants a gradient if that scale is trained."""
-        return tensor.detach().requires_grad_(self._is_trained(scale, step))
+    def _blends(self, task: Task, step: TensorStore) -> bool:
+        """Whether there is a frame before to be warped."""
+        return not (self.cfg.generator.no_first_img and step.lane(task.lane).clip.n_seen == 0)
 
-    def _unpack(self, maps: Tensor, scale: int, step: TensorStore) -> Features:
-        img, *flow = maps.chunk(1 if self.cfg.generator.no_flow else 2, dim=1)
-        return Features(self._leaf(img, scale, step), self._leaf(flow[0], scale, step) if flow else None, None)
+    def _read(self, task: Task, step: TensorStore, graph: Graph, kind: TensorKind, back: int = 0) -> Tensor:
+        """A leaf, which wants a gradient if the scale that it was made at is trained."""
+        part = Part(kind, task.frames[0] - back)
+        leaf = graph.leaves[part] = step.read(task, part).detach().requires_grad_(self._is_trained(kind.scale, step))
+        return leaf
 
     def _mask(self, task: Task, step: TensorStore) -> Tensor:
         labels = step.lane(task.lane).clip.labels[step.frame(task, task.frames[0])][task.scale]
         return foreground_mask(labels, self.cfg.generator.fg_labels)
 
-    def _labels(self, task: Task, step: TensorStore) -> EncodedLabels:
+    def _labels(self, task: Task, step: TensorStore, graph: Graph) -> EncodedLabels:
         """The window of a frame, with its style if there are styles."""
         (t,), n_frames = task.frames, self.cfg.generator.n_frames_G
         window = step.lane(task.lane).clip.label_window(step.frame(task, t), n_frames, task.scale)
         if not self.cfg.generator.style_nc:
             return window
-        return replace(window, style=self._leaf(step.read(task, Part(style(task.scale), t)), task.scale, step))
+        return replace(window, style=self._read(task, step, graph, style(task.scale)))
 
-    def _earlier_frame(self, task: Task, step: TensorStore, index: int) -> Tensor:
-        """A frame of the chunk, or of one before; at the start of a clip a given one, or nothing with no_first_img."""
-        clip, frame = step.lane(task.lane).clip, step.frame(task, index)
-        if frame >= 0:
-            return step.read(task, Part(image(task.scale), index))
-        if self.cfg.generator.no_first_img:
-            return step.zeros(task, image(task.scale))
-        return clip.given(frame, task.scale)
-
-
-def _style_gradient(task: Task, leaf: Tensor | None) -> TaskTensors:
-    if leaf is None:
-        return {}
-    return {Part(style(task.scale).gradient, task.frames[0]): _gradient(leaf)}
+    def _before(self, task: Task, step: TensorStore, graph: Graph, back: int) -> Tensor:
+        """The frame so many before: of the chunk, or of one before; at the start of a clip a given one, or nothing with
+        no_first_img. Its gradient is wanted where it is of the same span of the chunk."""
+        clip, (t,), kind = step.lane(task.lane).clip, task.frames, image(task.scale)
+        frame = step.frame(task, t - back)
+        if frame < 0:
+            return step.zeros(task, kind) if self.cfg.generator.no_first_img else clip.given(frame, task.scale)
+        if back <= t and t % step.shape.n_frames_bp:
+            return self._read(task, step, graph, kind, back)
+        return step.read(task, Part(kind, t - back))
 
 
 def _gradient(leaf: Tensor) -> Tensor:
     """Zero where a network does not read what it is given."""
     return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
-
-
-def _detached(task: Task, tensors: dict[TensorKind, Tensor]) -> TaskTensors:
-    return {Part(kind, task.frames[0]): tensor.detach() for kind, tensor in tensors.items()}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import torch
@@ -14,11 +14,22 @@ from vid2vid_dist.engine.plan.role import GENERATOR, Counted, RateGroup, Resolut
 from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, NeededFrames, Site, Task
 from vid2vid_dist.engine.plan.tensors import FLOW, RAW, WEIGHT, Part, TensorKind, TensorShape, image
 from vid2vid_dist.engine.roles.frames import GeneratorRole
-from vid2vid_dist.engine.roles.kinds import features, fg_features, foreground, shown_kinds, style
+from vid2vid_dist.engine.roles.kinds import (
+    features,
+    fg_features,
+    flow_features,
+    foreground,
+    label_features,
+    style,
+    synthesised,
+    trunk,
+    warped,
+)
 from vid2vid_dist.engine.run.optimizer import RoleEngine
-from vid2vid_dist.models.composite import Features, Foreground
+from vid2vid_dist.models.composite import Flow, blend
 from vid2vid_dist.models.compute_options import compute_options_from
 from vid2vid_dist.models.generator import Generator
+from vid2vid_dist.models.labels import EncodedLabels
 
 
 class GeneratorSpec(RoleSpec):
@@ -30,85 +41,139 @@ class GeneratorSpec(RoleSpec):
     def n_past(self) -> int:
         return self.cfg.generator.n_frames_G - 1
 
+    @property
+    def branches(self) -> bool:
+        """Whether labels, past and flow are tasks of their own; of a single-image network all is synthesis."""
+        return self.cfg.generator.netG == "composite"
+
     def add_tasks(self, lane: LaneTasks) -> None:
-        gen = self.cfg.generator
         for t in range(lane.chunk.n_frames):
-            if gen.style_nc:
+            if self.cfg.generator.style_nc:
                 makes = [Part(style(s), t) for s in range(self.finest + 1)]
-                lane.add(Kind.STYLE, self._site(lane, t, self.finest, "style"), (t,), makes=makes)
+                looks = lane.add(Kind.STYLE, self._site(lane, t, self.finest, "style"), (t,), makes=makes)
+                looks.after = list(lane.after)
             for s in range(self.finest + 1):
-                site = self._site(lane, t, s)
-                looks = [Part(style(s), t)] if gen.style_nc else []
-                label = lane.add(Kind.LABEL, site, (t,), scale=s, reads=looks)
-                label.after = list(lane.after)
-                reads = [Part(image(s), p) for p in range(t - self.n_past, t)]
-                if s:
-                    reads.append(Part(features(s - 1), t))
-                if gen.fg:
-                    coarse = [Part(fg_features(s - 1), t)] if s else []
-                    branch = lane.add(Kind.FOREGROUND, site._replace(part="foreground"), (t,), scale=s,
-                                      reads=[*coarse, *looks], makes=[Part(foreground(s), t), Part(fg_features(s), t)])
-                    branch.after = list(lane.after)
-                    reads.append(Part(foreground(s), t))
-                made = shown_kinds(self.cfg) if s == self.finest else [image(s), features(s)]
-                lane.add(Kind.SYNTHESIS, site, (t,), scale=s, follows=[label], reads=reads,
-                         makes=[Part(kind, t) for kind in made])
+                self._add_frame(lane, t, s)
+
+    def _add_frame(self, lane: LaneTasks, t: int, s: int) -> None:
+        """Forward tasks of a frame at one scale."""
+        gen, finest = self.cfg.generator, s == self.finest
+
+        def add(kind: Kind, part: str, reads: Sequence[TensorKind], makes: Sequence[TensorKind], past: int = 0,
+                follows: Sequence[Task] = ()) -> Task:
+            """`past`: so many frames before are read, too."""
+            earlier = [Part(image(s), p) for p in range(t - past, t)]
+            task = lane.add(kind, self._site(lane, t, s, part), (t,), scale=s, follows=follows,
+                            reads=[*earlier, *(Part(x, t) for x in reads)], makes=[Part(x, t) for x in makes])
+            if kind in (Kind.LABEL, Kind.FOREGROUND) or not self.branches:
+                task.after = list(lane.after)
+            return task
+
+        styles: list[TensorKind] = [style(s)] if gen.style_nc else []
+        whence, covering = styles, list[TensorKind]()
+        if self.branches:
+            add(Kind.LABEL, "labels", styles, [label_features(s)])
+            add(Kind.PAST, "past", [label_features(s)], [trunk(s)], self.n_past)
+            whence = [trunk(s)]
+        if gen.fg:
+            coarse = [fg_features(s - 1)] if s else []
+            add(Kind.FOREGROUND, "foreground", [*coarse, *styles], [foreground(s), fg_features(s)])
+            covering.append(foreground(s))
+        if not gen.no_flow:
+            blends = self._blends(lane)
+            coarse = [flow_features(s - 1)] if s else []
+            made = [*([FLOW, WEIGHT] if finest else [flow_features(s)]), *([warped(s)] if blends else [])]
+            add(Kind.FLOW, "flow", [*whence, *coarse], made, int(blends))
+            covering += [*([warped(s)] if blends else []), *([FLOW, WEIGHT] if finest else [])]
+        coarse = [features(s - 1)] if s else []
+        made = [synthesised(s), *([] if finest else [features(s)])]
+        synthesis = add(Kind.SYNTHESIS, "", [*whence, *coarse], made)
+        add(Kind.BLEND, "", covering, [image(s), *([RAW] if finest else [])], follows=[synthesis])
+
+    def _blends(self, lane: LaneTasks) -> bool:
+        """Whether there is a frame before to be warped, in all frames of the chunk."""
+        return not (self.cfg.generator.no_first_img and lane.chunk.n_seen == 0)
 
     def add_backwards(self, lane: LaneTasks) -> None:
         """Last frame first, finest scale first. Later frames that read a frame un-detached come before it."""
-        gen, trained = self.cfg.generator, [self.finest]
+        trained = [self.finest]
         if lane.shape.train_all_scales:
             trained = list(reversed(range(self.finest + 1)))
         for t in reversed(range(lane.chunk.n_frames)):
-            attached = [p for p in range(max(0, t - self.n_past), t) if t % lane.shape.n_frames_bp]
             for s in trained:
-                outputs = shown_kinds(self.cfg) if s == self.finest else [image(s)]
-                hands_on = s - 1 in trained
-                site = self._site(lane, t, s)
-                task = lane.add(Kind.BACKWARD, site, (t,), scale=s, follows=[lane.made[Part(image(s), t)]])
-                lane.read_gradients(task, [*outputs, features(s)], t)
-                lane.sends_gradients(task, [image(s)], attached)
-                lane.sends_gradients(task, [features(s - 1)] if hands_on else [], [t])
-                lane.sends_gradients(task, [style(s)] if gen.style_nc else [], [t])
-                if gen.fg:
-                    # Its gradient is the frame's, masked, so it waits for the same critics and not for BACKWARD.
-                    task = lane.add(Kind.FOREGROUND_BACKWARD, site._replace(part="foreground"), (t,), scale=s,
-                                    follows=[lane.made[Part(foreground(s), t)]])
-                    lane.read_gradients(task, [image(s), *([RAW] if s == self.finest else []), fg_features(s)], t)
-                    lane.sends_gradients(task, [fg_features(s - 1)] if hands_on else [], [t])
-                    lane.sends_gradients(task, [style(s)] if gen.style_nc else [], [t])
-            if gen.style_nc:
+                self._add_backwards(lane, t, s, hands_on=s - 1 in trained)
+            if self.cfg.generator.style_nc:
                 made = lane.made[Part(style(self.finest), t)]
                 task = lane.add(Kind.STYLE_BACKWARD, self._site(lane, t, self.finest, "style"), (t,), follows=[made])
                 lane.read_gradients(task, [style(s) for s in trained], t)
+
+    def _add_backwards(self, lane: LaneTasks, t: int, s: int, hands_on: bool) -> None:
+        """Backward tasks of a frame at one scale; `hands_on`: the next coarser scale is trained, too."""
+        gen, finest = self.cfg.generator, s == self.finest
+        attached = [p for p in range(max(0, t - self.n_past), t) if t % lane.shape.n_frames_bp]
+        shown, styles = [image(s), *([RAW] if finest else [])], [style(s)] if gen.style_nc else []
+
+        def add(kind: Kind, part: str, made: TensorKind, of: Sequence[TensorKind], to: Sequence[TensorKind],
+                past: Sequence[int] = (), reads: Sequence[TensorKind] = ()) -> None:
+            """From the gradients `of` what the site of `made` has made `to` those of what it has read."""
+            task = lane.add(kind, self._site(lane, t, s, part), (t,), scale=s, follows=[lane.made[Part(made, t)]],
+                            reads=[Part(x, t) for x in reads])
+            lane.read_gradients(task, of, t)
+            lane.sends_gradients(task, to, [t])
+            lane.sends_gradients(task, [image(s)], past)
+
+        if not gen.no_flow:
+            blends, coarse = self._blends(lane), [flow_features(s - 1)] if hands_on else []
+            add(Kind.FLOW_BACKWARD, "flow", FLOW if finest else flow_features(s),
+                [*([image(s)] if blends else []), *([FLOW, WEIGHT] if finest else [flow_features(s)])],
+                [trunk(s), *coarse], attached[-1:] if blends else [], [synthesised(s)] if blends else [])
+        coarse = [features(s - 1)] if hands_on else []
+        add(Kind.SYNTHESIS_BACKWARD, "", image(s), [*shown, *([] if finest else [features(s)])],
+            [*([trunk(s)] if self.branches else styles), *coarse])
+        if self.branches:
+            add(Kind.PAST_BACKWARD, "past", trunk(s), [trunk(s)], [], attached)
+            add(Kind.LABEL_BACKWARD, "labels", label_features(s), [trunk(s)], styles)
+        if gen.fg:
+            # Its gradient is the frame's, masked.
+            coarse = [fg_features(s - 1)] if hands_on else []
+            add(Kind.FOREGROUND_BACKWARD, "foreground", foreground(s), [*shown, fg_features(s)], [*coarse, *styles])
 
     def needed_next(self, lane: LaneTasks) -> Iterator[tuple[Part, Site]]:
         n_frames = lane.chunk.n_frames
         for t in range(max(0, n_frames - self.n_past), n_frames):
             # Frame t is in the history of the next chunk's first frames, down to n_past frames on.
             for heir in range(min(self.n_past - (n_frames - 1 - t), n_frames)):
-                for s in range(self.finest + 1):
-                    yield Part(image(s), t), self._site(lane, heir, s)
+                for s in range(self.finest + 1) if self.branches else ():
+                    yield Part(image(s), t), self._site(lane, heir, s, "past")
+                    if t == n_frames - 1 and heir == 0 and not self.cfg.generator.no_flow:
+                        yield Part(image(s), t), self._site(lane, heir, s, "flow")
 
     def needed_frames(self, task: Task, chunk: LaneChunk) -> NeededFrames:
         (frame,) = (chunk.n_seen + t for t in task.frames)
         now, window = frozenset([frame]), frozenset(range(frame - self.n_past, frame + 1))
-        if task.kind in (Kind.LABEL, Kind.FOREGROUND):
+        covered = now if self.cfg.generator.fg else frozenset()  # the mask is found in the labels
+        # A clip begins with given frames, unless it begins from nothing.
+        given = frozenset() if self.cfg.generator.no_first_img else frozenset(i for i in window if i < 0)
+        if task.kind in (Kind.LABEL, Kind.FOREGROUND) or (task.kind == Kind.SYNTHESIS and not self.branches):
             return NeededFrames(labels=window)
         if task.kind == Kind.STYLE:
             return NeededFrames(labels=now, real=now)
-        if task.kind == Kind.SYNTHESIS:  # a clip begins with given frames, unless it begins from nothing
-            given = frozenset() if self.cfg.generator.no_first_img else frozenset(i for i in window if i < 0)
-            return NeededFrames(labels=now if self.cfg.generator.fg else frozenset(), real=given)
-        return NeededFrames()
+        if task.kind == Kind.PAST:
+            return NeededFrames(real=given)
+        if task.kind == Kind.FLOW:
+            return NeededFrames(labels=covered, real=given & {frame - 1})
+        return NeededFrames(labels=covered) if task.kind == Kind.BLEND else NeededFrames()
 
     def shapes(self) -> Mapping[TensorKind, TensorShape]:
         gen = self.cfg.generator
         found = {RAW: TensorShape(3), FLOW: TensorShape(2), WEIGHT: TensorShape(1)}
         for s in range(self.finest + 1):
             halvings, ngf = self.finest - s, gen.ngf // 2**s
-            found |= {image(s): TensorShape(3, halvings), foreground(s): TensorShape(3, halvings),
-                      features(s): TensorShape(ngf if gen.no_flow else 2 * ngf, halvings),
+            deep = gen.n_downsample_G if s == 0 else 1
+            found |= {kind(s): TensorShape(ngf * 2**deep, halvings + deep) for kind in (label_features, trunk)}
+            found |= {kind(s): TensorShape(3, halvings) for kind in (image, synthesised, foreground)}
+            found |= {kind(s): TensorShape(ngf, halvings) for kind in (features, flow_features)}
+            found |= {warped(s): TensorShape(4, halvings),
                       fg_features(s): TensorShape(ngf // 2 if gen.n_downsample_G > 2 else ngf, halvings),
                       style(s): TensorShape(gen.style_nc, halvings)}
         return found
@@ -123,32 +188,54 @@ class GeneratorSpec(RoleSpec):
             real = torch.empty(1, 3, resolution.height, resolution.width, dtype=dtype)
             work[Kind.STYLE, 0], made = measure(generator, generator.style_features, real)
             work[Kind.STYLE_BACKWARD, 0], _ = measure(generator, backward, [made])
-        coarse: Features | None = None
-        coarse_fg: Tensor | None = None
+        coarse: dict[str, Tensor] = {}
         for scale in range(self.finest + 1):
-            network, halvings = generator.network(scale), self.finest - scale
+            halvings = self.finest - scale
             size = resolution.height >> halvings, resolution.width >> halvings
             labels = meta_labels(self.cfg, size, dtype, finest=halvings == 0)
             if gen.style_nc:
                 labels = replace(labels, style=torch.empty(1, gen.style_nc, *size, dtype=dtype, requires_grad=True))
-            previous = torch.empty(1, 3 * self.n_past, *size, dtype=dtype,
-                                   requires_grad=self.cfg.schedule.max_frames_backpropagate > 1)
-            work[Kind.LABEL, scale], label_features = measure(generator, network.label_branch, labels)
-            branch = mask = None
-            if gen.fg:
-                mask = torch.empty(1, 1, *size, dtype=dtype)
-                work[Kind.FOREGROUND, scale], of_fg = measure(generator, network.foreground_branch, labels, coarse_fg)
-                work[Kind.FOREGROUND_BACKWARD, scale], _ = measure(generator, backward, [of_fg.image, of_fg.features])
-                branch = Foreground(of_fg.image.detach(), of_fg.features.detach())
-                coarse_fg = of_fg.features.detach().requires_grad_()
-            work[Kind.SYNTHESIS, scale], out = measure(
-                network, network.synthesize, label_features, previous, coarse, branch, mask)
-            outputs = [x for x in (out.image, out.raw, out.flow, out.weight) if x is not None]
-            work[Kind.BACKWARD, scale], _ = measure(generator, backward, outputs)
-            img, flow = out.features.img, out.features.flow
-            coarse = Features(img.detach().requires_grad_(), None if flow is None else flow.detach().requires_grad_(),
-                              None)
+            work |= {(kind, scale): found for kind, found in self._count(generator, scale, labels, coarse).items()}
         return Counted(work, n_trained=n_parameters(generator))
+
+    def _count(self, generator: Generator, scale: int, labels: EncodedLabels, coarse: dict[str, Tensor]
+               ) -> dict[Kind, Work]:
+        """A frame at one scale. `coarse`: feature maps of the next coarser scale by branch, then of this one."""
+        network, work = generator.network(scale), dict[Kind, Work]()
+        size, dtype = labels.size[::-1], labels.planes.dtype
+
+        def leaf(x: Tensor) -> Tensor:
+            return x.detach().requires_grad_()
+
+        previous = torch.empty(1, 3 * self.n_past, *size, dtype=dtype,
+                               requires_grad=self.cfg.schedule.max_frames_backpropagate > 1)
+        covering = flow = None
+        labelled, whence = measure(generator, network.label_branch, labels)
+        if self.branches:
+            work[Kind.LABEL] = labelled
+            work[Kind.LABEL_BACKWARD], _ = measure(generator, backward, [whence])
+            work[Kind.PAST], made = measure(generator, network.encode_past, whence.detach(), previous)
+            work[Kind.PAST_BACKWARD], _ = measure(generator, backward, [made])
+            whence = leaf(made)
+        if self.cfg.generator.fg:
+            work[Kind.FOREGROUND], of_fg = measure(generator, network.foreground_branch, labels, coarse.get("fg"))
+            work[Kind.FOREGROUND_BACKWARD], _ = measure(generator, backward, [of_fg.image, of_fg.features])
+            covering = of_fg.image.detach(), torch.empty(1, 1, *size, dtype=dtype)
+            coarse["fg"] = leaf(of_fg.features)
+        work[Kind.SYNTHESIS], (raw, maps) = measure(generator, network.image_branch, whence, coarse.get("image"))
+        if not self.branches:
+            work[Kind.SYNTHESIS] += labelled
+        coarse["image"] = leaf(maps)
+        if not self.cfg.generator.no_flow:
+            before = previous[:, -3:]
+            work[Kind.FLOW], flow = measure(generator, network.flow_branch, whence, before, coarse.get("flow"))
+            blended = blend(raw.detach(), flow.warped, flow.weight, covering)
+            work[Kind.FLOW_BACKWARD], _ = measure(generator, backward, [blended[0], flow.flow, flow.weight])
+            coarse["flow"] = leaf(flow.features)
+            flow = Flow(*(x.detach() for x in (flow.flow, flow.weight, flow.warped, flow.features)))
+        work[Kind.BLEND], frames = measure(generator, blend, raw, flow and flow.warped, flow and flow.weight, covering)
+        work[Kind.SYNTHESIS_BACKWARD], _ = measure(generator, backward, list(dict.fromkeys(frames)))
+        return work
 
     def network(self) -> nn.Module:
         return Generator(self.cfg)

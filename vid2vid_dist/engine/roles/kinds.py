@@ -8,7 +8,12 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.tensors import FLOW, RAW, WEIGHT, TensorKind, What, image
 
 # Each of a scale.
+label_features = partial(TensorKind, What.LABELS)
+trunk = partial(TensorKind, What.TRUNK)
+synthesised = partial(TensorKind, What.SYNTHESISED)
+warped = partial(TensorKind, What.WARPED)
 features = partial(TensorKind, What.FEATURES)
+flow_features = partial(TensorKind, What.FLOW_FEATURES)
 foreground = partial(TensorKind, What.FOREGROUND)
 fg_features = partial(TensorKind, What.FG_FEATURES)
 style = partial(TensorKind, What.STYLE)
