@@ -84,6 +84,7 @@ class PlacedJob:
             clips[n].add_real(sorted(new.real), encode_pictures(real, grid.device, executor.dtype))
 
         found = self._weights(modules, "initial.")
+        self.transport.step = 0
         for step in range(n_steps):
             last = step + 1 == N_STEPS
             now = tuple(self.chunks(n, step) for n in mine)

@@ -76,7 +76,8 @@ def is_cancelled_bias(name: str, parameters: dict[str, Tensor]) -> bool:
     """
     stem, _, last = name.rpartition(".")
     head, _, index = stem.rpartition(".")
-    if last != "bias" or not index.isdigit() or parameters[f"{stem}.weight"].dim() != 4:
+    kernel = parameters.get(f"{stem}.weight", parameters.get(f"{stem}.parametrizations.weight.original"))
+    if last != "bias" or not index.isdigit() or kernel is None or kernel.dim() != 4:
         return False
     weightless = re.match(r".*\.(netE|net)\.model\b", head)
     if weightless:

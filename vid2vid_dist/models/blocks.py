@@ -11,6 +11,8 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
+from vid2vid_dist.models.spectral import with_plain_kernels
+
 N = TypeVar("N", bound=nn.Module)
 
 
@@ -43,13 +45,14 @@ class FrameNorm(nn.Module):
 
 
 def per_frame_norms(network: N) -> N:
-    """Put a `FrameNorm` in the place of every norm layer of `network`, which is changed: for generation only."""
+    """Put a `FrameNorm` in the place of every norm layer of `network`, which is changed, and plain kernels in the place
+    of normalised ones: for generation only."""
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.BatchNorm2d | nn.InstanceNorm2d):
                 weight, bias = (None if x is None else x.detach() for x in (child.weight, child.bias))
                 setattr(module, name, FrameNorm(weight, bias, child.eps))
-    return network
+    return with_plain_kernels(network)
 
 
 def conv7(in_channels: int, out_channels: int) -> list[nn.Module]:

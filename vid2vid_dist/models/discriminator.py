@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.blocks import halve, init_weights, norm_layer
+from vid2vid_dist.models.spectral import spectrally_normalised
 
 
 def patch_layers(in_channels: int, ndf: int, n_layers: int, norm: str) -> list[list[nn.Module]]:
@@ -95,5 +96,6 @@ def temporal_discriminator(cfg: Config) -> MultiscaleDiscriminator:
 
 def _discriminator(cfg: Config, in_channels: int, num_D: int) -> MultiscaleDiscriminator:
     disc = cfg.discriminator
-    return MultiscaleDiscriminator(in_channels, disc.ndf, disc.n_layers_D, num_D, cfg.generator.norm,
-                                   features=not cfg.loss.no_ganFeat)
+    network = MultiscaleDiscriminator(in_channels, disc.ndf, disc.n_layers_D, num_D, cfg.generator.norm,
+                                      features=not cfg.loss.no_ganFeat)
+    return spectrally_normalised(network) if disc.spectral_norm else network

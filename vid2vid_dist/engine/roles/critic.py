@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vid2vid_dist import losses
 from vid2vid_dist.config.schema import Config
+from vid2vid_dist.data.sampling import step_rng
 from vid2vid_dist.engine.plan.counting import Work, gradients, measure, n_parameters
 from vid2vid_dist.engine.plan.graph import LaneTasks
 from vid2vid_dist.engine.plan.role import Counted, Loss, Minimised, Resolution
@@ -23,6 +24,7 @@ from vid2vid_dist.engine.plan.tasks import Kind, Site, Task
 from vid2vid_dist.engine.plan.tensors import Part, TensorKind
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
+from vid2vid_dist.models.augment import Augmentation, augmented, draw
 from vid2vid_dist.scores import ScoreTally, spread
 
 
@@ -49,17 +51,25 @@ class Pass:
 
     on_real: losses.LayerOutputs
     kept: Any = None
+    penalty: Tensor | None = None
     own_loss: Tensor | None = None
     spreads: tuple[Tensor, Tensor] | None = None  # of the scores on real and fake frames
 
 
 class Discriminator(ABC):
-    """A discriminator at work. Its role says what it is shown of a pass."""
+    """A discriminator at work. Its role says what it is shown of a pass.
+
+    `colours`: which channels of that are pictures, of three channels each.
+    """
+
+    colours = slice(-3, None)
 
     def __init__(self, cfg: Config, engine: RoleEngine, terms: Terms, weight: float = 1.0) -> None:
         """`weight`: of the generator's terms."""
         self.cfg, self.engine, self.terms, self.weight = cfg, engine, terms, weight
         self.tally = ScoreTally()
+        self._is_penalised = False
+        self._augmentations: list[Augmentation] = []
 
     @abstractmethod
     def real(self, task: Task, step: TensorStore) -> Pass | None:
@@ -70,6 +80,7 @@ class Discriminator(ABC):
         """Hand in what `see_fake` finds. `judged`: what `real` gave."""
 
     def run(self, task: Task, step: TensorStore) -> TaskTensors:
+        self._begin(task, step)
         if task.kind == Kind.FAKE:
             return self.fake(task, step, step.sites[task.site])
         if task.kind == Kind.REAL:
@@ -78,16 +89,35 @@ class Discriminator(ABC):
             self.backward(judged, step.weight(task))
         return {}
 
+    def _begin(self, task: Task, step: TensorStore) -> None:
+        """What depends on step and lane alone: the same for the real and the fake side."""
+        number, lane = step.key(task)
+        self._is_penalised = self.cfg.loss.r1_gamma > 0 and (number - 1) % self.cfg.loss.r1_every == 0
+        if self.cfg.discriminator.augment == "diff":
+            rng = step_rng(self.cfg.run.seed, number, lane)
+            self._augmentations = draw(rng, step.lane(task.lane).clip.size.clips)
+
+    def _judge(self, inputs: Tensor) -> losses.LayerOutputs:
+        seen = augmented(inputs, self.colours, self._augmentations) if self._augmentations else inputs
+        outputs: losses.LayerOutputs = self.engine.module(seen)
+        return outputs
+
     def see_real(self, inputs: Tensor, kept: Any = None) -> Pass:
-        """Judge the real side (N, C, H, W)."""
-        return Pass(self.engine.module(inputs), kept)
+        """Judge the real side (N, C, H, W), the rows of a clip one after the other."""
+        loss = self.cfg.loss
+        if not self._is_penalised:
+            return Pass(self._judge(inputs), kept)
+        inputs = inputs.detach().requires_grad_()
+        judged = Pass(self._judge(inputs), kept)
+        judged.penalty = loss.r1_every * losses.r1_penalty(judged.on_real, inputs, self.colours, loss.r1_gamma)
+        return judged
 
     def see_fake(self, judged: Pass, inputs: list[Tensor], wanted: list[Tensor], times: int = 1
                  ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Losses on the fake sides (N, C, H, W), each counted so many times, and gradients of the generator's to the
         `wanted` leaves."""
         loss, disc = self.cfg.loss, self.cfg.discriminator
-        on_fakes = times * [self.engine.module(x) for x in inputs]
+        on_fakes = times * [self._judge(x) for x in inputs]
         gan = self.weight * torch.stack(
             [losses.gan_loss(f, True, loss.gan_mode, for_generator=True) for f in on_fakes]).sum()
         features = self.weight * torch.stack([losses.feature_matching(
@@ -95,7 +125,7 @@ class Discriminator(ABC):
         # The real side stands in the total once for each kind of fake frame (spec: losses 4).
         real = len(on_fakes) * losses.gan_loss(judged.on_real, True, loss.gan_mode)
         fake = torch.stack([losses.gan_loss(f, False, loss.gan_mode) for f in on_fakes]).sum()
-        judged.own_loss = 0.5 * (fake + real)
+        judged.own_loss = 0.5 * (fake + real) if judged.penalty is None else 0.5 * (fake + real) + judged.penalty
         judged.spreads = spread([judged.on_real], loss.gan_mode), spread(on_fakes, loss.gan_mode)
         found = torch.autograd.grad(gan + features, wanted, retain_graph=True)
         names = self.terms
@@ -126,8 +156,8 @@ def count_discriminator(network: nn.Module, resolution: Resolution, n_fakes: int
 
     `kept_inputs`: input channels that stay until the generated frames are judged.
     """
-    first = next(network.to(resolution.dtype).parameters())  # the kernel that reads the input
-    inputs = first.new_empty(1, first.shape[1], resolution.height, resolution.width, requires_grad=True)
+    first = next(x for x in network.to(resolution.dtype).modules() if isinstance(x, nn.Conv2d))
+    inputs = first.weight.new_empty(1, first.in_channels, resolution.height, resolution.width, requires_grad=True)
     forward, outputs = measure(network, network, inputs)
     scores = [scale[-1] for scale in outputs]
     to_frames, _ = measure(network, gradients, scores, [inputs])

@@ -87,6 +87,7 @@ class TemporalRole(Discriminator):
     def __init__(self, spec: TemporalSpec, engine: RoleEngine) -> None:
         super().__init__(spec.cfg, engine, terms(spec.scale))
         self.scale, self.kind = spec.scale, image(spec.finest)
+        self.colours = slice(0, 3 * spec.cfg.discriminator.n_frames_D)
 
     def real(self, task: Task, step: TensorStore) -> Pass:
         clip, n_frames, _ = step.lane(task.lane)
