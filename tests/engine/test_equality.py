@@ -85,6 +85,8 @@ def is_cancelled_bias(name: str, parameters: dict[str, Tensor]) -> bool:
         behind = (n.removeprefix(f"{weightless[0]}.") for n in parameters if n.startswith(f"{weightless[0]}."))
         return any(int(n.partition(".")[0]) > layer for n in behind)
     follower = f"{head}.{int(index) + 1}.weight"
+    if f"{head}.{int(index) + 1}.gamma_beta.weight" in parameters:
+        return True
     return follower in parameters and parameters[follower].dim() == 1
 
 

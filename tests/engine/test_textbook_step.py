@@ -31,6 +31,7 @@ from vid2vid_dist.engine.roles.kinds import shown_kinds
 from vid2vid_dist.engine.run.executor import Executor
 from vid2vid_dist.engine.run.tensor_store import LanePart, Shown
 from vid2vid_dist.engine.run.transport import Transport
+from vid2vid_dist.models.spade import Spade
 
 N_STEPS, CHUNK, HEIGHT, WIDTH = 3, 3, 24, 40
 SMALL = (
@@ -74,6 +75,8 @@ SETTINGS = [
     Setting("augmented", ("discriminator.augment=diff", "discriminator.frames_per_pass=2"), n_clips=4, batch_size=2),
     Setting("augmented_faces", ("discriminator.augment=diff", "loss.r1_gamma=1", "loss.r1_every=1", *FACE)),
     Setting("r1", ("loss.r1_gamma=5", "loss.r1_every=2", "discriminator.frames_per_pass=2")),
+    Setting("spade", ("generator.norm=spade", *TWO_SCALES), n_frames_bp=2),
+    Setting("spade_of_styles", ("generator.norm=spade", STYLES)),
     Setting("logistic", ("loss.gan_mode=logistic", "optim.clip_norm=0.5")),
     Setting("scores_only", ("loss.no_ganFeat=true", "discriminator.n_scales_temporal=0")),
     Setting("perceptual", (PERCEPTUAL,)),
@@ -192,7 +195,7 @@ def cancelled_biases(modules: dict[str, nn.Module]) -> Iterator[str]:
     for role, module in modules.items():
         for name, stack in module.named_modules():
             for i, (_, after) in enumerate(pairwise(stack) if isinstance(stack, nn.Sequential) else ()):
-                if isinstance(after, nn.BatchNorm2d | nn.InstanceNorm2d):
+                if isinstance(after, nn.BatchNorm2d | nn.InstanceNorm2d | Spade):
                     yield f"{role}.{name}.{i}.bias"
 
 

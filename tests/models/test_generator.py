@@ -172,7 +172,7 @@ def test_a_styled_window_is_one_more_group_of_planes() -> None:
     cfg = config(style_nc=2)
     generator, (labels, _) = build(cfg), clip(cfg, 1)
     style = torch.rand(1, 2, HEIGHT, WIDTH, dtype=torch.float64)
-    found = generator.network(0).label_branch(replace(labels, style=style))
+    found = generator.network(0).label_branch(replace(labels, style=style)).features
     joined = torch.cat([labels.planes.flatten(1, 2), style], dim=1)
     assert torch.allclose(found, generator.network(0).model_down_seg(joined))
 

@@ -68,7 +68,7 @@ class GeneratorConfig:
     n_blocks_local: int = opt(3, "residual blocks of each finer scale", low=1, high=64)
     n_downsample_G: int = opt(3, "stride-2 convolutions of scale 0", low=1, high=6)
     n_local_enhancers: int = opt(1, "finer networks of netG=local, each for a doubling of the size", low=1, high=4)
-    norm: str = opt("batch", "normalisation of all networks; always by the statistics of the forward at hand", choices=("batch", "instance"))
+    norm: str = opt("batch", "normalisation of all networks, always by the statistics of the forward at hand; spade = batch, in decoders and residual trunks of netG=composite scaled and shifted by the labels", choices=("batch", "instance", "spade"))
     spectral_norm: bool = opt(False, "divide every kernel but those of the last layers by its largest singular value (netG=composite)")
     fg: bool = opt(False, "a separate branch for foreground objects (needs label_nc > 0)")
     fg_labels: list[int] = opt([26], "label ids of the foreground (26 = car in Cityscapes)")

@@ -17,12 +17,12 @@ N = TypeVar("N", bound=nn.Module)
 
 
 def norm_layer(norm: str, channels: int) -> nn.Module:
-    """`batch` or `instance` normalisation.
+    """`batch` or `instance` normalisation; `spade` is batch where there are no labels.
 
     Networks stay in train mode for ever: what normalises is always the forward at hand. Running
     statistics exist because published weights hold them, instance norm's included.
     """
-    if norm == "batch":
+    if norm in ("batch", "spade"):
         return nn.BatchNorm2d(channels)
     assert norm == "instance", norm
     return nn.InstanceNorm2d(channels, affine=False, track_running_stats=True)
@@ -137,6 +137,6 @@ def init_weights(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(module.weight, 0.0, 0.02)
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, nn.BatchNorm2d) and module.affine:
             nn.init.normal_(module.weight, 1.0, 0.02)
             nn.init.zeros_(module.bias)

@@ -20,6 +20,7 @@ from vid2vid_dist.models.blocks import conv7, decoder, down, encoder, init_weigh
 from vid2vid_dist.models.compute_options import ComputeOptions, laid_out, recomputed
 from vid2vid_dist.models.label_conv import label_convolution
 from vid2vid_dist.models.labels import EncodedLabels
+from vid2vid_dist.models.spade import modulate, through
 from vid2vid_dist.models.warp import warp
 
 
@@ -30,6 +31,14 @@ class Features:
     img: Tensor
     flow: Tensor | None
     fg: Tensor | None
+
+
+@dataclass
+class LabelFeatures:
+    """What the label branch makes: features (B, C, h, w), and their window of labels where more is read off it."""
+
+    features: Tensor
+    window: EncodedLabels | None
 
 
 @dataclass
@@ -82,14 +91,23 @@ class ScaleGenerator(nn.Module):
         self.ngf = cfg.ngf // 2**scale
         self.fg_ngf = self.ngf // 2 if cfg.n_downsample_G > 2 else self.ngf
         self.compute_options = ComputeOptions()
+        self.is_modulated = cfg.norm == "spade"
 
-    def label_branch(self, labels: EncodedLabels) -> Tensor:
+    def _finish(self, label_channels: int) -> None:
+        """With all stacks made: let labels take part in the norm layers behind the encoders, if so; draw weights."""
+        for name in ("indv_res", "indv_up", "model_res_img", "model_up_img", "model_res_flow", "model_up_flow"):
+            if self.is_modulated and hasattr(self, name):
+                modulate(getattr(self, name), label_channels)
+        init_weights(self)
+
+    def label_branch(self, labels: EncodedLabels) -> LabelFeatures:
         """Features of n_frames_G label frames, oldest first."""
-        return self._encode(self.model_down_seg, labels)
+        return LabelFeatures(self._encode(self.model_down_seg, labels), labels if self.is_modulated else None)
 
     def foreground_branch(self, labels: EncodedLabels, fg_features: Tensor | None = None) -> Foreground:
         """Foreground image from the label frames; `fg_features` are those of the next coarser scale."""
-        features = self._stage(_add(self._encode(self.indv_down, labels), fg_features), self.indv_res, self.indv_up)
+        encoded = _add(self._encode(self.indv_down, labels), fg_features)
+        features = self._stage(encoded, self.indv_res, self.indv_up, window=labels if self.is_modulated else None)
         return Foreground(self._stage(features, self.indv_final), features)
 
     def _encode(self, stack: nn.Sequential, labels: EncodedLabels) -> Tensor:
@@ -98,16 +116,16 @@ class ScaleGenerator(nn.Module):
         x = label_convolution(labels, cast(nn.Conv2d, conv), self.compute_options.gather_labels)
         return self._stage(laid_out(x, self.compute_options), *rest)
 
-    def _stage(self, x: Tensor, *stacks: nn.Module) -> Tensor:
+    def _stage(self, x: Tensor, *stacks: nn.Module, window: EncodedLabels | None = None) -> Tensor:
         """Layers one after the other, whose activations are kept for the backward pass or computed again in it."""
         def run(x: Tensor) -> Tensor:
             for stack in stacks:
-                x = stack(x)
+                x = stack(x) if window is None else through(stack, x, window)
             return x
 
         return recomputed(run, x, *stacks) if self.compute_options.checkpoint and torch.is_grad_enabled() else run(x)
 
-    def synthesize(self, label_features: Tensor, previous: Tensor, coarse: Features | None = None,
+    def synthesize(self, label_features: LabelFeatures, previous: Tensor, coarse: Features | None = None,
                    foreground: Foreground | None = None, mask: Tensor | None = None,
                    raw_only: bool = False) -> ScaleOutput:
         """Make one frame from the label features and the frames before it.
@@ -117,12 +135,15 @@ class ScaleGenerator(nn.Module):
         `raw_only` leaves the warped previous frame out of the image; flow and weight are still made.
         """
         coarse_img, coarse_flow = (coarse.img, coarse.flow) if coarse is not None else (None, None)
-        trunk = label_features + self._stage(laid_out(previous, self.compute_options), self.model_down_img)
-        img_features = self._stage(_add(trunk, coarse_img), self.model_res_img, self.model_up_img)
+        window, encoded = label_features.window, self._stage(
+            laid_out(previous, self.compute_options), self.model_down_img)
+        trunk = label_features.features + encoded
+        img_features = self._stage(_add(trunk, coarse_img), self.model_res_img, self.model_up_img, window=window)
         image = raw = self._stage(img_features, self.model_final_img)
         flow = weight = flow_features = None
         if not self.no_flow:
-            flow_features = self._stage(_add(trunk, coarse_flow), self.model_res_flow, self.model_up_flow)
+            flow_features = self._stage(
+                _add(trunk, coarse_flow), self.model_res_flow, self.model_up_flow, window=window)
             flow, weight = self._flow_and_weight(flow_features)
             if not raw_only:
                 image = raw * weight + warp(previous[:, -3:], flow) * (1 - weight)
@@ -198,7 +219,7 @@ class CompositeGenerator(ScaleGenerator):
             self.model_up_flow = nn.Sequential(*decoder(ngf, n_down, norm))
             self.model_final_flow = nn.Sequential(*conv7(ngf, 2))
             self.model_final_w = nn.Sequential(*conv7(ngf, 1))
-        init_weights(self)
+        self._finish(label_channels + cfg.style_nc)
 
 
 class CompositeLocalGenerator(ScaleGenerator):
@@ -230,4 +251,4 @@ class CompositeLocalGenerator(ScaleGenerator):
             self.model_res_flow, self.model_up_flow = nn.Identity(), decode(ngf)
             self.model_final_flow = nn.Sequential(*conv7(ngf, 2))
             self.model_final_w = nn.Sequential(*conv7(ngf, 1))
-        init_weights(self)
+        self._finish(label_channels + cfg.style_nc)

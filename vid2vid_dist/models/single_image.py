@@ -25,7 +25,7 @@ from vid2vid_dist.models.blocks import (
     stem,
     up,
 )
-from vid2vid_dist.models.composite import Features, Foreground, ScaleGenerator, ScaleOutput
+from vid2vid_dist.models.composite import Features, Foreground, LabelFeatures, ScaleGenerator, ScaleOutput
 from vid2vid_dist.models.compute_options import laid_out
 from vid2vid_dist.models.labels import EncodedLabels
 
@@ -159,14 +159,14 @@ class ImageNetwork(ScaleGenerator):
         else:
             self.net = LocalEnhancer(label_channels, *sizes, cfg.n_local_enhancers, cfg.n_blocks_local)
 
-    def label_branch(self, labels: EncodedLabels) -> Tensor:
+    def label_branch(self, labels: EncodedLabels) -> LabelFeatures:
         """The newest frame's labels as they are, and after them its style if there is one: (B, C + S, H, W)."""
         dense = replace(labels, style=None).frames(slice(-1, None)).dense()[:, 0]
-        return dense if labels.style is None else torch.cat([dense, labels.style], dim=1)
+        return LabelFeatures(dense if labels.style is None else torch.cat([dense, labels.style], dim=1), None)
 
-    def synthesize(self, label_features: Tensor, previous: Tensor, coarse: Features | None = None,
+    def synthesize(self, label_features: LabelFeatures, previous: Tensor, coarse: Features | None = None,
                    foreground: Foreground | None = None, mask: Tensor | None = None,
                    raw_only: bool = False) -> ScaleOutput:
         """One image (B, 3, H, W) in [-1, 1] from `label_branch`."""
-        image = self._stage(laid_out(label_features, self.compute_options), self.net)
+        image = self._stage(laid_out(label_features.features, self.compute_options), self.net)
         return ScaleOutput(image, image, None, None, Features(image, None, None))

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from vid2vid_dist import losses
-from vid2vid_dist.config.schema import Config
+from vid2vid_dist.config.schema import Config, LossConfig
 from vid2vid_dist.data.sampling import step_rng
-from vid2vid_dist.engine.plan.counting import Work, gradients, measure, n_parameters
+from vid2vid_dist.engine.plan.counting import Work, backward, gradients, measure, n_parameters
 from vid2vid_dist.engine.plan.graph import LaneTasks
 from vid2vid_dist.engine.plan.role import Counted, Loss, Minimised, Resolution
 from vid2vid_dist.engine.plan.tasks import Kind, Site, Task
@@ -151,10 +151,11 @@ def add_pass(lane: LaneTasks, site: Site, frames: tuple[int, ...], kinds: list[T
 
 
 def count_discriminator(network: nn.Module, resolution: Resolution, n_fakes: int = 1,
-                        kept_inputs: slice | None = None) -> Counted:
+                        kept_inputs: slice | None = None, loss: LossConfig | None = None) -> Counted:
     """It runs once on real and once on each kind of fake; two gradients are taken from the fake passes.
 
-    `kept_inputs`: input channels that stay until the generated frames are judged.
+    `kept_inputs`: input channels that stay until the generated frames are judged. `loss`: whose R1 is counted, by the
+    time of a mean step and the memory of one that has it.
     """
     first = next(x for x in network.to(resolution.dtype).modules() if isinstance(x, nn.Conv2d))
     inputs = first.weight.new_empty(1, first.in_channels, resolution.height, resolution.width, requires_grad=True)
@@ -162,9 +163,16 @@ def count_discriminator(network: nn.Module, resolution: Resolution, n_fakes: int
     scores = [scale[-1] for scale in outputs]
     to_frames, _ = measure(network, gradients, scores, [inputs])
     to_weights, _ = measure(network, gradients, scores, list(network.parameters()))
+    real, own = forward, replace((1 + n_fakes) * to_weights, transient=to_weights.transient)
+    if loss is not None and loss.r1_gamma:
+        share = 1 / loss.r1_every
+        steep, penalty = measure(network, losses.r1_penalty, outputs, inputs, slice(None), 1.0)
+        of_penalty, _ = measure(network, backward, [penalty])
+        real = replace(forward + share * steep, saved=forward.saved + steep.saved, transient=steep.transient)
+        own = replace(own + share * of_penalty, transient=max(own.transient, of_penalty.transient))
     kept = inputs[:, kept_inputs].nbytes if kept_inputs is not None else 0
     work: Mapping[tuple[Kind, int], Work] = {
-        (Kind.REAL, 0): replace(forward, saved=forward.saved + kept),
+        (Kind.REAL, 0): replace(real, saved=real.saved + kept),
         (Kind.FAKE, 0): replace(n_fakes * (forward + to_frames), transient=n_fakes * to_frames.transient),
-        (Kind.CRITIC_BACKWARD, 0): replace((1 + n_fakes) * to_weights, transient=to_weights.transient)}
+        (Kind.CRITIC_BACKWARD, 0): own}
     return Counted(work, n_trained=n_parameters(network))

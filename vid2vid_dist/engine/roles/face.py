@@ -30,7 +30,7 @@ class FaceSpec(ImageSpec):
 
     def count(self, resolution: Resolution) -> Counted:
         side = losses.face_side(self.cfg.data.fineSize)
-        return count_discriminator(self.network(), replace(resolution, height=side, width=side))
+        return count_discriminator(self.network(), replace(resolution, height=side, width=side), loss=self.cfg.loss)
 
     def network(self) -> nn.Module:
         return face_discriminator(self.cfg)

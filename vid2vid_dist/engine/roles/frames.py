@@ -18,7 +18,7 @@ from vid2vid_dist.engine.plan.tensors import FLOW, RAW, WEIGHT, Part, TensorKind
 from vid2vid_dist.engine.roles.kinds import features, fg_features, foreground, style
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
-from vid2vid_dist.models.composite import Features, Foreground, ScaleOutput, foreground_gradient
+from vid2vid_dist.models.composite import Features, Foreground, LabelFeatures, ScaleOutput, foreground_gradient
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.labels import EncodedLabels, foreground_mask, pyramid
 
@@ -27,7 +27,7 @@ from vid2vid_dist.models.labels import EncodedLabels, foreground_mask, pyramid
 class FrameGraph:
     """A frame at one scale between its forward and its backward pass; inputs are leaves."""
 
-    label_features: Tensor
+    label_features: LabelFeatures
     style: Tensor | None
     history: dict[int, Tensor] = field(default_factory=dict)  # attached ones, by frame of the chunk
     coarse: Features | None = None

@@ -36,7 +36,8 @@ class ImageSpec(RoleSpec):
         return NeededFrames(labels=frames, real=frames)
 
     def count(self, resolution: Resolution) -> Counted:
-        return count_discriminator(self.network(), resolution, len(judged_kinds(self.cfg)), kept_inputs=slice(3, None))
+        return count_discriminator(self.network(), resolution, len(judged_kinds(self.cfg)), slice(3, None),
+                                   self.cfg.loss)
 
     def network(self) -> nn.Module:
         return image_discriminator(self.cfg)

@@ -68,7 +68,7 @@ class TemporalSpec(RoleSpec):
         return bool(chunk_groups(self.cfg, chunk, self.scale).frames)
 
     def count(self, resolution: Resolution) -> Counted:
-        return count_discriminator(self.network(), resolution)
+        return count_discriminator(self.network(), resolution, loss=self.cfg.loss)
 
     def network(self) -> nn.Module:
         return temporal_discriminator(self.cfg)
