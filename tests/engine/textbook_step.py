@@ -113,7 +113,7 @@ class TextbookStep:
             self.fake[number] = fake if isinstance(clips[number], list) else fake[0]
         self.update(mean)
         self.number += 1
-        return {name: loss.detach() for name, loss in mean.items() if not name.startswith("R1")}
+        return {name: loss.detach() for name, loss in mean.items()}
 
     def update(self, mean: Mapping[str, Tensor]) -> None:
         """Every role minimises its loss. A discriminator that had nothing to judge is left as it is."""
@@ -121,7 +121,7 @@ class TextbookStep:
         for role in self.modules:
             if role != "generator" and logged("D_real", role) in mean:
                 minimised[role] = 0.5 * (mean[logged("D_real", role)] + mean[logged("D_fake", role)])
-                minimised[role] = minimised[role] + mean.get(f"R1 of {role}", 0)
+                minimised[role] = minimised[role] + mean.get(f"{logged('D_real', role)}_R1", 0)
         self.gradients = {}
         for role, loss in minimised.items():
             named = self.trained[role]
@@ -285,7 +285,7 @@ class TextbookStep:
     def penalty(self, role: str, real: Tensor) -> dict[str, Tensor]:
         """R1, in the steps that have it."""
         due = self.cfg.loss.r1_gamma and (self.number - 1) % self.cfg.loss.r1_every == 0
-        return {f"R1 of {role}": r1(self.cfg, role, self.modules[role], real, self.drawn)} if due else {}
+        return {f"{logged('D_real', role)}_R1": r1(self.cfg, role, self.modules[role], real, self.drawn)} if due else {}
 
 
 def logged(term: str, role: str) -> str:

@@ -19,7 +19,7 @@ from vid2vid_dist.config.schema import Config, LossConfig
 from vid2vid_dist.data.sampling import step_rng
 from vid2vid_dist.engine.plan.counting import Work, backward, gradients, measure, n_parameters
 from vid2vid_dist.engine.plan.graph import LaneTasks
-from vid2vid_dist.engine.plan.role import Counted, Loss, Minimised, Resolution
+from vid2vid_dist.engine.plan.role import Counted, Loss, Minimised, Resolution, RoleSpec
 from vid2vid_dist.engine.plan.tasks import Kind, Site, Task
 from vid2vid_dist.engine.plan.tensors import Part, TensorKind
 from vid2vid_dist.engine.run.optimizer import RoleEngine
@@ -30,16 +30,31 @@ from vid2vid_dist.scores import ScoreTally, spread
 
 @dataclass(frozen=True)
 class Terms:
-    """Names of a discriminator's losses: the generator's adversarial and feature-matching terms, its own two."""
+    """Names of a discriminator's losses: the generator's adversarial and feature-matching terms, its own two, and R1
+    where there is one."""
 
     gan: str
     features: str
     real: str
     fake: str
 
-    def losses(self) -> tuple[Loss, ...]:
-        own = tuple(Loss(name, Minimised.BY_ITSELF) for name in (self.real, self.fake))
-        return (Loss(self.gan), Loss(self.features), *own)
+    @property
+    def r1(self) -> str:
+        return f"{self.real}_R1"
+
+    def losses(self, loss: LossConfig) -> tuple[Loss, ...]:
+        own = (self.real, self.fake, *([self.r1] if loss.r1_gamma else []))
+        return (Loss(self.gan), Loss(self.features), *(Loss(name, Minimised.BY_ITSELF) for name in own))
+
+
+class DiscriminatorSpec(RoleSpec):
+    """A discriminator in a plan: what has losses of these names."""
+
+    terms: Terms
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__(cfg)
+        self.losses = self.terms.losses(cfg.loss)
 
 
 @dataclass
@@ -125,11 +140,15 @@ class Discriminator(ABC):
         # The real side stands in the total once for each kind of fake frame (spec: losses 4).
         real = len(on_fakes) * losses.gan_loss(judged.on_real, True, loss.gan_mode)
         fake = torch.stack([losses.gan_loss(f, False, loss.gan_mode) for f in on_fakes]).sum()
-        judged.own_loss = 0.5 * (fake + real) if judged.penalty is None else 0.5 * (fake + real) + judged.penalty
+        judged.own_loss = 0.5 * (fake + real)
         judged.spreads = spread([judged.on_real], loss.gan_mode), spread(on_fakes, loss.gan_mode)
         found = torch.autograd.grad(gan + features, wanted, retain_graph=True)
         names = self.terms
-        return {names.gan: gan, names.features: features, names.real: real, names.fake: fake}, list(found)
+        terms = {names.gan: gan, names.features: features, names.real: real, names.fake: fake}
+        if judged.penalty is not None:
+            terms[names.r1] = judged.penalty
+            judged.own_loss = judged.own_loss + judged.penalty
+        return terms, list(found)
 
     def backward(self, judged: Pass, weight: float) -> None:
         """The discriminator's own loss into its weights; ends the pass."""

@@ -10,10 +10,17 @@ from torch import Tensor, nn
 from vid2vid_dist import losses
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.graph import LaneTasks
-from vid2vid_dist.engine.plan.role import Counted, RateGroup, Resolution, RoleSpec
+from vid2vid_dist.engine.plan.role import Counted, RateGroup, Resolution
 from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, NeededFrames, Site, Task
 from vid2vid_dist.engine.plan.tensors import Part, image, reference
-from vid2vid_dist.engine.roles.critic import Discriminator, Pass, Terms, add_pass, count_discriminator
+from vid2vid_dist.engine.roles.critic import (
+    Discriminator,
+    DiscriminatorSpec,
+    Pass,
+    Terms,
+    add_pass,
+    count_discriminator,
+)
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
 from vid2vid_dist.models.discriminator import temporal_discriminator
@@ -24,14 +31,14 @@ def chunk_groups(cfg: Config, chunk: LaneChunk, scale: int) -> TemporalGroups:
     return temporal_plan(cfg.discriminator, chunk.n_seen, chunk.n_frames)[scale]
 
 
-class TemporalSpec(RoleSpec):
+class TemporalSpec(DiscriminatorSpec):
     """One temporal scale: all groups of a chunk are judged together."""
 
     colour, rate = "#807dba", RateGroup.TEMPORAL
 
     def __init__(self, cfg: Config, scale: int) -> None:
+        self.name, self.scale, self.terms = f"temporal_{scale}", scale, terms(scale)
         super().__init__(cfg)
-        self.name, self.scale, self.losses = f"temporal_{scale}", scale, terms(scale).losses()
 
     def add_tasks(self, lane: LaneTasks) -> None:
         groups = chunk_groups(self.cfg, lane.chunk, self.scale)
