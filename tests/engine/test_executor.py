@@ -87,7 +87,7 @@ LONG_ROWS = [
     Row(2, "split:1+1", 2, SINGLE_IMAGE),
     Row(2, "split:1+1", 2, (*PENALISED, AUGMENTED), in_flight=1),
     Row(4, "generator=0,image=1,flow=1,others=2-3", 2, (*PENALISED, AUGMENTED, TWO_TEMPORAL), ahead=True),
-    Row(4, "split:1+1", 4, (AUGMENTED,), n_frames_bp=2, pipelines=2),
+    Row(4, "split:1+1", 4, ("discriminator.augment=adaptive",), n_frames_bp=2, pipelines=2),
     Row(3, "split:2+1", 2, (SPADE,), n_frames_bp=2, ahead=True),
     Row(2, "colocated", 2, (SPADE, STYLES, NO_FG)),
     Row(3, "split:2+1", 3, (*SPECTRAL, *SHORT, TWO_TEMPORAL), n_frames_bp=2, ahead=True),

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tests.engine.placed_clips import StandInFeatures
 from tests.engine.spread_clips import clip
+from tests.engine.textbook_craft import in_use
 from tests.engine.textbook_step import TextbookStep
 from tools.lanes import advance, clip_of
 from tools.parity.trace import StandInFlow
@@ -74,6 +75,7 @@ SETTINGS = [
     Setting("spectral", ("generator.spectral_norm=true", "discriminator.spectral_norm=true", *TWO_SCALES)),
     Setting("augmented", ("discriminator.augment=diff", "discriminator.frames_per_pass=2"), n_clips=4, batch_size=2),
     Setting("augmented_faces", ("discriminator.augment=diff", "loss.r1_gamma=1", "loss.r1_every=1", *FACE)),
+    Setting("adaptive", ("discriminator.augment=adaptive", "loss.r1_gamma=1", "loss.r1_every=1")),
     Setting("r1", ("loss.r1_gamma=5", "loss.r1_every=2", "discriminator.frames_per_pass=2",
                    "discriminator.n_scales_temporal=1")),
     Setting("spade", ("generator.norm=spade", *TWO_SCALES), n_frames_bp=2),
@@ -148,7 +150,7 @@ def copied(tensors: dict[str, Tensor] | dict[str, nn.Parameter]) -> dict[str, Te
 def by_textbook(setting: Setting) -> list[Step]:
     cfg, lanes, found = setting.cfg, lanes_of(setting), []
     features = None if cfg.loss.no_vgg else StandInFeatures()
-    book = TextbookStep(cfg, build_modules(role_specs(cfg)), StandInFlow(), features, adam,
+    book = TextbookStep(cfg, in_use(build_modules(role_specs(cfg))), StandInFlow(), features, adam,
                         train_all_scales=not cfg.schedule.niter_fix_global)
     clips = {n: lane if setting.batch_size > 1 else lane[0] for n, lane in lanes.items()}
     for i in range(N_STEPS):
@@ -169,7 +171,7 @@ def by_engine(setting: Setting) -> list[Step]:
         return optimizer
 
     specs, grid, all_scales = role_specs(cfg), solo_grid(), not cfg.schedule.niter_fix_global
-    modules, layout = build_modules(specs), colocated(specs, 1)
+    modules, layout = in_use(build_modules(specs)), colocated(specs, 1)
     frozen: dict[str, nn.Module] = {"flow": StandInFlow(), "perceptual": StandInFeatures()}
     roles = build_roles(specs, grid.holders(layout.slots), modules, frozen,
                         dict.fromkeys(RateGroup, noting_gradients), all_scales)

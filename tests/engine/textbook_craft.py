@@ -35,8 +35,31 @@ def colours(cfg: Config, role: str) -> slice:
 def judge(cfg: Config, role: str, module: nn.Module, x: Tensor, drawn: Sequence[Augmentation]) -> list[list[Tensor]]:
     """A pass of a discriminator."""
     outputs: list[list[Tensor]] = module(
-        augmented(x, colours(cfg, role), drawn) if cfg.discriminator.augment == "diff" else x)
+        augmented(x, colours(cfg, role), drawn, strength_of(cfg, module)) if cfg.discriminator.augment != "none" else x)
     return outputs
+
+
+def in_use(modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    """Networks whose augmentation, if it adapts, happens half of the time: at first it never does."""
+    for module in modules.values():
+        for name, p in module.named_parameters():
+            if name == "strength":
+                nn.init.constant_(p, 0.5)
+    return modules
+
+
+def strength_of(cfg: Config, module: nn.Module) -> float:
+    """How often what a discriminator sees is augmented."""
+    return module.get_parameter("strength").item() if cfg.discriminator.augment == "adaptive" else 1.0
+
+
+def pull(cfg: Config, module: nn.Module, on_real: list[list[Tensor]]) -> Tensor:
+    """What moves the strength: up where more than 0.8 of the real patches are taken for real, and within [0, 1]."""
+    scores = torch.cat([score.flatten() for *_, score in on_real])
+    middle = 0.5 if cfg.loss.gan_mode == "ls" else 0.0
+    share = 0.8 - (scores > middle).double().mean().item()
+    now = strength_of(cfg, module)
+    return 2 * share * module.get_parameter("strength").sum() * (now > 0 if share > 0 else now < 1)
 
 
 def r1(cfg: Config, role: str, module: nn.Module, real: Tensor, drawn: Sequence[Augmentation]) -> Tensor:
@@ -48,14 +71,15 @@ def r1(cfg: Config, role: str, module: nn.Module, real: Tensor, drawn: Sequence[
     return weight * gradient[:, colours(cfg, role)].pow(2).sum() / (2 * len(real))
 
 
-def augmented(x: Tensor, channels: slice, drawn: Sequence[Augmentation]) -> Tensor:
+def augmented(x: Tensor, channels: slice, drawn: Sequence[Augmentation], strength: float) -> Tensor:
     """Every row (C, H, W) with what was drawn for its clip; the clips take turns."""
-    return torch.stack([_augmented(row, channels, drawn[i % len(drawn)]) for i, row in enumerate(x)])
+    return torch.stack([_augmented(row, channels, drawn[i % len(drawn)], strength) for i, row in enumerate(x)])
 
 
-def _augmented(row: Tensor, of_colours: slice, drawn: Augmentation) -> Tensor:
+def _augmented(row: Tensor, of_colours: slice, drawn: Augmentation, strength: float) -> Tensor:
+    colour, move, cut = (chance < strength for chance in drawn.chances)
     channels = list(row)
-    for first in range(len(channels))[of_colours][::3]:
+    for first in range(len(channels))[of_colours][::3] if colour else ():
         frame = torch.stack(channels[first:first + 3]) + drawn.brightness
         frame = drawn.saturation * frame + (1 - drawn.saturation) * frame.mean(dim=0)
         frame = drawn.contrast * frame + (1 - drawn.contrast) * frame.mean()
@@ -66,10 +90,10 @@ def _augmented(row: Tensor, of_colours: slice, drawn: Augmentation) -> Tensor:
     for axis, (moved, centre) in enumerate(zip(drawn.moved, drawn.hole, strict=True)):
         side = row.shape[1 + axis]
         here, farthest, length = torch.arange(side), round(side / 8), side // 2
-        source = here - (int(moved * (2 * farthest + 1)) - farthest)
+        source = here - move * (int(moved * (2 * farthest + 1)) - farthest)
         row = row.index_select(1 + axis, source % side)
         shape = (-1, 1) if axis == 0 else (1, -1)
         outside |= ((source < 0) | (source >= side)).view(shape)
         start = int(centre * side) - length // 2
         hole &= ((here >= start) & (here < start + length)).view(shape)
-    return row * ~(outside | hole)
+    return row * ~(outside | hole & cut)

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tests.engine.textbook_craft import iterate, judge, r1
+from tests.engine.textbook_craft import iterate, judge, pull, r1
 from tests.engine.textbook_frames import face_box, temporal_groups
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
@@ -113,7 +113,7 @@ class TextbookStep:
             self.fake[number] = fake if isinstance(clips[number], list) else fake[0]
         self.update(mean)
         self.number += 1
-        return {name: loss.detach() for name, loss in mean.items()}
+        return {name: loss.detach() for name, loss in mean.items() if not name.startswith("pull")}
 
     def update(self, mean: Mapping[str, Tensor]) -> None:
         """Every role minimises its loss. A discriminator that had nothing to judge is left as it is."""
@@ -121,7 +121,8 @@ class TextbookStep:
         for role in self.modules:
             if role != "generator" and logged("D_real", role) in mean:
                 minimised[role] = 0.5 * (mean[logged("D_real", role)] + mean[logged("D_fake", role)])
-                minimised[role] = minimised[role] + mean.get(f"{logged('D_real', role)}_R1", 0)
+                more = f"{logged('D_real', role)}_R1", f"pull of {role}"
+                minimised[role] = minimised[role] + sum(mean.get(name, 0) for name in more)
         self.gradients = {}
         for role, loss in minimised.items():
             named = self.trained[role]
@@ -283,9 +284,13 @@ class TextbookStep:
         return {logged(name, role): term for name, term in terms.items()}
 
     def penalty(self, role: str, real: Tensor) -> dict[str, Tensor]:
-        """R1, in the steps that have it."""
-        due = self.cfg.loss.r1_gamma and (self.number - 1) % self.cfg.loss.r1_every == 0
-        return {f"{logged('D_real', role)}_R1": r1(self.cfg, role, self.modules[role], real, self.drawn)} if due else {}
+        """R1, in the steps that have it; what moves the strength of augmentation."""
+        cfg, module, terms = self.cfg, self.modules[role], {}
+        if cfg.loss.r1_gamma and (self.number - 1) % cfg.loss.r1_every == 0:
+            terms[f"{logged('D_real', role)}_R1"] = r1(cfg, role, module, real, self.drawn)
+        if cfg.discriminator.augment == "adaptive":
+            terms[f"pull of {role}"] = pull(cfg, module, judge(cfg, role, module, real, self.drawn))
+        return terms
 
 
 def logged(term: str, role: str) -> str:

@@ -7,7 +7,7 @@ import torch
 
 from vid2vid_dist.data.sampling import step_rng
 from vid2vid_dist.losses import temporal_input
-from vid2vid_dist.models.augment import Augmentation, augmented, draw
+from vid2vid_dist.models.augment import Augmentation, augmented, draw, strength_loss
 from vid2vid_dist.models.warp import warp
 
 ALL, NOTHING = slice(0, None), slice(0, 0)
@@ -81,3 +81,27 @@ def test_any_draw_stays_inside_the_frame(seed: int) -> None:
     """The smallest crop of a face has 8 rows."""
     (drawn,) = draw(step_rng(seed, 1, 0), 1)
     assert drawn(pictures(2, 3, 8, 8), ALL).shape == (2, 3, 8, 8)
+
+
+def test_strength_is_how_often_each_of_the_three_happens() -> None:
+    x = pictures(1, 3, 32, 32)
+    drawn = Augmentation(0.25, 0.5, 1.2, (0.9, 0.1), (0.5, 0.5), (0.1, 0.5, 0.8))
+    assert drawn(x, ALL, torch.tensor([0.05])).equal(x)
+    still, beyond = (CENTRE, CENTRE), (BEYOND, BEYOND)
+    coloured = Augmentation(0.25, 0.5, 1.2, still, beyond)(x, ALL)
+    torch.testing.assert_close(drawn(x, ALL, torch.tensor([0.3]))[..., :15, :15], coloured[..., :15, :15])
+    for strength, kept in ((0.6, 32 * 32), (0.9, 32 * 32 - 16 * 16)):
+        found = drawn(torch.ones_like(x), NOTHING, torch.tensor([strength]))
+        assert int(found[0, 0].count_nonzero()) < kept  # moved, too
+    torch.testing.assert_close(drawn(x, ALL, torch.ones(1)), drawn(x, ALL))
+
+
+@pytest.mark.parametrize(("now", "share_real", "pull"), [
+    (0.5, 1.0, -0.4), (0.5, 0.5, 0.6), (0.5, 0.0, 1.6), (0.0, 0.0, 0.0), (1.0, 1.0, 0.0), (0.0, 1.0, -0.4)])
+def test_strength_goes_up_while_too_many_real_patches_are_known(now: float, share_real: float, pull: float) -> None:
+    """Down the gradient, and no further than from never to always."""
+    strength = torch.tensor([now], requires_grad=True)
+    scores = torch.where(torch.arange(10) < 10 * share_real, 0.9, 0.2)
+    strength_loss(strength, scores, middle=0.5).backward()
+    assert strength.grad is not None
+    assert strength.grad.item() == pytest.approx(pull, abs=1e-6)

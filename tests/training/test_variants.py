@@ -31,7 +31,7 @@ ROWS = {
         "generator.spectral_norm=true", "discriminator.spectral_norm=true", "optim.checkpoint_activations=true",
         "optim.warmup_steps=3", "optim.clip_norm=0.1", "optim.ema_decay=0.9", "loss.gan_mode=logistic"),
     "augmentation and R1": (
-        "discriminator.augment=diff", "loss.r1_gamma=1", "loss.r1_every=2", "loss.gan_mode=logistic", *STREET),
+        "discriminator.augment=adaptive", "loss.r1_gamma=1", "loss.r1_every=2", "loss.gan_mode=logistic", *STREET),
     "spade": (
         "generator.norm=spade", "generator.spectral_norm=true", "generator.style_nc=2", "optim.ema_decay=0.9",
         "optim.checkpoint_activations=true", "monitor.pictures_every=2", *STREET),

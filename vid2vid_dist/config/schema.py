@@ -89,7 +89,7 @@ class DiscriminatorConfig:
     sparse_D: bool = opt(False, "temporal groups over every n_frames_D**s-th frame of the clip without overlap")
     add_face_disc: bool = opt(False, "one more discriminator on the face region (body pose input)")
     face_marker: str = opt("densepose", "what marks the head in the input: DensePose's part index, or the colour of OpenPose's neck", choices=("densepose", "openpose"))
-    augment: str = opt("none", "what happens to real and generated frames alike before they are judged: diff = colours, place and a hole, drawn per clip and step", choices=("none", "diff"))
+    augment: str = opt("none", "what happens to real and generated frames alike before they are judged: diff = colours, place and a hole, drawn per clip and step; adaptive = each of them as often as keeps a discriminator from knowing the real frames by heart", choices=("none", "diff", "adaptive"))
     spectral_norm: bool = opt(False, "divide every kernel by its largest singular value")
     frames_per_pass: int = opt(0, "frames that the image discriminator normalises together; 0 = the chunk", unit="frames", low=0, high=256)
 

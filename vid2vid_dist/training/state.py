@@ -308,7 +308,7 @@ class TrainingState:
 
 def _networks(cfg: Config) -> dict[str, Any]:
     """What the shapes and names of the weights depend on."""
-    free = "frames_per_pass", "sparse_D", "face_marker"
+    free = "frames_per_pass", "sparse_D", "face_marker", "augment"
     gen, disc = asdict(cfg.generator), asdict(cfg.discriminator)
     of_disc = {f"discriminator.{k}" if k in gen else k: v for k, v in disc.items() if k not in free}
     return {**gen, **of_disc, "no_ganFeat": cfg.loss.no_ganFeat, "label_channels": cfg.label_channels,

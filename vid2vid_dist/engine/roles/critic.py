@@ -24,8 +24,8 @@ from vid2vid_dist.engine.plan.tasks import Kind, Site, Task
 from vid2vid_dist.engine.plan.tensors import Part, TensorKind
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
-from vid2vid_dist.models.augment import Augmentation, augmented, draw
-from vid2vid_dist.scores import ScoreTally, spread
+from vid2vid_dist.models.augment import Augmentation, augmented, draw, strength_loss
+from vid2vid_dist.scores import MIDDLE, ScoreTally, spread
 
 
 @dataclass(frozen=True)
@@ -108,13 +108,15 @@ class Discriminator(ABC):
         """What depends on step and lane alone: the same for the real and the fake side."""
         number, lane = step.key(task)
         self._is_penalised = self.cfg.loss.r1_gamma > 0 and (number - 1) % self.cfg.loss.r1_every == 0
-        if self.cfg.discriminator.augment == "diff":
+        if self.cfg.discriminator.augment != "none":
             rng = step_rng(self.cfg.run.seed, number, lane)
             self._augmentations = draw(rng, step.lane(task.lane).clip.size.clips)
 
     def _judge(self, inputs: Tensor) -> losses.LayerOutputs:
-        seen = augmented(inputs, self.colours, self._augmentations) if self._augmentations else inputs
-        outputs: losses.LayerOutputs = self.engine.module(seen)
+        seen, module = inputs, self.engine.module
+        if self._augmentations:
+            seen = augmented(inputs, self.colours, self._augmentations, getattr(module, "strength", None))
+        outputs: losses.LayerOutputs = module(seen)
         return outputs
 
     def see_real(self, inputs: Tensor, kept: Any = None) -> Pass:
@@ -148,6 +150,10 @@ class Discriminator(ABC):
         if judged.penalty is not None:
             terms[names.r1] = judged.penalty
             judged.own_loss = judged.own_loss + judged.penalty
+        strength = getattr(self.engine.module, "strength", None)
+        if strength is not None:
+            scores = torch.cat([scale[-1].flatten() for scale in judged.on_real])
+            judged.own_loss = judged.own_loss + strength_loss(strength, scores, MIDDLE[loss.gan_mode])
         return terms, list(found)
 
     def backward(self, judged: Pass, weight: float) -> None:
