@@ -40,8 +40,27 @@ def test_hinge() -> None:
     assert losses.gan_loss(found, True, "hinge", for_generator=True) == pytest.approx(-0.5)
 
 
-@pytest.mark.parametrize("mode", ["ls", "hinge"])
-def test_both_modes_train_a_discriminator_and_then_a_frame(mode: str) -> None:
+def test_logistic_is_cross_entropy() -> None:
+    score = torch.tensor([-2.0, 0.5, 30.0])
+    for real in (True, False):
+        expected = torch.nn.functional.binary_cross_entropy_with_logits(score, torch.full_like(score, float(real)))
+        torch.testing.assert_close(losses.gan_loss([[score]], real, "logistic"), expected)
+    assert losses.gan_loss([[score]], True, "logistic", for_generator=True) == losses.gan_loss(
+        [[score]], True, "logistic")
+
+
+def test_r1_of_a_linear_score_is_its_steepness() -> None:
+    """Two scales whose scores are weighted sums of the pixels; the labels, channel 0, do not count."""
+    torch.manual_seed(0)
+    weights = torch.randn(2, 1, 4, 6, 6, dtype=torch.float64)
+    x = torch.randn(5, 4, 6, 6, dtype=torch.float64).requires_grad_()
+    outputs = [[(x * w).sum(dim=(1, 2, 3)).view(5, 1, 1, 1).expand(5, 1, 2, 3)] for w in weights]
+    found = losses.r1_penalty(outputs, x, slice(-3, None), gamma=3.0)
+    torch.testing.assert_close(found, 1.5 * weights.sum(dim=0)[:, 1:].square().sum())
+
+
+@pytest.mark.parametrize("mode", ["ls", "hinge", "logistic"])
+def test_all_modes_train_a_discriminator_and_then_a_frame(mode: str) -> None:
     torch.manual_seed(0)
     network = MultiscaleDiscriminator(3, 8, 1, 2, "instance", features=False)
     x = torch.linspace(-1, 1, 16)

@@ -29,7 +29,8 @@ def gan_loss(outputs: LayerOutputs, real: bool, mode: str = "ls", *, for_generat
 
     `real` says what the outputs are to be taken for: the discriminator is trained with True on real and
     False on fake frames, the generator with True on fake ones. `mode` "ls" is least squares against 1 or 0
-    for both. "hinge" is max(0, 1 -+ score) for the discriminator and -score for the generator.
+    for both. "hinge" is max(0, 1 -+ score) for the discriminator and -score for the generator. "logistic" is the cross
+    entropy of sigmoid(score), the generator's not saturating (Goodfellow et al. 2014).
     """
     assert real or not for_generator
     return torch.stack([_score_loss(_wide(scale[-1]), real, mode, for_generator) for scale in outputs]).sum()
@@ -38,10 +39,20 @@ def gan_loss(outputs: LayerOutputs, real: bool, mode: str = "ls", *, for_generat
 def _score_loss(score: Tensor, real: bool, mode: str, for_generator: bool) -> Tensor:
     if mode == "ls":
         return (score - float(real)).square().mean()
+    if mode == "logistic":
+        return F.softplus(-score if real else score).mean()
     assert mode == "hinge", mode
     if for_generator:
         return -score.mean()
     return F.relu(1 - score if real else 1 + score).mean()
+
+
+def r1_penalty(outputs: LayerOutputs, inputs: Tensor, colours: slice, gamma: float) -> Tensor:
+    """R1 (Mescheder et al. 2018): gamma / 2 times the squared gradient of the score to some channels of `inputs`
+    (N, C, H, W), averaged over N. The score: means over patches, summed over the patch scales."""
+    score = torch.stack([_wide(scale[-1]).mean(dim=(1, 2, 3)).sum() for scale in outputs]).sum()
+    (gradient,) = torch.autograd.grad(score, inputs, create_graph=True)
+    return gamma / 2 * _wide(gradient[:, colours]).square().sum(dim=(1, 2, 3)).mean()
 
 
 def feature_matching(fake: LayerOutputs, real: LayerOutputs, num_D: int, n_layers_D: int,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from vid2vid_dist.losses import LayerOutputs
 
-MIDDLE = {"ls": 0.5, "hinge": 0.0}  # between "generated" and "real", by loss.gan_mode
+MIDDLE = {"ls": 0.5, "hinge": 0.0, "logistic": 0.0}  # between "generated" and "real", by loss.gan_mode
 STEP = 0.25
 OFFSETS = tuple(STEP * i for i in range(-6, 7))  # of the edges from the middle
 AT_MIDDLE = OFFSETS.index(0.0)

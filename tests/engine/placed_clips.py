@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from tests.engine.batch import work
 from tests.engine.spread_clips import CHUNK, HEIGHT, N_STEPS, SMALL, WIDTH, clip
+from tests.engine.textbook_craft import in_use
 from tests.engine.textbook_step import TextbookStep
 from tools.lanes import advance
 from tools.parity.trace import StandInFlow
@@ -64,7 +65,7 @@ class PlacedJob:
         frozen: dict[str, nn.Module] = {"flow": StandInFlow()}
         if self.features is not None:
             frozen["perceptual"] = self.features
-        roles = build_roles(specs, grid.holders(self.layout.slots), build_modules(specs), frozen,
+        roles = build_roles(specs, grid.holders(self.layout.slots), in_use(build_modules(specs)), frozen,
                             dict.fromkeys(RateGroup, make_optimizer), self.all_scales)
         # Not the order in which gradients are complete: roles wait for each other here.
         executor = Executor(roles, specs.shapes(), grid.rank_in_pipeline, self.transport, DTYPES[cfg.optim.precision],
@@ -84,6 +85,7 @@ class PlacedJob:
             clips[n].add_real(sorted(new.real), encode_pictures(real, grid.device, executor.dtype))
 
         found = self._weights(modules, "initial.")
+        self.transport.step = 0
         for step in range(n_steps):
             last = step + 1 == N_STEPS
             now = tuple(self.chunks(n, step) for n in mine)
@@ -111,7 +113,7 @@ class PlacedJob:
 
     def train_textbook(self, n_steps: int, make_optimizer: Callable) -> dict[str, Tensor]:
         """What every placement has to equal."""
-        modules = build_modules(self.specs)
+        modules = in_use(build_modules(self.specs))
         textbook = TextbookStep(self.cfg, modules, StandInFlow(), self.features, make_optimizer, self.all_scales)
         found = self._weights(modules, "initial.")
         for step in range(n_steps):

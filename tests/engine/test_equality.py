@@ -76,7 +76,8 @@ def is_cancelled_bias(name: str, parameters: dict[str, Tensor]) -> bool:
     """
     stem, _, last = name.rpartition(".")
     head, _, index = stem.rpartition(".")
-    if last != "bias" or not index.isdigit() or parameters[f"{stem}.weight"].dim() != 4:
+    kernel = parameters.get(f"{stem}.weight", parameters.get(f"{stem}.parametrizations.weight.original"))
+    if last != "bias" or not index.isdigit() or kernel is None or kernel.dim() != 4:
         return False
     weightless = re.match(r".*\.(netE|net)\.model\b", head)
     if weightless:
@@ -84,6 +85,8 @@ def is_cancelled_bias(name: str, parameters: dict[str, Tensor]) -> bool:
         behind = (n.removeprefix(f"{weightless[0]}.") for n in parameters if n.startswith(f"{weightless[0]}."))
         return any(int(n.partition(".")[0]) > layer for n in behind)
     follower = f"{head}.{int(index) + 1}.weight"
+    if f"{head}.{int(index) + 1}.gamma_beta.weight" in parameters:
+        return True
     return follower in parameters and parameters[follower].dim() == 1
 
 

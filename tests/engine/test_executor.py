@@ -36,6 +36,11 @@ TWO_TEMPORAL = "discriminator.n_scales_temporal=2"
 PASSES = "discriminator.frames_per_pass=2"
 FINEST_ONLY = "schedule.niter_fix_global=1"
 STYLES = "generator.style_nc=3"
+SPECTRAL = ("generator.spectral_norm=true", "discriminator.spectral_norm=true")
+SHORT = ("optim.clip_norm=0.1", "loss.gan_mode=logistic")
+SPADE = "generator.norm=spade"
+PENALISED = ("loss.r1_gamma=1", "loss.r1_every=2")
+AUGMENTED = "discriminator.augment=diff"
 PERCEPTUAL = "loss.no_vgg=false"
 SINGLE_IMAGE = ("generator.netG=global", "generator.norm=instance", NO_FLOW, NO_FIRST, NO_FG, ONE_SCALE,
                 "discriminator.n_scales_temporal=0")
@@ -80,6 +85,12 @@ LONG_ROWS = [
     Row(3, "split:2+1", 2, (STYLES, NO_INSTANCE), n_frames_bp=2, ahead=True),
     Row(2, "colocated", 2, (STYLES, NO_FG, FINEST_ONLY)),
     Row(2, "split:1+1", 2, SINGLE_IMAGE),
+    Row(2, "split:1+1", 2, (*PENALISED, AUGMENTED), in_flight=1),
+    Row(4, "generator=0,image=1,flow=1,others=2-3", 2, (*PENALISED, AUGMENTED, TWO_TEMPORAL), ahead=True),
+    Row(4, "split:1+1", 4, ("discriminator.augment=adaptive",), n_frames_bp=2, pipelines=2),
+    Row(3, "split:2+1", 2, (SPADE,), n_frames_bp=2, ahead=True),
+    Row(2, "colocated", 2, (SPADE, STYLES, NO_FG)),
+    Row(3, "split:2+1", 3, (*SPECTRAL, *SHORT, TWO_TEMPORAL), n_frames_bp=2, ahead=True),
 ]
 
 
@@ -110,6 +121,7 @@ FLOAT64 = [*ROWS, *(pytest.param(row, marks=pytest.mark.long) for row in LONG_RO
 ZERO = [
     (Row(4, "split:1+1", 3, pipelines=2), 1),
     pytest.param(Row(4, "split:1+1", 3, pipelines=2), 2, marks=pytest.mark.long),
+    *(pytest.param(Row(2, "colocated", 2, SHORT), stage, marks=pytest.mark.long) for stage in (1, 2)),
     *(pytest.param(Row(3, "split:2+1", 2, n_frames_bp=2), stage, marks=pytest.mark.long) for stage in (1, 2)),
     *(marked(row, stage, pairs=stage == turn) for row, turn in combinations() for stage in (1, 2)),
 ]

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from tests.engine.placed_clips import StandInFeatures
 from tests.engine.spread_clips import clip
+from tests.engine.textbook_craft import in_use
 from tests.engine.textbook_step import TextbookStep
 from tools.lanes import advance, clip_of
 from tools.parity.trace import StandInFlow
@@ -31,6 +32,7 @@ from vid2vid_dist.engine.roles.kinds import shown_kinds
 from vid2vid_dist.engine.run.executor import Executor
 from vid2vid_dist.engine.run.tensor_store import LanePart, Shown
 from vid2vid_dist.engine.run.transport import Transport
+from vid2vid_dist.models.spade import Spade
 
 N_STEPS, CHUNK, HEIGHT, WIDTH = 3, 3, 24, 40
 SMALL = (
@@ -70,6 +72,15 @@ SETTINGS = [
     Setting("reach_2", TWO_SCALES, n_frames_bp=2),
     Setting("reach_3", n_frames_bp=3, n_clips=3),
     Setting("hinge", ("loss.gan_mode=hinge",)),
+    Setting("spectral", ("generator.spectral_norm=true", "discriminator.spectral_norm=true", *TWO_SCALES)),
+    Setting("augmented", ("discriminator.augment=diff", "discriminator.frames_per_pass=2"), n_clips=4, batch_size=2),
+    Setting("augmented_faces", ("discriminator.augment=diff", "loss.r1_gamma=1", "loss.r1_every=1", *FACE)),
+    Setting("adaptive", ("discriminator.augment=adaptive", "loss.r1_gamma=1", "loss.r1_every=1")),
+    Setting("r1", ("loss.r1_gamma=5", "loss.r1_every=2", "discriminator.frames_per_pass=2",
+                   "discriminator.n_scales_temporal=1")),
+    Setting("spade", ("generator.norm=spade", *TWO_SCALES), n_frames_bp=2),
+    Setting("spade_of_styles", ("generator.norm=spade", STYLES)),
+    Setting("logistic", ("loss.gan_mode=logistic", "optim.clip_norm=0.5")),
     Setting("scores_only", ("loss.no_ganFeat=true", "discriminator.n_scales_temporal=0")),
     Setting("perceptual", (PERCEPTUAL,)),
     Setting("no_flow", ("generator.no_flow=true", PERCEPTUAL, *TWO_SCALES)),
@@ -139,7 +150,7 @@ def copied(tensors: dict[str, Tensor] | dict[str, nn.Parameter]) -> dict[str, Te
 def by_textbook(setting: Setting) -> list[Step]:
     cfg, lanes, found = setting.cfg, lanes_of(setting), []
     features = None if cfg.loss.no_vgg else StandInFeatures()
-    book = TextbookStep(cfg, build_modules(role_specs(cfg)), StandInFlow(), features, adam,
+    book = TextbookStep(cfg, in_use(build_modules(role_specs(cfg))), StandInFlow(), features, adam,
                         train_all_scales=not cfg.schedule.niter_fix_global)
     clips = {n: lane if setting.batch_size > 1 else lane[0] for n, lane in lanes.items()}
     for i in range(N_STEPS):
@@ -160,7 +171,7 @@ def by_engine(setting: Setting) -> list[Step]:
         return optimizer
 
     specs, grid, all_scales = role_specs(cfg), solo_grid(), not cfg.schedule.niter_fix_global
-    modules, layout = build_modules(specs), colocated(specs, 1)
+    modules, layout = in_use(build_modules(specs)), colocated(specs, 1)
     frozen: dict[str, nn.Module] = {"flow": StandInFlow(), "perceptual": StandInFeatures()}
     roles = build_roles(specs, grid.holders(layout.slots), modules, frozen,
                         dict.fromkeys(RateGroup, noting_gradients), all_scales)
@@ -187,7 +198,7 @@ def cancelled_biases(modules: dict[str, nn.Module]) -> Iterator[str]:
     for role, module in modules.items():
         for name, stack in module.named_modules():
             for i, (_, after) in enumerate(pairwise(stack) if isinstance(stack, nn.Sequential) else ()):
-                if isinstance(after, nn.BatchNorm2d | nn.InstanceNorm2d):
+                if isinstance(after, nn.BatchNorm2d | nn.InstanceNorm2d | Spade):
                     yield f"{role}.{name}.{i}.bias"
 
 
@@ -213,7 +224,8 @@ def test_engine_is_the_textbook(setting: Setting) -> None:
         assert worst(found.gradients, expected.gradients, 1e-12) < (1e-8 if number else 1e-10)
         assert max(float((found.weights[name] - x).abs().max()) for name, x in expected.weights.items()) < 1e-10
         torch.testing.assert_close(found.fake, expected.fake, rtol=0, atol=1e-9)
-    assert set(textbook[-1].losses) == {loss.name for spec in specs.all for loss in spec.losses}
+    logged = {name for step in textbook for name in step.losses}
+    assert logged == {loss.name for spec in specs.all for loss in spec.losses}
     first, last = textbook[0].weights, textbook[-1].weights
     assert {name.split(".")[0] for name in last if not torch.equal(first[name], last[name])} == set(modules)
 

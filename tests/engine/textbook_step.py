@@ -21,8 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vid2vid_dist.config.schema import Config, DiscriminatorConfig
+from tests.engine.textbook_craft import iterate, judge, pull, r1
+from tests.engine.textbook_frames import face_box, temporal_groups
+from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
+from vid2vid_dist.data.sampling import step_rng
+from vid2vid_dist.models.augment import draw
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.labels import EncodedLabels
 from vid2vid_dist.models.precision import DTYPES
@@ -82,6 +86,7 @@ class TextbookStep:
         self.made: dict[int, list[ByFrame]] = {}  # by clip number and scale, coarsest first; detached between steps
         self.fake: dict[int, Tensor] = {}
         self.gradients: dict[str, Tensor] = {}
+        self.number = 0  # of the step
 
     def step(self, clips: Mapping[int, Frames | list[Frames]], n_seen: int, n_frames: int, n_frames_bp: int,
              clips_in_step: int | None = None) -> dict[str, Tensor]:
@@ -94,14 +99,21 @@ class TextbookStep:
         batches = {number: clip if isinstance(clip, list) else [clip] for number, clip in clips.items()}
         n_clips = clips_in_step or sum(map(len, batches.values()))
         mean: dict[str, Tensor] = {}
+        new = range(n_seen, n_seen + n_frames)
+        for role, module in self.modules.items():
+            scale = role.removeprefix("temporal_")
+            if scale == role or temporal_groups(self.cfg.discriminator, int(scale), new):
+                iterate(module)
         for number, batch in batches.items():
-            chunk = self.generate(number, batch, range(n_seen, n_seen + n_frames), n_frames_bp)
+            chunk = self.generate(number, batch, new, n_frames_bp)
+            self.drawn = draw(step_rng(self.cfg.run.seed, self.number, number), len(batch))
             add(mean, self.losses(chunk), len(batch) / n_clips)
             self.made[number] = [{t: image.detach() for t, image in scale.items()} for scale in self.made[number]]
             fake = torch.stack([chunk.fake[t].detach() for t in chunk.new], dim=1)
             self.fake[number] = fake if isinstance(clips[number], list) else fake[0]
         self.update(mean)
-        return {name: loss.detach() for name, loss in mean.items()}
+        self.number += 1
+        return {name: loss.detach() for name, loss in mean.items() if not name.startswith("pull")}
 
     def update(self, mean: Mapping[str, Tensor]) -> None:
         """Every role minimises its loss. A discriminator that had nothing to judge is left as it is."""
@@ -109,6 +121,8 @@ class TextbookStep:
         for role in self.modules:
             if role != "generator" and logged("D_real", role) in mean:
                 minimised[role] = 0.5 * (mean[logged("D_real", role)] + mean[logged("D_fake", role)])
+                more = f"{logged('D_real', role)}_R1", f"pull of {role}"
+                minimised[role] = minimised[role] + sum(mean.get(name, 0) for name in more)
         self.gradients = {}
         for role, loss in minimised.items():
             named = self.trained[role]
@@ -116,6 +130,8 @@ class TextbookStep:
             for (name, parameter), gradient in zip(named.items(), gradients, strict=True):
                 parameter.grad = self.gradients[f"{role}.{name}"] = gradient
         for role in minimised:
+            if self.cfg.optim.clip_norm:
+                nn.utils.clip_grad_norm_(self.trained[role].values(), self.cfg.optim.clip_norm)
             self.optimizers[role].step()
 
     def generate(self, number: int, clips: list[Frames], new: range, n_frames_bp: int) -> Chunk:
@@ -190,6 +206,7 @@ class TextbookStep:
             part = len(frames) / len(chunk.new)
             for pair in pairs[1:]:
                 add(terms, self.adversarial_terms("image", pairs[0], pair), part)
+            add(terms, self.penalty("image", pairs[0]), part)
             if self.cfg.discriminator.add_face_disc:
                 add(terms, self.face_terms(labels, *pairs[:2]), part)
         return terms
@@ -203,6 +220,7 @@ class TextbookStep:
             return dict.fromkeys(("G_f_GAN", "G_f_GAN_Feat", "D_f_real", "D_f_fake"), nothing)
         rows, columns = box
         terms = self.adversarial_terms("face", real[..., rows, columns], fake[..., rows, columns])
+        terms |= self.penalty("face", real[..., rows, columns])
         return {name: 2 * term if name.startswith("G_") else term for name, term in terms.items()}
 
     def temporal_terms(self, chunk: Chunk) -> dict[str, Tensor]:
@@ -220,6 +238,7 @@ class TextbookStep:
                 fake.append(torch.cat([*(chunk.fake[t] for t in group), *flows], dim=1))
             if groups:
                 add(terms, self.adversarial_terms(f"temporal_{scale}", torch.cat(real), torch.cat(fake)))
+                add(terms, self.penalty(f"temporal_{scale}", torch.cat(real)))
         return terms
 
     def motion_terms(self, chunk: Chunk) -> dict[str, Tensor]:
@@ -248,8 +267,9 @@ class TextbookStep:
 
     def adversarial_terms(self, role: str, real: Tensor, fake: Tensor) -> dict[str, Tensor]:
         """The game of a discriminator and the generator: three passes, four terms."""
-        discriminator, mode = self.modules[role], self.cfg.loss.gan_mode
-        on_real, on_constant, on_fake = discriminator(real), discriminator(fake.detach()), discriminator(fake)
+        mode = self.cfg.loss.gan_mode
+        on_real, on_constant, on_fake = (
+            judge(self.cfg, role, self.modules[role], x, self.drawn) for x in (real, fake.detach(), fake))
         distances = [(found - wanted.detach()).abs().mean()
                      for of_fake, of_real in zip(on_fake, on_real, strict=True)
                      for found, wanted in zip(of_fake[:-1], of_real[:-1], strict=True)]  # all layers before the score
@@ -262,6 +282,15 @@ class TextbookStep:
             "G_GAN_Feat": unit * total(distances),
         }
         return {logged(name, role): term for name, term in terms.items()}
+
+    def penalty(self, role: str, real: Tensor) -> dict[str, Tensor]:
+        """R1, in the steps that have it; what moves the strength of augmentation."""
+        cfg, module, terms = self.cfg, self.modules[role], {}
+        if cfg.loss.r1_gamma and (self.number - 1) % cfg.loss.r1_every == 0:
+            terms[f"{logged('D_real', role)}_R1"] = r1(cfg, role, module, real, self.drawn)
+        if cfg.discriminator.augment == "adaptive":
+            terms[f"pull of {role}"] = pull(cfg, module, judge(cfg, role, module, real, self.drawn))
+        return terms
 
 
 def logged(term: str, role: str) -> str:
@@ -276,42 +305,9 @@ def should_be(target: int, mode: str, score: Tensor) -> Tensor:
     """What patch scores cost a discriminator: 1 for real frames, 0 for generated ones."""
     if mode == "hinge":
         return F.relu(1 - score if target else 1 + score).mean()
+    if mode == "logistic":
+        return -F.logsigmoid(score if target else -score).mean()
     return ((score - target) ** 2).mean()
-
-
-def temporal_groups(disc: DiscriminatorConfig, scale: int, new: range) -> list[list[int]]:
-    """The frames that a temporal discriminator judges together, by number: n_frames_D of every step-th frame.
-
-    Dense groups end at the newest frame and at every n_frames_D-th before it, so long as that is a new one. Sparse
-    ones are the multiples of the step in a row, without overlap; n_frames_D - 1 of the frames before may join them, and
-    what is too much is left out at the old end.
-    """
-    size, step = disc.n_frames_D, disc.n_frames_D**scale
-    if disc.sparse_D:
-        joining = [t for t in new if t % step == 0]
-        row = [*range(0, new.start, step)][-(size - 1):] + joining if joining else []
-        return [row[i:i + size] for i in range(len(row) % size, len(row), size)]
-    span = step * (size - 1)
-    return [[*range(last - span, last + 1, step)] for last in new[::-1][::size] if last - span >= 0]
-
-
-def face_box(labels: Tensor, side: int, marked_by_pose: bool) -> tuple[slice, slice] | None:
-    """Rows and columns of one square around the faces in all frames (N, C, H, W) of body poses; None without a face.
-
-    A face is the head among DensePose's parts, or, `marked_by_pose`, the colour (153, 0, 51) of OpenPose's neck.
-    """
-    red, green, blue = labels[:, 0], labels[:, 1], labels[:, 2]
-    neck = (red > 0.19) & (red < 0.21) & (green < -0.99) & (blue > -0.61) & (blue < -0.59)
-    places = (neck if marked_by_pose else blue > 0.9).any(dim=0).nonzero()
-    if not len(places):
-        return None
-    (top, left), (bottom, right) = places.amin(dim=0).tolist(), places.amax(dim=0).tolist()
-
-    def around(first: int, last: int, length: int) -> slice:
-        centre = max(side // 2, min(length - 1 - side // 2, (first + last) // 2))
-        return slice(centre - side // 2, centre + side // 2)
-
-    return around(top, bottom, labels.shape[-2]), around(left, right, labels.shape[-1])
 
 
 def warped(image: Tensor, flow: Tensor) -> Tensor:

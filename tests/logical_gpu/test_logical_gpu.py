@@ -47,6 +47,10 @@ CASES = [
     Case("zero_2", ("optim.zero_stage=2", "optim.precision=fp32")),
     Case("offload", ("optim.offload=true",), reads=True),
     Case("average", ("optim.ema_decay=0.9",)),
+    Case("since_2018", (
+        "generator.norm=spade", "generator.spectral_norm=true", "discriminator.spectral_norm=true",
+        "discriminator.augment=diff", "loss.r1_gamma=1", "loss.r1_every=2", "loss.gan_mode=logistic",
+        "optim.clip_norm=1", "optim.warmup_steps=3", *STREET)),
     Case("all_scales", ("generator.n_scales_spatial=2", "schedule.niter_fix_global=1", "schedule.niter_step=1",
                         "schedule.niter=2")),
     Case("colocated", ("parallel.placement=colocated", "parallel.clips_per_step=1"), ranks=2),

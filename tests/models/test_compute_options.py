@@ -33,7 +33,7 @@ def outcome(options: ComputeOptions, norm: str) -> dict[str, Tensor]:
     return found | dict(generator.named_buffers()) | {"fake": chunk.fake.detach(), "flow": chunk.flow.detach()}
 
 
-@pytest.mark.parametrize("norm", ["batch", "instance"])
+@pytest.mark.parametrize("norm", ["batch", "instance", "spade"])
 def test_results_are_equal(norm: str) -> None:
     expected = outcome(ComputeOptions(), norm)
     assert expected["netG0.model_down_img.2.num_batches_tracked"] in (2, 0)

@@ -9,7 +9,7 @@ import pytest
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.role import RateGroup
-from vid2vid_dist.training.curriculum import n_epochs, phase
+from vid2vid_dist.training.curriculum import n_epochs, phase, warmth
 
 
 def recipe(**options: Any) -> Config:
@@ -101,3 +101,9 @@ def test_the_optimizer_over_all_scales_is_a_plain_one() -> None:
     assert rates(cfg, RateGroup.GENERATOR) == [1e-4, 1e-4, 2e-4, 2e-4]
     assert betas(cfg, RateGroup.GENERATOR) == [(0.0, 0.9)] * 2 + [(0.5, 0.999)] * 2
     assert rates(cfg, RateGroup.DISCRIMINATOR) == [4e-4] * 4
+
+
+def test_rates_rise_evenly_from_the_first_step_on() -> None:
+    optim = load_config(None, ["optim.warmup_steps=4"]).optim
+    assert [warmth(optim, step) for step in (1, 2, 3, 4, 5, 900)] == [0.25, 0.5, 0.75, 1.0, 1.0, 1.0]
+    assert warmth(recipe().optim, 1) == 1.0

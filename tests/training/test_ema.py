@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from vid2vid_dist.models.spectral import VECTORS, advance, spectrally_normalised
 from vid2vid_dist.training.ema import Ema
 
 
@@ -48,3 +49,15 @@ def test_counters_are_copied() -> None:
     module(torch.randn(4, 2, 3, 3))
     ema.update(module)
     assert ema.average["num_batches_tracked"] == 1
+
+
+def test_vectors_of_spectral_norms_are_those_of_now() -> None:
+    """Means of unit vectors are shorter: the kernels would come out longer."""
+    module = spectrally_normalised(nn.Sequential(nn.Conv2d(3, 5, 3, bias=False)))
+    ema = Ema(module, decay=0.9)
+    module[0].parametrizations.weight.original.data.normal_()  # type: ignore[union-attr, operator]
+    advance(module)
+    ema.update(module)
+    now = module.state_dict()
+    same = {name for name, x in ema.average.items() if x.equal(now[name])}
+    assert same == {f"0.{name}" for name in VECTORS}

@@ -82,6 +82,16 @@ def test_every_role_gets_the_rate_of_the_epoch(configure: Configure) -> None:
     assert rates(state) == pytest.approx({"generator": 5e-4, "image": 5e-4, "temporal_0": 1e-3})
 
 
+def test_rates_rise_from_step_to_step(configure: Configure, grid: Grid) -> None:
+    """And go on rising where a resumed run takes up."""
+    for n_steps in (1, 3, 6):
+        trainer = Trainer(configure("optim.warmup_steps=4", "optim.lr=1e-3", f"run.max_steps={n_steps}"), grid)
+        trainer.run()
+        found = rates(trainer.state)
+        assert len(found) == 3
+        assert set(found.values()) == {1e-3 * min(n_steps, 4) / 4}
+
+
 def test_average_turned_on_later_starts_with_the_weights_of_then(
         configure: Configure, grid: Grid, tmp_path: Path) -> None:
     """Not with the weights that the networks had before anything was loaded."""

@@ -27,6 +27,14 @@ ROWS = {
         "optim.zero_stage=2", "schedule.max_frames_backpropagate=3", "generator.no_first_img=true"),
     "hinge without flow, sparse groups": (
         "loss.gan_mode=hinge", "generator.no_flow=true", "discriminator.sparse_D=true", "loss.no_ganFeat=true"),
+    "spectral norms, warm-up, short gradients": (
+        "generator.spectral_norm=true", "discriminator.spectral_norm=true", "optim.checkpoint_activations=true",
+        "optim.warmup_steps=3", "optim.clip_norm=0.1", "optim.ema_decay=0.9", "loss.gan_mode=logistic"),
+    "augmentation and R1": (
+        "discriminator.augment=adaptive", "loss.r1_gamma=1", "loss.r1_every=2", "loss.gan_mode=logistic", *STREET),
+    "spade": (
+        "generator.norm=spade", "generator.spectral_norm=true", "generator.style_nc=2", "optim.ema_decay=0.9",
+        "optim.checkpoint_activations=true", "monitor.pictures_every=2", *STREET),
     "styles across the switch to all scales": (
         "generator.style_nc=2", "generator.n_scales_spatial=2", "schedule.niter_fix_global=1", "optim.ema_decay=0.9",
         "monitor.pictures_every=2", *STREET),

@@ -39,8 +39,11 @@ def export_folder(run: Path, out: Path, *, raw_weights: bool = False) -> list[st
     if netG != FIXED["netG"]:
         raise UserError(f"{run} was trained with generator.netG={netG}: a checkpoint folder of the original holds "
                         "video generators; vid2vid-export writes other ones")
-    if loaded.generator.netE is not None:
-        raise UserError(f"{loaded.checkpoint} was trained with generator.style_nc, which the original does not know: "
+    gen, disc = loaded.config.generator, loaded.config.discriminator
+    foreign = {"generator.style_nc": gen.style_nc, "generator.spectral_norm": gen.spectral_norm,
+               "discriminator.spectral_norm": disc.spectral_norm}
+    for key in (key for key, value in foreign.items() if value):
+        raise UserError(f"{loaded.checkpoint} was trained with {key}, which the original does not know: "
                         "vid2vid-export writes it")
     lines = []
     with locked(out), written_aside(out) as aside:

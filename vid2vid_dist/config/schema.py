@@ -68,7 +68,8 @@ class GeneratorConfig:
     n_blocks_local: int = opt(3, "residual blocks of each finer scale", low=1, high=64)
     n_downsample_G: int = opt(3, "stride-2 convolutions of scale 0", low=1, high=6)
     n_local_enhancers: int = opt(1, "finer networks of netG=local, each for a doubling of the size", low=1, high=4)
-    norm: str = opt("batch", "normalisation of all networks; always by the statistics of the forward at hand", choices=("batch", "instance"))
+    norm: str = opt("batch", "normalisation of all networks, always by the statistics of the forward at hand; spade = batch, in decoders and residual trunks of netG=composite scaled and shifted by the labels", choices=("batch", "instance", "spade"))
+    spectral_norm: bool = opt(False, "divide every kernel but those of the last layers by its largest singular value (netG=composite)")
     fg: bool = opt(False, "a separate branch for foreground objects (needs label_nc > 0)")
     fg_labels: list[int] = opt([26], "label ids of the foreground (26 = car in Cityscapes)")
     no_flow: bool = opt(False, "synthesise every pixel: no flow, no warp, no flow losses")
@@ -88,6 +89,8 @@ class DiscriminatorConfig:
     sparse_D: bool = opt(False, "temporal groups over every n_frames_D**s-th frame of the clip without overlap")
     add_face_disc: bool = opt(False, "one more discriminator on the face region (body pose input)")
     face_marker: str = opt("densepose", "what marks the head in the input: DensePose's part index, or the colour of OpenPose's neck", choices=("densepose", "openpose"))
+    augment: str = opt("none", "what happens to real and generated frames alike before they are judged: diff = colours, place and a hole, drawn per clip and step; adaptive = each of them as often as keeps a discriminator from knowing the real frames by heart", choices=("none", "diff", "adaptive"))
+    spectral_norm: bool = opt(False, "divide every kernel by its largest singular value")
     frames_per_pass: int = opt(0, "frames that the image discriminator normalises together; 0 = the chunk", unit="frames", low=0, high=256)
 
 
@@ -95,7 +98,9 @@ class DiscriminatorConfig:
 class LossConfig:
     """Weights and kinds of the loss terms (spec: losses 3)."""
 
-    gan_mode: str = opt("ls", "least squares (all published results) or hinge", choices=("ls", "hinge"))
+    gan_mode: str = opt("ls", "ls = least squares (all published results); hinge; logistic = cross entropy, its generator's side not saturating", choices=("ls", "hinge", "logistic"))
+    r1_gamma: float = opt(0.0, "weight of R1, half the squared gradient of a discriminator's score to the colours of real frames; 0 = none", low=0)
+    r1_every: int = opt(16, "steps from one R1 to the next, which counts as many times", unit="steps", low=1, high=1000)
     lambda_feat: float = opt(10.0, "weight of feature matching and of the perceptual loss", low=0)
     lambda_F: float = opt(10.0, "weight of the flow loss", low=0)
     lambda_T: float = opt(10.0, "weight of the warp losses", low=0)
@@ -118,6 +123,7 @@ class OptimConfig:
 
     lr: float = opt(2e-4, "learning rate at the start", low=0, high=1)
     lr_scaling: str = opt("none", "how the learning rate grows with the clips per step: none; linear = lr x clips; sqrt = lr x their root. lr is then that of one clip per step", choices=("none", "linear", "sqrt"))
+    warmup_steps: int = opt(0, "first steps over which the learning rate of every role rises evenly to its value; 0 = none", unit="steps", low=0)
     beta1: float = opt(0.5, "Adam's first decay", low=0, high=0.9999)
     TTUR: bool = opt(False, "two time scales: lr/2 for the generator, lr*2 for the discriminators, beta1 0")
     precision: str = opt("fp32", "number format of weights and activations; fp64 needs backend plain", choices=("fp32", "bf16", "fp64"))
@@ -127,6 +133,7 @@ class OptimConfig:
     checkpoint_activations: bool = opt(False, "generator: recompute activations in the backward pass instead of keeping them; a third more arithmetic")
     channels_last: bool = opt(False, "generator: channels-last memory layout of activations, which tensor cores prefer")
     label_conv: str = opt("auto", "first convolution over label maps: gather = look ids up, dense = multiply one-hot planes; auto = gather on CPUs", choices=("auto", "gather", "dense"))
+    clip_norm: float = opt(0.0, "longest gradient of a role, over all its tensors and ranks; a longer one is scaled down to it; 0 = any", low=0)
     max_nonfinite: int = opt(0, "steps left out because a loss or gradient is not finite, before the run stops; 0 = stop at the first", unit="steps", low=0)
     ema_decay: float = opt(0.0, "decay per step of the averaged generator, which validates, generates and is exported; 0 = none", low=0, high=0.99999)
 
@@ -267,10 +274,10 @@ class Config:
 
 
 def _check_single_image(gen: GeneratorConfig) -> None:
-    """Single-image generators see the labels of one frame, have nothing before it, and one kind of norm layer."""
-    found = {"no_flow": gen.no_flow, "no_first_img": gen.no_first_img, "fg": gen.fg,
+    """Single-image generators see the labels of one frame, have nothing before it, and kernels and norm layers of one kind."""
+    found = {"spectral_norm": gen.spectral_norm, "no_flow": gen.no_flow, "no_first_img": gen.no_first_img, "fg": gen.fg,
              "n_scales_spatial": gen.n_scales_spatial, "norm": gen.norm}
-    wanted = {"no_flow": True, "no_first_img": True, "fg": False, "n_scales_spatial": 1, "norm": "instance"}
+    wanted = {"spectral_norm": False, "no_flow": True, "no_first_img": True, "fg": False, "n_scales_spatial": 1, "norm": "instance"}
     wrong = [f"generator.{name}={str(value).lower()}" for name, value in wanted.items() if found[name] != value]
     if gen.style_nc and gen.netG == "local":
         raise UserError("generator.style_nc: of the single-image generators only generator.netG=global knows looks")

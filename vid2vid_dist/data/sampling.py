@@ -1,4 +1,4 @@
-"""Which frames a clip takes: pure functions of (seed, epoch, clip number).
+"""Which frames a clip takes, and what else is drawn: pure functions of (seed, epoch, clip number) or step.
 
 Nothing here keeps state, so the run is the same on any number of ranks and workers and resumes
 anywhere. Random numbers are drawn apart from the arithmetic that uses them.
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-_ORDER, _CLIP, _FRAME = 0, 1, 2
+_ORDER, _CLIP, _FRAME, _STEP = 0, 1, 2, 3
 
 
 def clip_rng(seed: int, epoch: int, number: int) -> np.random.Generator:
@@ -21,6 +21,11 @@ def clip_rng(seed: int, epoch: int, number: int) -> np.random.Generator:
 def frame_rng(seed: int, epoch: int, number: int, frame: int) -> np.random.Generator:
     """The random numbers of one frame of clip `number` in `epoch`; `frame` counts in its video."""
     return _rng(seed, _FRAME, epoch, number, frame)
+
+
+def step_rng(seed: int, step: int, lane: int) -> np.random.Generator:
+    """The random numbers of the clips of a lane of the run in one step."""
+    return _rng(seed, _STEP, step, lane)
 
 
 def epoch_order(seed: int, epoch: int, n: int) -> list[int]:

@@ -11,16 +11,18 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
+from vid2vid_dist.models.spectral import with_plain_kernels
+
 N = TypeVar("N", bound=nn.Module)
 
 
 def norm_layer(norm: str, channels: int) -> nn.Module:
-    """`batch` or `instance` normalisation.
+    """`batch` or `instance` normalisation; `spade` is batch where there are no labels.
 
     Networks stay in train mode for ever: what normalises is always the forward at hand. Running
     statistics exist because published weights hold them, instance norm's included.
     """
-    if norm == "batch":
+    if norm in ("batch", "spade"):
         return nn.BatchNorm2d(channels)
     assert norm == "instance", norm
     return nn.InstanceNorm2d(channels, affine=False, track_running_stats=True)
@@ -43,13 +45,14 @@ class FrameNorm(nn.Module):
 
 
 def per_frame_norms(network: N) -> N:
-    """Put a `FrameNorm` in the place of every norm layer of `network`, which is changed: for generation only."""
+    """Put a `FrameNorm` in the place of every norm layer of `network`, which is changed, and plain kernels in the place
+    of normalised ones: for generation only."""
     for module in list(network.modules()):
         for name, child in module.named_children():
             if isinstance(child, nn.BatchNorm2d | nn.InstanceNorm2d):
                 weight, bias = (None if x is None else x.detach() for x in (child.weight, child.bias))
                 setattr(module, name, FrameNorm(weight, bias, child.eps))
-    return network
+    return with_plain_kernels(network)
 
 
 def conv7(in_channels: int, out_channels: int) -> list[nn.Module]:
@@ -134,6 +137,6 @@ def init_weights(network: nn.Module) -> None:
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
             nn.init.normal_(module.weight, 0.0, 0.02)
-        elif isinstance(module, nn.BatchNorm2d):
+        elif isinstance(module, nn.BatchNorm2d) and module.affine:
             nn.init.normal_(module.weight, 1.0, 0.02)
             nn.init.zeros_(module.bias)

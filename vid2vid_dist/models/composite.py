@@ -20,6 +20,7 @@ from vid2vid_dist.models.blocks import conv7, decoder, down, encoder, init_weigh
 from vid2vid_dist.models.compute_options import ComputeOptions, laid_out, recomputed
 from vid2vid_dist.models.label_conv import label_convolution
 from vid2vid_dist.models.labels import EncodedLabels
+from vid2vid_dist.models.spade import modulate, through
 from vid2vid_dist.models.warp import warp
 
 
@@ -93,6 +94,14 @@ class ScaleGenerator(nn.Module):
         self.ngf = cfg.ngf // 2**scale
         self.fg_ngf = self.ngf // 2 if cfg.n_downsample_G > 2 else self.ngf
         self.compute_options = ComputeOptions()
+        self.is_modulated = cfg.norm == "spade"
+
+    def _finish(self, label_channels: int) -> None:
+        """With all stacks made: let labels take part in the norm layers behind the encoders, if so; draw weights."""
+        for name in ("indv_res", "indv_up", "model_res_img", "model_up_img", "model_res_flow", "model_up_flow"):
+            if self.is_modulated and hasattr(self, name):
+                modulate(getattr(self, name), label_channels)
+        init_weights(self)
 
     def label_branch(self, labels: EncodedLabels) -> Tensor:
         """Features of n_frames_G label frames, oldest first."""
@@ -100,7 +109,8 @@ class ScaleGenerator(nn.Module):
 
     def foreground_branch(self, labels: EncodedLabels, fg_features: Tensor | None = None) -> Foreground:
         """Foreground image from the label frames; `fg_features` are those of the next coarser scale."""
-        features = self._stage(_add(self._encode(self.indv_down, labels), fg_features), self.indv_res, self.indv_up)
+        encoded = _add(self._encode(self.indv_down, labels), fg_features)
+        features = self._stage(encoded, self.indv_res, self.indv_up, labels=labels)
         return Foreground(self._stage(features, self.indv_final), features)
 
     def _encode(self, stack: nn.Sequential, labels: EncodedLabels) -> Tensor:
@@ -109,11 +119,12 @@ class ScaleGenerator(nn.Module):
         x = label_convolution(labels, cast(nn.Conv2d, conv), self.compute_options.gather_labels)
         return self._stage(laid_out(x, self.compute_options), *rest)
 
-    def _stage(self, x: Tensor, *stacks: nn.Module) -> Tensor:
-        """Layers one after the other, whose activations are kept for the backward pass or computed again in it."""
+    def _stage(self, x: Tensor, *stacks: nn.Module, labels: EncodedLabels | None = None) -> Tensor:
+        """Layers one after the other, whose activations are kept for the backward pass or computed again in it;
+        `labels` for those that read them."""
         def run(x: Tensor) -> Tensor:
             for stack in stacks:
-                x = stack(x)
+                x = through(stack, x, labels) if labels is not None and self.is_modulated else stack(x)
             return x
 
         return recomputed(run, x, *stacks) if self.compute_options.checkpoint and torch.is_grad_enabled() else run(x)
@@ -123,15 +134,17 @@ class ScaleGenerator(nn.Module):
         first. Its gradient is also that of the label features."""
         return label_features + self._stage(laid_out(previous, self.compute_options), self.model_down_img)
 
-    def image_branch(self, trunk: Tensor, coarse: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def image_branch(self, trunk: Tensor, coarse: Tensor | None = None,
+                     labels: EncodedLabels | None = None) -> tuple[Tensor, Tensor]:
         """The purely synthesised frame (B, 3, h, w) and its last feature map; `coarse` is that of the next coarser
-        scale."""
-        features = self._stage(_add(trunk, coarse), self.model_res_img, self.model_up_img)
+        scale. `labels`: the window, where norm layers read it."""
+        features = self._stage(_add(trunk, coarse), self.model_res_img, self.model_up_img, labels=labels)
         return self._stage(features, self.model_final_img), features
 
-    def flow_branch(self, trunk: Tensor, previous: Tensor | None, coarse: Tensor | None = None) -> Flow:
+    def flow_branch(self, trunk: Tensor, previous: Tensor | None, coarse: Tensor | None = None,
+                    labels: EncodedLabels | None = None) -> Flow:
         """Flow and weight; `previous` (B, 3, h, w) is the frame before, None where nothing is to be warped."""
-        features = self._stage(_add(trunk, coarse), self.model_res_flow, self.model_up_flow)
+        features = self._stage(_add(trunk, coarse), self.model_res_flow, self.model_up_flow, labels=labels)
         flow, weight = self._flow_and_weight(features)
         return Flow(flow, weight, None if previous is None else warp(previous, flow), features)
 
@@ -144,9 +157,9 @@ class ScaleGenerator(nn.Module):
         if mask is not None:
             foreground = self.foreground_branch(labels, coarse.fg)
         trunk = self.encode_past(self.label_branch(labels), previous)
-        synthesised, features = self.image_branch(trunk, coarse.img)
+        synthesised, features = self.image_branch(trunk, coarse.img, labels)
         if not self.no_flow:
-            flow = self.flow_branch(trunk, None if raw_only else previous[:, -3:], coarse.flow)
+            flow = self.flow_branch(trunk, None if raw_only else previous[:, -3:], coarse.flow, labels)
         covering = None if foreground is None or mask is None else (foreground.image, mask)
         image, raw = blend(synthesised, None if flow is None else flow.warped, None if flow is None else flow.weight,
                            covering)
@@ -224,7 +237,7 @@ class CompositeGenerator(ScaleGenerator):
             self.model_up_flow = nn.Sequential(*decoder(ngf, n_down, norm))
             self.model_final_flow = nn.Sequential(*conv7(ngf, 2))
             self.model_final_w = nn.Sequential(*conv7(ngf, 1))
-        init_weights(self)
+        self._finish(label_channels + cfg.style_nc)
 
 
 class CompositeLocalGenerator(ScaleGenerator):
@@ -256,4 +269,4 @@ class CompositeLocalGenerator(ScaleGenerator):
             self.model_res_flow, self.model_up_flow = nn.Identity(), decode(ngf)
             self.model_final_flow = nn.Sequential(*conv7(ngf, 2))
             self.model_final_w = nn.Sequential(*conv7(ngf, 1))
-        init_weights(self)
+        self._finish(label_channels + cfg.style_nc)

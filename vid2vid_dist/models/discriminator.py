@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from itertools import chain
 
+import torch
 from torch import Tensor, nn
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.blocks import halve, init_weights, norm_layer
+from vid2vid_dist.models.spectral import spectrally_normalised
 
 
 def patch_layers(in_channels: int, ndf: int, n_layers: int, norm: str) -> list[list[nn.Module]]:
@@ -33,14 +35,18 @@ class MultiscaleDiscriminator(nn.Module):
     """`num_D` patch discriminators over an image pyramid.
 
     Parameter names count from the coarsest scale, so that one more scale leaves each network at the absolute
-    resolution that it was trained at. With `features`, the outputs of all layers are returned.
+    resolution that it was trained at. With `features`, the outputs of all layers are returned. `strength`: how often
+    what it sees is augmented, where that adapts.
     """
+
+    strength: nn.Parameter | None
 
     def __init__(self, in_channels: int, ndf: int, n_layers: int, num_D: int, norm: str, features: bool) -> None:
         super().__init__()
         self.num_D = num_D
         self.n_layers = n_layers
         self.features = features
+        self.register_parameter("strength", None)
         for scale in range(num_D):
             layers = patch_layers(in_channels, min(64, ndf * 2 ** (num_D - 1 - scale)), n_layers, norm)
             if features:
@@ -95,5 +101,8 @@ def temporal_discriminator(cfg: Config) -> MultiscaleDiscriminator:
 
 def _discriminator(cfg: Config, in_channels: int, num_D: int) -> MultiscaleDiscriminator:
     disc = cfg.discriminator
-    return MultiscaleDiscriminator(in_channels, disc.ndf, disc.n_layers_D, num_D, cfg.generator.norm,
-                                   features=not cfg.loss.no_ganFeat)
+    network = MultiscaleDiscriminator(in_channels, disc.ndf, disc.n_layers_D, num_D, cfg.generator.norm,
+                                      features=not cfg.loss.no_ganFeat)
+    if disc.augment == "adaptive":
+        network.strength = nn.Parameter(torch.zeros(1))
+    return spectrally_normalised(network) if disc.spectral_norm else network

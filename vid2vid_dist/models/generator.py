@@ -24,6 +24,7 @@ from vid2vid_dist.models.encoder import FeatureEncoder
 from vid2vid_dist.models.labels import EncodedLabels, encode_labels, foreground_mask, label_pyramid, pyramid
 from vid2vid_dist.models.regions import pool_by_region
 from vid2vid_dist.models.single_image import ImageNetwork
+from vid2vid_dist.models.spectral import spectrally_normalised
 
 MAX_DOWNSAMPLE_E = 4  # stride-2 convolutions of the style encoder, as in the published one
 
@@ -80,6 +81,8 @@ class Generator(nn.Module):
             self.size_unit = image_network.net.size_unit
         for scale in range(1, self.n_scales):
             self.add_module(f"netG{scale}", CompositeLocalGenerator(gen, cfg.label_channels, scale))
+        if gen.spectral_norm:
+            spectrally_normalised(self, heads=False)
         self.netE: FeatureEncoder | None = None
         if gen.style_nc:  # halves as scale 0 does: it asks no more of frames, and goes on from stage to stage
             n_halvings = min(MAX_DOWNSAMPLE_E, gen.n_downsample_G)

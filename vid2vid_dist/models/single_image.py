@@ -168,7 +168,8 @@ class ImageNetwork(ScaleGenerator):
         """`label_features`: nothing is known of the past."""
         return label_features
 
-    def image_branch(self, trunk: Tensor, coarse: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def image_branch(self, trunk: Tensor, coarse: Tensor | None = None,
+                     labels: EncodedLabels | None = None) -> tuple[Tensor, Tensor]:
         """One image (B, 3, H, W) in [-1, 1] from `label_branch`."""
         image = self._stage(laid_out(trunk, self.compute_options), self.net)
         return image, image

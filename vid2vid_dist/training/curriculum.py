@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from vid2vid_dist.config.schema import Config
+from vid2vid_dist.config.schema import Config, OptimConfig
 from vid2vid_dist.engine.plan.role import RateGroup
 
 BETA2 = 0.999  # Adam's second decay
@@ -86,3 +86,8 @@ def scaled_rate(cfg: Config) -> float:
     """The learning rate at the start, as `optim.lr_scaling` makes it of the clips that a step averages over."""
     n_clips = cfg.parallel.clips_per_step or 1
     return cfg.optim.lr * {"none": 1.0, "linear": n_clips, "sqrt": math.sqrt(n_clips)}[cfg.optim.lr_scaling]
+
+
+def warmth(optim: OptimConfig, step: int) -> float:
+    """What the learning rates of a phase are multiplied by in a step; steps count from 1."""
+    return min(1.0, step / optim.warmup_steps) if optim.warmup_steps else 1.0

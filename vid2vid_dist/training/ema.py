@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from vid2vid_dist.engine.run.optimizer import Statistics
+from vid2vid_dist.models.spectral import VECTORS
 
 
 class Ema:
-    """Exponential moving average of a module's state in float32 (or wider); what counts in integers is copied.
+    """Exponential moving average of a module's state in float32 (or wider); what counts in integers is copied, and so
+    are the unit vectors of spectral norms.
 
     Kept by one rank only: the weights are equal on all ranks of a role.
     """
@@ -26,7 +28,7 @@ class Ema:
         means, now = [], []
         for name, tensor in module.state_dict().items():
             mean = self.average[name]
-            if mean.is_floating_point():
+            if mean.is_floating_point() and not name.endswith(VECTORS):
                 means.append(mean)
                 now.append(tensor.to(mean.dtype))
             else:

@@ -28,7 +28,7 @@ from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.precision import DTYPES
 from vid2vid_dist.models.weights import read_weights
 from vid2vid_dist.training.checkpoint import Files, Position, SavedState, copied, differences, way_on, weights_file
-from vid2vid_dist.training.curriculum import Phase, n_epochs, phase
+from vid2vid_dist.training.curriculum import Phase, n_epochs, phase, warmth
 from vid2vid_dist.training.ema import Ema, buffers_kept
 from vid2vid_dist.training.epoch import Epoch
 from vid2vid_dist.training.health import Figures, take_figures
@@ -136,11 +136,16 @@ class TrainingState:
         now = self.phase(epoch)
         if now.train_all_scales and not self.trains_all_scales:
             self._train_all_scales(now)
+        self.set_rates(now)
+        return now
+
+    def set_rates(self, now: Phase) -> None:
+        """The learning rates of the next step."""
+        factor = warmth(self.cfg.optim, self.position.step + 1)
         for name, engine in self.engines().items():
             rate = self.specs[name].rate
             assert rate is not None
-            engine.set_lr(now.rates[rate].lr)
-        return now
+            engine.set_lr(factor * now.rates[rate].lr)
 
     def after_update(self) -> None:
         """To be called after every optimiser step."""
@@ -224,7 +229,7 @@ class TrainingState:
         if self.grid.is_first:
             files["config.yaml"] = to_yaml(self.cfg)
             state = SavedState(self.position, self.trains_all_scales, self.cfg.parallel.clips_per_step, self._layout(),
-                               self._clips_at(self.position), self._networks(), versions())
+                               self._clips_at(self.position), _networks(self.cfg), versions())
             files["state.json"] = state.to_json()
         return files
 
@@ -275,7 +280,8 @@ class TrainingState:
         """The saved state, if this run can go on from it."""
         saved = SavedState.read(folder)
         other_run = f"choose another run.name, or remove {folder.parent.parent}"
-        saved.require("networks", self._networks(), folder, f"set them back, or {other_run}")
+        saved.networks.update(_networks(Config()) | saved.networks)  # what it does not name could not be set then
+        saved.require("networks", _networks(self.cfg), folder, f"set them back, or {other_run}")
         saved.data.pop("max_faults", None)  # of older checkpoints
         now = self._clips_at(saved.position)
         if saved.data.get("index") != now.get("index"):
@@ -299,14 +305,14 @@ class TrainingState:
         return {"ranks": self.grid.world_size, "placement": self._placed.layout.describe(),
                 "pipelines": self._placed.n_pipelines}
 
-    def _networks(self) -> dict[str, Any]:
-        cfg = self.cfg
-        younger = {"netG": "composite", "n_local_enhancers": 1, "style_nc": 0}  # than some checkpoints
-        gen = {k: v for k, v in asdict(cfg.generator).items() if k not in younger or v != younger[k]}
-        free = "frames_per_pass", "sparse_D", "face_marker"
-        disc = {k: v for k, v in asdict(cfg.discriminator).items() if k not in free}
-        return {**gen, **disc, "no_ganFeat": cfg.loss.no_ganFeat, "label_channels": cfg.label_channels,
-                "precision": cfg.optim.precision}
+
+def _networks(cfg: Config) -> dict[str, Any]:
+    """What the shapes and names of the weights depend on."""
+    free = "frames_per_pass", "sparse_D", "face_marker", "augment"
+    gen, disc = asdict(cfg.generator), asdict(cfg.discriminator)
+    of_disc = {f"discriminator.{k}" if k in gen else k: v for k, v in disc.items() if k not in free}
+    return {**gen, **of_disc, "no_ganFeat": cfg.loss.no_ganFeat, "label_channels": cfg.label_channels,
+            "precision": cfg.optim.precision}
 
 
 def _flat(sections: dict[str, dict[str, Any]]) -> dict[str, Any]:

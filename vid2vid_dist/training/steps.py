@@ -28,6 +28,7 @@ class Steps:
                  now: Phase, start: tuple[int, int]) -> None:
         """From (round, chunk) `start` on; `faults` decides over their updates."""
         self._state, self._reporter, self._faults, self._epoch, grid = state, reporter, faults, epoch, state.grid
+        self._now = now
         pictured = reporter.sample_is_due if grid.pipeline == 0 else lambda _: False
         plans = EpochPlans(epoch, now, state.pipeline.planner, grid.rank_in_pipeline, state.my_lanes, pictured)
         # Looked at twice, far ahead for the frames to decode and by the steps: each plan is made once.
@@ -53,6 +54,8 @@ class Steps:
             pictured = part.clip.seen(part.n_frames) if state.grid.is_first else None
         chunk_frames = self._epoch.chunk_frames
         active = state.specs.active(LaneChunk(chunk * chunk_frames, chunk_frames))
+        if state.position.step <= state.cfg.optim.warmup_steps:
+            state.set_rates(self._now)
         result = state.pipeline.step(state.position.step + 1, step.plan, step.shape, parts, active, shown,
                                      self._faults.may_update)
         if result.updated:

@@ -237,3 +237,23 @@ def test_other_networks_are_counted(overrides: list[str]) -> None:
     assert (of_generator(Kind.FOREGROUND) in costs.work) == cfg.generator.fg
     nothing = set() if cfg.generator.fg or not cfg.generator.no_flow else {of_generator(Kind.BLEND)}
     assert {key for key in costs.work if not costs.seconds(key)} == nothing
+
+
+def test_r1_counts_with_its_share_of_time_and_all_of_its_memory() -> None:
+    real, own = CostKey("image", Kind.REAL), CostKey("image", Kind.CRITIC_BACKWARD)
+    without, always, at_times = (counted(512, *SMALL, *more, height=64).work for more in (
+        (), ("loss.r1_gamma=1", "loss.r1_every=1"), ("loss.r1_gamma=1", "loss.r1_every=4")))
+    for key in (real, own):
+        dearer = always[key].flops - without[key].flops
+        assert dearer > 0.9 * without[real].flops  # at least one more pass
+        assert at_times[key].flops == pytest.approx(without[key].flops + dearer / 4)
+    assert always[real].saved == at_times[real].saved > 1.5 * without[real].saved
+
+
+def test_networks_of_all_options_are_counted() -> None:
+    """Spectral norms make their kernels in every pass, modulated norm layers have convolutions of their own."""
+    options = ("generator.norm=spade", "generator.spectral_norm=true", "discriminator.spectral_norm=true")
+    plain, dearer = (counted(512, *SMALL, *more, height=64).work for more in ((), options))
+    image, synthesis = CostKey("image", Kind.REAL), of_generator(Kind.SYNTHESIS)
+    assert dearer[image].moved > plain[image].moved
+    assert dearer[synthesis].flops > plain[synthesis].flops

@@ -9,9 +9,12 @@ import pytest
 import torch
 
 from tests.torchrun import wait_until
+from tools.solo_grid import solo_grid
+from vid2vid_dist.engine.run.optimizer import PlainEngine
 from vid2vid_dist.engine.run.streams import Beside
 from vid2vid_dist.engine.run.timing import Timer
 from vid2vid_dist.engine.run.updates import Updates, always
+from vid2vid_dist.models.spectral import spectrally_normalised
 
 
 class Engine:
@@ -81,3 +84,16 @@ def test_all_roles_are_updated_or_none() -> None:
     assert seen == ["D_real", "gradient of face"]
     assert reduced == ["image", "face"]
     assert all(engine.discarded and not engine.stepped for engine in engines.values())
+
+
+def test_a_step_takes_one_power_iteration_and_puts_it_back_with_the_weights() -> None:
+    module = spectrally_normalised(torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3)))
+    engine = PlainEngine(module, lambda p: torch.optim.SGD(p, lr=0.1), solo_grid())
+    before = {name: x.clone() for name, x in module.state_dict().items()}
+    for agreed in (False, True):
+        updates = Updates({"image": engine}, Timer(), Beside(torch.device("cpu"), True))
+        engine.backward(engine.module(torch.ones(1, 3, 4, 4)).square().sum())
+        updates.reduce("image")
+        assert updates.finish({}, lambda _, answer=agreed: answer) == agreed  # type: ignore[misc]
+        same = [x.equal(before[name]) for name, x in module.state_dict().items()]
+        assert not any(same) if agreed else all(same)

@@ -88,7 +88,7 @@ def build_trained_role(spec: RoleSpec, grid: Grid, module: nn.Module, make_optim
 def build_engine(module: nn.Module, make_optimizer: MakeOptimizer, optim: OptimConfig, grid: Grid) -> RoleEngine:
     """The engine that the configuration asks for; trains the parameters of `module` that require a gradient."""
     if optim.backend == "plain":
-        return PlainEngine(module, make_optimizer, grid)
+        return PlainEngine(module, make_optimizer, grid, optim.clip_norm)
     from vid2vid_dist.engine.run.zero import ZeroEngine  # DeepSpeed takes seconds to import: only where it is used
 
     return ZeroEngine(module, make_optimizer, optim, grid)

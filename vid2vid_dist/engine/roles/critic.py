@@ -15,29 +15,46 @@ import torch
 from torch import Tensor, nn
 
 from vid2vid_dist import losses
-from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.plan.counting import Work, gradients, measure, n_parameters
+from vid2vid_dist.config.schema import Config, LossConfig
+from vid2vid_dist.data.sampling import step_rng
+from vid2vid_dist.engine.plan.counting import Work, backward, gradients, measure, n_parameters
 from vid2vid_dist.engine.plan.graph import LaneTasks
-from vid2vid_dist.engine.plan.role import Counted, Loss, Minimised, Resolution
+from vid2vid_dist.engine.plan.role import Counted, Loss, Minimised, Resolution, RoleSpec
 from vid2vid_dist.engine.plan.tasks import Kind, Site, Task
 from vid2vid_dist.engine.plan.tensors import Part, TensorKind
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
-from vid2vid_dist.scores import ScoreTally, spread
+from vid2vid_dist.models.augment import Augmentation, augmented, draw, strength_loss
+from vid2vid_dist.scores import MIDDLE, ScoreTally, spread
 
 
 @dataclass(frozen=True)
 class Terms:
-    """Names of a discriminator's losses: the generator's adversarial and feature-matching terms, its own two."""
+    """Names of a discriminator's losses: the generator's adversarial and feature-matching terms, its own two, and R1
+    where there is one."""
 
     gan: str
     features: str
     real: str
     fake: str
 
-    def losses(self) -> tuple[Loss, ...]:
-        own = tuple(Loss(name, Minimised.BY_ITSELF) for name in (self.real, self.fake))
-        return (Loss(self.gan), Loss(self.features), *own)
+    @property
+    def r1(self) -> str:
+        return f"{self.real}_R1"
+
+    def losses(self, loss: LossConfig) -> tuple[Loss, ...]:
+        own = (self.real, self.fake, *([self.r1] if loss.r1_gamma else []))
+        return (Loss(self.gan), Loss(self.features), *(Loss(name, Minimised.BY_ITSELF) for name in own))
+
+
+class DiscriminatorSpec(RoleSpec):
+    """A discriminator in a plan: what has losses of these names."""
+
+    terms: Terms
+
+    def __init__(self, cfg: Config) -> None:
+        super().__init__(cfg)
+        self.losses = self.terms.losses(cfg.loss)
 
 
 @dataclass
@@ -49,17 +66,25 @@ class Pass:
 
     on_real: losses.LayerOutputs
     kept: Any = None
+    penalty: Tensor | None = None
     own_loss: Tensor | None = None
     spreads: tuple[Tensor, Tensor] | None = None  # of the scores on real and fake frames
 
 
 class Discriminator(ABC):
-    """A discriminator at work. Its role says what it is shown of a pass."""
+    """A discriminator at work. Its role says what it is shown of a pass.
+
+    `colours`: which channels of that are pictures, of three channels each.
+    """
+
+    colours = slice(-3, None)
 
     def __init__(self, cfg: Config, engine: RoleEngine, terms: Terms, weight: float = 1.0) -> None:
         """`weight`: of the generator's terms."""
         self.cfg, self.engine, self.terms, self.weight = cfg, engine, terms, weight
         self.tally = ScoreTally()
+        self._is_penalised = False
+        self._augmentations: list[Augmentation] = []
 
     @abstractmethod
     def real(self, task: Task, step: TensorStore) -> Pass | None:
@@ -70,6 +95,7 @@ class Discriminator(ABC):
         """Hand in what `see_fake` finds. `judged`: what `real` gave."""
 
     def run(self, task: Task, step: TensorStore) -> TaskTensors:
+        self._begin(task, step)
         if task.kind == Kind.FAKE:
             return self.fake(task, step, step.sites[task.site])
         if task.kind == Kind.REAL:
@@ -78,16 +104,37 @@ class Discriminator(ABC):
             self.backward(judged, step.weight(task))
         return {}
 
+    def _begin(self, task: Task, step: TensorStore) -> None:
+        """What depends on step and lane alone: the same for the real and the fake side."""
+        number, lane = step.key(task)
+        self._is_penalised = self.cfg.loss.r1_gamma > 0 and (number - 1) % self.cfg.loss.r1_every == 0
+        if self.cfg.discriminator.augment != "none":
+            rng = step_rng(self.cfg.run.seed, number, lane)
+            self._augmentations = draw(rng, step.lane(task.lane).clip.size.clips)
+
+    def _judge(self, inputs: Tensor) -> losses.LayerOutputs:
+        seen, module = inputs, self.engine.module
+        if self._augmentations:
+            seen = augmented(inputs, self.colours, self._augmentations, getattr(module, "strength", None))
+        outputs: losses.LayerOutputs = module(seen)
+        return outputs
+
     def see_real(self, inputs: Tensor, kept: Any = None) -> Pass:
-        """Judge the real side (N, C, H, W)."""
-        return Pass(self.engine.module(inputs), kept)
+        """Judge the real side (N, C, H, W), the rows of a clip one after the other."""
+        loss = self.cfg.loss
+        if not self._is_penalised:
+            return Pass(self._judge(inputs), kept)
+        inputs = inputs.detach().requires_grad_()
+        judged = Pass(self._judge(inputs), kept)
+        judged.penalty = loss.r1_every * losses.r1_penalty(judged.on_real, inputs, self.colours, loss.r1_gamma)
+        return judged
 
     def see_fake(self, judged: Pass, inputs: list[Tensor], wanted: list[Tensor], times: int = 1
                  ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Losses on the fake sides (N, C, H, W), each counted so many times, and gradients of the generator's to the
         `wanted` leaves."""
         loss, disc = self.cfg.loss, self.cfg.discriminator
-        on_fakes = times * [self.engine.module(x) for x in inputs]
+        on_fakes = times * [self._judge(x) for x in inputs]
         gan = self.weight * torch.stack(
             [losses.gan_loss(f, True, loss.gan_mode, for_generator=True) for f in on_fakes]).sum()
         features = self.weight * torch.stack([losses.feature_matching(
@@ -99,7 +146,15 @@ class Discriminator(ABC):
         judged.spreads = spread([judged.on_real], loss.gan_mode), spread(on_fakes, loss.gan_mode)
         found = torch.autograd.grad(gan + features, wanted, retain_graph=True)
         names = self.terms
-        return {names.gan: gan, names.features: features, names.real: real, names.fake: fake}, list(found)
+        terms = {names.gan: gan, names.features: features, names.real: real, names.fake: fake}
+        if judged.penalty is not None:
+            terms[names.r1] = judged.penalty
+            judged.own_loss = judged.own_loss + judged.penalty
+        strength = getattr(self.engine.module, "strength", None)
+        if strength is not None:
+            scores = torch.cat([scale[-1].flatten() for scale in judged.on_real])
+            judged.own_loss = judged.own_loss + strength_loss(strength, scores, MIDDLE[loss.gan_mode])
+        return terms, list(found)
 
     def backward(self, judged: Pass, weight: float) -> None:
         """The discriminator's own loss into its weights; ends the pass."""
@@ -121,20 +176,28 @@ def add_pass(lane: LaneTasks, site: Site, frames: tuple[int, ...], kinds: list[T
 
 
 def count_discriminator(network: nn.Module, resolution: Resolution, n_fakes: int = 1,
-                        kept_inputs: slice | None = None) -> Counted:
+                        kept_inputs: slice | None = None, loss: LossConfig | None = None) -> Counted:
     """It runs once on real and once on each kind of fake; two gradients are taken from the fake passes.
 
-    `kept_inputs`: input channels that stay until the generated frames are judged.
+    `kept_inputs`: input channels that stay until the generated frames are judged. `loss`: whose R1 is counted, by the
+    time of a mean step and the memory of one that has it.
     """
-    first = next(network.to(resolution.dtype).parameters())  # the kernel that reads the input
-    inputs = first.new_empty(1, first.shape[1], resolution.height, resolution.width, requires_grad=True)
+    first = next(x for x in network.to(resolution.dtype).modules() if isinstance(x, nn.Conv2d))
+    inputs = first.weight.new_empty(1, first.in_channels, resolution.height, resolution.width, requires_grad=True)
     forward, outputs = measure(network, network, inputs)
     scores = [scale[-1] for scale in outputs]
     to_frames, _ = measure(network, gradients, scores, [inputs])
     to_weights, _ = measure(network, gradients, scores, list(network.parameters()))
+    real, own = forward, replace((1 + n_fakes) * to_weights, transient=to_weights.transient)
+    if loss is not None and loss.r1_gamma:
+        share = 1 / loss.r1_every
+        steep, penalty = measure(network, losses.r1_penalty, outputs, inputs, slice(None), 1.0)
+        of_penalty, _ = measure(network, backward, [penalty])
+        real = replace(forward + share * steep, saved=forward.saved + steep.saved, transient=steep.transient)
+        own = replace(own + share * of_penalty, transient=max(own.transient, of_penalty.transient))
     kept = inputs[:, kept_inputs].nbytes if kept_inputs is not None else 0
     work: Mapping[tuple[Kind, int], Work] = {
-        (Kind.REAL, 0): replace(forward, saved=forward.saved + kept),
+        (Kind.REAL, 0): replace(real, saved=real.saved + kept),
         (Kind.FAKE, 0): replace(n_fakes * (forward + to_frames), transient=n_fakes * to_frames.transient),
-        (Kind.CRITIC_BACKWARD, 0): replace((1 + n_fakes) * to_weights, transient=to_weights.transient)}
+        (Kind.CRITIC_BACKWARD, 0): own}
     return Counted(work, n_trained=n_parameters(network))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import astuple, replace
 
 import torch
 from torch import nn
@@ -23,14 +23,14 @@ TERMS = Terms("G_f_GAN", "G_f_GAN_Feat", "D_f_real", "D_f_fake")
 class FaceSpec(ImageSpec):
     """One crop for all frames of a pass; passes as of the image discriminator."""
 
-    name, colour, losses = "face", "#d94801", TERMS.losses()
+    name, colour, terms = "face", "#d94801", TERMS
 
     def judged(self) -> list[TensorKind]:
         return [image(self.finest)]
 
     def count(self, resolution: Resolution) -> Counted:
         side = losses.face_side(self.cfg.data.fineSize)
-        return count_discriminator(self.network(), replace(resolution, height=side, width=side))
+        return count_discriminator(self.network(), replace(resolution, height=side, width=side), loss=self.cfg.loss)
 
     def network(self) -> nn.Module:
         return face_discriminator(self.cfg)
@@ -57,8 +57,8 @@ class FaceRole(Discriminator):
         kind = image(self.cfg.generator.n_scales_spatial - 1)
         frames = step.stack(task, kind).requires_grad_()
         if judged is None:
-            nothing = frames.new_zeros(())
-            return step.hand_in(task, {loss.name: nothing for loss in TERMS.losses()}, {kind: torch.zeros_like(frames)})
+            nothing = dict.fromkeys(astuple(TERMS), frames.new_zeros(()))
+            return step.hand_in(task, nothing, {kind: torch.zeros_like(frames)})
         box, labels = judged.kept
         inputs = torch.cat([labels, box.crop(frames.flatten(0, 1))], dim=1)
         terms, (found,) = self.see_fake(judged, [inputs], [frames])

@@ -99,10 +99,11 @@ class GeneratorRole:
         coarse = self._read(task, step, graph, features(scale - 1)) if scale else None
         with self._recording(task, step):
             if self.cfg.generator.netG == "composite":
-                begin = self._read(task, step, graph, trunk(scale))
+                begin, labels = self._read(task, step, graph, trunk(scale)), self._modulating(task, step, graph)
             else:
-                begin = network.label_branch(self._labels(task, step, graph))
-            frame, maps = network.image_branch(begin, coarse)
+                labels = self._labels(task, step, graph)
+                begin = network.label_branch(labels)
+            frame, maps = network.image_branch(begin, coarse, labels)
         graph.outputs = {synthesised(scale): frame, features(scale): maps}
         return graph.outputs
 
@@ -111,7 +112,8 @@ class GeneratorRole:
         coarse = self._read(task, step, graph, flow_features(scale - 1)) if scale else None
         before = self._before(task, step, graph, 1) if self._blends(task, step) else None
         with self._recording(task, step):
-            graph.flow = made = self._network(task).flow_branch(begin, before, coarse)
+            graph.flow = made = self._network(task).flow_branch(
+                begin, before, coarse, self._modulating(task, step, graph))
         graph.outputs = {flow_features(scale): made.features}
         if self._is_finest(scale):
             graph.outputs |= {FLOW: made.flow, WEIGHT: made.weight}
@@ -193,6 +195,10 @@ class GeneratorRole:
         if not self.cfg.generator.style_nc:
             return window
         return replace(window, style=self._read(task, step, graph, style(task.scale)))
+
+    def _modulating(self, task: Task, step: TensorStore, graph: Graph) -> EncodedLabels | None:
+        """The same, where norm layers read it."""
+        return self._labels(task, step, graph) if self.cfg.generator.norm == "spade" else None
 
     def _before(self, task: Task, step: TensorStore, graph: Graph, back: int) -> Tensor:
         """The frame so many before: of the chunk, or of one before; at the start of a clip a given one, or nothing with

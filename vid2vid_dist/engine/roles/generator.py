@@ -46,6 +46,11 @@ class GeneratorSpec(RoleSpec):
         """Whether labels, past and flow are tasks of their own; of a single-image network all is synthesis."""
         return self.cfg.generator.netG == "composite"
 
+    @property
+    def is_modulated(self) -> bool:
+        """Whether the norm layers of all branches read the labels."""
+        return self.cfg.generator.norm == "spade"
+
     def add_tasks(self, lane: LaneTasks) -> None:
         for t in range(lane.chunk.n_frames):
             if self.cfg.generator.style_nc:
@@ -74,7 +79,7 @@ class GeneratorSpec(RoleSpec):
         if self.branches:
             add(Kind.LABEL, "labels", styles, [label_features(s)])
             add(Kind.PAST, "past", [label_features(s)], [trunk(s)], self.n_past)
-            whence = [trunk(s)]
+            whence = [trunk(s), *(styles if self.is_modulated else [])]
         if gen.fg:
             coarse = [fg_features(s - 1)] if s else []
             add(Kind.FOREGROUND, "foreground", [*coarse, *styles], [foreground(s), fg_features(s)])
@@ -126,10 +131,12 @@ class GeneratorSpec(RoleSpec):
             blends, coarse = self._blends(lane), [flow_features(s - 1)] if hands_on else []
             add(Kind.FLOW_BACKWARD, "flow", FLOW if finest else flow_features(s),
                 [*([image(s)] if blends else []), *([FLOW, WEIGHT] if finest else [flow_features(s)])],
-                [trunk(s), *coarse], attached[-1:] if blends else [], [synthesised(s)] if blends else [])
+                [trunk(s), *coarse, *(styles if self.is_modulated else [])], attached[-1:] if blends else [],
+                [synthesised(s)] if blends else [])
         coarse = [features(s - 1)] if hands_on else []
         add(Kind.SYNTHESIS_BACKWARD, "", image(s), [*shown, *([] if finest else [features(s)])],
-            [*([trunk(s)] if self.branches else styles), *coarse])
+            [*([trunk(s)] if self.branches else []), *coarse,
+             *(styles if self.is_modulated or not self.branches else [])])
         if self.branches:
             add(Kind.PAST_BACKWARD, "past", trunk(s), [trunk(s)], [], attached)
             add(Kind.LABEL_BACKWARD, "labels", label_features(s), [trunk(s)], styles)
@@ -156,13 +163,14 @@ class GeneratorSpec(RoleSpec):
         given = frozenset() if self.cfg.generator.no_first_img else frozenset(i for i in window if i < 0)
         if task.kind in (Kind.LABEL, Kind.FOREGROUND) or (task.kind == Kind.SYNTHESIS and not self.branches):
             return NeededFrames(labels=window)
+        modulating = window if self.is_modulated else frozenset()
         if task.kind == Kind.STYLE:
             return NeededFrames(labels=now, real=now)
         if task.kind == Kind.PAST:
             return NeededFrames(real=given)
         if task.kind == Kind.FLOW:
-            return NeededFrames(labels=covered, real=given & {frame - 1})
-        return NeededFrames(labels=covered) if task.kind == Kind.BLEND else NeededFrames()
+            return NeededFrames(labels=covered | modulating, real=given & {frame - 1})
+        return NeededFrames(labels={Kind.SYNTHESIS: modulating, Kind.BLEND: covered}.get(task.kind, frozenset()))
 
     def shapes(self) -> Mapping[TensorKind, TensorShape]:
         gen = self.cfg.generator
@@ -222,13 +230,15 @@ class GeneratorSpec(RoleSpec):
             work[Kind.FOREGROUND_BACKWARD], _ = measure(generator, backward, [of_fg.image, of_fg.features])
             covering = of_fg.image.detach(), torch.empty(1, 1, *size, dtype=dtype)
             coarse["fg"] = leaf(of_fg.features)
-        work[Kind.SYNTHESIS], (raw, maps) = measure(generator, network.image_branch, whence, coarse.get("image"))
+        work[Kind.SYNTHESIS], (raw, maps) = measure(
+            generator, network.image_branch, whence, coarse.get("image"), labels)
         if not self.branches:
             work[Kind.SYNTHESIS] += labelled
         coarse["image"] = leaf(maps)
         if not self.cfg.generator.no_flow:
             before = previous[:, -3:]
-            work[Kind.FLOW], flow = measure(generator, network.flow_branch, whence, before, coarse.get("flow"))
+            work[Kind.FLOW], flow = measure(
+                generator, network.flow_branch, whence, before, coarse.get("flow"), labels)
             blended = blend(raw.detach(), flow.warped, flow.weight, covering)
             work[Kind.FLOW_BACKWARD], _ = measure(generator, backward, [blended[0], flow.flow, flow.weight])
             coarse["flow"] = leaf(flow.features)

@@ -6,10 +6,17 @@ import torch
 from torch import Tensor, nn
 
 from vid2vid_dist.engine.plan.graph import LaneTasks
-from vid2vid_dist.engine.plan.role import Counted, RateGroup, Resolution, RoleSpec
+from vid2vid_dist.engine.plan.role import Counted, RateGroup, Resolution
 from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, NeededFrames, Site, Task
 from vid2vid_dist.engine.plan.tensors import TensorKind
-from vid2vid_dist.engine.roles.critic import Discriminator, Pass, Terms, add_pass, count_discriminator
+from vid2vid_dist.engine.roles.critic import (
+    Discriminator,
+    DiscriminatorSpec,
+    Pass,
+    Terms,
+    add_pass,
+    count_discriminator,
+)
 from vid2vid_dist.engine.roles.kinds import judged_kinds
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
@@ -19,10 +26,10 @@ from vid2vid_dist.models.labels import join_frames
 TERMS = Terms("G_GAN", "G_GAN_Feat", "D_real", "D_fake")
 
 
-class ImageSpec(RoleSpec):
+class ImageSpec(DiscriminatorSpec):
     """Passes of `discriminator.frames_per_pass` frames, which are normalised together."""
 
-    name, colour, rate, losses = "image", "#f16913", RateGroup.DISCRIMINATOR, TERMS.losses()
+    name, colour, rate, terms = "image", "#f16913", RateGroup.DISCRIMINATOR, TERMS
 
     def add_tasks(self, lane: LaneTasks) -> None:
         for frames in lane.passes(self.cfg.discriminator.frames_per_pass):
@@ -36,7 +43,8 @@ class ImageSpec(RoleSpec):
         return NeededFrames(labels=frames, real=frames)
 
     def count(self, resolution: Resolution) -> Counted:
-        return count_discriminator(self.network(), resolution, len(judged_kinds(self.cfg)), kept_inputs=slice(3, None))
+        return count_discriminator(self.network(), resolution, len(judged_kinds(self.cfg)), slice(3, None),
+                                   self.cfg.loss)
 
     def network(self) -> nn.Module:
         return image_discriminator(self.cfg)

@@ -10,10 +10,17 @@ from torch import Tensor, nn
 from vid2vid_dist import losses
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.graph import LaneTasks
-from vid2vid_dist.engine.plan.role import Counted, RateGroup, Resolution, RoleSpec
+from vid2vid_dist.engine.plan.role import Counted, RateGroup, Resolution
 from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, NeededFrames, Site, Task
 from vid2vid_dist.engine.plan.tensors import Part, image, reference
-from vid2vid_dist.engine.roles.critic import Discriminator, Pass, Terms, add_pass, count_discriminator
+from vid2vid_dist.engine.roles.critic import (
+    Discriminator,
+    DiscriminatorSpec,
+    Pass,
+    Terms,
+    add_pass,
+    count_discriminator,
+)
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
 from vid2vid_dist.models.discriminator import temporal_discriminator
@@ -24,14 +31,14 @@ def chunk_groups(cfg: Config, chunk: LaneChunk, scale: int) -> TemporalGroups:
     return temporal_plan(cfg.discriminator, chunk.n_seen, chunk.n_frames)[scale]
 
 
-class TemporalSpec(RoleSpec):
+class TemporalSpec(DiscriminatorSpec):
     """One temporal scale: all groups of a chunk are judged together."""
 
     colour, rate = "#807dba", RateGroup.TEMPORAL
 
     def __init__(self, cfg: Config, scale: int) -> None:
+        self.name, self.scale, self.terms = f"temporal_{scale}", scale, terms(scale)
         super().__init__(cfg)
-        self.name, self.scale, self.losses = f"temporal_{scale}", scale, terms(scale).losses()
 
     def add_tasks(self, lane: LaneTasks) -> None:
         groups = chunk_groups(self.cfg, lane.chunk, self.scale)
@@ -68,7 +75,7 @@ class TemporalSpec(RoleSpec):
         return bool(chunk_groups(self.cfg, chunk, self.scale).frames)
 
     def count(self, resolution: Resolution) -> Counted:
-        return count_discriminator(self.network(), resolution)
+        return count_discriminator(self.network(), resolution, loss=self.cfg.loss)
 
     def network(self) -> nn.Module:
         return temporal_discriminator(self.cfg)
@@ -87,6 +94,7 @@ class TemporalRole(Discriminator):
     def __init__(self, spec: TemporalSpec, engine: RoleEngine) -> None:
         super().__init__(spec.cfg, engine, terms(spec.scale))
         self.scale, self.kind = spec.scale, image(spec.finest)
+        self.colours = slice(0, 3 * spec.cfg.discriminator.n_frames_D)
 
     def real(self, task: Task, step: TensorStore) -> Pass:
         clip, n_frames, _ = step.lane(task.lane)

@@ -30,7 +30,7 @@ class RoleEngine(Protocol):
     """Of what this rank has accumulated in the step, before the reduction: not finite if any of it is not."""
 
     update_norm: float | torch.Tensor
-    """Of the gradients that the last update went by, summed over the ranks; NaN before the first."""
+    """Of the gradients of the last update, summed over the ranks, before they were shortened; NaN before the first."""
 
     def accumulate(self) -> AbstractContextManager[None]:
         """All backward passes of one step happen inside; the reduction over ranks happens on leaving."""
@@ -72,8 +72,14 @@ def fill_missing_gradients(parameters: list[nn.Parameter]) -> torch.Tensor:
     return get_total_norm(gradients)
 
 
+def shorten(gradients: list[Tensor], norm: Tensor, longest: float) -> None:
+    """Scale gradients, which are part of a whole of this norm, as torch's `clip_grad_norm_` would; 0 = leave them."""
+    if longest and gradients:
+        torch._foreach_mul_(gradients, (longest / (norm + 1e-6)).clamp(max=1))
+
+
 class Statistics:
-    """The running statistics of a module's normalisations: forward passes write them, a step may be discarded."""
+    """The running statistics of a module's normalisations: a step writes them, and may be discarded."""
 
     def __init__(self, module: nn.Module) -> None:
         self._buffers = list(module.buffers())
@@ -97,8 +103,8 @@ def _copy(to: list[torch.Tensor], source: list[torch.Tensor]) -> None:
 class PlainEngine:
     """torch.optim on every rank, gradients summed over the ranks; any dtype."""
 
-    def __init__(self, module: nn.Module, make_optimizer: MakeOptimizer, grid: Grid) -> None:
-        self.module = module
+    def __init__(self, module: nn.Module, make_optimizer: MakeOptimizer, grid: Grid, clip_norm: float = 0.0) -> None:
+        self.module, self._clip_norm = module, clip_norm
         self._parameters = trained_parameters(module)
         self._optimizer = make_optimizer(self._parameters)
         self._statistics = Statistics(module)
@@ -119,7 +125,9 @@ class PlainEngine:
         loss.backward()
 
     def step(self) -> None:
-        self.update_norm = get_total_norm([p.grad for p in self._parameters if p.grad is not None])
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        self.update_norm = get_total_norm(gradients)
+        shorten(gradients, self.update_norm, self._clip_norm)
         self._optimizer.step()
         self._optimizer.zero_grad()
 

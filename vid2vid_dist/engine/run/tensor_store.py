@@ -83,6 +83,11 @@ class TensorStore:
         """What a task's mean counts in the step's: the lane's part, over the frames that it runs over."""
         return self.lane(task.lane).share * task.fraction
 
+    def key(self, task: Task) -> tuple[int, int]:
+        """The step and the lane of the run: what is drawn for a task's clips is a function of these, whoever draws."""
+        grid = self._transport.grid
+        return self._transport.step, grid.pipeline + task.lane * len(grid.ranks)
+
     def read(self, task: Task, part: Part) -> Tensor:
         """What a task reads: of this step if it is made in it, else what an earlier one has left."""
         for need in task.needs:

@@ -65,7 +65,7 @@ class Transport:
     """
 
     def __init__(self, grid: Grid, timeout: timedelta | None = None) -> None:
-        self._grid = grid
+        self.grid = grid
         timeout = timeout or grid.timeout
         self._ranks = grid.ranks[grid.pipeline].tolist()
         on_gpu = grid.device.type == "cuda"
@@ -76,21 +76,21 @@ class Transport:
             self._down, _ = dist.new_subgroups_by_enumeration(grid.ranks.tolist(), timeout=timeout)
         # NCCL would make the host wait for a message that has a time-out of its own.
         self._timeout = None if on_gpu else timeout
-        self.step = 0  # for error messages
+        self.step = 0  # of the run
 
     @property
     def device(self) -> torch.device:
-        return self._grid.device
+        return self.grid.device
 
     @property
     def is_alone(self) -> bool:
         """Whether the run has this rank only."""
-        return self._grid.world_size == 1
+        return self.grid.world_size == 1
 
     def send(self, slot: int, tensors: Sequence[Tensor], task: str) -> Pending:
         """Hand tensors to a slot, to be received in the same order there."""
         peer = self._ranks[slot]
-        group = self._up if peer > self._grid.rank else self._down
+        group = self._up if peer > self.grid.rank else self._down
         sent = [tensor.detach().contiguous() for tensor in tensors]
         what = self._what(f"nobody took what {task} made, rank {peer} should")
         with _naming(what):
@@ -99,11 +99,11 @@ class Transport:
     def receive(self, slot: int, like: Sequence[tuple[tuple[int, ...], torch.dtype]], task: str) -> Pending:
         """Be ready for tensors of these shapes and formats from a slot."""
         peer = self._ranks[slot]
-        group = self._down if peer > self._grid.rank else self._up
-        buffers = [torch.empty(shape, dtype=dtype, device=self._grid.device) for shape, dtype in like]
+        group = self._down if peer > self.grid.rank else self._up
+        buffers = [torch.empty(shape, dtype=dtype, device=self.grid.device) for shape, dtype in like]
         what = self._what(f"waiting for {task} of rank {peer}")
         with _naming(what):
             return Pending(buffers, [dist.irecv(buffer, peer, group=group) for buffer in buffers], what, self._timeout)
 
     def _what(self, text: str) -> str:
-        return f"step {self.step}, rank {self._grid.rank}: {text}"
+        return f"step {self.step}, rank {self.grid.rank}: {text}"

@@ -12,6 +12,7 @@ from vid2vid_dist.engine.plan.tasks import CostKey, Kind
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.streams import Beside
 from vid2vid_dist.engine.run.timing import Timer
+from vid2vid_dist.models.spectral import advance
 
 MayUpdate = Callable[[Mapping[str, Tensor]], bool]
 """Takes this rank's part in the step, losses by name and the norm of every "gradient of ROLE", scalars on its device;
@@ -36,6 +37,7 @@ class Updates:
         self._accumulating = {role: ExitStack() for role in engines}
         for role, engine in engines.items():
             self._accumulating[role].enter_context(engine.accumulate())
+            advance(engine.module)  # on every holder alike; a step that is discarded puts it back
 
     def reduce(self, role: str) -> None:
         """The last gradient of a role is there."""

@@ -25,7 +25,13 @@ from torch import nn
 
 from vid2vid_dist.config.schema import OptimConfig
 from vid2vid_dist.engine.run.grid import Grid
-from vid2vid_dist.engine.run.optimizer import MakeOptimizer, Statistics, fill_missing_gradients, trained_parameters
+from vid2vid_dist.engine.run.optimizer import (
+    MakeOptimizer,
+    Statistics,
+    fill_missing_gradients,
+    shorten,
+    trained_parameters,
+)
 from vid2vid_dist.engine.run.optimizer_state import Owned, SavedPieces, pieces
 
 if not torch.cuda.is_available():
@@ -78,7 +84,8 @@ def _settings(optim: OptimConfig) -> dict[str, Any]:
         "train_micro_batch_size_per_gpu": 1,  # bookkeeping only: accumulation is ours
         "gradient_accumulation_steps": 1,
         "gradient_allreduce_op": "sum",
-        "gradient_clipping": 0.0,  # off: the default is a norm of 1, which changes the training
+        # Ours where it can be: DeepSpeed's waits for the norm. Its own default is a norm of 1.
+        "gradient_clipping": optim.clip_norm if optim.offload else 0.0,
         "steps_per_print": 10**9,
         "zero_allow_untested_optimizer": True,
         # What the host would wait for the GPU to say, again and again: ours say it once per step.
@@ -113,7 +120,7 @@ class ZeroEngine:
                 dist_init_required=False,
             )
         self.module, self._statistics, self._grid = module, Statistics(module), grid
-        self._offloads = optim.offload
+        self._offloads, self._clip_norm = optim.offload, optim.clip_norm
         self.update_norm: float | torch.Tensor = math.nan
 
     @contextmanager
@@ -132,14 +139,19 @@ class ZeroEngine:
 
     def step(self) -> None:
         if not self._offloads:
-            self.update_norm = self._norm()
+            mine = self._gradients()
+            self.update_norm = self._norm(mine)
+            shorten(mine, self.update_norm, self._clip_norm)
         self._engine.step()
         if self._offloads:
             self.update_norm = self._engine.get_global_grad_norm()
 
-    def _norm(self) -> torch.Tensor:
+    def _gradients(self) -> list[torch.Tensor]:
+        """The reduced ones of this rank's shard."""
+        return [x for x in self._engine.optimizer.averaged_gradients[0] or () if not getattr(x, "_zero_padding", False)]
+
+    def _norm(self, mine: list[torch.Tensor]) -> torch.Tensor:
         """Of the reduced gradients, of which every rank has those of its shard."""
-        mine = [x for x in self._engine.optimizer.averaged_gradients[0] or () if not getattr(x, "_zero_padding", False)]
         norms = torch._foreach_norm(mine, 2, torch.float32) if mine else [self.gradient_norm.new_zeros(()).float()]
         return self._grid.sum(torch.stack(norms).square().sum()).sqrt()
 
