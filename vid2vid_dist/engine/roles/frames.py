@@ -127,13 +127,11 @@ class GeneratorRole:
             img, flow = graph.out.features.img, graph.out.features.flow
             of_img, *of_flow = arrived[features(scale)].chunk(1 if flow is None else 2, dim=1)
             pairs += [(img, of_img), *((flow, x) for x in of_flow if flow is not None)]
-        self._backward(pairs)
-        made = {Part(image(scale).gradient, p): _gradient(leaf) for p, leaf in graph.history.items()
-                if leaf.requires_grad}
-        if graph.coarse is not None and graph.coarse.img.requires_grad:
+        leaves = {Part(image(scale).gradient, p): [leaf] for p, leaf in graph.history.items()}
+        if graph.coarse is not None:
             maps = [x for x in (graph.coarse.img, graph.coarse.flow) if x is not None]
-            made[Part(features(scale - 1).gradient, t)] = torch.cat([_gradient(x) for x in maps], dim=1)
-        return made | _style_gradient(task, graph.style)
+            leaves[Part(features(scale - 1).gradient, t)] = maps
+        return self._backward(pairs, leaves | _style_leaf(task, graph.style))
 
     def foreground_backward(self, task: Task, step: TensorStore) -> TaskTensors:
         scale, (t,) = task.scale, task.frames
@@ -142,24 +140,31 @@ class GeneratorRole:
         pairs = [(graph.made.features, arrived.pop(fg_features(scale)))] if fg_features(scale) in arrived else []
         if arrived:  # those of the frames that it covers
             pairs.append((graph.made.image, foreground_gradient(graph.mask, list(arrived.values()))))
-        self._backward(pairs)
-        made: TaskTensors = {}
-        if graph.coarse is not None and graph.coarse.requires_grad:
-            made[Part(fg_features(scale - 1).gradient, t)] = _gradient(graph.coarse)
-        return made | _style_gradient(task, graph.style)
+        leaves = {} if graph.coarse is None else {Part(fg_features(scale - 1).gradient, t): [graph.coarse]}
+        return self._backward(pairs, leaves | _style_leaf(task, graph.style))
 
     def style_backward(self, task: Task, step: TensorStore) -> TaskTensors:
         scales: list[Tensor] = step.sites.pop(task.site)
-        self._backward([(scales[kind.scale], gradient) for kind, gradient in step.gradients(task).items()])
-        return {}
+        return self._backward([(scales[kind.scale], gradient) for kind, gradient in step.gradients(task).items()], {})
 
     def _outputs(self, out: ScaleOutput, scale: int) -> dict[TensorKind, Tensor]:
         """What critics and later frames may send gradients to."""
         found = {image(scale): out.image, RAW: out.raw, FLOW: out.flow, WEIGHT: out.weight}
         return {kind: x for kind, x in found.items() if x is not None}
 
-    def _backward(self, pairs: list[tuple[Tensor, Tensor]]) -> None:
-        self.engine.backward(torch.stack([(x * gradient).sum() for x, gradient in pairs]).sum())
+    def _backward(self, pairs: list[tuple[Tensor, Tensor]], leaves: dict[Part, list[Tensor]]) -> TaskTensors:
+        """From outputs and their gradients into the weights, and to the `leaves` that want any, joined by channels;
+        zero where a network does not read what it is given."""
+        wanted = {part: of_part for part, of_part in leaves.items() if of_part[0].requires_grad}
+        flat = [leaf for of_part in wanted.values() for leaf in of_part]
+        outputs, gradients = zip(*pairs, strict=True)
+        found = [torch.zeros_like(leaf) if x is None else x
+                 for leaf, x in zip(flat, self.engine.backward(outputs, gradients, flat), strict=True)]
+        made: TaskTensors = {}
+        for part, of_part in wanted.items():
+            mine, found = found[: len(of_part)], found[len(of_part) :]
+            made[part] = mine[0] if len(mine) == 1 else torch.cat(mine, dim=1)
+        return made
 
     def _recording(self, task: Task, step: TensorStore) -> AbstractContextManager[object]:
         return torch.set_grad_enabled(self._is_trained(task.scale, step))
@@ -197,15 +202,8 @@ class GeneratorRole:
         return clip.given(frame, task.scale)
 
 
-def _style_gradient(task: Task, leaf: Tensor | None) -> TaskTensors:
-    if leaf is None:
-        return {}
-    return {Part(style(task.scale).gradient, task.frames[0]): _gradient(leaf)}
-
-
-def _gradient(leaf: Tensor) -> Tensor:
-    """Zero where a network does not read what it is given."""
-    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad
+def _style_leaf(task: Task, leaf: Tensor | None) -> dict[Part, list[Tensor]]:
+    return {} if leaf is None else {Part(style(task.scale).gradient, task.frames[0]): [leaf]}
 
 
 def _detached(task: Task, tensors: dict[TensorKind, Tensor]) -> TaskTensors:
