@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
@@ -27,7 +28,8 @@ from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.precision import DTYPES
 from vid2vid_dist.models.weights import read_weights
-from vid2vid_dist.training.checkpoint import Files, Position, SavedState, copied, differences, way_on, weights_file
+from vid2vid_dist.training.checkpoint import Files, Position, SavedState, differences, way_on, weights_file
+from vid2vid_dist.training.copies import Buffers, copied
 from vid2vid_dist.training.curriculum import Phase, n_epochs, phase
 from vid2vid_dist.training.ema import Ema, buffers_kept
 from vid2vid_dist.training.epoch import Epoch
@@ -60,6 +62,7 @@ class TrainingState:
         self.cfg, self.specs, self.grid, self._placed = specs.cfg, specs, grid, placed
         self._clips, self._longest = clips, longest
         self.position, self.trains_all_scales = Position(), self.phase(1).train_all_scales
+        self._buffers: defaultdict[str, Buffers] = defaultdict(dict)  # by file of a checkpoint
         self._moved = False  # to another grid than the one that saved
         self.changes: list[str] = []  # what the configuration says otherwise than the one that was saved
         cfg = specs.cfg
