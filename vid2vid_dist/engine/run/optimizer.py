@@ -14,7 +14,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm, parameters_to_vector, vector_to_parameters
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.optimizer_state import Owned, SavedPieces, pieces
@@ -89,7 +89,13 @@ class Gradients:
         return found[n_parts:]
 
     def norm(self) -> Tensor:
-        return get_total_norm(self._parts)
+        return norm(self._parts)
+
+
+def norm(parts: Sequence[Tensor]) -> Tensor:
+    """Of all elements together, in float32 or wider."""
+    wide = torch.promote_types(parts[0].dtype, torch.float32)
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(parts), 2, wide)))
 
 
 class Statistics:

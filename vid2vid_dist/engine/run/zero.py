@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from vid2vid_dist.config.schema import OptimConfig
 from vid2vid_dist.engine.run.grid import Grid
-from vid2vid_dist.engine.run.optimizer import Gradients, MakeOptimizer, Statistics, Tensors, trained_parameters
+from vid2vid_dist.engine.run.optimizer import Gradients, MakeOptimizer, Statistics, Tensors, norm, trained_parameters
 from vid2vid_dist.engine.run.optimizer_state import Owned, SavedPieces, pieces
 
 if not torch.cuda.is_available():
@@ -141,7 +141,7 @@ class ZeroEngine:
         """Of the reduced gradients, of which every rank has those of its shard, or all."""
         if not self._scatters:
             return self.gradient_norm if self._grid.world_size == 1 else self._gradients.norm()
-        return self._grid.sum(torch.linalg.vector_norm(self._mine, dtype=torch.float32).square()).sqrt()
+        return self._grid.sum(norm(self._mine.split(2**20)).square()).sqrt()
 
     def discard(self) -> None:
         self._statistics.put_back()
