@@ -188,8 +188,6 @@ def sides(cfg: Config, network: torch.nn.Module, real: Tensor, fake: Tensor) -> 
 @contextmanager
 def descending(engine: RoleEngine) -> Iterator[None]:
     """Clear a role's gradients, accumulate them inside, step."""
-    for p in engine.module.parameters():
-        p.grad = None
     with engine.accumulate():
         yield
     engine.step()

@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from tools.lanes import clip_of
 from vid2vid_dist.cli.entry import run_main
@@ -136,9 +137,11 @@ class Operations(TorchDispatchMode):
         self.of_span: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if not (func.is_view or "empty" in func.overloadpacket.__name__):
+        found = func(*args, **(kwargs or {}))
+        on_device = any(isinstance(x, torch.Tensor) for x in tree_leaves((args, kwargs, found)))
+        if on_device and not func.is_view and "empty" not in func.overloadpacket.__name__:
             self.of_span[self._timer.current] += 1
-        return func(*args, **(kwargs or {}))
+        return found
 
     def by_kind(self, spans: list[Span]) -> dict[str, int]:
         """By kind of task; the rest is not in it."""

@@ -53,7 +53,8 @@ from vid2vid_dist.version import versions
 
 N_GOLDEN = 2  # the smallest traces
 TOLERANCE = {"fp64": 1e-9, "fp32": 1e-3}  # of losses, CPU in fp64 against the device, relative
-SETTINGS = ("CUDA_DEVICE_MAX_CONNECTIONS", "PYTORCH_CUDA_ALLOC_CONF", "NCCL_DEBUG", "TORCH_NCCL_TRACE_BUFFER_SIZE")
+SETTINGS = ("CUDA_DEVICE_MAX_CONNECTIONS", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "NCCL_DEBUG",
+            "TORCH_NCCL_TRACE_BUFFER_SIZE")
 
 
 @dataclass(frozen=True)

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from tools.recipe_table import TABLE, Chosen, Recipe, chosen
 from vid2vid_dist.cli.entry import run_main
@@ -31,7 +32,7 @@ from vid2vid_dist.engine.plan.tensors import FrameSize, Part, TensorKind, Tensor
 from vid2vid_dist.engine.roles.build import build_modules
 from vid2vid_dist.engine.run.clip import ClipInFlight
 from vid2vid_dist.engine.run.executor import Executor, TaskError
-from vid2vid_dist.engine.run.optimizer import fill_missing_gradients, trained_parameters
+from vid2vid_dist.engine.run.optimizer import Gradients, Tensors, trained_parameters
 from vid2vid_dist.engine.run.tensor_store import LanePart
 from vid2vid_dist.engine.run.timing import Timer
 from vid2vid_dist.engine.run.transport import Pending
@@ -68,14 +69,18 @@ class Engine:
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
+        parameters = trained_parameters(module)
+        weights = parameters_to_vector(parameters).detach()
+        vector_to_parameters(weights, parameters)
+        self._gradients = Gradients(parameters, weights)
 
     @contextmanager
     def accumulate(self) -> Iterator[None]:
         yield
-        fill_missing_gradients(trained_parameters(self.module))
 
-    def backward(self, loss: Tensor) -> None:
-        loss.backward()
+    def backward(self, outputs: Tensors, gradients: Tensors | None = None,
+                 leaves: Sequence[Tensor] = ()) -> Sequence[Tensor | None]:
+        return self._gradients.add(outputs, gradients, leaves)
 
     def step(self) -> None: ...
 

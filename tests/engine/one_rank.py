@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -26,18 +27,6 @@ from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.tensor_store import LanePart, TaskTensors, TensorStore
 from vid2vid_dist.engine.run.transport import Transport
 from vid2vid_dist.models.precision import DTYPES
-
-
-class Keeper(torch.optim.Optimizer):
-    """Notes the gradients and leaves the weights as they are."""
-
-    def __init__(self, parameters: list[nn.Parameter], found: dict[Tensor, Tensor]) -> None:
-        super().__init__(parameters, {})
-        self.found = found
-
-    def step(self) -> None:  # type: ignore[override]
-        for p in self.param_groups[0]["params"]:
-            self.found[p] = p.grad.clone()
 
 
 @dataclass
@@ -64,12 +53,11 @@ class OneRank:
         self.cfg = load_config(None, [*SMALL, "optim.backend=plain", *overrides])
         self.cfg.optim.precision = precision  # no user trains in bf16 without float32 master weights
         self.specs, self.dtype = role_specs(self.cfg), DTYPES[self.cfg.optim.precision]
-        self._gradients: dict[Tensor, Tensor] = {}
         self._layout, grid = colocated(self.specs, 1), solo_grid()
         roles = build_roles(
             self.specs, grid.holders(self._layout.slots), build_modules(self.specs),
             {"flow": flow or StandInFlow(), "perceptual": StandInFeatures()},
-            dict.fromkeys(RateGroup, lambda parameters: Keeper(parameters, self._gradients)))
+            dict.fromkeys(RateGroup, partial(torch.optim.SGD, lr=0.0)))  # which leaves the weights as they are
         self.roles = {name: Watched(role) for name, role in roles.items()}
         self.executor = Executor(self.roles, self.specs.shapes(), 0, Transport(grid), self.dtype)
 
@@ -90,7 +78,7 @@ class OneRank:
 
     def gradients(self, role: str) -> dict[str, Tensor]:
         """Of a role's weights in the last step."""
-        return {name: self._gradients[p] for name, p in self.module(role).named_parameters()}
+        return {name: p.grad.clone() for name, p in self.module(role).named_parameters() if p.grad is not None}
 
     def made(self, role: str, kind: TensorKind) -> Tensor:
         """What a role made of all frames of the last step, (B, F, C, h, w)."""

@@ -163,31 +163,25 @@ def by_textbook(setting: Setting) -> list[Step]:
 
 def by_engine(setting: Setting) -> list[Step]:
     cfg, lanes, found = setting.cfg, lanes_of(setting), []
-    gradients: dict[nn.Parameter, Tensor] = {}
-
-    def noting_gradients(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        optimizer = adam(parameters)
-        optimizer.register_step_pre_hook(lambda *_: gradients.update((p, p.grad.clone()) for p in parameters))
-        return optimizer
-
     specs, grid, all_scales = role_specs(cfg), solo_grid(), not cfg.schedule.niter_fix_global
     modules, layout = in_use(build_modules(specs)), colocated(specs, 1)
     frozen: dict[str, nn.Module] = {"flow": StandInFlow(), "perceptual": StandInFeatures()}
     roles = build_roles(specs, grid.holders(layout.slots), modules, frozen,
-                        dict.fromkeys(RateGroup, noting_gradients), all_scales)
+                        dict.fromkeys(RateGroup, adam), all_scales)
     executor = Executor(roles, specs.shapes(), 0, Transport(grid), torch.float64, specs.trained)
     parts = [LanePart(clip_of(cfg, lane, grid.device), CHUNK, 1 / len(lanes)) for lane in lanes.values()]
     shown = Shown(len(lanes) - 1, tuple(shown_kinds(cfg)))
     for i in range(N_STEPS):
-        gradients.clear()
         chunk = LaneChunk(i * CHUNK, CHUNK)
         shape = StepShape((chunk,) * len(lanes), n_frames_bp=setting.n_frames_bp, train_all_scales=all_scales)
         plan = in_order(step_tasks(specs, shape, whole_chunks=True), layout)
-        result = executor.step(plan, shape, parts, specs.active(chunk), shown)
+        active = specs.active(chunk)
+        result = executor.step(plan, shape, parts, active, shown)
         for part in parts:
             advance(cfg, part)
         weights = weights_of(modules)
-        of_step = {name: gradients[p] for name, p in weights.items() if p in gradients}
+        of_step = {name: p.grad.clone() for name, p in weights.items()
+                   if p.grad is not None and name.partition(".")[0] in active}
         fake = torch.stack([frame[What.IMAGE] for frame in result.shown], dim=1)
         found.append(Step(result.losses, of_step, copied(weights), fake))
     return found

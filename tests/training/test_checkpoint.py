@@ -20,7 +20,6 @@ from vid2vid_dist.training.checkpoint import (
     Position,
     SavedState,
     commit,
-    copied,
     find_fault,
     newest_checkpoint,
     prepare,
@@ -29,6 +28,7 @@ from vid2vid_dist.training.checkpoint import (
     write_atomically,
     write_files,
 )
+from vid2vid_dist.training.copies import copied
 from vid2vid_dist.untrusted import reading
 
 STATE = SavedState(Position(7, 2, 1, 3), False, 2, {"ranks": 2}, {"seed": 0, "size": [64, 32]}, {"ngf": 4}, {})

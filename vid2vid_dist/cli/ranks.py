@@ -8,6 +8,7 @@ from datetime import timedelta
 import torch
 import torch.distributed as dist
 
+from vid2vid_dist.engine.run.allocator import set_allocator
 from vid2vid_dist.engine.run.grid import PATIENCE, Grid
 from vid2vid_dist.errors import UserError
 
@@ -49,5 +50,6 @@ def _take_device(device: str) -> torch.device:
     if local_rank >= count:
         raise UserError(f"local rank {local_rank} has no GPU of its own (this node shows {count}): "
                         f"start at most --nproc_per_node {count}, or use run.device=cpu")
+    set_allocator()
     torch.cuda.set_device(local_rank)
     return torch.device("cuda", local_rank)

@@ -128,7 +128,7 @@ class OptimConfig:
     TTUR: bool = opt(False, "two time scales: lr/2 for the generator, lr*2 for the discriminators, beta1 0")
     precision: str = opt("fp32", "number format of weights and activations; fp64 needs backend plain", choices=("fp32", "bf16", "fp64"))
     backend: str = opt("zero", "zero = DeepSpeed ZeRO; plain = torch.optim, for verification", choices=("zero", "plain"))
-    zero_stage: int = opt(1, "what ZeRO shards: 1 = optimiser state, 2 = gradients too", low=1, high=3)
+    zero_stage: int = opt(1, "what a rank gets of summed gradients: 1 = all, 2 = those of its optimiser shard, for half the traffic", low=1, high=3)
     offload: bool = opt(False, "keep optimiser state and master weights in the host's memory; needs backend zero")
     checkpoint_activations: bool = opt(False, "generator: recompute activations in the backward pass instead of keeping them; a third more arithmetic")
     channels_last: bool = opt(False, "generator: channels-last memory layout of activations, which tensor cores prefer")

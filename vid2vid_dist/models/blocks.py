@@ -60,21 +60,27 @@ def conv7(in_channels: int, out_channels: int) -> list[nn.Module]:
     return [nn.ReflectionPad2d(3), nn.Conv2d(in_channels, out_channels, 7)]
 
 
+def relu(norm: str) -> nn.Module:
+    """Behind a norm: in place, since autograd does not keep what comes out of that. Instance norm's is a view, of which
+    autograd would make a copy."""
+    return nn.ReLU(inplace=norm != "instance")
+
+
 def stem(in_channels: int, out_channels: int, norm: str) -> list[nn.Module]:
     """7x7 convolution, norm, ReLU."""
-    return [*conv7(in_channels, out_channels), norm_layer(norm, out_channels), nn.ReLU()]
+    return [*conv7(in_channels, out_channels), norm_layer(norm, out_channels), relu(norm)]
 
 
 def down(in_channels: int, out_channels: int, norm: str) -> list[nn.Module]:
     """Halve the size (rounded up): 3x3 convolution of stride 2, norm, ReLU."""
     conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
-    return [conv, norm_layer(norm, out_channels), nn.ReLU()]
+    return [conv, norm_layer(norm, out_channels), relu(norm)]
 
 
 def up(in_channels: int, out_channels: int, norm: str) -> list[nn.Module]:
     """Double the size: transposed 3x3 convolution of stride 2, norm, ReLU."""
     conv = nn.ConvTranspose2d(in_channels, out_channels, 3, stride=2, padding=1, output_padding=1)
-    return [conv, norm_layer(norm, out_channels), nn.ReLU()]
+    return [conv, norm_layer(norm, out_channels), relu(norm)]
 
 
 def encoder(in_channels: int, ngf: int, n_downsample: int, norm: str,
@@ -112,7 +118,7 @@ class ResnetBlock(nn.Module):
     def __init__(self, channels: int, norm: str) -> None:
         super().__init__()
         self.conv_block = nn.Sequential(
-            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), norm_layer(norm, channels), nn.ReLU(),
+            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), norm_layer(norm, channels), relu(norm),
             nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), norm_layer(norm, channels))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -32,7 +32,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vid2vid_dist.errors import UserError
@@ -333,9 +332,3 @@ def _sync(path: Path) -> None:
             raise
     finally:
         os.close(handle)
-
-
-def copied(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """As safetensors wants them: contiguous, on the CPU, and none sharing memory with another or with the run."""
-    return {name: tensor.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
-            for name, tensor in tensors.items()}

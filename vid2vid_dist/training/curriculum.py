@@ -29,7 +29,8 @@ class AdamSettings:
     betas: tuple[float, float]
 
     def __call__(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas, foreach=True)
+        fused = all(p.is_cuda for p in parameters)
+        return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas, fused=fused, foreach=not fused)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from vid2vid_dist.data.clips import Clip, Frames
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.weights import save_tensors
-from vid2vid_dist.training.checkpoint import Position, checkpoint_name, copied, weights_file
+from vid2vid_dist.training.checkpoint import Position, checkpoint_name, weights_file
+from vid2vid_dist.training.copies import copied
 from vid2vid_dist.training.preemption import Ask, Asked
 
 T = TypeVar("T")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, replace
@@ -27,7 +28,8 @@ from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.precision import DTYPES
 from vid2vid_dist.models.weights import read_weights
-from vid2vid_dist.training.checkpoint import Files, Position, SavedState, copied, differences, way_on, weights_file
+from vid2vid_dist.training.checkpoint import Files, Position, SavedState, differences, way_on, weights_file
+from vid2vid_dist.training.copies import Buffers, copied
 from vid2vid_dist.training.curriculum import Phase, n_epochs, phase, warmth
 from vid2vid_dist.training.ema import Ema, buffers_kept
 from vid2vid_dist.training.epoch import Epoch
@@ -60,6 +62,7 @@ class TrainingState:
         self.cfg, self.specs, self.grid, self._placed = specs.cfg, specs, grid, placed
         self._clips, self._longest = clips, longest
         self.position, self.trains_all_scales = Position(), self.phase(1).train_all_scales
+        self._buffers: defaultdict[str, Buffers] = defaultdict(dict)  # by file of a checkpoint
         self._moved = False  # to another grid than the one that saved
         self.changes: list[str] = []  # what the configuration says otherwise than the one that was saved
         cfg = specs.cfg
@@ -205,27 +208,29 @@ class TrainingState:
             yield
             return
         still = [p for p in module.parameters() if not p.requires_grad]
-        n_bytes = 0 if self.cfg.optim.offload else SHARD_BYTES * sum(p.numel() for p in still)
-        room = torch.empty(n_bytes // self._holders[GENERATOR].world_size, dtype=torch.uint8, device=self.grid.device)
+        n_owned = 0 if self.cfg.optim.offload else SHARD_BYTES * sum(p.numel() for p in still)
+        n_bytes = sum(p.nbytes for p in still) + n_owned // self._holders[GENERATOR].world_size
+        room = torch.empty(n_bytes, dtype=torch.uint8, device=self.grid.device)
         module.requires_grad_(True)
         yield
         for p in still:
             p.requires_grad_(False)
-            p.grad = None
         del room
 
     def snapshot(self) -> Files:
-        """This rank's part of a checkpoint, copied out: training may go on while it is written."""
+        """This rank's part of a checkpoint, copied out: training may go on while it is written. The next one takes the
+        same memory."""
         files: Files = {}
         for name, engine in self.engines().items():
-            files[f"optimizer/{name}/rank_{self.grid.rank:05d}.safetensors"] = copied(engine.state())
+            files[f"optimizer/{name}/rank_{self.grid.rank:05d}.safetensors"] = engine.state()
             if self._is_first(name):
-                files[f"{name}.safetensors"] = copied(engine.module.state_dict())
+                files[f"{name}.safetensors"] = engine.module.state_dict()
         if self.ema:
-            files["generator_ema.safetensors"] = copied(self.ema.average)
+            files["generator_ema.safetensors"] = self.ema.average
         if self.position.chunk:  # in the middle of a clip
-            files |= {f"lanes/{name}": content if isinstance(content, str) else copied(content)
-                      for name, content in self.pipeline.snapshot().items()}
+            files |= {f"lanes/{name}": content for name, content in self.pipeline.snapshot().items()}
+        files = {name: content if isinstance(content, str) else copied(content, self._buffers[name])
+                 for name, content in files.items()}
         if self.grid.is_first:
             files["config.yaml"] = to_yaml(self.cfg)
             state = SavedState(self.position, self.trains_all_scales, self.cfg.parallel.clips_per_step, self._layout(),

@@ -18,6 +18,7 @@ from vid2vid_dist.engine.plan.planner import choose_placement, expected_step
 from vid2vid_dist.engine.plan.role import RateGroup
 from vid2vid_dist.engine.plan.search import Choice
 from vid2vid_dist.engine.roles.build import role_specs
+from vid2vid_dist.engine.run.allocator import allocator_settings
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.plan_report import grid_table
@@ -87,7 +88,8 @@ class Trainer:
         self._saved_at, self._last_save = self.state.position, time.monotonic()
         table = grid_table(placed.layout, placed.n_pipelines, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
         reason = f"{placed.layout.name}: {placed.reason}\n" if placed.reason else ""
-        self.monitor.event(f"on {grid.device.type}:\n{reason}{table}")
+        memory = f", {allocator_settings()}" if grid.device.type == "cuda" else ""
+        self.monitor.event(f"on {grid.device.type}{memory}:\n{reason}{table}")
         for report in self.state.pretrained:
             self.monitor.event(report.line())
         if resume:

@@ -121,8 +121,14 @@ class WarpSpec(RoleSpec):
         return [kind for kind in self._kinds() if kind != WEIGHT or self.cfg.generator.no_first_img]
 
     def needed_next(self, lane: LaneTasks) -> Iterator[tuple[Part, Site]]:
-        for t in range(lane.chunk.n_frames) if lane.is_ahead else ():
-            yield Part(reference(), t), Site(GENERATOR, lane.lane, t, self.finest)
+        n_seen, n_frames = lane.chunk
+        for t in range(n_frames):
+            site = Site(GENERATOR, lane.lane, t, self.finest)
+            before = self.before(t, LaneChunk(n_seen + n_frames, n_frames))
+            if lane.is_ahead:
+                yield Part(reference(), t), site
+            elif before < 0:
+                yield Part(image(self.finest), n_frames + before), site
 
     def needed_flow(self, chunk: LaneChunk) -> Iterator[tuple[int, int]]:
         yield from ((t, 1) for t in range(chunk.n_frames))

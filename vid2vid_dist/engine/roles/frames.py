@@ -150,9 +150,12 @@ class GeneratorRole:
             pairs.append((graph.outputs[foreground(task.scale)], foreground_gradient(self._mask(task, step), covers)))
         elif covers:
             pairs.append(self._blended(task, step, graph, covers))
-        self.engine.backward(torch.stack([(x * gradient).sum() for x, gradient in pairs]).sum())
-        return {part._replace(kind=part.kind.gradient): _gradient(leaf) for part, leaf in graph.leaves.items()
-                if leaf.requires_grad}
+        wanted = {part: leaf for part, leaf in graph.leaves.items() if leaf.requires_grad}
+        outputs, gradients = zip(*pairs, strict=True)
+        found = self.engine.backward(outputs, gradients, list(wanted.values()))
+        # Zero where a network does not read what it is given.
+        return {part._replace(kind=part.kind.gradient): torch.zeros_like(leaf) if x is None else x
+                for (part, leaf), x in zip(wanted.items(), found, strict=True)}
 
     def _blended(self, task: Task, step: TensorStore, graph: Graph, covers: list[Tensor]) -> tuple[Tensor, Tensor]:
         """The frame as a function of flow and weight, and its gradient where no foreground covers it."""
@@ -210,8 +213,3 @@ class GeneratorRole:
         if back <= t and t % step.shape.n_frames_bp:
             return self._read(task, step, graph, kind, back)
         return step.read(task, Part(kind, t - back))
-
-
-def _gradient(leaf: Tensor) -> Tensor:
-    """Zero where a network does not read what it is given."""
-    return torch.zeros_like(leaf) if leaf.grad is None else leaf.grad

@@ -8,17 +8,18 @@ the step.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import get_total_norm
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.optimizer_state import Owned, SavedPieces, pieces
 
+Tensors = Tensor | Sequence[Tensor]
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 
 
@@ -35,14 +36,16 @@ class RoleEngine(Protocol):
     def accumulate(self) -> AbstractContextManager[None]:
         """All backward passes of one step happen inside; the reduction over ranks happens on leaving."""
 
-    def backward(self, loss: torch.Tensor) -> None:
-        """Add the gradients of a scalar."""
+    def backward(self, outputs: Tensors, gradients: Tensors | None = None,
+                 leaves: Sequence[Tensor] = ()) -> Sequence[Tensor | None]:
+        """Add the gradients of a scalar, or what `gradients` of `outputs` make of them. Returns those of `leaves`, None
+        where the outputs do not depend on one."""
 
     def step(self) -> None:
-        """Update the weights by the summed gradients, and clear them."""
+        """Update the weights by the summed gradients, which stay until the next step."""
 
     def discard(self) -> None:
-        """Clear the summed gradients: weights, optimiser and the module's statistics are those from before the step."""
+        """Weights, optimiser and the module's statistics are those from before the step."""
 
     def set_lr(self, lr: float) -> None: ...
 
@@ -61,21 +64,44 @@ def trained_parameters(module: nn.Module) -> list[nn.Parameter]:
     return [p for p in module.parameters() if p.requires_grad]
 
 
-def fill_missing_gradients(parameters: list[nn.Parameter]) -> torch.Tensor:
-    """Zeros where nothing was accumulated: all ranks must reduce the same tensors, and Adam's momentum moves
-    a network without a loss as well, as in the original. Returns the norm of all of them."""
-    gradients = []
-    for p in parameters:
-        if p.grad is None:
-            p.grad = torch.zeros_like(p)
-        gradients.append(p.grad)
-    return get_total_norm(gradients)
+class Gradients:
+    """The gradients of trained parameters, which are views into the flat tensor `weights`: `flat`, laid out as that is.
+
+    A backward pass adds all of its own in one operation; a parameter's `grad` is its part. Where nothing was added it
+    is zero: all ranks reduce the same, and Adam's momentum moves a network without a loss as well, as in the original.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter], weights: Tensor) -> None:
+        self.flat = torch.zeros_like(weights)
+        self._parameters = parameters
+        for p in parameters:
+            start = p.storage_offset() - weights.storage_offset()
+            p.grad = self.flat[start : start + p.numel()].view_as(p)
+        self._parts = [p.grad for p in parameters if p.grad is not None]
+
+    def add(self, outputs: Tensors, gradients: Tensors | None, leaves: Sequence[Tensor]) -> Sequence[Tensor | None]:
+        """As `RoleEngine.backward`."""
+        found = torch.autograd.grad(outputs, [*self._parameters, *leaves], gradients, allow_unused=True)
+        n_parts = len(self._parts)
+        pairs = [(part, x) for part, x in zip(self._parts, found[:n_parts], strict=True) if x is not None]
+        if pairs:
+            torch._foreach_add_(*map(list, zip(*pairs, strict=True)))
+        return found[n_parts:]
+
+    def norm(self) -> Tensor:
+        return norm(self._parts)
 
 
-def shorten(gradients: list[Tensor], norm: Tensor, longest: float) -> None:
+def norm(parts: Sequence[Tensor]) -> Tensor:
+    """Of all elements together, in float32 or wider."""
+    wide = torch.promote_types(parts[0].dtype, torch.float32)
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(parts), 2, wide)))
+
+
+def shorten(gradients: Tensor, norm: Tensor, longest: float) -> None:
     """Scale gradients, which are part of a whole of this norm, as torch's `clip_grad_norm_` would; 0 = leave them."""
-    if longest and gradients:
-        torch._foreach_mul_(gradients, (longest / (norm + 1e-6)).clamp(max=1))
+    if longest:
+        gradients.mul_((longest / (norm + 1e-6)).clamp(max=1))
 
 
 class Statistics:
@@ -105,8 +131,12 @@ class PlainEngine:
 
     def __init__(self, module: nn.Module, make_optimizer: MakeOptimizer, grid: Grid, clip_norm: float = 0.0) -> None:
         self.module, self._clip_norm = module, clip_norm
-        self._parameters = trained_parameters(module)
-        self._optimizer = make_optimizer(self._parameters)
+        parameters = trained_parameters(module)
+        self._weights = nn.Parameter(parameters_to_vector(parameters).detach())
+        vector_to_parameters(self._weights.detach(), parameters)
+        self._gradients = Gradients(parameters, self._weights)
+        self._weights.grad = self._gradients.flat
+        self._optimizer = make_optimizer([self._weights])
         self._statistics = Statistics(module)
         self._grid = grid
         self.update_norm: float | Tensor = math.nan
@@ -115,24 +145,21 @@ class PlainEngine:
     @contextmanager
     def accumulate(self) -> Iterator[None]:
         self._statistics.keep()
+        self._gradients.flat.zero_()
         yield
-        self.gradient_norm = fill_missing_gradients(self._parameters)
-        for p in self._parameters:
-            assert p.grad is not None
-            self._grid.sum(p.grad)
+        self.gradient_norm = self._gradients.norm()
+        self._grid.sum(self._gradients.flat)
 
-    def backward(self, loss: torch.Tensor) -> None:
-        loss.backward()
+    def backward(self, outputs: Tensors, gradients: Tensors | None = None,
+                 leaves: Sequence[Tensor] = ()) -> Sequence[Tensor | None]:
+        return self._gradients.add(outputs, gradients, leaves)
 
     def step(self) -> None:
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        self.update_norm = get_total_norm(gradients)
-        shorten(gradients, self.update_norm, self._clip_norm)
+        self.update_norm = self.gradient_norm if self._grid.world_size == 1 else self._gradients.norm()
+        shorten(self._gradients.flat, self.update_norm, self._clip_norm)
         self._optimizer.step()
-        self._optimizer.zero_grad()
 
     def discard(self) -> None:
-        self._optimizer.zero_grad()
         self._statistics.put_back()
 
     def set_lr(self, lr: float) -> None:
@@ -140,19 +167,14 @@ class PlainEngine:
             group["lr"] = lr
 
     def state(self) -> dict[str, Tensor]:
-        found: dict[str, Tensor] = {}
-        for name, p in self._named() if self._grid.is_first else ():
-            found |= pieces([Owned(name, 0, p.numel(), 0)], p, self._optimizer.state[p])
-        return found
+        return pieces(self._owned(), self._weights, self._optimizer.state[self._weights]) if self._grid.is_first else {}
 
     def restore(self, saved: SavedPieces) -> None:
-        for name, p in self._named():
-            flat: dict[str, Tensor] = {}
-            saved.restore([Owned(name, 0, p.numel(), 0)], p.detach().view(-1), flat)
-            self._optimizer.state[p] = {key: x.view_as(p) if x.ndim else x for key, x in flat.items()}
+        saved.restore(self._owned(), self._weights, self._optimizer.state[self._weights])
 
-    def _named(self) -> list[tuple[str, nn.Parameter]]:
-        return [(name, p) for name, p in self.module.named_parameters() if p.requires_grad]
+    def _owned(self) -> list[Owned]:
+        return [Owned(name, 0, p.numel(), int(p.storage_offset())) for name, p in self.module.named_parameters()
+                if p.requires_grad]
 
     def close(self) -> None:
         self._optimizer.state.clear()

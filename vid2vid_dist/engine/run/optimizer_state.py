@@ -74,7 +74,7 @@ class SavedPieces:
             self.read_into(master, MASTER, owned)
             adam.clear()
             if self.step is not None:
-                adam[STEP] = self.step.clone()
+                adam[STEP] = self.step.to(master.device, copy=True)  # where a fused Adam counts
                 for kind in MOMENTS:
                     adam[kind] = torch.zeros_like(master, requires_grad=False)
                     self.read_into(adam[kind], kind, owned)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from queue import SimpleQueue
 
 import torch
-from torch import Tensor
 
 Work = Callable[[], None]
 
@@ -26,13 +25,10 @@ class Beside:
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
-    def do(self, work: Work, tensors: Iterable[Tensor] = ()) -> None:
-        """Hand work over. `tensors`: of the tasks, which it may let go; their memory is then not given to a task before
-        the work is done."""
+    def do(self, work: Work) -> None:
+        """Hand work over. It may use tensors of the tasks that outlive it."""
         if self._stream is not None:
             self._stream.wait_stream(torch.cuda.current_stream())
-            for tensor in tensors:
-                tensor.record_stream(self._stream)
             with torch.cuda.stream(self._stream):
                 work()
         elif self._alone:

@@ -41,8 +41,7 @@ class Updates:
 
     def reduce(self, role: str) -> None:
         """The last gradient of a role is there."""
-        gradients = [p.grad for p in self._engines[role].module.parameters() if p.grad is not None]
-        self._beside.do(partial(self._reduce, role), gradients)
+        self._beside.do(partial(self._reduce, role))
 
     def finish(self, losses: Mapping[str, Tensor], may_update: MayUpdate) -> bool:
         """Wait for the reductions, then update every role, or none where `may_update` says no; returns which.

@@ -1,9 +1,10 @@
 """One DeepSpeed ZeRO engine per role. This file is all that knows DeepSpeed.
 
 What the settings buy, and the traps that they avoid:
-* `coalesce_grad_reduction`: backward passes only accumulate, one reduction per step. Ranks may run different
-  numbers of backward passes, in any order between point-to-point messages.
-* `gradient_allreduce_op: sum`: unequal numbers of clips per rank stay exact.
+* gradients are ours (`Gradients`), laid out as DeepSpeed's flat weights: a step has one reduction, in place, and ranks
+  may run different numbers of backward passes, in any order between point-to-point messages. DeepSpeed's way, hooks on
+  every parameter, copies each into a bucket and out of it, and reads figures of each with `offload`.
+* they are summed, not averaged: unequal numbers of clips per rank stay exact.
 * a client `torch.optim.Adam`: the configuration's "Adam" means AdamW.
 * forwards go through `engine.module`: the engine's own forward installs hooks that allow one backward only.
 * checkpoints are ours (`optimizer_state`): DeepSpeed's writes `latest` before all ranks have finished, under barriers
@@ -16,19 +17,22 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+import torch.distributed as dist
+from torch import Tensor, nn
 
 from vid2vid_dist.config.schema import OptimConfig
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.optimizer import (
+    Gradients,
     MakeOptimizer,
     Statistics,
-    fill_missing_gradients,
+    Tensors,
+    norm,
     shorten,
     trained_parameters,
 )
@@ -83,23 +87,15 @@ def _settings(optim: OptimConfig) -> dict[str, Any]:
     return {
         "train_micro_batch_size_per_gpu": 1,  # bookkeeping only: accumulation is ours
         "gradient_accumulation_steps": 1,
-        "gradient_allreduce_op": "sum",
-        # Ours where it can be: DeepSpeed's waits for the norm. Its own default is a norm of 1.
-        "gradient_clipping": optim.clip_norm if optim.offload else 0.0,
         "steps_per_print": 10**9,
         "zero_allow_untested_optimizer": True,
-        # What the host would wait for the GPU to say, again and again: ours say it once per step.
-        "timers": {"throughput": {"enabled": False}},
-        "bf16": {"enabled": optim.precision == "bf16", "check_grad_overflow": False},
+        "bf16": {"enabled": optim.precision == "bf16"},
         "zero_optimization": {
             "stage": optim.zero_stage,
-            "compute_grad_norm": optim.offload,  # with offload there is no leaving it out
             "overlap_comm": False,
-            "contiguous_gradients": True,
-            "reduce_scatter": True,
-            "reduce_bucket_size": 50_000_000,  # elements
-            "allgather_bucket_size": 50_000_000,
-            **({"offload_optimizer": {"device": "cpu"}} if optim.offload else {}),
+            "contiguous_gradients": False,
+            **({"offload_optimizer": {"device": "cpu", "pin_memory": torch.cuda.is_available()}}
+               if optim.offload else {}),
         },
         "zero_force_ds_cpu_optimizer": False,  # torch's Adam steps on the host too; DeepSpeed's would be compiled first
     }
@@ -109,78 +105,74 @@ class ZeroEngine:
     """A DeepSpeed engine over all ranks that hold the role; fp32 master weights and Adam moments are sharded."""
 
     def __init__(self, module: nn.Module, make_optimizer: MakeOptimizer, optim: OptimConfig, grid: Grid) -> None:
-        self._parameters = trained_parameters(module)
+        parameters = trained_parameters(module)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._engine, *_ = deepspeed.initialize(
                 model=module,
-                optimizer=make_optimizer(self._parameters),
+                optimizer=make_optimizer(parameters),
                 config=_settings(optim),
                 mpu=_DataParallelRanks(grid),
                 dist_init_required=False,
             )
         self.module, self._statistics, self._grid = module, Statistics(module), grid
-        self._offloads, self._clip_norm = optim.offload, optim.clip_norm
-        self.update_norm: float | torch.Tensor = math.nan
+        (weights,) = self._engine.optimizer.bit16_groups_flat
+        self._gradients = Gradients(parameters, weights)
+        self._mine = self._gradients.flat.chunk(grid.world_size)[dist.get_rank(grid.everyone)]
+        self._scatters = optim.zero_stage == 2 and grid.world_size > 1
+        self._clip_norm = optim.clip_norm
+        self.update_norm: float | Tensor = math.nan
 
     @contextmanager
     def accumulate(self) -> Iterator[None]:
-        # Left only after success: DeepSpeed reduces on every way out, and a rank that failed would wait in there for
-        # ranks that wait for it. It is kept, because the garbage collector would leave it too.
         self._statistics.keep()
-        self._accumulation = self._engine.coalesce_grad_reduction()
-        self._accumulation.__enter__()
+        self._gradients.flat.zero_()
         yield
-        self.gradient_norm = fill_missing_gradients(self._parameters)
-        self._accumulation.__exit__(None, None, None)
+        self.gradient_norm = self._gradients.norm()
+        if self._scatters:
+            dist.reduce_scatter_tensor(self._mine, self._gradients.flat, group=self._grid.everyone)
+        else:
+            self._grid.sum(self._gradients.flat)
 
-    def backward(self, loss: torch.Tensor) -> None:
-        self._engine.backward(loss)
+    def backward(self, outputs: Tensors, gradients: Tensors | None = None,
+                 leaves: Sequence[Tensor] = ()) -> Sequence[Tensor | None]:
+        return self._gradients.add(outputs, gradients, leaves)
 
     def step(self) -> None:
-        if not self._offloads:
-            mine = self._gradients()
-            self.update_norm = self._norm(mine)
-            shorten(mine, self.update_norm, self._clip_norm)
-        self._engine.step()
-        if self._offloads:
-            self.update_norm = self._engine.get_global_grad_norm()
+        self.update_norm = self._norm()
+        shorten(self._mine, self.update_norm, self._clip_norm)
+        master, adam = self._shard_and_optimizer()
+        master.grad = self._mine.to(master.device, master.dtype)
+        adam.step()
+        master.grad = None
+        self._engine.optimizer.update_lp_params()
 
-    def _gradients(self) -> list[torch.Tensor]:
-        """The reduced ones of this rank's shard."""
-        return [x for x in self._engine.optimizer.averaged_gradients[0] or () if not getattr(x, "_zero_padding", False)]
-
-    def _norm(self, mine: list[torch.Tensor]) -> torch.Tensor:
-        """Of the reduced gradients, of which every rank has those of its shard."""
-        norms = torch._foreach_norm(mine, 2, torch.float32) if mine else [self.gradient_norm.new_zeros(()).float()]
-        return self._grid.sum(torch.stack(norms).square().sum()).sqrt()
+    def _norm(self) -> Tensor:
+        """Of the reduced gradients, of which every rank has those of its shard, or all."""
+        if not self._scatters:
+            return self.gradient_norm if self._grid.world_size == 1 else self._gradients.norm()
+        return self._grid.sum(norm(self._mine.split(2**20)).square()).sqrt()
 
     def discard(self) -> None:
-        # As DeepSpeed does where it finds an overflow of its own: what it has reduced would be added to the next step.
-        optimizer = self._engine.optimizer
-        optimizer.zero_grad()
-        optimizer.averaged_gradients = dict.fromkeys(optimizer.averaged_gradients)
-        optimizer.all_grad_tensors = dict.fromkeys(optimizer.all_grad_tensors)
-        optimizer.micro_step_id = -1
         self._statistics.put_back()
 
     def set_lr(self, lr: float) -> None:
         for group in self._engine.optimizer.param_groups:
             group["lr"] = lr
 
-    def state(self) -> dict[str, torch.Tensor]:
-        master, adam = self._shard()
-        return pieces(self._owned(), master, adam)
+    def state(self) -> dict[str, Tensor]:
+        master, adam = self._shard_and_optimizer()
+        return pieces(self._owned(), master, adam.state[master])
 
     def restore(self, saved: SavedPieces) -> None:
-        master, adam = self._shard()
-        saved.restore(self._owned(), master, adam)
+        master, adam = self._shard_and_optimizer()
+        saved.restore(self._owned(), master, adam.state[master])
 
-    def _shard(self) -> tuple[torch.Tensor, dict[str, Any]]:
-        """This rank's part of the fp32 master weights, one flat tensor, and Adam's state of it."""
+    def _shard_and_optimizer(self) -> tuple[Tensor, torch.optim.Optimizer]:
+        """This rank's part of the fp32 master weights, one flat tensor, and what updates it."""
         optimizer = self._engine.optimizer
         (master,) = optimizer.single_partition_of_fp32_groups
-        return master, optimizer.optimizer.state[master]
+        return master, optimizer.optimizer
 
     def _owned(self) -> list[Owned]:
         """What of each parameter lies in the shard, by the map that DeepSpeed keeps for its Universal Checkpoint."""
