@@ -229,8 +229,8 @@ def in_order(tasks: list[Task], layout: Layout, costs: Costs | None = None, n_pi
 
 
 def _planned(graph: StepGraph, slots: list[int], starts: list[float], n_pipelines: int, strategy: Strategy) -> Plan:
-    """Starts by task and slots by site as a plan. A reduction begins with the last of its gradients, updates when all
-    else is done."""
+    """Starts by task and slots by site as a plan. A reduction begins with the last of its gradients, before the task
+    that follows there; updates when all else is done."""
     tasks, durations, layout = graph.tasks, graph.durations, graph.layout
     runs: list[tuple[tuple[float, int, int, int], Run | Transfer]] = []
     ends = [start + duration for start, duration in zip(starts, durations, strict=True)]
@@ -242,14 +242,14 @@ def _planned(graph: StepGraph, slots: list[int], starts: list[float], n_pipeline
             runs += [((starts[number], 1, number, slot), Run(task, slot, starts[number], ends[number]))
                      for slot in layout.slots[task.role]]
         elif task.kind != Kind.UPDATE:
-            runs.append(((starts[number], 1, number, where[number]), Run(task, where[number], starts[number],
-                                                                          ends[number])))
+            run = Run(task, where[number], starts[number], ends[number])
+            runs.append(((run.start, 2, number, run.slot), run))
     free = [max((end for end, task in zip(ends, tasks, strict=True) if task.kind != Kind.UPDATE), default=0.0)
             ] * layout.n_slots
     for task in (task for task in tasks if task.kind == Kind.UPDATE):
         for slot in layout.slots[task.role]:
             start, free[slot] = free[slot], free[slot] + durations[task.number]
-            runs.append(((start, 1, task.number, slot), Run(task, slot, start, free[slot])))
+            runs.append(((start, 2, task.number, slot), Run(task, slot, start, free[slot])))
     assignment = dict(zip(graph.sites, slots, strict=True))
     for (number, slot), parts in _messages(graph, assignment, where).items():
         n_bytes = sum(graph.costs.tensors[part.kind] for part in parts)

@@ -76,7 +76,10 @@ def step_graph(tasks: list[Task], layout: Layout, costs: Costs, n_pipelines: int
     needs = [[(need.task, sum([n_bytes[part.kind] for part in need.parts]) / link) for need in task.needs]
              for task in tasks]
     index: dict[Site, int] = {}
-    site, members, work, saved = [], [], [], []
+    site: list[int] = []
+    members: list[list[int]] = []
+    work: list[float] = []
+    saved: list[float] = []
     trained = {task.site for task in tasks if task.kind in INTO_WEIGHTS and task.role == GENERATOR}
 
     def number(of: Site) -> int:
