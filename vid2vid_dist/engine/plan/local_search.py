@@ -1,7 +1,7 @@
 """A better order and better slots for the tasks of a step, by simulated annealing.
 
-A move takes a task to another turn, a site to another slot, or swaps two sites. Only what comes after the first change
-is computed again, and no more than shows that the step would be too long. The same input gives the same.
+A move takes a task to another turn or a site to another slot, or exchanges sites. Only what comes after the first
+change is computed again, and no more than shows that the step would be too long. The same input gives the same.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from vid2vid_dist.engine.plan.step_graph import SHORTEST, StepGraph
 from vid2vid_dist.engine.plan.tasks import Kind
 
 HOTTEST = 0.006  # of the step's length: how much longer a move may make it at first
+MORE_SAVED = 1.25  # times what the fullest slot of the given plan keeps
 SPREAD = 0.05  # weight of the mean slot's length beside the longest one's: makes progress visible before it counts
 
 
@@ -35,7 +36,7 @@ class Found:
 def anneal(graph: StepGraph, slots: Sequence[int], order: Sequence[int], n_moves: int, goal: float = 0.0) -> Found:
     """From a plan's slots by site and order of tasks that run on one slot. Stops at the `goal` (seconds).
 
-    No slot is made to keep more for backward passes than the fullest of the given plan.
+    No slot is made to keep much more for backward passes than the fullest of the given plan.
     """
     search = _Annealing(graph, slots, order)
     search.run(n_moves, goal)
@@ -58,7 +59,7 @@ class _Annealing:
         self.saved = [0.0] * graph.layout.n_slots
         for site, slot in enumerate(self.slots):
             self.saved[slot] += graph.saved[site]
-        self.most_saved = max(self.saved)
+        self.most_saved = MORE_SAVED * max(self.saved)
         self._node, self._between = graph.node, graph.between_nodes
         self._mean_work = sum(graph.work) / graph.layout.n_slots
         reductions = [task.number for task in graph.tasks if task.kind == Kind.REDUCE]
@@ -74,7 +75,7 @@ class _Annealing:
 
     def run(self, n_moves: int, goal: float) -> None:
         rng = random.Random(0)
-        moves = self._turn, self._turn, self._turn, self._move, self._move, self._swap
+        moves = self._turn, self._turn, self._turn, self._move, self._move, self._swap, self._exchange
         for number in range(n_moves):
             if self.best.length <= goal:
                 return
@@ -143,6 +144,19 @@ class _Annealing:
         if self.slots[other] not in self.allowed[one] or self.slots[one] not in self.allowed[other]:
             return None
         return self._with({one: self.slots[other], other: self.slots[one]})
+
+    def _exchange(self, draw: Callable[[], float]) -> Proposal | None:
+        """A site for some of another slot that take about as long."""
+        site, work = int(draw() * len(self.slots)), self.graph.work
+        here, there = self.slots[site], self.allowed[site][int(draw() * len(self.allowed[site]))]
+        moved, left = {site: there}, work[site] * (0.5 + draw())
+        others = [other for other, slot in enumerate(self.slots) if slot == there and here in self.allowed[other]]
+        while others:
+            other = others.pop(int(draw() * len(others)))
+            if work[other] <= left:
+                moved[other] = here
+                left -= work[other]
+        return self._with(moved)
 
     def _with(self, moved: dict[int, int]) -> Proposal | None:
         more: dict[int, float] = {}
