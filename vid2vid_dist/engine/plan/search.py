@@ -22,7 +22,7 @@ from vid2vid_dist.errors import UserError
 
 N_ORDERS = 12  # that are tried per placement, each in two ways, of steps of a few tasks
 ORDERED_TASKS = 3_000  # in all orders together
-MOVED_TASKS = 4_000_000  # by a search, about: tasks of the step times moves
+MOVED_TASKS = 4_000_000  # by a search on 8 slots, about: tasks of the step times moves; on fewer in proportion
 FEWEST_MOVES = 500  # fewer find nothing
 FINALISTS = 3  # placements that are searched further
 LONG_PIPELINE = 16  # ranks; longer pipelines are tried only where clips are too few for shorter ones
@@ -78,7 +78,7 @@ def best_plan(specs: RoleSpecs, shape: StepShape, layout: Layout, costs: Costs, 
     n_orders = min(N_ORDERS, int(effort * ORDERED_TASKS) // len(tasks)) if len(shape.lanes) > 1 else 1
     found = [plan(strategy) for strategy in _strategies(len(shape.lanes), costs, max(1, n_orders))]
     best = min(found, key=lambda plan: simulate(plan).period)
-    n_moves = int(effort * MOVED_TASKS) // len(tasks)
+    n_moves = int(effort * MOVED_TASKS * min(1.0, layout.n_slots / 8)) // len(tasks)
     if n_moves < FEWEST_MOVES:
         return best
     graph = step_graph(tasks, layout, costs, n_pipelines)
