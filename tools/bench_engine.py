@@ -38,7 +38,7 @@ from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.plan.costs import CPU_CORE, count_costs
 from vid2vid_dist.engine.plan.graph import step_tasks
 from vid2vid_dist.engine.plan.placement import split
-from vid2vid_dist.engine.plan.schedule import Plan, Run, Transfer, make_plan, task_seconds
+from vid2vid_dist.engine.plan.schedule import Plan, Run, Transfer, make_plan
 from vid2vid_dist.engine.plan.search import PlanRequest, best_plan, choose
 from vid2vid_dist.engine.plan.simulate import simulate
 from vid2vid_dist.engine.plan.tasks import FAR, CostKey, Kind, LaneChunk, StepShape, Task, steady_shape
@@ -103,7 +103,7 @@ def keep_promise(grid: Grid, placement: str, n_steps: int, step_seconds: float) 
     predicted = simulate(plan, n_steps=20).period
     slower = step_seconds / predicted
     grid = grid.in_pipelines(plan.layout.n_slots)
-    seconds = {task.cost_key: slower * task_seconds(task, plan.layout, costs, 1) for task in plan.tasks}
+    seconds = {task.cost_key: slower * duration for task, duration in zip(plan.tasks, plan.durations, strict=True)}
     asleep = {role: SleepingEngine(holders, seconds[CostKey(role, Kind.REDUCE)], seconds[CostKey(role, Kind.UPDATE)])
               for role, holders in grid.holders(plan.layout.slots).items() if CostKey(role, Kind.UPDATE) in seconds}
     roles: dict[str, Role] = {spec.name: Sleeper(plan, slower, asleep.get(spec.name)) for spec in specs.all}

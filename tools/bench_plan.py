@@ -13,13 +13,14 @@ from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.costs import Costs, count_costs
 from vid2vid_dist.engine.plan.role import RoleSpecs
-from vid2vid_dist.engine.plan.search import JITTER, PlanRequest, choose
+from vid2vid_dist.engine.plan.search import PlanRequest, choose
 from vid2vid_dist.engine.plan.simulate import simulate
 from vid2vid_dist.engine.plan.tasks import Kind
 from vid2vid_dist.engine.roles.build import role_specs
 from vid2vid_dist.monitor.serial_schedule import serial_seconds
 
 N_RANKS = 8
+JITTER = 0.05  # relative spread of task times that a plan has to stand
 PLACEMENTS = ("split", "colocated", "data_parallel")
 
 

@@ -32,6 +32,8 @@ def test_says_everything_and_draws(tmp_path: Path) -> None:
     assert said.count("pipeline 0") == 4
     for words in ("optimiser shard", "live frames", "workspace", "busy", "bubble", "x as fast", "yes: fits into 40 GB"):
         assert words in said
+    (line,) = [line for line in said.splitlines() if line.startswith("no plan of this placement takes less than ")]
+    assert 0.9 < float(line.split()[-1]) <= 1.0, "a small step comes to its bound"
     assert picture.read_text().startswith("<svg")
     assert said.count(" of 4 in a pipeline: ") == 4, "every rank's program"
     assert len(re.findall(r"^  run      generator synthesis lane \d frame \d(?:  <-|$)", said, re.MULTILINE)) == 2 * 3

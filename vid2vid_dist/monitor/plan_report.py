@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from vid2vid_dist.engine.plan.bound import lower_bound
 from vid2vid_dist.engine.plan.memory import CAUSES, RankMemory
 from vid2vid_dist.engine.plan.placement import Layout
 from vid2vid_dist.engine.plan.search import Choice, PlanRequest
+from vid2vid_dist.engine.plan.step_graph import step_graph
 
 GB = 1e9
 
@@ -16,7 +18,8 @@ def report(choice: Choice, request: PlanRequest, serial: float, batch_size: int)
         f"{request.n_frames} frames per chunk, {request.n_lanes * batch_size} clips per step, {request.n_ranks} ranks",
         "",
         headline(choice) + reason, "", grid(choice), "", rank_table(choice), "",
-        timing(choice, serial, request.n_lanes * batch_size * request.n_frames), memory_fit(choice, request)])
+        timing(choice, serial, request.n_lanes * batch_size * request.n_frames), bound_line(choice),
+        memory_fit(choice, request)])
 
 
 def headline(choice: Choice) -> str:
@@ -49,6 +52,16 @@ def timing(choice: Choice, serial: float, n_frames: int) -> str:
     period = choice.prediction.period
     return (f"step {1e3 * period:.1f} ms, {n_frames / period:.0f} frames/s, {choice.prediction.mean_busy:.0%} busy; "
             f"the original's serial schedule {1e3 * serial:.1f} ms: {serial / period:.2f}x as fast")
+
+
+def bound_line(choice: Choice) -> str:
+    """What no plan of this placement can beat, and how near this one is."""
+    plan, period = choice.plan, choice.prediction.period
+    assert plan.costs is not None
+    bound = lower_bound(step_graph(plan.tasks, plan.layout, plan.costs, choice.n_pipelines))
+    return (f"no plan of this placement takes less than {1e3 * bound.step:.1f} ms (longest chain "
+            f"{1e3 * bound.path:.1f}, even work {1e3 * bound.work:.1f}, rounds of like tasks {1e3 * bound.rounds:.1f}) "
+            f"or is busier than {bound.busy:.0%}: bound / planned {bound.step / period:.2f}")
 
 
 def memory_fit(choice: Choice, request: PlanRequest) -> str:

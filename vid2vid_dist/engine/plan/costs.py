@@ -33,6 +33,11 @@ class Machine:
     ranks_per_node: int = 8
     is_cpu: bool = False
 
+    def message(self, n_bytes: float, source: int, destination: int) -> float:
+        """Seconds from one rank to another, both counted from the first rank of a node."""
+        is_near = source // self.ranks_per_node == destination // self.ranks_per_node
+        return n_bytes / (self.link_in_node if is_near else self.link_between_nodes)
+
     def all_reduce(self, n_bytes: float, n_ranks: int) -> float:
         """Seconds of a hierarchical ring: within each node, then between nodes on the part of each rank."""
         def ring(share: float, n: int, bandwidth: float) -> float:

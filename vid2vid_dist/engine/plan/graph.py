@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 
+from vid2vid_dist.engine.plan.collection import without_collection
 from vid2vid_dist.engine.plan.role import RoleSpecs
 from vid2vid_dist.engine.plan.tasks import INTO_WEIGHTS, Kind, LaneChunk, Need, Site, StepShape, Task
 from vid2vid_dist.engine.plan.tensors import Part, TensorKind
@@ -75,6 +76,7 @@ class LaneTasks:
         return self.passes(0 if self.whole_chunks else 1)
 
 
+@without_collection
 def step_tasks(specs: RoleSpecs, shape: StepShape, whole_chunks: bool = False) -> list[Task]:
     """All tasks of a step; `tasks[i].number == i`, and every need is of a smaller number.
 

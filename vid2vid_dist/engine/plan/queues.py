@@ -14,6 +14,7 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from vid2vid_dist.engine.plan.collection import without_collection
 from vid2vid_dist.engine.plan.schedule import Plan, Receive, Run, Send, Transfer
 from vid2vid_dist.engine.plan.tasks import Kind, Task
 
@@ -68,7 +69,7 @@ class Issued:
     def reduction(self, role: str, stream: str = BESIDE) -> None:
         """A collective in its communicator's stream, issued from `stream`, which waits for it."""
         self._follow_tasks(stream)
-        begin, reduce, group = f"begin reducing {role}", f"reduce {role}", f"holders of {role}"
+        begin, reduce, group = f"slot {self.slot} begins reducing {role}", f"reduce {role}", f"holders of {role}"
         self.commands += [Kernel(stream, begin, (self.slot,)), Wait(group, begin),
                           Kernel(group, reduce, self.plan.layout.slots[role]), Wait(stream, reduce)]
 
@@ -81,6 +82,7 @@ def _name(task: Task) -> str:
     return f"task {task.number}, {task.name}"
 
 
+@without_collection
 def issued(plan: Plan, slot: int, turn: Sequence[str]) -> list[Command]:
     """What a slot issues as the engine does it, with the reductions of the roles `turn` in that order."""
     found = Issued(plan, slot)
@@ -94,35 +96,40 @@ def issued(plan: Plan, slot: int, turn: Sequence[str]) -> list[Command]:
     return found.commands
 
 
+@without_collection
 def stuck(commands: Sequence[Sequence[Command]], n_queues: int) -> list[str]:
     """What each queue that hangs stands at, of the commands of all slots; nothing if all are done."""
-    queues = [_dealt_out(of_slot, n_queues) for of_slot in commands]
-    started: dict[str, set[int]] = defaultdict(set)
-    kernels = {command.name: command for of_slot in commands for command in of_slot if isinstance(command, Kernel)}
+    queues = [queue for of_slot in commands for queue in _dealt_out(of_slot, n_queues)]
+    # By name: slots that have not started the kernel yet, and the queues whose heads wait for that.
+    missing = {command.name: len(command.slots) for of_slot in commands for command in of_slot
+               if isinstance(command, Kernel)}
+    waiting: dict[str, list[int]] = defaultdict(list)
     running: dict[tuple[int, int], str] = {}  # the last kernel of a slot's stream
 
-    def is_done(name: str) -> bool:
-        return started[name].issuperset(kernels[name].slots)
-
-    def can_go(slot: int, stream: int, command: Command) -> bool:
+    def held_up_by(slot: int, stream: int, command: Command) -> str | None:
         before = running.get((slot, stream))
-        if before is not None and not is_done(before):
-            return False
-        return isinstance(command, Kernel) or is_done(command.kernel)
+        if before is not None and missing[before]:
+            return before
+        return command.kernel if isinstance(command, Wait) and missing[command.kernel] else None
 
-    moved = True
-    while moved:
-        moved = False
-        for slot, of_slot in enumerate(queues):
-            for queue in of_slot:
-                while queue and can_go(slot, *queue[0]):
-                    stream, command = queue.popleft()
-                    if isinstance(command, Kernel):
-                        started[command.name].add(slot)
-                        running[slot, stream] = command.name
-                    moved = True
-    return [f"slot {slot} at {queue[0][1][1]}, {len(queue) - 1} behind"
-            for slot, of_slot in enumerate(queues) for queue in of_slot if queue]
+    ready = list(range(len(queues)))
+    while ready:
+        number = ready.pop()
+        queue, slot = queues[number], number // n_queues
+        while queue:
+            stream, command = queue[0]
+            kernel = held_up_by(slot, stream, command)
+            if kernel is not None:
+                waiting[kernel].append(number)
+                break
+            queue.popleft()
+            if isinstance(command, Kernel):
+                running[slot, stream] = command.name
+                missing[command.name] -= 1
+                if not missing[command.name]:
+                    ready += waiting.pop(command.name, [])
+    return [f"slot {number // n_queues} at {queue[0][1][1]}, {len(queue) - 1} behind"
+            for number, queue in enumerate(queues) if queue]
 
 
 def _dealt_out(commands: Sequence[Command], n_queues: int) -> list[deque[tuple[int, Command]]]:

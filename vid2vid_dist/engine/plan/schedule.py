@@ -1,22 +1,24 @@
 """From tasks to a plan: what every rank of a pipeline does in a step, in which order.
 
-List scheduling with insertion: tasks in the order of the longest way from them to the end of the step, each
-at the earliest gap of its slot. So the chain of frames comes first, and what is off the chain fills its gaps.
-The order is then fixed; it does not depend on how long tasks take when they run.
+`list_schedule` finds a slot and a time for each task, or they are given by what `local_search` has found for such a
+step. The order is then fixed; it does not depend on how long tasks take when they run.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from operator import itemgetter
 
+from vid2vid_dist.engine.plan.collection import without_collection
 from vid2vid_dist.engine.plan.costs import Costs
+from vid2vid_dist.engine.plan.list_schedule import ListScheduler
 from vid2vid_dist.engine.plan.placement import Layout
 from vid2vid_dist.engine.plan.role import GENERATOR, RoleSpecs
-from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, Need, NeededFrames, Site, Task
+from vid2vid_dist.engine.plan.step_graph import StepGraph, step_graph, task_seconds
+from vid2vid_dist.engine.plan.tasks import Identity, Kind, LaneChunk, NeededFrames, Site, Task
 from vid2vid_dist.engine.plan.tensors import Part
-
-SHORTEST = 1e-9  # seconds; keeps planned times of dependent tasks apart
 
 
 @dataclass(frozen=True)
@@ -64,10 +66,28 @@ Op = Run | Send | Receive
 @dataclass(frozen=True)
 class Strategy:
     """Choices that no rule decides best. `split_scales` lets the scales of a frame lie on different slots;
-    `head_starts` (seconds by lane, falling) prefers a lane to the ones after it."""
+    `head_starts` (seconds by lane, falling) prefers a lane to the ones after it. `slots` and `turns`: where sites lie
+    and in which order tasks come in a steady step, as a search has found it."""
 
     split_scales: bool = False
     head_starts: tuple[float, ...] = ()
+    slots: Mapping[Site, int] = field(default_factory=dict)
+    turns: Mapping[Identity, int] = field(default_factory=dict)
+
+    def priority(self, task: Task, longest: float) -> float:
+        """Of a task with its longest chain to the end of the step."""
+        ahead = 0 <= task.lane < len(self.head_starts) and not task.is_ahead
+        return longest + (self.head_starts[task.lane] if ahead else 0.0)
+
+    def order(self, graph: StepGraph) -> list[int] | None:
+        """The found order of the tasks that run on one slot; None for a step with others, or with other needs."""
+        turns = {task.number: self.turns.get(task.identity, -1) for task in graph.tasks if task.site is not None}
+        if not self.turns or -1 in turns.values():
+            return None
+        if any(turns[before] > turn for number, turn in turns.items()
+               for before in (*(need for need, _ in graph.needs[number]), *graph.tasks[number].after)):
+            return None
+        return sorted(turns, key=turns.__getitem__)
 
 
 @dataclass(repr=False)
@@ -88,7 +108,7 @@ class Plan:
     durations: list[float]  # planned seconds by task number
     sequence: list[Run | Transfer] = field(default_factory=list)
     _programs: dict[tuple[str, ...], list[list[Op]]] = field(default_factory=dict, init=False)
-    _tasks: list[list[Task]] = field(default_factory=list, init=False)
+    _tasks: list[dict[int, list[Task]]] = field(default_factory=list, init=False)  # by slot
 
     @property
     def programs(self) -> list[list[Op]]:
@@ -132,16 +152,23 @@ class Plan:
             else:
                 yield item
 
-    def tasks_on(self, slot: int) -> list[Task]:
+    def tasks_on(self, slot: int) -> Iterator[Task]:
         """The tasks of a slot, but for collectives."""
+        return (task for of_lane in self._by_lane()[slot].values() for task in of_lane)
+
+    def lane_on(self, slot: int, lane: int) -> list[Task]:
+        """Those of a lane."""
+        return self._by_lane()[slot].get(lane, [])
+
+    def _by_lane(self) -> list[dict[int, list[Task]]]:
         if not self._tasks:
-            self._tasks = [[] for _ in range(self.layout.n_slots)]
+            self._tasks = [{} for _ in range(self.layout.n_slots)]
             for task in self.tasks:
                 if task.site is not None:
-                    self._tasks[self.assignment[task.site]].append(task)
-        return self._tasks[slot]
+                    self._tasks[self.assignment[task.site]].setdefault(task.lane, []).append(task)
+        return self._tasks
 
-    @property
+    @cached_property
     def reductions(self) -> tuple[str, ...]:
         """Roles in the order in which their gradients are complete: every rank reduces them in one order."""
         return tuple(dict.fromkeys(item.task.role for item in self.sequence
@@ -155,12 +182,12 @@ def needed_frames(specs: RoleSpecs, plan: Plan, slot: int, lane: int, chunk: Lan
     """
     ahead = LaneChunk(chunk.n_seen + chunk.n_frames, chunk.n_frames)
     found = NeededFrames()
-    for task in plan.tasks_on(slot):
-        if task.lane == lane:
-            found |= specs[task.role].needed_frames(task, ahead if task.is_ahead else chunk)
+    for task in plan.lane_on(slot, lane):
+        found |= specs[task.role].needed_frames(task, ahead if task.is_ahead else chunk)
     return found
 
 
+@without_collection
 def make_plan(tasks: list[Task], layout: Layout, costs: Costs, *, n_pipelines: int = 1,
               strategy: Strategy | None = None, fixed: Mapping[Site, int] | None = None) -> Plan:
     """Place and order the tasks of a step on the slots of a pipeline.
@@ -169,13 +196,27 @@ def make_plan(tasks: list[Task], layout: Layout, costs: Costs, *, n_pipelines: i
     """
     if layout.n_slots == 1:
         return in_order(tasks, layout, costs, n_pipelines)
-    scheduler = _Scheduler(tasks, layout, costs, n_pipelines, strategy or Strategy(), dict(fixed or {}))
-    return scheduler.run()
+    graph, strategy = step_graph(tasks, layout, costs, n_pipelines), strategy or Strategy()
+    found = {**strategy.slots, **(fixed or {})}
+    slots, order = [found.get(site, -1) for site in graph.sites], strategy.order(graph)
+    if order is not None and -1 not in slots:
+        return _planned(graph, slots, graph.starts(order, slots), n_pipelines, strategy)
+    scheduler = ListScheduler(graph, slots, _preferred(graph, strategy))
+    scheduler.run([strategy.priority(task, longest) for task, longest in zip(tasks, graph.longest, strict=True)])
+    return _planned(graph, scheduler.slots, scheduler.starts, n_pipelines, strategy)
+
+
+def _preferred(graph: StepGraph, strategy: Strategy) -> list[int]:
+    """Slots of the generator's frames, one after the other; -1 for what goes where it is best."""
+    allowed = graph.layout.slots[GENERATOR]
+    longest_chunk = 1 + max((max(task.frames) for task in graph.tasks if task.kind == Kind.SYNTHESIS), default=0)
+    return [allowed[(site.lane * longest_chunk + site.frame) % len(allowed)]
+            if site.role == GENERATOR and not site.part and not strategy.split_scales else -1 for site in graph.sites]
 
 
 def in_order(tasks: list[Task], layout: Layout, costs: Costs | None = None, n_pipelines: int = 1) -> Plan:
     """The plan of a single slot: the tasks as they are numbered, updates last. Times are left to `simulate`."""
-    durations = [task_seconds(task, layout, costs, n_pipelines) if costs else 0.0 for task in tasks]
+    durations = task_seconds(tasks, layout, costs, n_pipelines) if costs else [0.0] * len(tasks)
     sites = {site: 0 for task in tasks for site in (task.site, *(heir for _, heir in task.to_next_step)) if site}
 
     def place(task: Task) -> tuple[bool, int, bool]:
@@ -187,155 +228,48 @@ def in_order(tasks: list[Task], layout: Layout, costs: Costs | None = None, n_pi
     return Plan(layout, tasks, costs, n_pipelines, Strategy(), sites, durations, runs)
 
 
-def task_seconds(task: Task, layout: Layout, costs: Costs, n_pipelines: int) -> float:
-    """Predicted time of a task on one rank."""
-    n_ranks = len(layout.slots.get(task.role, ())) * n_pipelines
-    return max(SHORTEST, costs.seconds(task.cost_key, n_ranks) * task.units)
+def _planned(graph: StepGraph, slots: list[int], starts: list[float], n_pipelines: int, strategy: Strategy) -> Plan:
+    """Starts by task and slots by site as a plan. A reduction begins with the last of its gradients, before the task
+    that follows there; updates when all else is done."""
+    tasks, durations, layout = graph.tasks, graph.durations, graph.layout
+    runs: list[tuple[tuple[float, int, int, int], Run | Transfer]] = []
+    ends = [start + duration for start, duration in zip(starts, durations, strict=True)]
+    where = [slots[site] if site >= 0 else -1 for site in graph.site]
+    for number, task in enumerate(tasks):
+        if task.kind == Kind.REDUCE:
+            starts[number] = max(ends[need.task] for need in task.needs)
+            ends[number] = starts[number] + durations[number]
+            runs += [((starts[number], 1, number, slot), Run(task, slot, starts[number], ends[number]))
+                     for slot in layout.slots[task.role]]
+        elif task.kind != Kind.UPDATE:
+            run = Run(task, where[number], starts[number], ends[number])
+            runs.append(((run.start, 2, number, run.slot), run))
+    free = [max((end for end, task in zip(ends, tasks, strict=True) if task.kind != Kind.UPDATE), default=0.0)
+            ] * layout.n_slots
+    for task in (task for task in tasks if task.kind == Kind.UPDATE):
+        for slot in layout.slots[task.role]:
+            start, free[slot] = free[slot], free[slot] + durations[task.number]
+            runs.append(((start, 2, task.number, slot), Run(task, slot, start, free[slot])))
+    assignment = dict(zip(graph.sites, slots, strict=True))
+    for (number, slot), parts in _messages(graph, assignment, where).items():
+        n_bytes = sum(graph.costs.tensors[part.kind] for part in parts)
+        seconds = graph.costs.machine.message(n_bytes, where[number], slot)
+        runs.append(((ends[number], 0, number, slot), Transfer(number, parts, where[number], slot, n_bytes, seconds)))
+    runs.sort(key=itemgetter(0))
+    return Plan(layout, graph.tasks, graph.costs, n_pipelines, strategy, assignment, durations,
+                [item for _, item in runs])
 
 
-class _Slot:
-    """The free time of one slot: gaps, the last one open."""
-
-    def __init__(self) -> None:
-        self.gaps: list[tuple[float, float]] = [(0.0, float("inf"))]
-
-    def fit(self, earliest: float, duration: float) -> tuple[int, float]:
-        """The first gap that is long enough, and the start in it."""
-        for index, (begin, end) in enumerate(self.gaps):
-            start = max(begin, earliest)
-            if start + duration <= end:
-                return index, start
-        raise AssertionError("the last gap is open")
-
-    def take(self, earliest: float, duration: float) -> float:
-        index, start = self.fit(earliest, duration)
-        begin, end = self.gaps[index]
-        left, right = (begin, start), (start + duration, end)
-        self.gaps[index:index + 1] = [gap for gap in (left, right) if gap[1] - gap[0] > SHORTEST]
-        return start
-
-
-class _Scheduler:
-    def __init__(self, tasks: list[Task], layout: Layout, costs: Costs, n_pipelines: int, strategy: Strategy,
-                 assignment: dict[Site, int]) -> None:
-        self.tasks, self.layout, self.costs, self.strategy = tasks, layout, costs, strategy
-        self.n_pipelines, self.assignment = n_pipelines, assignment
-        self.durations = [task_seconds(task, layout, costs, n_pipelines) for task in tasks]
-        self.slots = [_Slot() for _ in range(layout.n_slots)]
-        self.load = [0.0] * layout.n_slots  # seconds of all tasks of the sites on a slot
-        self.site_work: dict[Site, float] = {}
-        self.site_tasks: dict[Site, list[Task]] = {}
-        for task, duration in zip(tasks, self.durations, strict=True):
-            if task.site is not None:
-                self.site_work[task.site] = self.site_work.get(task.site, 0.0) + duration
-                self.site_tasks.setdefault(task.site, []).append(task)
-        for site, slot in assignment.items():
-            self.load[slot] += self.site_work.get(site, 0.0)
-        self.longest_chunk = 1 + max((max(task.frames) for task in tasks if task.kind == Kind.SYNTHESIS), default=0)
-        self.longest = self.longest_chains()
-        self.runs: dict[int, list[Run]] = {}
-
-    def run(self) -> Plan:
-        for task in sorted(self.tasks, key=lambda t: (t.kind == Kind.UPDATE, -self.priority(t), t.number)):
-            self.place(task)
-        for task in self.tasks:
-            for _, site in task.to_next_step:
-                self.slot_of(site)
-        return Plan(self.layout, self.tasks, self.costs, self.n_pipelines, self.strategy, self.assignment,
-                    self.durations, self.sequence())
-
-    def priority(self, task: Task) -> float:
-        head_start = self.strategy.head_starts
-        ahead = head_start[task.lane] if 0 <= task.lane < len(head_start) and not task.is_ahead else 0.0
-        return self.longest[task.number] + ahead
-
-    def longest_chains(self) -> list[float]:
-        """Seconds of the longest chain from the start of each task to the end of the step."""
-        longest = [0.0] * len(self.tasks)
-        for task in reversed(self.tasks):
-            own = longest[task.number] + self.durations[task.number]
-            longest[task.number] = own
-            for need in task.needs:
-                way = own + (self.seconds(need.parts, 0, 1) if need.parts else 0.0)
-                longest[need.task] = max(longest[need.task], way)
-            for number in task.after:
-                longest[number] = max(longest[number], own)
-        return longest
-
-    def place(self, task: Task) -> None:
-        number, duration = task.number, self.durations[task.number]
-        if task.site is not None:
-            earliest = max((self.runs[i][0].end for i in task.after), default=0.0)
-            slot = self.slot_of(task.site, earliest)
-            starts = {slot: self.slots[slot].take(self.ready(task.needs, slot, earliest), duration)}
-        elif task.kind == Kind.REDUCE:
-            start = max(run.end for need in task.needs for run in self.runs[need.task])
-            starts = dict.fromkeys(self.layout.slots[task.role], start)
-        else:
-            ready = max(run.end for runs in self.runs.values() for run in runs if run.task.kind != Kind.UPDATE)
-            starts = {slot: self.slots[slot].take(ready, duration) for slot in self.layout.slots[task.role]}
-        self.runs[number] = [Run(task, slot, start, start + duration) for slot, start in starts.items()]
-
-    def ready(self, needs: list[Need], slot: int, earliest: float) -> float:
-        """When everything that is needed can be on the slot."""
-        for need in needs:
-            run = self.runs[need.task][0]
-            way = 0.0 if run.slot == slot else self.seconds(need.parts, run.slot, slot)
-            earliest = max(earliest, run.end + way)
-        return earliest
-
-    def slot_of(self, site: Site, earliest: float = 0.0) -> int:
-        """The slot of a site; a new site goes where it lengthens the step least."""
-        if site in self.assignment:
-            return self.assignment[site]
-        allowed = self.layout.slots[site.role]
-        if site.role == GENERATOR and not site.part and not self.strategy.split_scales:
-            allowed = (allowed[(site.lane * self.longest_chunk + site.frame) % len(allowed)],)
-        slot = min(allowed, key=lambda slot: self.length_with(site, slot, earliest))
-        self.assignment[site] = slot
-        self.load[slot] += self.site_work.get(site, 0.0)
-        return slot
-
-    def length_with(self, site: Site, slot: int, earliest: float) -> tuple[float, float]:
-        """How long the step becomes with a site on a slot: by the chains through it, and by the slot's load."""
-        load = self.load[slot] + self.site_work.get(site, 0.0)
-        length = max(load, max(self.longest))
-        for task in self.site_tasks.get(site, ()):
-            duration = self.durations[task.number]
-            if all(need.task in self.runs for need in task.needs if need.parts):
-                known = [need for need in task.needs if need.task in self.runs]
-                ready = self.ready(known, slot, earliest)
-                earliest = self.slots[slot].fit(ready, duration)[1] + duration
-                length = max(length, earliest + self.longest[task.number] - duration)
-        return round(length, 7), round(load, 7)
-
-    def seconds(self, parts: Iterable[Part], source: int, destination: int) -> float:
-        machine = self.costs.machine
-        same_node = source // machine.ranks_per_node == destination // machine.ranks_per_node
-        return self.n_bytes(parts) / (machine.link_in_node if same_node else machine.link_between_nodes)
-
-    def n_bytes(self, parts: Iterable[Part]) -> int:
-        return sum(self.costs.tensors[part.kind] for part in parts)
-
-    def sequence(self) -> list[Run | Transfer]:
-        """Everything in the order of planned times; a message is exchanged when its task has ended."""
-        keyed: list[tuple[tuple[float, int, int, int], Run | Transfer]] = []
-        for number, runs in self.runs.items():
-            keyed += [((run.start, 1, number, run.slot), run) for run in runs]
-        for (number, destination), parts in self.messages().items():
-            run = self.runs[number][0]
-            transfer = Transfer(number, parts, run.slot, destination, self.n_bytes(parts),
-                                self.seconds(parts, run.slot, destination))
-            keyed.append(((run.end, 0, number, destination), transfer))
-        return [item for _, item in sorted(keyed, key=lambda pair: pair[0])]
-
-    def messages(self) -> dict[tuple[int, int], tuple[Part, ...]]:
-        """What travels, by (producer, destination): for the tasks of this step, and what the next one starts from."""
-        found: dict[tuple[int, int], set[Part]] = {}
-        for task in self.tasks:
-            wanted = [(need.task, need.parts, self.assignment[task.site]) for need in task.needs if task.site]
-            wanted += [(task.number, (part,), self.assignment[site]) for part, site in task.to_next_step]
-            for producer, parts, slot in wanted:
-                if parts and self.runs[producer][0].slot != slot:
-                    found.setdefault((producer, slot), set()).update(parts)
-        return {key: tuple(sorted(parts)) for key, parts in found.items()}
+def _messages(graph: StepGraph, assignment: dict[Site, int], where: list[int]
+              ) -> dict[tuple[int, int], tuple[Part, ...]]:
+    """What travels, by (producer, destination): for the tasks of this step, and what the next one starts from."""
+    found: dict[tuple[int, int], set[Part]] = {}
+    for task in graph.tasks:
+        slot = where[task.number]
+        for need in task.needs if slot >= 0 else ():
+            if need.parts and where[need.task] != slot:
+                found.setdefault((need.task, slot), set()).update(need.parts)
+        for part, heir in task.to_next_step:
+            if assignment[heir] != slot:
+                found.setdefault((task.number, assignment[heir]), set()).add(part)
+    return {key: tuple(sorted(parts)) for key, parts in found.items()}

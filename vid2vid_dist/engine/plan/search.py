@@ -7,18 +7,24 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from vid2vid_dist.engine.plan.bound import lower_bound
 from vid2vid_dist.engine.plan.costs import Costs
 from vid2vid_dist.engine.plan.graph import step_tasks
+from vid2vid_dist.engine.plan.local_search import anneal
 from vid2vid_dist.engine.plan.memory import RankMemory, plan_memory
 from vid2vid_dist.engine.plan.placement import Layout, colocated, explicit, slots_per_pipeline, split
 from vid2vid_dist.engine.plan.role import GENERATOR, RoleSpecs
-from vid2vid_dist.engine.plan.schedule import Plan, Strategy, in_order, make_plan
+from vid2vid_dist.engine.plan.schedule import Plan, Run, Strategy, in_order, make_plan
 from vid2vid_dist.engine.plan.simulate import Prediction, simulate
+from vid2vid_dist.engine.plan.step_graph import step_graph
 from vid2vid_dist.engine.plan.tasks import Kind, StepShape, steady_shape
 from vid2vid_dist.errors import UserError
 
-N_STRATEGIES = 12  # orders that are tried per placement
-JITTER = 0.05  # relative spread of task times that a plan has to stand
+N_ORDERS = 12  # that are tried per placement, each in two ways, of steps of a few tasks
+ORDERED_TASKS = 3_000  # in all orders together
+MOVED_TASKS = 4_000_000  # by a search on 8 slots, about: tasks of the step times moves; on fewer in proportion
+FEWEST_MOVES = 500  # fewer find nothing
+FINALISTS = 3  # placements that are searched further
 LONG_PIPELINE = 16  # ranks; longer pipelines are tried only where clips are too few for shorter ones
 SIMPLER = 0.02  # data parallel is taken when it costs no more than this in time
 
@@ -58,21 +64,36 @@ class Choice:
         return not memory or self.peak <= memory
 
 
-def best_plan(specs: RoleSpecs, shape: StepShape, layout: Layout, costs: Costs, n_pipelines: int = 1) -> Plan:
-    """Of some orders of the same placement, the fastest under varying task times. The same input gives the same."""
+def best_plan(specs: RoleSpecs, shape: StepShape, layout: Layout, costs: Costs, n_pipelines: int = 1,
+              effort: float = 1.0) -> Plan:
+    """The fastest of some orders of a placement, bettered by a search. `effort`: 0 = only the two simplest orders. The
+    same input gives the same."""
     tasks = step_tasks(specs, shape, whole_chunks=layout.n_slots == 1)
     if layout.n_slots == 1:
         return in_order(tasks, layout, costs, n_pipelines)
-    found = [make_plan(tasks, layout, costs, n_pipelines=n_pipelines, strategy=strategy)
-             for strategy in _strategies(len(shape.lanes), costs)]
-    found.sort(key=lambda plan: simulate(plan).period)
-    return min(found[:4], key=lambda plan: simulate(plan, n_steps=12, jitter=JITTER).period)
+
+    def plan(strategy: Strategy) -> Plan:
+        return make_plan(tasks, layout, costs, n_pipelines=n_pipelines, strategy=strategy)
+
+    n_orders = min(N_ORDERS, int(effort * ORDERED_TASKS) // len(tasks)) if len(shape.lanes) > 1 else 1
+    found = [plan(strategy) for strategy in _strategies(len(shape.lanes), costs, max(1, n_orders))]
+    best = min(found, key=lambda plan: simulate(plan).period)
+    n_moves = int(effort * MOVED_TASKS * min(1.0, layout.n_slots / 8)) // len(tasks)
+    if n_moves < FEWEST_MOVES:
+        return best
+    graph = step_graph(tasks, layout, costs, n_pipelines)
+    searched = anneal(graph, [best.assignment[site] for site in graph.sites],
+                      [item.task.number for item in best.sequence if isinstance(item, Run) and item.task.site],
+                      n_moves, lower_bound(graph).step - min(graph.update))
+    turns = {tasks[number].identity: turn for turn, number in enumerate(searched.order)}
+    slots = dict(zip(graph.sites, searched.slots, strict=True))
+    return min(best, plan(replace(best.strategy, slots=slots, turns=turns)), key=lambda plan: simulate(plan).period)
 
 
-def _strategies(n_lanes: int, costs: Costs) -> Iterator[Strategy]:
+def _strategies(n_lanes: int, costs: Costs, n_orders: int) -> Iterator[Strategy]:
     rng = random.Random(0)
     synthesis = max(costs.seconds(key) for key in costs.work if key.kind == Kind.SYNTHESIS)
-    for number in range(N_STRATEGIES if n_lanes > 1 else 1):
+    for number in range(n_orders):
         gaps = [rng.uniform(0, synthesis) * (number > 0) for _ in range(n_lanes)]
         starts = tuple(sum(gaps[lane:]) for lane in range(n_lanes))
         yield Strategy(False, starts)
@@ -89,6 +110,10 @@ def choose(specs: RoleSpecs, costs: Costs, request: PlanRequest) -> Choice:
     fitting = [candidate for candidate in found if candidate.fits(request.memory)]
     if not fitting:
         return replace(min(found, key=lambda c: c.peak), reason="nothing fits; this needs least memory")
+    shared = sorted((c for c in fitting if c.plan.layout.n_slots > 1), key=lambda c: c.prediction.period)[:FINALISTS]
+    bettered = (_planned(specs, costs, request, c.plan.layout, c.n_pipelines, c.in_flight, 1 / len(shared))
+                for c in shared)
+    fitting += [candidate for candidate in bettered if candidate.fits(request.memory)]
     best = min(fitting, key=lambda c: c.prediction.period)
     if request.placement != "auto":
         return best
@@ -113,15 +138,21 @@ def _evaluate(specs: RoleSpecs, costs: Costs, request: PlanRequest, layout: Layo
     else:
         limits = [request.in_flight] if request.in_flight else [lanes, *(n for n in (4, 2, 1) if n < lanes)]
     for limit in limits:
-        shape = steady_shape(lanes, request.n_frames, request.n_frames_bp, 0 if limit >= lanes else limit,
-                             flow_ahead=layout.n_slots > 1)
-        plan = best_plan(specs, shape, layout, costs, n_pipelines)
-        prediction = simulate(plan)
-        choice = Choice(plan, prediction, plan_memory(specs, plan, shape, prediction.timeline), n_pipelines, lanes,
-                        limit)
+        choice = _planned(specs, costs, request, layout, n_pipelines, limit, effort=0)
         yield choice
         if choice.fits(request.memory):
             return
+
+
+def _planned(specs: RoleSpecs, costs: Costs, request: PlanRequest, layout: Layout, n_pipelines: int, limit: int,
+             effort: float) -> Choice:
+    """`limit`: lanes at a time."""
+    lanes = -(-request.n_lanes // n_pipelines)
+    shape = steady_shape(lanes, request.n_frames, request.n_frames_bp, 0 if limit >= lanes else limit,
+                         flow_ahead=layout.n_slots > 1)
+    plan = best_plan(specs, shape, layout, costs, n_pipelines, effort)
+    prediction = simulate(plan)
+    return Choice(plan, prediction, plan_memory(specs, plan, shape, prediction.timeline), n_pipelines, lanes, limit)
 
 
 def _layouts(specs: RoleSpecs, costs: Costs, request: PlanRequest) -> Iterator[tuple[Layout, int]]:

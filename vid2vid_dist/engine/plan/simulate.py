@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 
 import numpy as np
 
+from vid2vid_dist.engine.plan.collection import without_collection
 from vid2vid_dist.engine.plan.schedule import Plan, Run
 from vid2vid_dist.engine.plan.tasks import Kind, Site
 from vid2vid_dist.engine.plan.tensors import TensorKind
@@ -27,15 +28,7 @@ class Prediction:
         return sum(self.busy) / len(self.busy)
 
 
-@dataclass
-class _Clocks:
-    """When slots, links and what the step before left are free or there, in seconds."""
-
-    slot: list[float]
-    link: dict[tuple[int, int], float] = field(default_factory=dict)
-    from_last_step: dict[tuple[Site, TensorKind], float] = field(default_factory=dict)
-
-
+@without_collection
 def simulate(plan: Plan, n_steps: int = WARM_UP + 1, jitter: float = 0.0, seed: int = 0) -> Prediction:
     """Run the programs of a plan over and over, every slot in its order, waiting where it must.
 
@@ -44,68 +37,102 @@ def simulate(plan: Plan, n_steps: int = WARM_UP + 1, jitter: float = 0.0, seed: 
     """
     assert n_steps > WARM_UP
     rng = np.random.default_rng(seed)
-    clocks = _Clocks([0.0] * plan.layout.n_slots)
-    ends, steps = [], []
-    for _ in range(n_steps):
-        factors = 1 + jitter * rng.standard_normal(len(plan.sequence))
-        steps.append(_step(plan, clocks, factors.clip(0.1)))
-        ends.append(max(clocks.slot))
-    counted = steps[WARM_UP:]
-    period = (ends[-1] - ends[WARM_UP - 1]) / len(counted)
-    worked = [0.0] * plan.layout.n_slots
-    for run in (run for step in counted for run in step if run.task.kind != Kind.REDUCE):
-        worked[run.slot] += run.end - run.start
-    return Prediction(period, [seconds / len(counted) / period for seconds in worked], steps[-1])
+    machine = _Machine(plan)
+    ends = []
+    for number in range(n_steps):
+        if number == WARM_UP:
+            machine.worked = [0.0] * plan.layout.n_slots
+        machine.step((1 + jitter * rng.standard_normal(len(plan.sequence))).clip(0.1).tolist())
+        ends.append(max(machine.clock))
+    n_counted = n_steps - WARM_UP
+    period = (ends[-1] - ends[WARM_UP - 1]) / n_counted
+    return Prediction(period, [seconds / n_counted / period for seconds in machine.worked], machine.timeline())
 
 
-def _step(plan: Plan, clocks: _Clocks, factors: np.ndarray) -> list[Run]:
-    """One step; advances the clocks."""
-    ends: dict[int, float] = {}  # of tasks, by number
-    arrivals: dict[tuple[int, int], float] = {}  # of messages, by producer and destination
-    begun: dict[int, list[Run]] = {}  # reductions, by task
-    updates: list[tuple[Run, float]] = []
-    runs = []
-    for item, factor in zip(plan.sequence, factors.tolist(), strict=True):
-        if not isinstance(item, Run):
-            pair = item.source, item.destination
-            clocks.link[pair] = max(ends[item.producer], clocks.link.get(pair, 0.0)) + item.seconds
-            arrivals[item.producer, item.destination] = clocks.link[pair]
-            continue
-        task, slot = item.task, item.slot
-        if task.kind == Kind.UPDATE:
-            updates.append((item, factor))
-        elif task.kind == Kind.REDUCE:
-            begun.setdefault(task.number, []).append(Run(task, slot, clocks.slot[slot], clocks.slot[slot]))
-        else:
-            waits = [arrivals.get((need.task, slot), ends[need.task]) for need in task.needs]
-            waits += [clocks.from_last_step.get((task.site, kind), 0.0) for kind in task.from_last_step if task.site]
-            start = max([clocks.slot[slot], *waits])
-            clocks.slot[slot] = ends[task.number] = start + plan.durations[task.number] * factor
-            runs.append(Run(task, slot, start, ends[task.number]))
-    runs += _reduce(plan, begun)
-    # Whether the weights change is decided by all ranks together: see `Updates`.
-    agreed = max(run.end for run in runs)
-    clocks.slot = [agreed] * len(clocks.slot)
-    for item, factor in updates:
-        start = clocks.slot[item.slot]
-        clocks.slot[item.slot] = start + plan.durations[item.task.number] * factor
-        runs.append(Run(item.task, item.slot, start, clocks.slot[item.slot]))
-    clocks.from_last_step = {}
-    for task in plan.tasks:
-        for part, site in task.to_next_step:
-            there = arrivals.get((task.number, plan.assignment[site]), ends[task.number])
-            clocks.from_last_step[site, part.kind] = max(there, clocks.from_last_step.get((site, part.kind), 0.0))
-    return runs
+class _Machine:
+    """Slots and links that go through a plan. `clock`: when each slot is free, in seconds; `worked`: how long it did.
 
+    `_times`: when task i has ended, then when each message has arrived, then when what the step before left is there.
+    """
 
-def _reduce(plan: Plan, begun: dict[int, list[Run]]) -> list[Run]:
-    """The reductions of a step: each goes on once the last holder has begun it, and has done the one before."""
-    runs: list[Run] = []
-    free: dict[int, float] = {}  # by slot
-    for number, parts in begun.items():
-        start = max(max(run.start, free.get(run.slot, 0.0)) for run in parts)
-        end = start + plan.durations[number]
-        for run in parts:
-            free[run.slot] = end
-            runs.append(replace(run, end=end))
-    return runs
+    def __init__(self, plan: Plan) -> None:
+        self.plan, n_tasks = plan, len(plan.tasks)
+        self.clock, self.worked = [0.0] * plan.layout.n_slots, [0.0] * plan.layout.n_slots
+        transfers = [item for item in plan.sequence if not isinstance(item, Run)]
+        arrival = {(item.producer, item.destination): n_tasks + i for i, item in enumerate(transfers)}
+        links = {pair: i for i, pair in enumerate({(item.source, item.destination): None for item in transfers})}
+        left: dict[tuple[Site, TensorKind], int] = {}
+        self._heirs: list[tuple[int, int]] = []  # (where in the times it comes from, where it is left)
+        for task in plan.tasks:
+            for part, site in task.to_next_step:
+                at = left.setdefault((site, part.kind), n_tasks + len(transfers) + len(left))
+                self._heirs.append((arrival.get((task.number, plan.assignment[site]), task.number), at))
+        self._times, self._link = [0.0] * (n_tasks + len(transfers) + len(left)), [0.0] * len(links)
+        self._waits: list[list[int]] = []  # by item: what a task waits for; of a message, what it carries, and its link
+        self._begins: list[float] = [0.0] * len(plan.sequence)  # of the items that are runs, and their ends
+        self._ends = list(self._begins)
+        for item in plan.sequence:
+            if not isinstance(item, Run):
+                self._waits.append([item.producer, links[item.source, item.destination],
+                                    arrival[item.producer, item.destination]])
+            elif item.task.site is None:
+                self._waits.append([])
+            else:
+                task, slot = item.task, item.slot
+                self._waits.append([arrival.get((need.task, slot), need.task) for need in task.needs]
+                                   + [left[task.site, kind] for kind in task.from_last_step
+                                      if task.site and (task.site, kind) in left])
+
+    def step(self, factors: list[float]) -> None:
+        """One step; advances the clocks."""
+        clock, times, link, durations = self.clock, self._times, self._link, self.plan.durations
+        begun: dict[int, list[int]] = {}  # items of a reduction, by task
+        updates: list[int] = []
+        for index, (item, waits) in enumerate(zip(self.plan.sequence, self._waits, strict=True)):
+            if not isinstance(item, Run):
+                producer, way, arrived = waits
+                link[way] = times[arrived] = max(times[producer], link[way]) + item.seconds
+            elif item.task.kind == Kind.REDUCE:
+                self._begins[index] = clock[item.slot]
+                begun.setdefault(item.task.number, []).append(index)
+            elif item.task.kind == Kind.UPDATE:
+                updates.append(index)
+            else:
+                start, slot = clock[item.slot], item.slot
+                for wait in waits:
+                    if times[wait] > start:
+                        start = times[wait]
+                duration = durations[item.task.number] * factors[index]
+                self._begins[index], self.worked[slot] = start, self.worked[slot] + duration
+                clock[slot] = times[item.task.number] = self._ends[index] = start + duration
+        # Whether the weights change is decided by all ranks together: see `Updates`.
+        clock[:] = [max(*clock, self._reduce(begun))] * len(clock)
+        for index in updates:
+            run = self.plan.sequence[index]
+            assert isinstance(run, Run)
+            duration = durations[run.task.number] * factors[index]
+            self._begins[index], self.worked[run.slot] = clock[run.slot], self.worked[run.slot] + duration
+            clock[run.slot] = self._ends[index] = clock[run.slot] + duration
+        for _, at in self._heirs:
+            times[at] = 0.0
+        for source, at in self._heirs:
+            times[at] = max(times[at], times[source])
+
+    def _reduce(self, begun: dict[int, list[int]]) -> float:
+        """When the reductions of a step end: each goes on once the last holder has begun it, and has done the one
+        before."""
+        free = [0.0] * len(self.clock)
+        slots = {index: run.slot for indices in begun.values() for index in indices
+                 if isinstance(run := self.plan.sequence[index], Run)}
+        for number, indices in begun.items():
+            end = max(max(self._begins[i], free[slots[i]]) for i in indices) + self.plan.durations[number]
+            for i in indices:
+                free[slots[i]] = self._ends[i] = end
+        return max(free)
+
+    def timeline(self) -> list[Run]:
+        """The runs of the last step: tasks as they are planned, then reductions, then updates."""
+        runs = [Run(item.task, item.slot, begin, end) for item, begin, end in zip(
+            self.plan.sequence, self._begins, self._ends, strict=True) if isinstance(item, Run)]
+        turn = {Kind.REDUCE: 1, Kind.UPDATE: 2}
+        return sorted(runs, key=lambda run: turn.get(run.task.kind, 0))

@@ -78,6 +78,18 @@ class CostKey(NamedTuple):
         return f"{self.role}/{self.kind}/{self.scale}"
 
 
+class Identity(NamedTuple):
+    """What tells a task from the others of its step; the same task of another step has it too."""
+
+    role: str
+    kind: Kind
+    lane: int
+    frames: tuple[int, ...]
+    scale: int
+    gap: int
+    is_ahead: bool
+
+
 @dataclass
 class Task:
     """One piece of work on one rank.
@@ -108,6 +120,10 @@ class Task:
     @property
     def cost_key(self) -> CostKey:
         return CostKey(self.role, self.kind, self.scale)
+
+    @property
+    def identity(self) -> Identity:
+        return Identity(self.role, self.kind, self.lane, self.frames, self.scale, self.gap, self.is_ahead)
 
     @property
     def name(self) -> str:

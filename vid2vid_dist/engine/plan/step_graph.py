@@ -1,0 +1,124 @@
+"""A step in numbers: lists by task and by site, for what looks at every task many times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from vid2vid_dist.engine.plan.costs import Costs
+from vid2vid_dist.engine.plan.placement import Layout
+from vid2vid_dist.engine.plan.role import GENERATOR
+from vid2vid_dist.engine.plan.tasks import INTO_WEIGHTS, Kind, Site, Task
+
+SHORTEST = 1e-9  # seconds; keeps planned times of dependent tasks apart
+
+
+@dataclass
+class StepGraph:
+    """Lists of a step's tasks, by their numbers, and of its sites, as they come. Times in seconds.
+
+    `needs`: (task, time of the message if it comes from another slot of the node). `site`: -1 of collectives.
+    `longest`: from the start of a task to the end of its chain, reductions and messages included. `work`: seconds of a
+    site's `members`. `saved`: bytes that the generator keeps for its backward passes, by site. `update`: of all updates
+    on a slot.
+    """
+
+    tasks: list[Task]
+    layout: Layout
+    costs: Costs
+    durations: list[float]
+    needs: list[list[tuple[int, float]]]
+    site: list[int]
+    longest: list[float]
+    sites: list[Site]
+    members: list[list[int]]
+    work: list[float]
+    saved: list[float]
+    update: list[float]
+
+    @property
+    def node(self) -> list[int]:
+        """By slot."""
+        return [slot // self.costs.machine.ranks_per_node for slot in range(self.layout.n_slots)]
+
+    def starts(self, order: Iterable[int], slots: Sequence[int]) -> list[float]:
+        """When tasks can begin if every slot takes its own in this order."""
+        starts, ends = [0.0] * len(self.tasks), [0.0] * len(self.tasks)
+        free, node, site = [0.0] * self.layout.n_slots, self.node, self.site
+        for number in order:
+            slot = slots[site[number]]
+            start = max([free[slot], *(ends[before] for before in self.tasks[number].after)])
+            for need, way in self.needs[number]:
+                source = slots[site[need]]
+                factor = 0.0 if source == slot else 1.0 if node[source] == node[slot] else self.between_nodes
+                start = max(start, ends[need] + factor * way)
+            starts[number], free[slot] = start, start + self.durations[number]
+            ends[number] = free[slot]
+        return starts
+
+    @property
+    def between_nodes(self) -> float:
+        """How many times as long a message takes to another node."""
+        return self.costs.machine.link_in_node / self.costs.machine.link_between_nodes
+
+
+def task_seconds(tasks: Sequence[Task], layout: Layout, costs: Costs, n_pipelines: int) -> list[float]:
+    """Predicted times of tasks, on one rank each."""
+    units = {key: costs.seconds(key, len(layout.slots.get(key.role, ())) * n_pipelines)
+             for key in {task.cost_key for task in tasks}}
+    return [max(SHORTEST, units[task.cost_key] * task.units) for task in tasks]
+
+
+def step_graph(tasks: list[Task], layout: Layout, costs: Costs, n_pipelines: int = 1) -> StepGraph:
+    """Numbers of the tasks of a step on a layout."""
+    durations = task_seconds(tasks, layout, costs, n_pipelines)
+    link, n_bytes = costs.machine.link_in_node, costs.tensors
+    needs = [[(need.task, sum([n_bytes[part.kind] for part in need.parts]) / link) for need in task.needs]
+             for task in tasks]
+    index: dict[Site, int] = {}
+    site: list[int] = []
+    members: list[list[int]] = []
+    work: list[float] = []
+    saved: list[float] = []
+    trained = {task.site for task in tasks if task.kind in INTO_WEIGHTS and task.role == GENERATOR}
+
+    def number(of: Site) -> int:
+        if of not in index:
+            index[of] = len(index)
+            members.append([])
+            work.append(0.0)
+            saved.append(0.0)
+        return index[of]
+
+    for task, duration in zip(tasks, durations, strict=True):
+        at = -1
+        if task.site is not None:
+            at = number(task.site)
+            members[at].append(task.number)
+            work[at] += duration
+            if task.site in trained:
+                saved[at] += costs.work[task.cost_key].saved * task.units
+        site.append(at)
+    for task in tasks:
+        for _, heir in task.to_next_step:
+            number(heir)
+    update = [0.0] * layout.n_slots
+    for task, duration in zip(tasks, durations, strict=True):
+        for slot in layout.slots[task.role] if task.kind == Kind.UPDATE else ():
+            update[slot] += duration
+    return StepGraph(tasks, layout, costs, durations, needs, site, _longest(tasks, durations, needs), list(index),
+                     members, work, saved, update)
+
+
+def _longest(tasks: Sequence[Task], durations: list[float], needs: list[list[tuple[int, float]]]) -> list[float]:
+    longest = [0.0] * len(tasks)
+    for task in reversed(tasks):
+        number = task.number
+        own = longest[number] = longest[number] + durations[number]
+        for need, way in needs[number]:
+            if own + way > longest[need]:
+                longest[need] = own + way
+        for before in task.after:
+            if own > longest[before]:
+                longest[before] = own
+    return longest
