@@ -151,7 +151,8 @@ def test_history_goes_to_the_frames_that_look_back_at_it() -> None:
     tasks = step_tasks(specs_of(), steady_shape(1, 4))
     made = [find(tasks, "generator", Kind.BLEND, frame) for frame in range(4)]
     heirs = [[(site.frame, site.part) for _, site in task.to_next_step if site.role == "generator"] for task in made]
-    assert heirs == [[], [], [(0, "past")], [(0, "past"), (0, "flow"), (1, "past")]]
+    assert heirs == [[], [], [(0, "past")], [(0, "past"), (0, "flow"), (1, "past"), (0, "")]], (
+        "the warp loss looks back too")
 
 
 def test_image_and_flow_of_a_frame_do_not_wait_for_each_other() -> None:

@@ -109,8 +109,8 @@ def backward(outputs: list[Tensor]) -> None:
 
 
 def gradients(outputs: list[Tensor], inputs: list[Tensor]) -> None:
-    """Gradients of some inputs; the graph stays."""
-    torch.autograd.grad(outputs, inputs, [torch.empty_like(x) for x in outputs], retain_graph=True)
+    """Gradients of some inputs, where they take part; the graph stays."""
+    torch.autograd.grad(outputs, inputs, [torch.empty_like(x) for x in outputs], retain_graph=True, allow_unused=True)
 
 
 def n_parameters(module: nn.Module) -> int:
