@@ -15,7 +15,7 @@ import math
 import mmap
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -154,6 +154,17 @@ def _views(where: Path, pages: mmap.mmap, counts: Counts) -> Columns:
         arrays.append(np.frombuffer(pages, dtype, math.prod(shape), start).reshape(shape))
         start += arrays[-1].nbytes
     return Columns(where, *arrays)
+
+
+def of_frames(columns: Columns, rows: Mapping[str, int], input_kind: str) -> str:
+    """A hash of the bytes of all frames, by their hashes, and of the videos. `rows`: of `entries`, by modality."""
+    digest = hashlib.blake2b(input_kind.encode(), digest_size=16)
+    digest.update(columns.videos.tobytes())
+    for modality, row in sorted(rows.items()):
+        digest.update(f"\n{modality}\n".encode())
+        for start in range(0, columns.entries.shape[1], ROWS):
+            digest.update(columns.entries["hash"][row, start : start + ROWS].tobytes())
+    return digest.hexdigest()
 
 
 def check(columns: Columns, shard_sizes: Sequence[int]) -> None:
