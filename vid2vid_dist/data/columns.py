@@ -135,9 +135,10 @@ def map_columns(where: Path, path: Path, counts: Counts) -> Columns:
 
 
 def new_columns(path: Path, counts: Counts) -> tuple[Columns, mmap.mmap]:
-    """The columns of a new file to be filled, and what to flush when they are."""
+    """The columns of a new file to be filled, and what to flush when they are. Raises `OSError` where there is no room:
+    a disk that is full when a page is filled ends the process (SIGBUS)."""
     with path.open("w+b") as file:
-        file.truncate(n_bytes(counts))
+        os.posix_fallocate(file.fileno(), 0, n_bytes(counts))
         pages = mmap.mmap(file.fileno(), 0)
     return _views(path, pages, counts), pages
 
