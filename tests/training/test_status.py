@@ -7,6 +7,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import threading
 import time
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
@@ -91,3 +92,26 @@ def test_a_failure_stays_when_the_other_ranks_are_ended_for_it(tmp_path: Path) -
     Status(tmp_path, 0, 0).write_failure(Interrupted(Ask.SIGTERM), None)
     Status(tmp_path, 0, 0).write_running(Position(4))
     assert json.loads((tmp_path / "status.json").read_text())["why"] == f"rank 1: {ILL}"
+
+
+def beat(run: Path, count: int) -> None:
+    """A heartbeat whose file is of another century."""
+    (run / "watch").mkdir(exist_ok=True)
+    aside = run / "watch/new"
+    aside.write_text(json.dumps({"step": 7, "count": count}))
+    os.utime(aside, (0, 0))
+    aside.replace(run / "watch/rank_00000.json")
+
+
+def test_a_run_on_another_host_is_known_by_heartbeats_whatever_the_clocks_say(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "SIGN_OF_LIFE", 2.0)
+    (tmp_path / "status.json").write_text(json.dumps({"status": "running", "step": 4, "epoch": 1, "host": "elsewhere"}))
+    assert ": no heartbeat yet: gets ready on elsewhere, or was killed there, epoch 1" in status.tell(tmp_path)
+    beat(tmp_path, 1)
+    later = threading.Timer(0.7, beat, (tmp_path, 2))
+    later.start()
+    assert ": running, step 7, epoch 1, saved at step 4" in status.tell(tmp_path)
+    later.join()
+    os.utime(tmp_path / "watch/rank_00000.json")  # touched just now, by a copy for instance
+    assert ": dead: killed near step 7, without a word; the same command goes on" in status.tell(tmp_path)
