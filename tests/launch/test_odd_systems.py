@@ -166,7 +166,7 @@ def test_output_that_takes_nothing(arguments: list[str], tmp_path: Path) -> None
 
 
 def test_code_that_cannot_be_written_to_by_a_user_without_name_and_home(arguments: list[str], tmp_path: Path) -> None:
-    """As in a container that is started with --user."""
+    """As in a container that is started with --user. What it writes follows the umask."""
     if os.geteuid():
         pytest.skip("only root can become somebody else")
     code, home = tmp_path / "code", tmp_path / "home"
@@ -184,7 +184,11 @@ def test_code_that_cannot_be_written_to_by_a_user_without_name_and_home(argument
             path.chmod(0o755)
     job = subprocess.run(
         ["setpriv", "--reuid=54321", "--regid=54321", "--clear-groups", sys.executable, code / "launch/train.py",
-         *arguments, "run.max_steps=1"], cwd=home, env={"OMP_NUM_THREADS": "1", "PATH": os.environ["PATH"]},
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=200, check=False)
+         *arguments, "run.max_steps=1"], cwd=home, umask=0o027,
+        env={"OMP_NUM_THREADS": "1", "PATH": os.environ["PATH"]}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, timeout=200, check=False)
     assert job.returncode == 0, job.stdout
     assert not list(code.rglob("__pycache__"))
+    made = [path for path in (tmp_path / "try").rglob("*") if path.is_file()]
+    assert any(path.suffix == ".safetensors" for path in made)
+    assert {oct(path.stat().st_mode & 0o777) for path in made} == {"0o640"}

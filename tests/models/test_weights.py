@@ -28,6 +28,17 @@ def test_missing_file(path: str) -> None:
         load_published(nn.Linear(2, 3), path, "set the key")
 
 
+def test_wrappers_are_taken_off_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """As training scripts leave them: a checkpoint with more in it, of a module under DataParallel."""
+    source, target = nn.Linear(2, 3), nn.Linear(2, 3)
+    table = {f"module.{name}": value for name, value in source.state_dict().items()}
+    torch.save({"epoch": torch.tensor(3), "state_dict": table}, tmp_path / "w.pth")
+    load_published(target, str(tmp_path / "w.pth"), "fix")
+    assert torch.equal(target.weight, source.weight)
+    assert "taken are the weights under state_dict; left out: [epoch]" in caplog.text
+    assert "names without their prefix module." in caplog.text
+
+
 def test_truncated_file(tmp_path: Path) -> None:
     path = tmp_path / "w.pth"
     torch.save(nn.Linear(2, 3).state_dict(), path)
