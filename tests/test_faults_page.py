@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import re
 
+import pytest
+
 from tests.conftest import ROOT
 
 NAMED = re.findall(r"\| `(tests/\S+\.py)::(test_\w+)` \|$", (ROOT / "docs/faults.md").read_text(), re.MULTILINE)
@@ -20,6 +22,6 @@ def test_every_fault_has_a_test() -> None:
     assert [(path, name) for path, name in NAMED if name not in names_in(path)] == []
 
 
-def test_every_end_of_a_run_is_told() -> None:
-    path = "tests/training/test_ends.py"
+@pytest.mark.parametrize("path", ["tests/training/test_ends.py", "tests/launch/test_odd_systems.py"])
+def test_every_end_and_every_odd_system_is_told(path: str) -> None:
     assert names_in(path) == {name for of, name in NAMED if of == path}

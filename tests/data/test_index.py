@@ -35,6 +35,15 @@ def test_one_frame_is_read_without_the_rest(folder: Path) -> None:
     assert _bytes_read() - before < len(data) + 1000 < tar_of(folder).stat().st_size / 20
 
 
+def test_an_index_that_is_written_anew_while_it_is_in_use(folder: Path) -> None:
+    """As by a copy over it, which cuts the file first: what is mapped would end the process."""
+    index = ShardIndex(folder)
+    (file,) = folder.glob("columns-*")
+    os.truncate(file, 0)
+    assert index.read(2, "labels", 5).startswith(b"\x89PNG")
+    assert index.videos[2].frames[5] == "frame000005"
+
+
 def _bytes_read() -> int:
     """What this process has read through system calls so far."""
     line = next(line for line in Path("/proc/self/io").read_text().splitlines() if line.startswith("rchar"))

@@ -27,6 +27,7 @@ def rank(shards: str, number: int, all_there: Barrier, figures: Queue) -> None:
     """Opens the set, looks at some of it, and says what that took: seconds, of CPU, bytes shared out, mapped."""
     before, began, cpu = resident(), time.perf_counter(), time.process_time()
     source = ClipSource(DataConfig(shards=shards), 3, 0, check_tars=number == 0)
+    source.identity()  # as training asks for
     seconds = time.perf_counter() - began, time.process_time() - cpu
     for video in range(0, source.n_clips, 100):
         source.index.entry(video, "images", video % 50)

@@ -57,10 +57,10 @@ def attack(n: int, make: Callable[[random.Random], Any], use: Callable[[Any], ob
         assert message
         assert is_printable(message), f"not one line of text: {message!r}"
 
-    before = _peak()
+    before = peak()
     one()
     assert used >= n
-    assert _peak() - before < GIBIBYTES
+    assert peak() - before < GIBIBYTES
     return refused
 
 
@@ -121,7 +121,8 @@ def _opens_for_writing(path: object, mode: str | None, flags: int) -> bool:
 sys.addaudithook(_audit)  # for good: there is no way to take one off, but it sleeps outside of `watched`
 
 
-def _peak() -> float:
+def peak() -> float:
+    """GiB that this process has held at most."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 

@@ -15,6 +15,7 @@ from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.options import options
 from vid2vid_dist.engine.plan.placement import explicit
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.untrusted import MAX_YAML_BYTES
 
 TOKENS = [token.encode("utf-8", "surrogatepass") for token in (
     "&a ", "*a", "<<: *a", "!!int x", "!!int ''", "!!bool x", "!!timestamp x", "!!float ''",
@@ -76,6 +77,12 @@ def test_a_file_that_never_ends(tmp_path: Path) -> None:
         (tmp_path / "run.yaml").write_text(f"base: {name}\n")
         with watched(tmp_path), pytest.raises(UserError, match="regular file"):
             load_config(tmp_path / "run.yaml")
+
+
+def test_a_file_that_is_too_large(tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("# " + "x" * MAX_YAML_BYTES)
+    with watched(tmp_path), pytest.raises(UserError, match=f"larger than {MAX_YAML_BYTES} bytes"):
+        load_config(tmp_path / "run.yaml")
 
 
 @pytest.mark.parametrize("table", ["generator=0-999999999999", "generator=²,others=0", "=,=",

@@ -1,4 +1,5 @@
-"""Every file of a run folder, a checkpoint and an export at random: one line, or goes on; never a silent difference."""
+"""Every file of a run folder, a checkpoint, an export and shards at random: one line, or goes on; never a silent
+difference."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import random
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -20,11 +22,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from tests.conftest import ROOT
-from tests.hostile.attack import attack, mutate, mutate_safetensors, mutate_tree
+from tests.hostile.attack import SECONDS, attack, mutate, mutate_safetensors, mutate_tree, peak
 from tests.training.conftest import SMALL
 from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.config.load import load_config, to_yaml
 from vid2vid_dist.config.schema import Config
+from vid2vid_dist.data.clips import ClipSource, Request
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.export import export
@@ -57,9 +60,10 @@ def config(root: Path, shards: Path, *overrides: str) -> Config:
         "optim.ema_decay=0.9", *overrides])
 
 
-def files_of(made: Path) -> list[Path]:
-    return sorted(p for name in ("run", "export") for p in (made / name).rglob("*")
-                  if p.is_file() and p.name != "lock" and "web" not in p.parts)
+def files_of(made: Path, *folders: str) -> list[Path]:
+    """Those that somebody reads."""
+    return sorted(p for name in folders for p in (made / name).rglob("*")
+                  if p.is_file() and p.name != "lock" and not {"web", "records"} & {*p.parts} and p.suffix != ".png")
 
 
 def damage(rng: random.Random, files: list[Path]) -> tuple[str, Path]:
@@ -113,7 +117,7 @@ def each(calls: list[Callable[[], object]]) -> None:
 def test_readers(n: int, made: Path, tmp_path: Path) -> None:
     """In one process; the files are put right again after each."""
     copy = fresh(made, tmp_path)
-    files = files_of(copy)
+    files = files_of(copy, "run", "export", "shards")
     whole = {path: path.read_bytes() for path in files}
     damaged: list[Path] = []
     seconds: list[float] = []
@@ -122,6 +126,11 @@ def test_readers(n: int, made: Path, tmp_path: Path) -> None:
         newest = newest_checkpoint(copy / "run")
         if newest is not None:
             SavedState.read(newest)
+
+    def frames() -> None:
+        source = ClipSource.of(config(copy, copy))
+        source.identity()
+        source.load(Request.span(source.clip(1, 0, 4, 2), 0, 4))
 
     def make(rng: random.Random) -> None:
         for path in damaged:
@@ -132,12 +141,14 @@ def test_readers(n: int, made: Path, tmp_path: Path) -> None:
         started = time.monotonic()
         try:
             each([state, lambda: load_generator(copy / "run"), lambda: load_generator(copy / "export"),
-                  lambda: tell(copy / "run"), lambda: read_journal(copy / "run")])
+                  lambda: tell(copy / "run"), lambda: read_journal(copy / "run"), frames])
         finally:
             seconds.append(time.monotonic() - started)
 
+    before = peak()
     refused = attack(n, make, use, tmp_path)
-    print(f"{n} damaged: {refused} refused in one line, {n - refused} go on; the slowest took {max(seconds):.2f} s")
+    print(f"{n} damaged: {refused} refused in one line, {n - refused} go on; the slowest took {max(seconds):.2f} s, "
+          f"the process has grown by {peak() - before:.2f} GiB")
     assert n / 10 < refused < n
 
 
@@ -156,7 +167,7 @@ def test_resumed_runs(n: int, made: Path, tmp_path: Path) -> None:
         wanted = weights(fresh(made, tmp_path))
         for seed in range(n):
             copy = fresh(made, tmp_path)
-            what = damage(random.Random(seed), [path for path in files_of(copy) if "export" not in path.parts])
+            what = damage(random.Random(seed), files_of(copy, "run", "shards"))
             started = time.monotonic()
             try:
                 found = weights(copy)
@@ -176,6 +187,8 @@ def test_resumed_runs(n: int, made: Path, tmp_path: Path) -> None:
     print(f"{dict(outcomes)}; the slowest took {slowest:.1f} s")
 
 
+PATIENCE = 200  # seconds for a command, on shared cores
+
 COMMANDS = {
     "train": lambda copy: to_yaml(config(copy, copy, "run.max_steps=4")),
     "generate": lambda copy: ["run", "--device", "cpu", "--how-many", "1"],
@@ -192,11 +205,12 @@ def test_whole_commands(n: int, made: Path, tmp_path: Path) -> None:
     slowest = largest = 0.0
     # A torch for GPUs takes a GiB by itself.
     idle = subprocess.Popen([sys.executable, "-c", "import vid2vid_dist.training.trainer"], cwd=ROOT)
-    libraries = os.wait4(idle.pid, 0)[2].ru_maxrss
+    used = os.wait4(idle.pid, 0)[2]
+    libraries, needed = used.ru_maxrss, used.ru_utime + used.ru_stime
     for seed in range(n):
         rng, copy = random.Random(1000 + seed), fresh(made, tmp_path)
         name = list(COMMANDS)[seed % len(COMMANDS)]
-        kind, path = damage(rng, [path for path in files_of(copy) if "export" not in path.parts])
+        kind, path = damage(rng, files_of(copy, "run", "shards"))
         what = f"{name} with {kind} {path.relative_to(copy)}"
         arguments = COMMANDS[name](copy)
         if isinstance(arguments, str):
@@ -205,8 +219,11 @@ def test_whole_commands(n: int, made: Path, tmp_path: Path) -> None:
         started = time.monotonic()
         with (tmp_path / "said").open("w") as said:
             job = subprocess.Popen([sys.executable, ROOT / f"launch/{name}.py", *arguments], cwd=copy, stdout=said,
-                                   stderr=said)
+                                   stderr=said, env={**os.environ, "HOME": str(copy), "TMPDIR": str(copy)})
+            end = threading.Timer(PATIENCE, job.kill)
+            end.start()
             _, status, used = os.wait4(job.pid, 0)
+            end.cancel()
         code, text = os.waitstatus_to_exitcode(status), (tmp_path / "said").read_text()
         slowest, largest = max(slowest, time.monotonic() - started), max(largest, used.ru_maxrss / 2**20)
         outcomes["goes on" if code == 0 else "one line"] += 1
@@ -214,4 +231,6 @@ def test_whole_commands(n: int, made: Path, tmp_path: Path) -> None:
         assert "Traceback" not in text, what
         assert code == 0 or len([line for line in text.splitlines() if line.startswith("error: ")]) == 1, what
         assert used.ru_maxrss < libraries + 2**19, what
+        assert used.ru_utime + used.ru_stime < needed + SECONDS, what
+        assert sorted(os.listdir(tmp_path)) == ["copy", "said"], what
     print(f"{dict(outcomes)}; the slowest took {slowest:.1f} s, the largest {largest:.2f} GiB")

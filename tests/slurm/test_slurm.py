@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
+import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+import torch
+from safetensors.torch import load_file
 
 from tests.damage import spoil_picture
 from tests.slurm.cluster import LocalSlurm, missing
-from tests.torchrun import ROOT
+from tests.torchrun import ROOT, torchrun
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.toy.set import ToyOptions
 from vid2vid_dist.toy.street import render_toy_street
@@ -80,7 +86,8 @@ def test_scripts_are_accepted(slurm: LocalSlurm, script: Path, nodes: int) -> No
 def test_chain_waits_for_the_stage_before(slurm: LocalSlurm, tmp_path: Path) -> None:
     """Submitted with nowhere to run: only what the jobs ask for is looked at."""
     given = {"VENV": sys.prefix, "RUNS_DIR": str(tmp_path / "my runs"), "SBATCH_HOLD": "1"}
-    said = slurm.run("slurm/chain.sh", "schedule.niter=1", SBATCH_OUTPUT="/dev/null", **given)
+    said = slurm.run("slurm/chain.sh", "schedule.niter=1", f"data.shards=$(touch {tmp_path}/x) `touch {tmp_path}/x`",
+                     SBATCH_OUTPUT="/dev/null", **given)
     jobs = [line.split("job ")[1].split(",")[0] for line in said.splitlines()]
     assert len(jobs) == 3
     try:
@@ -89,21 +96,27 @@ def test_chain_waits_for_the_stage_before(slurm: LocalSlurm, tmp_path: Path) -> 
             assert state["JobName"] == f"street_{name}"
             assert state["Dependency"] == (f"afterok:{before}(unfulfilled)" if before else "(null)")
         assert slurm.state(jobs[-1])["Command"] == str(ROOT / "slurm/train.sbatch")
+        assert not (tmp_path / "x").exists()
     finally:
         slurm.run("scancel", *jobs)
 
 
 @pytest.mark.long
 def test_any_configuration_from_any_folder(slurm: LocalSlurm, shards: Path, tmp_path: Path) -> None:
-    """A file of one's own beside the data, which is named from there; the run is told the commit of its code."""
-    (tmp_path / "mine.yaml").write_text("base: street/1024\nrun:\n  name: mine\n  load_pretrain: ''\n")
+    """A file of one's own beside the data, which is named from there; the run is told the commit of its code.
+
+    No name is a command of the shell's.
+    """
+    name = "mine $(touch hacked) `touch hacked`; touch hacked"
+    (tmp_path / "mine.yaml").write_text(f"base: street/1024\nrun:\n  name: {name}\n  load_pretrain: ''\n")
     (tmp_path / "data").symlink_to(shards.parent)
     job = slurm.submit(str(ROOT / "slurm/train.sbatch"), "mine.yaml", *SHRUNK, "data.shards=data/shards",
                        "run.max_steps=2", RANKS_PER_NODE="2", cwd=tmp_path)
     state = slurm.wait_for_end(job, 180)
     assert state["JobState"] == "COMPLETED", (slurm.folder / f"{job}.out").read_text()
-    assert status(tmp_path / "runs/mine")["status"] == "finished"
-    (commit,) = (tmp_path / "runs/mine/code").glob("*/vid2vid_dist/commit.json")
+    assert status(tmp_path / "runs" / name)["status"] == "finished"
+    assert not list(tmp_path.rglob("hacked"))
+    (commit,) = (tmp_path / "runs" / name / "code").glob("*/vid2vid_dist/commit.json")
     assert json.loads(commit.read_text()) == code_version()
 
 
@@ -157,6 +170,51 @@ def test_one_pipeline_over_two_nodes_is_preempted_by_its_time(slurm: LocalSlurm,
     assert "node 1  pipeline 0  slot 1  rank   1  image" in said
     assert (status(run)["status"], status(run)["why"]) == ("stopped", "file `stop`")
     assert status(run)["step"] > saved
+
+
+def ranks_of(job: str) -> list[int]:
+    """The processes of a job's ranks."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            known = path.read_bytes().split(b"\0")
+            if f"SLURM_JOB_ID={job}".encode() in known and any(word.startswith(b"RANK=") for word in known):
+                found.append(int(path.parent.name))
+    return found
+
+
+@pytest.mark.long
+@pytest.mark.timeout(900)
+def test_a_job_under_faults_is_the_run_that_nobody_disturbed(
+        slurm: LocalSlurm, shards: Path, tmp_path: Path) -> None:
+    """All kinds of end that a job comes back from, one after the other, each after something has been saved."""
+    settings = [*SHRUNK, f"data.shards={shards}", "run.max_steps=80", "run.save_every_steps=2"]
+    job = slurm.submit("slurm/train_512.sbatch", *settings, "run.name=ended", RANKS_PER_NODE="2",
+                       RUNS_DIR=str(tmp_path))
+    run, out = tmp_path / "ended", slurm.folder / f"{job}.out"
+    faults = {
+        "signal to the batch script": lambda: slurm.run("scancel", "--batch", "--signal=USR1", job),
+        "signal to the tasks": lambda: slurm.run("scancel", "--signal=USR2", job),
+        "rank killed": lambda: os.kill(random.choice(ranks_of(job)), signal.SIGKILL),
+        "requeued": lambda: slurm.run("scontrol", "requeue", job),
+    }
+    order = random.sample(list(faults), len(faults))
+    for fault in order:
+        saved, lives = status(run)["step"], status(run).get("restarts", -1)
+        slurm.wait(lambda saved=saved: status(run)["step"] > saved and len(ranks_of(job)) >= 2, 200, out)
+        faults[fault]()
+        slurm.wait(lambda lives=lives: status(run).get("restarts", -1) > max(lives, 0), 200, out)
+    state = slurm.wait_for_end(job, 300)
+    said = out.read_text()
+    assert state["JobState"] == "COMPLETED", said
+    assert (status(run)["status"], status(run)["step"]) == ("finished", 80), said
+    print(f"{', '.join(order)}: {status(run)['restarts']} resumes, goodput {80 / steps_done(run):.0%}")
+    alone = torchrun(2, "launch/train.py", "street/512", *settings, "parallel.placement=split", f"run.root={tmp_path}",
+                     "run.name=undisturbed", timeout=300)
+    assert alone.returncode == 0, alone.stdout
+    found, wanted = (load_file(tmp_path / name / "checkpoints/step_00000080/generator.safetensors")
+                     for name in ("ended", "undisturbed"))
+    assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
 
 
 @pytest.mark.long

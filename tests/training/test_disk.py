@@ -17,6 +17,8 @@ from tests.torchrun import torchrun
 from tests.training.conftest import SMALL
 from tests.training.test_trainer import TWO_EPOCHS, Configure, folder_of, saved_steps, status
 from vid2vid_dist.config.schema import Config
+from vid2vid_dist.data.index import ShardIndex
+from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.metrics import MetricsLog
@@ -230,3 +232,15 @@ def test_one_of_two_ranks_cannot_write(shards: Path, tmp_path: Path) -> None:
     folders = sorted(path.name for path in (tmp_path / "two/checkpoints").iterdir())
     assert folders == ["latest", "step_00000002", "step_00000006"]
     assert all(checkpoint.find_fault(path) is None for path in (tmp_path / "two/checkpoints").glob("step_*"))
+
+
+def test_packing_on_a_disk_that_is_full_is_told_and_goes_on(toy_raw: Path, disk: Path) -> None:
+    """Also where the last file is filled page by page: the kernel would end the process for that."""
+    options = PackOptions(label_nc=35)
+    make_shards(toy_raw, disk / "out", options, part=(1, 1))
+    fill(disk)
+    with pytest.raises(OSError, match="No space left on device"):
+        make_shards(toy_raw, disk / "out", options)
+    make_room(disk)
+    make_shards(toy_raw, disk / "out", options)
+    assert len(ShardIndex(disk / "out/train").videos) == 3

@@ -13,9 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from tests.damage import edit_index, seal
+from tests.damage import as_version_1, edit_index, seal
 from tests.training.test_checkpoint import save
 from tests.training.test_trainer import TWO_EPOCHS, Configure, folder_of, status
+from vid2vid_dist.data.index import _columns
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.training.checkpoint import newest_checkpoint
@@ -97,9 +98,47 @@ def test_odd_lines_of_the_journal_cost_themselves(configure: Configure, grid: Gr
     assert json.loads((folder_of(cfg) / "metrics.jsonl").read_bytes().splitlines()[-1])
 
 
-def test_changed_shards_are_named_as_such(configure: Configure, grid: Grid, shards: Path, tmp_path: Path) -> None:
+def swap_two_frames(index: dict) -> None:
+    entries = index["videos"][0]["entries"]["images"]
+    entries[0], entries[1] = entries[1], entries[0]
+
+
+def swap_two_columns(shards: Path) -> None:
+    folder = shards / "train"
+    names, columns = _columns(folder / "index.json", json.loads((folder / "index.json").read_text()))
+    rows = columns.entries[names.index("images")].copy()
+    rows[[0, 1]] = rows[[1, 0]]
+    (file,) = folder.glob("columns-*.bin")
+    whole = file.read_bytes()
+    start = names.index("images") * rows.nbytes
+    file.write_bytes(whole[:start] + rows.tobytes() + whole[start + rows.nbytes :])
+
+
+@pytest.mark.parametrize("change", [
+    lambda moved: edit_index(moved, lambda index: index.update(hash="of other frames")),
+    lambda moved: edit_index(moved, swap_two_frames),
+    swap_two_columns,
+], ids=["other hash", "other frames, the hash kept", "other columns, the index kept"])
+def test_changed_shards_are_named_as_such(
+        configure: Configure, grid: Grid, shards: Path, tmp_path: Path, change: Callable[[Path], None]) -> None:
     Trainer(configure(*TWO_EPOCHS, "run.max_steps=1"), grid).run()
     shutil.copytree(shards, tmp_path / "moved")
-    edit_index(tmp_path / "moved", lambda index: index.update(hash="of other frames"))
+    change(tmp_path / "moved")
     with pytest.raises(UserError, match=r"the shards in .*moved have changed since .*run\.load_pretrain="):
         Trainer(configure(*TWO_EPOCHS, "run.max_steps=2", f"data.shards={tmp_path / 'moved'}"), grid)
+
+
+def test_the_same_frames_in_another_index_go_on(configure: Configure, grid: Grid, shards: Path, tmp_path: Path) -> None:
+    """One of version 1, as an earlier version packed them; and the checkpoint of a version that knew only its hash."""
+    cfg = configure(*TWO_EPOCHS, "run.max_steps=1")
+    Trainer(cfg, grid).run()
+    shutil.copytree(shards, tmp_path / "moved")
+    as_version_1(tmp_path / "moved/train")
+    Trainer(configure(*TWO_EPOCHS, "run.max_steps=2", f"data.shards={tmp_path / 'moved'}"), grid).run()
+    folder = folder_of(cfg) / "checkpoints/step_00000002"
+    state = json.loads((folder / "state.json").read_text())
+    del state["data"]["frames"]
+    (folder / "state.json").write_text(json.dumps(state))
+    seal(folder)
+    Trainer(configure(*TWO_EPOCHS, "run.max_steps=3"), grid).run()
+    assert status(cfg)["step"] == 3

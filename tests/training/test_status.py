@@ -7,12 +7,15 @@ import itertools
 import json
 import multiprocessing
 import os
+import threading
 import time
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
 
+from vid2vid_dist.cli import failures
+from vid2vid_dist.cli import status as command
 from vid2vid_dist.errors import LostRankError
 from vid2vid_dist.training import status
 from vid2vid_dist.training.checkpoint import Position
@@ -91,3 +94,47 @@ def test_a_failure_stays_when_the_other_ranks_are_ended_for_it(tmp_path: Path) -
     Status(tmp_path, 0, 0).write_failure(Interrupted(Ask.SIGTERM), None)
     Status(tmp_path, 0, 0).write_running(Position(4))
     assert json.loads((tmp_path / "status.json").read_text())["why"] == f"rank 1: {ILL}"
+
+
+def test_the_traceback_is_in_the_runs_folder(tmp_path: Path) -> None:
+    with pytest.raises(ZeroDivisionError) as caught:
+        1 // 0  # noqa: B018
+    Status(tmp_path, 2, 0).write_failure(caught.value, Position(4))
+    assert failures.tell(caught.value).endswith(f"traceback: {tmp_path / 'errors/rank_00002.txt'}")
+    assert "1 // 0" in (tmp_path / "errors/rank_00002.txt").read_text()
+
+
+def test_the_command_tells_all_runs(
+        tmp_path: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = [tmp_path / name for name in ("a", "b", "none")]
+    for run, (status_, step) in zip(runs, (("finished", 8), ("failed", 3)), strict=False):
+        run.mkdir()
+        Status(run, 0, 0).write(status_, Position(step), **({"why": "rank 0: ill"} if step == 3 else {}))
+    monkeypatch.setattr("sys.argv", ["status", *map(str, runs)])
+    assert command.main() == 2
+    assert capsys.readouterr().out.splitlines() == [
+        f"{runs[0]}: finished, epoch 1, saved at step 8", f"{runs[1]}: failed, epoch 1, saved at step 3: rank 0: ill",
+        f"error: {runs[2]} has no status.json that can be read: name a run folder (runs/NAME)"]
+
+
+def beat(run: Path, count: int) -> None:
+    """A heartbeat whose file is of another century."""
+    (run / "watch").mkdir(exist_ok=True)
+    aside = run / "watch/new"
+    aside.write_text(json.dumps({"step": 7, "count": count}))
+    os.utime(aside, (0, 0))
+    aside.replace(run / "watch/rank_00000.json")
+
+
+def test_a_run_on_another_host_is_known_by_heartbeats_whatever_the_clocks_say(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(status, "SIGN_OF_LIFE", 2.0)
+    (tmp_path / "status.json").write_text(json.dumps({"status": "running", "step": 4, "epoch": 1, "host": "elsewhere"}))
+    assert ": no heartbeat yet: gets ready on elsewhere, or was killed there, epoch 1" in status.tell(tmp_path)
+    beat(tmp_path, 1)
+    later = threading.Timer(0.7, beat, (tmp_path, 2))
+    later.start()
+    assert ": running, step 7, epoch 1, saved at step 4" in status.tell(tmp_path)
+    later.join()
+    os.utime(tmp_path / "watch/rank_00000.json")  # touched just now, by a copy for instance
+    assert ": dead: killed near step 7, without a word; the same command goes on" in status.tell(tmp_path)

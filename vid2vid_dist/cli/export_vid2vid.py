@@ -12,11 +12,11 @@ from collections import OrderedDict
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 
 from vid2vid_dist.data.atomic import locked, written_aside
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import load_generator
+from vid2vid_dist.models.weights import load_tensors
 from vid2vid_dist.original.layout import FIXED, parts, write_options
 
 
@@ -53,7 +53,7 @@ def export_folder(run: Path, out: Path, *, raw_weights: bool = False) -> list[st
             if part.role == "generator":
                 state = loaded.generator.state_dict()
             elif file.is_file():
-                state = load_file(file)
+                state = load_tensors(file)
             else:
                 lines.append(f"{part.role} is not in {loaded.checkpoint}: left out")
                 continue

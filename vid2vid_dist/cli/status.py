@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import argparse
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from vid2vid_dist.errors import UserError
@@ -26,11 +27,9 @@ def main() -> int:
             raise UserError("--snapshot takes one run")
         print(snapshot(args.runs[0], args.snapshot))
         return 0
-    unknown = 0
-    for run in args.runs:
-        try:
-            print(tell(run))
-        except UserError as error:
-            print(f"error: {error}")
-            unknown = 2
-    return unknown
+    with ThreadPoolExecutor(len(args.runs)) as pool:  # some are watched for a while
+        told = [pool.submit(tell, run) for run in args.runs]
+    for line in told:
+        error = line.exception()
+        print(f"error: {error}" if isinstance(error, UserError) else line.result())
+    return 2 if any(line.exception() for line in told) else 0

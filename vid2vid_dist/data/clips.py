@@ -194,8 +194,8 @@ class ClipSource:
         """What the sequence of clips depends on: a resumed run must find the same."""
         free = "shards", "workers", "max_faults"
         options = {key: value for key, value in asdict(self.data).items() if key not in free}
-        return {"index": self.index.hash, "split": self.split, "seed": self.seed, "n_frames_G": self.n_frames_G,
-                **options}
+        return {"index": self.index.hash, "frames": self.index.of_frames(), "split": self.split, "seed": self.seed,
+                "n_frames_G": self.n_frames_G, **options}
 
     def _check(self) -> None:
         index, data, task = self.index, self.data, self.task

@@ -15,7 +15,7 @@ import math
 import mmap
 import os
 import stat
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +33,9 @@ ENTRY = np.dtype([("offset", "<u8"), ("hash", "<u8"), ("size", "<u4"), ("shard",
 """Offset and size in bytes of a member's content in its tar; the first 8 bytes of its BLAKE2b as a number."""
 VIDEO = np.dtype([("end", "<u8"), ("width", "<u4"), ("height", "<u4")])
 """`end`: the number of frames of this video and all before it; width and height in pixels."""
+SHARED = 2**24
+"""Bytes of a file from which on it is mapped: the ranks of a node share its pages. A file that is mapped ends the
+process (SIGBUS) when somebody writes it anew in place, as `cp` does; a smaller one is read."""
 ROWS = 2**18
 """Entries that are looked at together: memory does not grow with their number."""
 
@@ -120,7 +123,7 @@ def n_bytes(counts: Counts) -> int:
 
 
 def map_columns(where: Path, path: Path, counts: Counts) -> Columns:
-    """The columns of a file, read page by page as they are used.
+    """The columns of a file; of a large one read page by page as they are used.
 
     Raises `OSError` when it cannot be read, `ValueError` when it is not what the counts say.
     """
@@ -129,15 +132,18 @@ def map_columns(where: Path, path: Path, counts: Counts) -> Columns:
         found = os.fstat(file)
         if not stat.S_ISREG(found.st_mode) or found.st_size != n_bytes(counts):
             raise ValueError(f"{path.name} has {found.st_size} bytes instead of {n_bytes(counts)}")
-        return _views(where, mmap.mmap(file, 0, prot=mmap.PROT_READ), counts)
+        if found.st_size >= SHARED:
+            return _views(where, mmap.mmap(file, 0, prot=mmap.PROT_READ), counts)
+        return _views(where, os.read(file, found.st_size), counts)  # less, of one that is cut meanwhile: no view fits
     finally:
         os.close(file)
 
 
 def new_columns(path: Path, counts: Counts) -> tuple[Columns, mmap.mmap]:
-    """The columns of a new file to be filled, and what to flush when they are."""
+    """The columns of a new file to be filled, and what to flush when they are. Raises `OSError` where there is no room:
+    a disk that is full when a page is filled ends the process (SIGBUS)."""
     with path.open("w+b") as file:
-        file.truncate(n_bytes(counts))
+        os.posix_fallocate(file.fileno(), 0, n_bytes(counts))
         pages = mmap.mmap(file.fileno(), 0)
     return _views(path, pages, counts), pages
 
@@ -148,12 +154,23 @@ def columns_name(path: Path) -> str:
         return f"columns-{hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()}.bin"
 
 
-def _views(where: Path, pages: mmap.mmap, counts: Counts) -> Columns:
+def _views(where: Path, pages: mmap.mmap | bytes, counts: Counts) -> Columns:
     start, arrays = 0, []
     for dtype, shape in sections(counts):
         arrays.append(np.frombuffer(pages, dtype, math.prod(shape), start).reshape(shape))
         start += arrays[-1].nbytes
     return Columns(where, *arrays)
+
+
+def of_frames(columns: Columns, rows: Mapping[str, int], input_kind: str) -> str:
+    """A hash of the bytes of all frames, by their hashes, and of the videos. `rows`: of `entries`, by modality."""
+    digest = hashlib.blake2b(input_kind.encode(), digest_size=16)
+    digest.update(columns.videos.tobytes())
+    for modality, row in sorted(rows.items()):
+        digest.update(f"\n{modality}\n".encode())
+        for start in range(0, columns.entries.shape[1], ROWS):
+            digest.update(columns.entries["hash"][row, start : start + ROWS].tobytes())
+    return digest.hexdigest()
 
 
 def check(columns: Columns, shard_sizes: Sequence[int]) -> None:

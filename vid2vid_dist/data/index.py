@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, overload
 
 from vid2vid_dist.data import index_v1
-from vid2vid_dist.data.columns import Columns, Counts, Names, check, map_columns
+from vid2vid_dist.data.columns import Columns, Counts, Names, check, map_columns, of_frames
 from vid2vid_dist.data.tasks.registry import KINDS
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.untrusted import is_file_name, is_printable, is_whole, parse_json, read_text, shown
@@ -139,6 +139,13 @@ class ShardIndex:
                 f"run `{MAKE_SHARDS}` again"
             )
         return data
+
+    def of_frames(self) -> str:
+        """A hash of the frames, whatever tars they lie in, and of their sizes and videos: found anew from the entries.
+
+        Unlike `hash`, which the index says of itself, it changes with whatever an index that was edited reads.
+        """
+        return of_frames(self._columns, self._rows, self.input_kind)
 
     def where(self, video: int, modality: str, frame: int) -> str:
         """Names one frame in an error message."""

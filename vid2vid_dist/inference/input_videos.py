@@ -61,7 +61,7 @@ class ShardInput:
         self._source = ClipSource.of(cfg, split)
         self._workers = cfg.data.workers
         self.where = str(self._source.index.folder)
-        self.identity = self._source.index.hash
+        self.identity = f"{self._source.index.hash} {self._source.index.of_frames()}"
         self.has_images = self._source.index.has("images")
         self._clips = [self._source.whole(number) for number in range(self._source.n_videos)]
         self.videos = [Video(clip.name, clip.n_frames, clip.geometry.size) for clip in self._clips]

@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save_file
 from torch import Tensor, nn
 
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.untrusted import reading, shown
+from vid2vid_dist.untrusted import read_bytes, reading, shown
 
 log = logging.getLogger(__name__)
 
@@ -26,13 +26,19 @@ def save_tensors(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str
     path.chmod(0o666 & ~UMASK)
 
 
+def load_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file: read, since a file that is mapped ends the process (SIGBUS) when somebody
+    cuts it, or another host clears it away. Raises what damaged files raise."""
+    return load(read_bytes(path, path.stat().st_size))
+
+
 def read_weights(path: Path, wanted: Mapping[str, Tensor], fix: str) -> dict[str, Tensor]:
     """The tensors of a safetensors file, which are those of `wanted`: names, shapes, kinds of number.
 
     Raises `UserError`, ending with `fix`, with the file, the first differing tensors and what was found.
     """
     with reading(path, fix):
-        found = load_file(path)
+        found = load_tensors(path)
     wrong = weight_differences(wanted, found)
     if wrong:
         rest = f"; and {len(wrong) - 4} more" if len(wrong) > 4 else ""
@@ -63,7 +69,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """
     try:
         if path.suffix == ".safetensors":
-            return load_file(path)
+            return load_tensors(path)
         table = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # broken pickles make the unpickler raise whatever there is
         raise ValueError(f"not a readable weights file ({type(error).__name__})") from error

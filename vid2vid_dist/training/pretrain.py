@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from safetensors.torch import load_file
 from torch import nn
 
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.models.weights import load_tensors
 from vid2vid_dist.training.checkpoint import newest_checkpoint, weights_file
 from vid2vid_dist.untrusted import reading
 
@@ -54,7 +54,7 @@ def load_pretrained(folder: Path, role: str, module: nn.Module) -> PretrainRepor
     own = module.state_dict()
     file = weights_file(folder, role)
     with reading(file, "name another checkpoint in run.load_pretrain"):
-        saved = load_file(file) if file.is_file() else {}
+        saved = load_tensors(file) if file.is_file() else {}
     loaded = [name for name, tensor in own.items() if name in saved and saved[name].shape == tensor.shape]
     for name in loaded:
         own[name].copy_(saved[name])

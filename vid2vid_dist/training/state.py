@@ -287,9 +287,10 @@ class TrainingState:
         other_run = f"choose another run.name, or remove {folder.parent.parent}"
         saved.networks.update(_networks(Config()) | saved.networks)  # what it does not name could not be set then
         saved.require("networks", _networks(self.cfg), folder, f"set them back, or {other_run}")
-        saved.data.pop("max_faults", None)  # of older checkpoints
         now = self._clips_at(saved.position)
-        if saved.data.get("index") != now.get("index"):
+        saved.data.pop("max_faults", None)  # of older checkpoints
+        saved.data.setdefault("frames", now["frames"])  # which older ones do not have
+        if any(saved.data.get(key) != now[key] for key in ("index", "frames")):
             raise UserError(f"the shards in {self.cfg.data.shards} have changed since checkpoint {folder} was made: "
                             "name those that it was made from in data.shards, or start from its weights: "
                             f"run.name=NEW run.load_pretrain={folder.parent.parent}")

@@ -19,9 +19,11 @@ from vid2vid_dist.monitor.logs import nonfatal
 from vid2vid_dist.training.checkpoint import Position, write_atomically
 from vid2vid_dist.training.preemption import Interrupted
 from vid2vid_dist.training.run_lock import is_in_use
+from vid2vid_dist.training.watchdog import HEARTBEAT
 from vid2vid_dist.untrusted import is_whole, read_object, shown
 
-SIGN_OF_LIFE = 60.0  # seconds: heartbeats come every 10, on clocks that may differ
+SIGN_OF_LIFE = 15.0  # seconds: heartbeats come every 10
+LOOK_EVERY = 0.5  # seconds between two looks for one
 PATIENCE = 5.0  # seconds for another rank to write: torchrun kills after 30 what does not end by itself
 
 
@@ -39,23 +41,37 @@ def tell(run_dir: Path) -> str:
         raise UserError(f"{run_dir} has no status.json that can be read: name a run folder (runs/NAME)")
     status, saved = known.get("status"), f"saved at step {shown(known.get('step'))}"
     if status == "running":
-        sign = run_dir / "watch/rank_00000.json"
-        step = read_object(sign).get("step", known.get("step"))
-        status = f"running, step {shown(step)}" if _is_alive(run_dir, known) else (
-            f"dead: killed near step {shown(step)}, without a word; the same command goes on")
+        step = read_object(run_dir / HEARTBEAT).get("step", known.get("step"))
+        status = {
+            True: f"running, step {shown(step)}",
+            False: f"dead: killed near step {shown(step)}, without a word; the same command goes on",
+            None: f"no heartbeat yet: gets ready on {shown(known.get('host'))}, or was killed there",
+        }[_is_alive(run_dir, known)]
     why = f": {shown(known['why'], 2000)}" if known.get("why") else ""
     return f"{run_dir}: {shown(status)}, epoch {shown(known.get('epoch'))}, {saved}{why}"
 
 
-def _is_alive(run_dir: Path, known: dict) -> bool:
-    """Whether a run that says that it runs does: by its lock, its process, its heartbeats."""
+def _is_alive(run_dir: Path, known: dict) -> bool | None:
+    """Whether a run that says that it runs does: by its lock, its process, its heartbeats; None before the first one
+    of a run that only they tell of."""
     in_use = is_in_use(run_dir)
     if in_use or (in_use is False and known.get("host") == platform.node()):
         return in_use
     if known.get("host") == platform.node() and is_whole(known.get("process"), 1, 2**31 - 1):
         return os.path.exists(f"/proc/{known['process']}")
-    beats = [path.stat().st_mtime for path in (run_dir / "status.json", *(run_dir / "watch").glob("rank_*.json"))]
-    return abs(time.time() - max(beats)) < SIGN_OF_LIFE
+    return _heart_beats(run_dir / HEARTBEAT)
+
+
+def _heart_beats(sign: Path) -> bool | None:
+    """Whether a heartbeat follows the last one; None without one. The time of the file tells nothing: clocks of other
+    hosts and of file servers differ, and jump."""
+    last = read_object(sign).get("count")
+    end = time.monotonic() + SIGN_OF_LIFE
+    while last is not None and time.monotonic() < end:
+        if read_object(sign).get("count") != last:
+            return True
+        time.sleep(LOOK_EVERY)
+    return None if last is None else False
 
 
 class Status:

@@ -21,6 +21,7 @@ from vid2vid_dist.engine.roles.build import role_specs
 from vid2vid_dist.engine.run.allocator import allocator_settings
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.monitor.logs import nonfatal
 from vid2vid_dist.monitor.plan_report import grid_table
 from vid2vid_dist.monitor.run import RunMonitor
 from vid2vid_dist.training import checkpoint, probe_step
@@ -38,7 +39,7 @@ from vid2vid_dist.training.status import Status, count_restarts
 from vid2vid_dist.training.steps import Steps
 from vid2vid_dist.training.tracing import Tracer
 from vid2vid_dist.training.validation import ValidationClips
-from vid2vid_dist.training.watchdog import Watchdog
+from vid2vid_dist.training.watchdog import HEARTBEAT, Watchdog
 from vid2vid_dist.version import code_version, versions
 
 log = logging.getLogger(__name__)
@@ -277,6 +278,8 @@ class Trainer:
         with self._writing():
             self.run_dir.mkdir(parents=True, exist_ok=True)
             self._lock.take(min(PATIENCE, self.grid.timeout.total_seconds() / 2))
+            with nonfatal("the heartbeat of an earlier life"):
+                (self.run_dir / HEARTBEAT).unlink(missing_ok=True)
             restarts = count_restarts(self.run_dir)
             Status(self.run_dir, self.grid.rank, restarts).write("running", None)
         return restarts

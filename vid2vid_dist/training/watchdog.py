@@ -29,6 +29,7 @@ OURS = str(Path(__file__).resolve().parent.parent)
 COMMUNICATION = (os.path.join("torch", "distributed"), os.path.join("deepspeed", "comm"))
 WAITING = {("transport.py", "wait"), ("updates.py", "finish")}
 BEATS_PER_LIMIT = 20  # how often a rank leaves a heartbeat while others would still be patient
+HEARTBEAT = "watch/rank_00000.json"  # of rank 0, in the run's folder
 SILENCE = 1.0  # seconds, at least: on a busy machine a thread may wait for its turn
 SLOWEST_SIGN = 10.0  # seconds between two signs: run folders lie on shared file systems
 
