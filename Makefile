@@ -105,8 +105,9 @@ bench: $(READY) ## measure this machine: seconds per training step and per gener
 	@$(BIN)/python -m tools.bench
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_drawing
 
-bench-generate: $(READY) ## frames per second against a plain loop, and what each switch gives
+bench-generate: $(READY) ## frames per second against a plain loop, what each switch gives, and how fast results are written
 	@$(BIN)/python -m tools.bench_generate $(CONFIG)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_results
 
 gpu-check: $(READY) ## the first day on a GPU: what CPU ranks cannot show, 8 minutes; without one, in a small form
 	@GOLDEN=$(GOLDEN) $(BIN)/python -m tools.gpu_check
