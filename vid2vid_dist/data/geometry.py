@@ -98,7 +98,8 @@ class Geometry:
     def _cut(self, image: Image.Image, method: Image.Resampling) -> np.ndarray:
         if self.source is not None:
             image = image.crop(self.source)
-        image = image.resize(self.new_size, method)
+        if image.size != self.new_size:  # Pillow would copy it
+            image = image.resize(self.new_size, method)
         if self.box != (0, 0, *self.new_size):
             image = image.crop(self.box)
         return to_array(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flip else image)
