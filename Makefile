@@ -108,8 +108,9 @@ bench: $(READY) ## measure this machine: seconds per training step and per gener
 	@$(BIN)/python -m tools.bench
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_drawing
 
-bench-generate: $(READY) ## frames per second against a plain loop, and what each switch gives
+bench-generate: $(READY) ## frames per second against a plain loop, what each switch gives, and how fast results are written
 	@$(BIN)/python -m tools.bench_generate $(CONFIG)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_results
 
 bench-craft: $(READY) ## training options on the toy street, each alone against the original's recipe (hours) [SET="--minutes n --seeds n --only NAME … key=value …"]
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_craft $(SET)

@@ -7,6 +7,7 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,8 @@ from PIL import Image
 
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.clips import ClipSource, Request
-from vid2vid_dist.data.geometry import MIDDLE, clip_geometry
+from vid2vid_dist.data.face_curves import curve_through, pieces
+from vid2vid_dist.data.geometry import MIDDLE, Geometry, clip_geometry
 from vid2vid_dist.data.inputs import FrameFiles
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.data.tasks import face
@@ -83,13 +85,42 @@ def test_landmarks_outside_are_drawn_on_the_border() -> None:
     assert not drawn[:, 60:].any()
 
 
+@pytest.mark.parametrize("box", [None, (10, 6, 70, 60), (0, 0, 4, 5), (90, 2, 96, 72)])
+def test_distances_are_those_of_the_whole_frame(box: tuple[int, int, int, int] | None) -> None:
+    """Each edge against OpenCV's transform of a frame with that edge alone."""
+    size = 900, 90  # so long that distances end at 255
+    points = face.completed(POINTS)
+    drawn = face.draw_edges(points, size, distances=True, box=box)
+    left, top, right, bottom = box or (0, 0, *size)
+    for number, edge in enumerate((edge for part in face.PARTS for edge in part.edges), 1):
+        only = np.zeros(size[::-1], np.uint8)
+        for curve in (curve_through(points[numbers]) for numbers in pieces(edge)):
+            if curve is not None:
+                for dy in (-1, 0):
+                    for dx in (-1, 0):
+                        only[np.clip(curve.y + dy, 0, size[1] - 1), np.clip(curve.x + dx, 0, size[0] - 1)] = 255
+        away = np.clip(cv2.distanceTransform(255 - only, cv2.DIST_L1, 3) / 3, 0, 255).astype(np.uint8)
+        np.testing.assert_array_equal(drawn[number], away[top:bottom, left:right])
+
+
+def test_maps_are_cut_and_scaled_as_each_alone() -> None:
+    maps = np.random.default_rng(0).integers(0, 256, (6, SIZE[1], SIZE[0]), dtype=np.uint8)
+    geometry = Geometry((64, 40), (32, 20), (7, 5), flip=True, source=(-8, 3, 70, 90))
+    left, top, right, bottom = shown = geometry.shown(SIZE)
+    together = geometry.apply_maps(maps[:, top:bottom, left:right], shown)
+    for found, one in zip(together, maps, strict=True):
+        image = Image.fromarray(one).crop((-8, 3, 70, 90)).resize((64, 40), Image.Resampling.BILINEAR)
+        np.testing.assert_array_equal(found, np.asarray(image)[5:25, 7:39][:, ::-1])
+
+
 def test_a_crop_larger_than_the_frame_is_padded() -> None:
     """The square sticks out: edges and image alike are black there, and nothing is wrapped around."""
     left, top, right, bottom = box = face.crop_box(POINTS * 1.5, SIZE)
     assert (right - left, bottom - top) == (90, 90)
     assert top < 0
     geometry = clip_geometry(SIZE, DataConfig(loadSize=96), MIDDLE, source=box)
-    white = geometry.apply_maps(np.full((1, SIZE[1], SIZE[0]), 255, np.uint8))
+    shown = geometry.shown(SIZE)
+    white = geometry.apply_maps(np.full((1, shown[3] - shown[1], shown[2] - shown[0]), 255, np.uint8), shown)
     image = geometry.apply(Image.new("RGB", SIZE, "white"))
     for pixels in (white, image):
         assert pixels.shape[1:] == (96, 96)

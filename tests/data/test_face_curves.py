@@ -49,7 +49,7 @@ def test_a_line_costs_what_its_canvas_costs(ends: list[tuple[int, int]], monkeyp
     assert curve is not None
     assert len(curve.x) > 60_000
     n_drawn = []
-    monkeypatch.setattr(curves, "_stamps", lambda canvas, curve, *_: n_drawn.append(len(curve.x)))
+    monkeypatch.setattr(curves, "_stamp", lambda canvas, strokes, *_: n_drawn.extend(len(c.x) for c, _ in strokes))
     brush(np.zeros((HEIGHT, WIDTH, 3), np.uint8), curve, 3, COLOR)
     assert max(n_drawn) <= 2 * (HEIGHT + WIDTH + 4 * 6)
 

@@ -13,6 +13,7 @@ import pytest
 from tests.monitor.test_browser import CHROMIUM
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.inference.results import Results, VideoResult, folder_names
+from vid2vid_dist.inference.writers import Writers
 from vid2vid_dist.monitor.run import RunMonitor
 
 NAMES = [
@@ -53,7 +54,7 @@ def test_what_a_page_asks_the_network_for_is_seen(tmp_path: Path) -> None:
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here to open the page with")
 def test_a_page_of_results(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    results = Results(out, NAMES[0], 8)
+    results = Results(out, NAMES[0], 8, Writers(0))
     folders = folder_names(NAMES)
     assert len(set(folders)) == len(NAMES)
     assert all(path.parent == out for path in ((out / folder).resolve() for folder in folders))

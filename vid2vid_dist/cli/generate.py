@@ -35,7 +35,7 @@ def main() -> None:
     add_engine(parser)
     args = parser.parse_intermixed_args()
     options = replace(options_of(args), edit=edit_of(args), style=style_of(args), fps=args.fps, batch=args.batch,
-                      again=args.again)
+                      again=args.again, writers=args.writers)
     grid = open_grid(options.device, PATIENCE) if "RANK" in os.environ else None
     setup_logging(rank=grid.rank if grid else 0)
     # A run that is being trained goes on to other checkpoints: one rank chooses for all.

@@ -54,6 +54,8 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--fps", type=int, choices=range(1, 121), default=15, metavar="N",
                         help="frame rate of the videos (default: 15)")
     output.add_argument("--batch", type=positive, default=1, metavar="N", help="videos side by side (default: 1)")
+    output.add_argument("--writers", type=_count, metavar="N",
+                        help="processes that write results, 0 = a thread (default: on a GPU the cores left, at most 8)")
     output.add_argument("--again", action="store_true", help="remake videos that are already complete")
 
 

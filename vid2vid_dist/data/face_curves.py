@@ -7,6 +7,9 @@ differently, and one pixel in a hundred moves; so the fit is MINPACK's here too,
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
@@ -26,19 +29,22 @@ def curve_through(points: np.ndarray) -> Curve | None:
 
     None where a parabola would be too steep to draw. Coordinates are truncated towards zero.
     """
-    x, y = points.astype(float).T
-    if np.abs(np.diff(x)).max() < np.abs(np.diff(y)).max():
+    x, y = points.astype(float).T.tolist()
+    if max(abs(b - a) for a, b in pairwise(x)) < max(abs(b - a) for a, b in pairwise(y)):
         found = _function(y, x)
         return found and Curve(found.y, found.x)
     return _function(x, y)
 
 
-def _function(x: np.ndarray, y: np.ndarray) -> Curve | None:
+def _function(x: list[float], y: list[float]) -> Curve | None:
     """y as a polynomial of x, at whole steps of x."""
     from scipy.optimize import leastsq  # half a second of every rank's start that other tasks need not spend
 
     polynomial = _line if len(x) == 2 else _parabola
-    coefficients = leastsq(lambda p: polynomial(x, *p) - y, np.ones(len(x)), full_output=True)[0]
+    # Plain numbers: arrays of 2 or 3 take three times as long.
+    # With its full output it says nothing where the fit is exact.
+    coefficients = leastsq(lambda p: [polynomial(at, *p.tolist()) - wanted for at, wanted in zip(x, y, strict=True)],
+                           np.ones(len(x)), full_output=True)[0]
     if len(x) == 3 and abs(coefficients[0]) > 1:
         return None
     low, high = sorted((x[0], x[-1]))
@@ -46,12 +52,12 @@ def _function(x: np.ndarray, y: np.ndarray) -> Curve | None:
     return Curve(along.astype(int), polynomial(along, *coefficients).astype(int))
 
 
-def _line(x: np.ndarray, a: float, b: float) -> np.ndarray:
+def _line(x: Any, a: float, b: float) -> Any:
     return a * x + b
 
 
-def _parabola(x: np.ndarray, a: float, b: float, c: float) -> np.ndarray:
-    return a * x**2 + b * x + c
+def _parabola(x: Any, a: float, b: float, c: float) -> Any:
+    return a * (x * x) + b * x + c
 
 
 def pieces(numbers: list[int]) -> list[list[int]]:
@@ -59,29 +65,55 @@ def pieces(numbers: list[int]) -> list[list[int]]:
     return [numbers[i : i + 3] for i in range(0, max(1, len(numbers) - 1), 2)]
 
 
-def stroke(canvas: np.ndarray, curve: Curve) -> None:
-    """Draw a curve two pixels thick in white on `canvas` (H, W) uint8; what lies outside is moved to the border."""
-    height, width = canvas.shape
-    for dy in (-1, 0):
-        for dx in (-1, 0):
-            canvas[np.clip(curve.y + dy, 0, height - 1), np.clip(curve.x + dx, 0, width - 1)] = 255
+@dataclass(frozen=True)
+class Stroke:
+    """Pixels (h, w) uint8, white where something was drawn, of which the first one lies at `x`, `y` of a frame."""
+
+    x: int
+    y: int
+    pixels: np.ndarray
+
+    @property
+    def rows_columns(self) -> tuple[slice, slice]:
+        height, width = self.pixels.shape
+        return slice(self.y, self.y + height), slice(self.x, self.x + width)
+
+
+def stroke(curves: list[Curve], size: tuple[int, int]) -> Stroke | None:
+    """Curves two pixels thick in a frame of `size`; what lies outside is moved to the border. None without points."""
+    x, y = (np.concatenate([*values, np.empty(0, int)]) for values in ([c.x for c in curves], [c.y for c in curves]))
+    if not len(x):
+        return None
+    width, height = size
+    columns, rows = ([np.clip(i + d, 0, n - 1) for d in (-1, 0)] for i, n in ((x, width), (y, height)))
+    left, top = int(columns[0].min()), int(rows[0].min())
+    pixels = np.zeros((rows[1].max() - top + 1, columns[1].max() - left + 1), np.uint8)
+    for i in rows:
+        for j in columns:
+            pixels[i - top, j - left] = 255
+    return Stroke(left, top, pixels)
 
 
 def brush(canvas: np.ndarray, curve: Curve, size: int, color: Color) -> None:
-    """Draw a curve 2 * `size` pixels thick with discs at its ends on `canvas` (H, W, 3) uint8.
+    """Draw a line 2 * `size` pixels thick with discs at its ends on `canvas` (H, W, 3) uint8.
 
-    The brush moves the whole curve from offset to offset. Where all of it falls on black it is painted, else all of
+    The brush moves the whole line from offset to offset. Where all of it falls on black it is painted, else all of
     it is mixed half and half with what is there. Later strokes see earlier ones, so the order of offsets counts.
     What lies outside is moved to the border, whence it costs no more than the border is long.
     """
-    if not len(curve.x):
-        return
-    curve = pulled_in(curve, canvas.shape[:2], 2 * size)
-    offsets = range(-size, size)
-    _stamps(canvas, curve, [(dy, dx) for dy in offsets for dx in offsets], color)
-    offsets = range(-2 * size, 2 * size)
-    disc = [(dy, dx) for dy in offsets for dx in offsets if dy * dy + dx * dx < 4 * size * size]
-    _stamps(canvas, Curve(curve.x[[0, -1]], curve.y[[0, -1]]), disc, color)
+    if len(curve.x):
+        square, disc = _offsets(size)
+        both = [0, -1][: len(curve.x)]
+        ends = Curve(curve.x[both], curve.y[both])
+        curve = pulled_in(curve, canvas.shape[:2], 2 * size)
+        _stamp(canvas, [(curve, square), (ends, disc)], color)
+
+
+@lru_cache
+def _offsets(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Of a square and of a disc: (k, 2) of y and x, in the order in which they are drawn."""
+    square, disc = (np.moveaxis(np.mgrid[-n:n, -n:n], 0, -1).reshape(-1, 2) for n in (size, 2 * size))
+    return square, disc[(disc**2).sum(axis=1) < 4 * size * size]
 
 
 def pulled_in(curve: Curve, shape: tuple[int, int], margin: int) -> Curve:
@@ -90,6 +122,8 @@ def pulled_in(curve: Curve, shape: tuple[int, int], margin: int) -> Curve:
     Points further outside are moved to `margin` pixels from the border, and stand for all that come to lie there in a
     row: of a line at most 2 * (H + W + 4 * `margin`) points are left, however long it was.
     """
+    if _lies_within(curve, shape, -margin):
+        return curve
     x, y = (np.clip(values, -margin, length - 1 + margin)
             for values, length in zip((curve.x, curve.y), reversed(shape), strict=True))
     moves = np.flatnonzero((np.diff(x) != 0) | (np.diff(y) != 0)) + 1
@@ -97,19 +131,47 @@ def pulled_in(curve: Curve, shape: tuple[int, int], margin: int) -> Curve:
     return Curve(x[kept], y[kept])
 
 
-def _stamps(canvas: np.ndarray, curve: Curve, offsets: list[tuple[int, int]], color: Color) -> None:
-    height, width, _ = canvas.shape
-    pixels, paint = canvas.reshape(-1, 3), np.array(color, np.uint16)
-    dy, dx = np.array(offsets).T[..., None]
-    places = np.clip(curve.y + dy, 0, height - 1) * width + np.clip(curve.x + dx, 0, width - 1)
-    if len(np.unique(places)) == places.size:  # no stamp sees another one: all at once
-        pixels[places] = _painted(pixels[places], paint)
-        return
-    for place in places:
-        pixels[place] = _painted(pixels[place], paint)
+def _lies_within(line: Curve, shape: tuple[int, int], margin: int) -> bool:
+    """Whether a line, which is where its ends are, stays `margin` pixels away from the border."""
+    return all(margin <= end < length - margin for values, length in zip((line.y, line.x), shape, strict=True)
+               for end in (values[0], values[-1]))
 
 
-def _painted(there: np.ndarray, paint: np.ndarray) -> np.ndarray:
-    """(..., n, 3) of stamps of n pixels each."""
-    mixed = (there + paint) >> 1
-    return np.where(there.any(axis=(-2, -1), keepdims=True), mixed, paint)
+def _stamp(canvas: np.ndarray, strokes: list[tuple[Curve, np.ndarray]], color: Color) -> None:
+    """Draw lines at offsets (k, 2) of theirs, one stamp after the other, all at once.
+
+    A stamp is painted if its pixels were black and none is an earlier stamp's. Its color is not, so what matters of a
+    pixel is whether its first stamp was painted, and by how many it is mixed.
+    """
+    # Of each pixel of each stamp: its place, and the stamp's number.
+    found_y, found_x, found_stamps, n_stamps = [], [], [], 0
+    for curve, offsets in strokes:
+        y, x = curve.y + offsets[:, 0, None], curve.x + offsets[:, 1, None]
+        if _lies_within(curve, canvas.shape[:2], -int(offsets.min())):
+            stamps = np.repeat(np.arange(len(offsets)), len(curve.x))
+        else:
+            y, x = np.clip(y, 0, canvas.shape[0] - 1), np.clip(x, 0, canvas.shape[1] - 1)
+            new = np.ones(y.shape, bool)  # points that the border moved to one pixel follow each other
+            new[:, 1:] = (y[:, 1:] != y[:, :-1]) | (x[:, 1:] != x[:, :-1])
+            y, x, stamps = y[new], x[new], new.nonzero()[0]
+        found_y.append(y.ravel())
+        found_x.append(x.ravel())
+        found_stamps.append(n_stamps + stamps)
+        n_stamps += len(offsets)
+    y, x, stamps = (np.concatenate(values) for values in (found_y, found_x, found_stamps))
+    top, left, width = y.min(), x.min(), np.ptp(x) + 1
+    cells = (y - top) * width + x - left
+    first = np.full((np.ptp(y) + 1) * width, n_stamps)
+    first[cells[::-1]] = stamps[::-1]
+    touched = np.flatnonzero(first < n_stamps)
+    place = touched // width + top, touched % width + left
+    pixels, paint = canvas[place], np.array(color, np.uint16)
+    bright = np.zeros(len(first), bool)
+    bright[touched] = pixels.any(axis=1)
+    mixed = np.zeros(n_stamps, bool)
+    mixed[stamps[bright[cells] | (first[cells] < stamps)]] = True
+    n_mixed = np.bincount(cells[mixed[stamps]], minlength=len(first))[touched]
+    pixels[~mixed[first[touched]]] = color
+    for i in range(min(int(n_mixed.max()), 8)):  # more of them change nothing in 8 bits
+        pixels = np.where((n_mixed > i)[:, None], (pixels + paint) >> 1, pixels)
+    canvas[place] = pixels

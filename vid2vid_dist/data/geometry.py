@@ -5,7 +5,7 @@ Sizes are (width, height) in pixels. Rounding is Python's (half to even), as in 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image
@@ -77,17 +77,32 @@ class Geometry:
         """(3 | 1, H, W) uint8 of an image whose values are codes."""
         return self._cut(image, Image.Resampling.NEAREST)
 
-    def apply_maps(self, maps: np.ndarray) -> np.ndarray:
-        """(C, h, w) uint8 maps of the whole frame -> (C, H, W), bilinear."""
-        return np.concatenate([self._cut(Image.fromarray(m), Image.Resampling.BILINEAR) for m in maps])
+    def shown(self, size: Size) -> Box:
+        """The part of a frame of `size` that lies in `source`."""
+        left, top, right, bottom = self.source or (0, 0, *size)
+        return max(left, 0), max(top, 0), min(right, size[0]), min(bottom, size[1])
+
+    def apply_maps(self, maps: np.ndarray, box: Box) -> np.ndarray:
+        """(C, h, w) uint8 maps of the part `box` of a frame -> (C, H, W), bilinear; black where `source` is larger."""
+        source = self.source and (self.source[0] - box[0], self.source[1] - box[1],
+                                  self.source[2] - box[0], self.source[3] - box[1])
+        geometry, bilinear = replace(self, source=source), Image.Resampling.BILINEAR
+        bands = [Image.fromarray(m) for m in maps]
+        if len(bands) == 1:
+            return geometry._cut(bands[0], bilinear)
+        bands += bands[: -len(bands) % 4]
+        # Four at once take the time of three. CMYK is the mode whose bands are scaled as if each were alone.
+        fours = [Image.merge("CMYK", bands[i : i + 4]) for i in range(0, len(bands), 4)]
+        return np.concatenate([geometry._cut(four, bilinear) for four in fours])[: len(maps)]
 
     def _cut(self, image: Image.Image, method: Image.Resampling) -> np.ndarray:
         if self.source is not None:
             image = image.crop(self.source)
-        array = to_array(image.resize(self.new_size, method))
-        left, top, right, bottom = self.box
-        array = array[:, top:bottom, left:right]
-        return np.ascontiguousarray(array[:, :, ::-1] if self.flip else array)
+        if image.size != self.new_size:  # Pillow would copy it
+            image = image.resize(self.new_size, method)
+        if self.box != (0, 0, *self.new_size):
+            image = image.crop(self.box)
+        return to_array(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flip else image)
 
 
 def clip_geometry(size: Size, data: DataConfig, draws: Draws, may_flip: bool = True, source: Box | None = None

@@ -131,11 +131,11 @@ def _unreadable(where: str, error: Exception) -> UserError:
 
 
 def to_array(image: Image.Image) -> np.ndarray:
-    """(3, H, W) uint8 of an RGB image, (1, H, W) uint8 or int32 of an id map."""
-    array = np.asarray(image)
-    if image.mode == "RGB":
-        return array.transpose(2, 0, 1)
-    return array[None] if array.dtype == np.uint8 else array[None].astype(np.int32)
+    """(C, H, W) uint8 of an image of several bands, (1, H, W) uint8 or int32 of an id map."""
+    if len(bands := image.split()) > 1:
+        return np.stack([np.asarray(band) for band in bands])
+    array = np.array(image)[None]
+    return array if array.dtype == np.uint8 else array.astype(np.int32)
 
 
 def to_float(images: Tensor, dtype: torch.dtype) -> Tensor:

@@ -23,7 +23,7 @@ from vid2vid_dist.inference.input_videos import open_input
 from vid2vid_dist.inference.load import LoadedGenerator
 from vid2vid_dist.inference.panels import Look
 from vid2vid_dist.inference.quality import FrameQuality, SetQuality, WeightFiles
-from vid2vid_dist.inference.runtime import choose_device, choose_dtype
+from vid2vid_dist.inference.runtime import choose_device, choose_dtype, counted
 from vid2vid_dist.inference.styles import StyleBook, book_of, classes_of, look_of
 from vid2vid_dist.inference.video_generator import VideoGenerator
 from vid2vid_dist.models.encoder import FeatureEncoder
@@ -134,20 +134,23 @@ def evaluate(loaded: LoadedGenerator, options: GenerationOptions, files: WeightF
     jobs = plan_jobs(source, options, cfg.generator.n_frames_G - 1, [Look()], "")
     encoder, book = deepcopy(loaded.generator.netE), book_of(loaded)
     generator, seconds = VideoGenerator(loaded.generator, cfg, device, dtype, compiled=options.compiled), 0.0
-    for job in jobs:
-        evaluator.begin_video(job.result.name)
-        frames = source.read(job.number, job.spans)
-        given = next(frames)
-        look = None if book is None or encoder is None else _own_look(encoder, given, book)[None]
-        generator.start([given], None if first_frames.images is None else first_frames.images(given, None)[None], look)
-        for frame in frames:
-            started = time.perf_counter()
-            fake = generator.step([frame]).fake[0].float().cpu()
-            seconds += time.perf_counter() - started
-            evaluator.add(fake, None if frame.images is None else to_float(frame.images, torch.float32))
-        log.info("%s: %d frames", job.result.name, job.n_frames)
-    evaluation = evaluator.finish()
     n_frames = sum(job.n_frames for job in jobs)
+    with counted("evaluating", n_frames) as advance:
+        for job in jobs:
+            evaluator.begin_video(job.result.name)
+            frames = source.read(job.number, job.spans)
+            given = next(frames)
+            look = None if book is None or encoder is None else _own_look(encoder, given, book)[None]
+            first = None if first_frames.images is None else first_frames.images(given, None)[None]
+            generator.start([given], first, look)
+            for frame in frames:
+                started = time.perf_counter()
+                fake = generator.step([frame]).fake[0].float().cpu()
+                seconds += time.perf_counter() - started
+                evaluator.add(fake, None if frame.images is None else to_float(frame.images, torch.float32))
+                advance()
+            log.info("%s: %d frames", job.result.name, job.n_frames)
+    evaluation = evaluator.finish()
     report(evaluation, out, f"{cfg.run.name}: {source.where}", {
         "checkpoint": loaded.checkpoint.name + (", averaged weights" if loaded.averaged else ""),
         "videos": str(len(jobs)), "frames": str(n_frames), "frames/s": number(n_frames / seconds),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import astuple, dataclass, replace
 from importlib.util import find_spec
@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import torch
 
-from vid2vid_dist.config.schema import DataConfig, FlowConfig
+from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.atomic import locked
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.run.grid import Grid
@@ -23,13 +23,12 @@ from vid2vid_dist.inference.edits import NO_EDIT, LabelEdit
 from vid2vid_dist.inference.first_frames import FirstFrames, choose_first_frames
 from vid2vid_dist.inference.input_videos import Input, Span, Video, open_input
 from vid2vid_dist.inference.load import LoadedGenerator
-from vid2vid_dist.inference.panels import FrameView, Look, make_looks
+from vid2vid_dist.inference.panels import Look, make_looks
 from vid2vid_dist.inference.results import Results, VideoResult, folder_names
-from vid2vid_dist.inference.runtime import Leaving, choose_device, choose_dtype, peak_memory
+from vid2vid_dist.inference.runtime import Leaving, choose_device, choose_dtype, counted, peak_memory
 from vid2vid_dist.inference.styles import NO_STYLE, StyleOptions, choose_styles
 from vid2vid_dist.inference.video_generator import VideoGenerator
-from vid2vid_dist.models.flow import ReferenceFlow, build_flow
-from vid2vid_dist.models.warp_error import WarpErrorMeter
+from vid2vid_dist.inference.writers import Writers, n_writers
 from vid2vid_dist.monitor.svg_curves import number
 
 log = logging.getLogger(__name__)
@@ -53,6 +52,7 @@ class GenerationOptions:
     batch: int = 1  # videos side by side
     compiled: bool = False
     again: bool = False  # also what is complete
+    writers: int | None = None  # processes that write, 0 = a thread, None = as `n_writers` says
 
 
 @dataclass(frozen=True)
@@ -93,10 +93,11 @@ def generate(loaded: LoadedGenerator, options: GenerationOptions, out: Path, gri
             stack.enter_context(locked(out))
 
         lock() if grid is None else grid.on_first(lock)
-        return _generate(loaded, options, out, grid)
+        return _generate(loaded, options, out, grid, stack)
 
 
-def _generate(loaded: LoadedGenerator, options: GenerationOptions, out: Path, grid: Grid | None) -> Outcome:
+def _generate(loaded: LoadedGenerator, options: GenerationOptions, out: Path, grid: Grid | None,
+              stack: ExitStack) -> Outcome:
     cfg = loaded.config
     options.edit.check(cfg.data)
     device = choose_device(options.device) if grid is None else grid.device
@@ -109,14 +110,17 @@ def _generate(loaded: LoadedGenerator, options: GenerationOptions, out: Path, gr
     made_from = _fingerprint(loaded, options, source, first_frames, dtype, looks)
     jobs = plan_jobs(source, options, cfg.generator.n_frames_G - 1, looks, made_from)
     mine = jobs[grid.rank :: grid.world_size] if grid is not None else jobs
-    results = Results(out, f"{cfg.run.name}: {source.where}", options.fps)
+    writers = stack.enter_context(Writers(n_writers(device) if options.writers is None else options.writers))
+    results = Results(out, f"{cfg.run.name}: {source.where}", options.fps, writers)
     for job in mine:  # a folder of another rank may be on its way out just now
         results.require_ours(job.result)
     todo = [job for job in mine if options.again or not _take_up(results, job)]
     generator = VideoGenerator(loaded.generator, cfg, device, dtype, compiled=options.compiled)
     maker = Maker(source, first_frames, looks, generator, results, cfg.data)
-    for batch in _batches(todo, source.videos, options.batch):
-        maker.make(batch)
+    # Of several ranks the first shows how far it is itself.
+    with counted("generating", sum(job.n_frames for job in todo), grid is None or grid.is_first) as advance:
+        for batch in _batches(todo, source.videos, options.batch):
+            maker.make(batch, advance)
     n_frames = sum(job.result.frames for job in todo)
     part = (mine, Outcome(out / "index.html", n_frames, len(mine) - len(todo), maker.seconds, peak_memory(device)))
     parts = [part] if grid is None or grid.world_size == 1 else grid.gather(part)
@@ -149,13 +153,12 @@ class Maker:
                  results: Results, data: DataConfig) -> None:
         self._source, self._first_frames, self._looks = source, first_frames, looks
         self._generator, self._results, self._data = generator, results, data
-        self._flow: ReferenceFlow | None = build_flow(FlowConfig()) if find_spec("cv2") else None
-        if self._flow is None:
+        if not find_spec("cv2"):
             log.info("no warp error without OpenCV: pip install 'vid2vid-dist[train]' brings it")
         self.seconds = 0.0  # in the generator
 
-    def make(self, batch: Sequence[Job]) -> None:
-        """Make some videos of one size; a video that ends leaves the batch."""
+    def make(self, batch: Sequence[Job], advance: Callable[[], None]) -> None:
+        """Make some videos of one size; a video that ends leaves the batch. `advance` is called after each frame."""
         looks, readers = self._looks, [self._source.read(job.number, job.spans) for job in batch]
         given = [look.edit.apply(frames) for frames in map(next, readers) for look in looks]
         images = self._first_frames.images
@@ -164,11 +167,11 @@ class Maker:
         first = None if images is None else torch.stack(
             [images(frames, of_first[i] if of_first else None) for i, frames in enumerate(given)])
         self._generator.start(given, first, torch.stack(of_video) if of_video else None)
-        views = [FrameView(looks, self._data, WarpErrorMeter(self._flow) if self._flow else None) for _ in batch]
         running = list(range(len(batch)))
         with ExitStack() as unfinished:
             stacks = [unfinished.enter_context(ExitStack()) for _ in batch]
-            folders = [stack.enter_context(self._results.video(job.result, job.n_frames))
+            folders = [stack.enter_context(self._results.video(job.result, job.n_frames, looks, self._data,
+                                                               self._source.has_images))
                        for stack, job in zip(stacks, batch, strict=True)]
             before: Made | None = None
             for number in range(1, max(job.n_frames for job in batch) + 2):
@@ -187,7 +190,8 @@ class Maker:
                     with self._timed():
                         fakes = before.fakes.wait().split(len(looks))
                     for i, frame, fake in zip(before.videos, before.frames, fakes, strict=True):
-                        folders[i].add(frame.names[0], *views[i].panels(frame, fake))
+                        folders[i].add(frame.names[0], frame, fake)
+                        advance()
                         if batch[i].result.frames == batch[i].n_frames:
                             stacks[i].close()
                             log.info("%s: %d frames", batch[i].result.name, batch[i].n_frames)

@@ -12,24 +12,30 @@ from __future__ import annotations
 
 import json
 import re
+from collections import deque
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from concurrent.futures import BrokenExecutor, Future, wait
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from html import escape
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import quote
 
 import numpy as np
-from PIL import Image
+from torch import Tensor
 
+from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.atomic import written_aside
+from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.inference.panels import Look
+from vid2vid_dist.inference.products import CompareVideo, LookVideo, PictureFiles, captions
+from vid2vid_dist.inference.writers import Writers
 from vid2vid_dist.monitor.html import facts, mosaic, write_page
-from vid2vid_dist.monitor.pictures import reduced, tile
 from vid2vid_dist.monitor.svg_curves import number
-from vid2vid_dist.monitor.video import VideoWriter
 
-COMPARE_PANEL_WIDTH = 1024  # pixels; wider panels of compare.mp4 are reduced, the outputs never
+T = TypeVar("T")
 MAX_NAME_BYTES = 200  # file systems take 255, endings included
 AUTOPLAY = 4  # so many videos play as soon as the page is open
 
@@ -51,40 +57,54 @@ class VideoResult:
 
 
 class VideoFolder:
-    """Writes the files of one video."""
+    """Has the files of one video written, by the `products`: those that take all frames, and those that take turns."""
 
-    def __init__(self, folder: Path, result: VideoResult, poster_frame: int, fps: int, stack: ExitStack) -> None:
-        self._folder, self.result, self._poster_frame = folder, result, poster_frame
+    def __init__(self, result: VideoResult, writers: Writers, all_frames: list[int], in_turn: list[list[int]]) -> None:
+        self.result, self._writers, self._all_frames, self._in_turn = result, writers, all_frames, in_turn
+        self._jobs: deque[tuple[str, list[Future[dict[str, float]]]]] = deque()
 
-        def writer(name: str) -> VideoWriter:
-            return stack.enter_context(VideoWriter(folder / f"{name}.mp4", fps))
+    def add(self, name: str, frame: Frames, fakes: Tensor) -> None:
+        """Add a frame, as read, and what was made of it, (looks, 3, H, W) float32 in [-1, 1]; it may be written later.
 
-        for output in result.outputs:
-            (folder / frames_folder(output)).mkdir()
-        self._outputs = {output: writer(safe_name(output)) for output in result.outputs}
-        self._compare = writer("compare")
-
-    def add(self, name: str, panels: dict[str, np.ndarray], figures: dict[str, float]) -> None:
-        """Add a frame: pictures `(H, W, 3)` uint8 by caption, in their order, every output among them."""
-        for output, video in self._outputs.items():
-            Image.fromarray(panels[output]).save(self._folder / frames_folder(output) / f"{safe_name(name)}.png")
-            video.write(panels[output])
-        wide = tile([picture[None] for picture in panels.values()])
-        tiled = reduced(wide, next(iter(panels.values())).shape[1], COMPARE_PANEL_WIDTH)[0]
-        self._compare.write(tiled)
-        if self.result.frames == self._poster_frame:
-            Image.fromarray(tiled).save(self._folder / "poster.png")
-        self.result.captions = list(panels)
+        Raises `UserError` when this one or an earlier one cannot be written.
+        """
+        turns = [products[self.result.frames % len(products)] for products in self._in_turn]
+        self._jobs.append((name, self._writers.write([*self._all_frames, *turns], safe_name(name), frame, fakes)))
         self.result.frames += 1
-        for figure, value in figures.items():
-            self.result.figures.setdefault(figure, []).append(value)
+        while self._jobs and all(job.done() for job in self._jobs[0][1]):
+            self._take_figures()
+
+    def finish(self) -> None:
+        """Wait until all is written. Raises `UserError` as `add` does."""
+        while self._jobs:
+            self._take_figures()
+        for job in self.close(complete=True):
+            self._result(job, "the end")
+
+    def close(self, complete: bool) -> list[Future[None]]:
+        return self._writers.close([*self._all_frames, *(n for products in self._in_turn for n in products)], complete)
+
+    def _take_figures(self) -> None:
+        name, jobs = self._jobs.popleft()
+        for job in jobs:
+            for figure, value in self._result(job, f"frame {name}").items():
+                self.result.figures.setdefault(figure, []).append(value)
+
+    def _result(self, job: Future[T], what: str) -> T:
+        try:
+            return job.result()
+        except (OSError, BrokenExecutor) as error:
+            why = "a process that writes was ended, for lack of memory?" if isinstance(error, BrokenExecutor) else (
+                error.strerror or error)
+            raise UserError(f"video {self.result.name}: {what} cannot be written ({why}); its {self.result.frames} "
+                            "frames so far are not kept, complete videos are: run the same command again") from None
 
 
 class Results:
     """The results of one run of generation, in folder `out`."""
 
-    def __init__(self, out: Path, title: str, fps: int) -> None:
-        self._out, self._title, self._fps = out, title, fps
+    def __init__(self, out: Path, title: str, fps: int, writers: Writers) -> None:
+        self._out, self._title, self._fps, self._writers = out, title, fps, writers
         out.mkdir(parents=True, exist_ok=True)
 
     def require_ours(self, wanted: VideoResult) -> None:
@@ -102,11 +122,27 @@ class Results:
         return found if found.made_from == wanted.made_from else None
 
     @contextmanager
-    def video(self, result: VideoResult, n_frames: int) -> Iterator[VideoFolder]:
+    def video(self, result: VideoResult, n_frames: int, looks: Sequence[Look], data: DataConfig, has_images: bool
+              ) -> Iterator[VideoFolder]:
         """The folder of a video of n_frames. It appears when it is complete, in place of an older one."""
+        result.captions = captions(looks, has_images)
         with written_aside(self._out / result.folder) as aside:
-            with ExitStack() as stack:
-                yield VideoFolder(aside, result, n_frames // 2, self._fps, stack)
+            folders = [aside / frames_folder(output) for output in result.outputs]
+            for folder in folders:
+                folder.mkdir()
+            videos = [LookVideo(aside / f"{safe_name(output)}.mp4", self._fps, look)
+                      for look, output in enumerate(result.outputs)]
+            compare = CompareVideo(aside, self._fps, n_frames // 2, looks, data)
+            all_frames = self._writers.open([compare, *videos])
+            in_turn = [self._writers.open([PictureFiles(folder, look)] * self._writers.n_workers)
+                       for look, folder in enumerate(folders)]
+            written = VideoFolder(result, self._writers, all_frames, in_turn)
+            try:
+                yield written
+                written.finish()
+            except BaseException:
+                wait(written.close(complete=False))
+                raise
             (aside / "video.json").write_text(json.dumps(asdict(result)))
 
     def write_page(self, videos: Sequence[VideoResult], figures: dict[str, str]) -> Path:

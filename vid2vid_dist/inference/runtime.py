@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import resource
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
 
 import torch
 from torch import Tensor
@@ -48,3 +52,16 @@ def peak_memory(device: torch.device) -> float:
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**30
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+@contextmanager
+def counted(what: str, n_frames: int, shown: bool = True) -> Iterator[Callable[[], None]]:
+    """Gives what is to be called after each frame. On a terminal, and with rich, a bar tells rate and time left."""
+    if not (shown and sys.stderr.isatty() and find_spec("rich")):
+        yield lambda: None
+        return
+    from vid2vid_dist.data.progress import progress
+
+    with progress() as bar:
+        task = bar.add_task(what, total=n_frames, unit="frames")
+        yield lambda: bar.advance(task)

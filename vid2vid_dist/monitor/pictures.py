@@ -35,8 +35,8 @@ def input_pictures(drawn: Tensor, data: DataConfig) -> np.ndarray:
 
 def image_pictures(images: Tensor) -> np.ndarray:
     """Images `(T, C, H, W)` in [-1, 1], C = 1 or >= 3 (the first three are shown). Truncated, not rounded."""
-    pixels = np.clip((_channels_last(images) + 1) / 2.0 * 255.0, 0, 255).astype(np.uint8)
-    return _rgb(pixels)
+    pixels = ((images.float() + 1) / 2.0).mul_(255.0).clamp_(0, 255).byte()
+    return _rgb(np.ascontiguousarray(pixels.movedim(1, -1).numpy()))
 
 
 def unit_pictures(maps: Tensor) -> np.ndarray:

@@ -40,7 +40,7 @@ class VideoWriter:
         self._container.mux(self._stream.encode(picture))
 
     def _open_stream(self, width: int, height: int) -> av.VideoStream:
-        options = {"crf": "18", "preset": "veryfast"}
+        options = {"crf": "18", "preset": "superfast"}
         codec = "libx264"
         if codec not in av.codecs_available:
             log.warning("this PyAV has no libx264: %s becomes MPEG-4, which browsers do not play", self._path)
@@ -59,10 +59,15 @@ class VideoWriter:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        if error is None and self._stream is not None:
-            self._container.mux(self._stream.encode(None))
+        self.close(error is None)
+
+    def close(self, complete: bool) -> None:
+        """End the file, or remove what there is of it."""
+        stream = self._stream if complete else None
+        if stream is not None:
+            self._container.mux(stream.encode(None))
         self._container.close()
-        if error is None and self._stream is not None:
+        if stream is not None:
             os.replace(self._part, self._path)
         else:
             self._part.unlink(missing_ok=True)

@@ -239,18 +239,15 @@ def _draw(files: FrameFiles, data: DataConfig, geometry: Geometry, rng: np.rando
         hidden = {part for part in range(1, N_PARTS + 1) if not kept[part - 1]}
         if data.remove_face_labels and rng is not None:
             hidden.update(HEAD_PARTS)
-        drawn.append(_without_parts(np.asarray(files.picture("densepose")), hidden))
+        dense = geometry.apply_nearest(files.picture("densepose"))
+        dense[:, np.isin(dense[PART_CHANNEL], list(hidden))] = 0
+        drawn.append(dense)
     if not data.densepose_only:
         blur_head, people = data.remove_face_labels and drop > 0, files.content("openpose")
         draws = [NOTHING_DROPPED if rng is None else PersonDraws.draw(rng, blur_head) for _ in people]
-        drawn.append(draw_people(people, files.size, draws, drop, data.basic_point_only).transpose(1, 2, 0))
-    return np.concatenate([geometry.apply_nearest(Image.fromarray(np.ascontiguousarray(x))) for x in drawn])
-
-
-def _without_parts(dense: np.ndarray, hidden: set[int]) -> np.ndarray:
-    """A DensePose picture (H, W, 3) with some parts blank."""
-    blank = np.isin(np.arange(256), list(hidden))[dense[..., PART_CHANNEL]]
-    return np.where(blank[..., None], 0, dense).astype(np.uint8)
+        lines = draw_people(people, files.size, draws, drop, data.basic_point_only).transpose(1, 2, 0)
+        drawn.append(geometry.apply_nearest(Image.fromarray(lines)))
+    return np.concatenate(drawn)
 
 
 def _scale(drawn: Tensor, data: DataConfig, dtype: torch.dtype) -> Tensor:
