@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,9 +14,10 @@ from torch import Tensor
 
 from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.data.geometry import MIDDLE, Geometry, draw
-from vid2vid_dist.data.index import MAKE_SHARDS, ShardIndex
+from vid2vid_dist.data.index import ShardIndex
 from vid2vid_dist.data.inputs import FrameFiles, frame_geometry
 from vid2vid_dist.data.sampling import Window, clip_rng, epoch_order, frame_rng, pick, window
+from vid2vid_dist.data.store import MAKE_SHARDS, open_store
 from vid2vid_dist.data.tasks.registry import check_task, task_of
 from vid2vid_dist.errors import UserError
 
@@ -96,7 +96,7 @@ class ClipSource:
                  check_tars: bool = True) -> None:
         self.data, self.n_frames_G, self.seed, self.split = data, n_frames_G, seed, split
         self.task = task_of(data)
-        self.index = ShardIndex(Path(data.shards) / split, check_tars)
+        self.index = ShardIndex(open_store(data, split), check_tars)
         self._check()
         self._lengths = self.index.lengths[: self.n_videos]
         self._n_generable = np.cumsum(np.maximum(self._lengths - n_frames_G + 1, 0))
@@ -192,7 +192,7 @@ class ClipSource:
 
     def identity(self) -> dict[str, Any]:
         """What the sequence of clips depends on: a resumed run must find the same."""
-        free = "shards", "workers", "max_faults"
+        free = "shards", "cache", "cache_gb", "workers", "max_faults"
         options = {key: value for key, value in asdict(self.data).items() if key not in free}
         return {"index": self.index.hash, "split": self.split, "seed": self.seed, "n_frames_G": self.n_frames_G,
                 **options}

@@ -51,7 +51,7 @@ class Counts:
 class Columns:
     """The sections of the file, as arrays; `where` is the index that they belong to, for messages."""
 
-    where: Path
+    where: str
     entries: np.ndarray
     videos: np.ndarray
     ends: np.ndarray
@@ -119,7 +119,7 @@ def n_bytes(counts: Counts) -> int:
     return sum(dtype.itemsize * math.prod(shape) for dtype, shape in sections(counts))
 
 
-def map_columns(where: Path, path: Path, counts: Counts) -> Columns:
+def map_columns(where: str, path: Path, counts: Counts) -> Columns:
     """The columns of a file, read page by page as they are used.
 
     Raises `OSError` when it cannot be read, `ValueError` when it is not what the counts say.
@@ -139,7 +139,7 @@ def new_columns(path: Path, counts: Counts) -> tuple[Columns, mmap.mmap]:
     with path.open("w+b") as file:
         file.truncate(n_bytes(counts))
         pages = mmap.mmap(file.fileno(), 0)
-    return _views(path, pages, counts), pages
+    return _views(str(path), pages, counts), pages
 
 
 def columns_name(path: Path) -> str:
@@ -148,7 +148,7 @@ def columns_name(path: Path) -> str:
         return f"columns-{hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()}.bin"
 
 
-def _views(where: Path, pages: mmap.mmap, counts: Counts) -> Columns:
+def _views(where: str, pages: mmap.mmap, counts: Counts) -> Columns:
     start, arrays = 0, []
     for dtype, shape in sections(counts):
         arrays.append(np.frombuffer(pages, dtype, math.prod(shape), start).reshape(shape))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,7 +10,7 @@ from vid2vid_dist.data.columns import ENTRY, MAX_FRAME_BYTES, MAX_SIDE, VIDEO, C
 from vid2vid_dist.untrusted import is_file_name, is_printable, is_whole
 
 
-def columns_of(where: Path, videos: Any) -> tuple[list[str], Columns]:
+def columns_of(where: str, videos: Any) -> tuple[list[str], Columns]:
     """The modalities that every video has, and the columns. Raises what damaged values raise, above all `ValueError`.
 
     videos: [{"name", "size": [width, height], "frames": [name], "entries": {modality: [[shard, offset, size, hash]]}}]

@@ -26,7 +26,8 @@ from vid2vid_dist.data.columns import ENTRY, MAX_FRAME_BYTES
 from vid2vid_dist.data.folders import RawVideo
 from vid2vid_dist.data.geometry import MIDDLE, Geometry, Size, clip_geometry
 from vid2vid_dist.data.images import NOTE, encode
-from vid2vid_dist.data.index import VERSION, content_hash
+from vid2vid_dist.data.index import VERSION
+from vid2vid_dist.data.store import content_hash
 from vid2vid_dist.data.tasks.base import DataTask, Labels
 from vid2vid_dist.data.tasks.registry import task_of
 from vid2vid_dist.errors import UserError
