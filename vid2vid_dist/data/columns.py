@@ -4,6 +4,7 @@ The file is the sections one after another, little-endian and without gaps:
 
 entries   (modalities, frames) ENTRY     where the bytes of a frame lie, modality by modality
 videos    (videos,) VIDEO
+films     (films, frames) FILM           of those modalities that are video files somewhere: how a frame is found in it
 ends      (frames + videos,) uint64      where each name ends in `text`: of all frames, then of all videos
 text      (n_text,) UTF-8
 """
@@ -27,24 +28,30 @@ from vid2vid_dist.errors import UserError
 from vid2vid_dist.untrusted import is_file_name, is_printable
 
 MAX_FRAME_BYTES = 2**28  # of one encoded frame
+MAX_FILM_BYTES = 2**32 - 1  # of one video file
 MAX_SIDE = 2**16  # pixels
 MAX_PATH_BYTES = 4096  # of a video's name
 ENTRY = np.dtype([("offset", "<u8"), ("hash", "<u8"), ("size", "<u4"), ("shard", "<u4")])
 """Offset and size in bytes of a member's content in its tar; the first 8 bytes of its BLAKE2b as a number."""
 VIDEO = np.dtype([("end", "<u8"), ("width", "<u4"), ("height", "<u4")])
 """`end`: the number of frames of this video and all before it; width and height in pixels."""
+FILM = np.dtype([("pts", "<i8"), ("start", "<u4"), ("crc", "<u4")])
+"""Of a frame in a video file: its time stamp, the frame of the video from which decoding leads to it, and a checksum of
+it as decoded (`data.film`). `start` is PICTURE where the frame is a file of its own."""
+PICTURE = 2**32 - 1
 ROWS = 2**18
 """Entries that are looked at together: memory does not grow with their number."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many there are of each; `n_text` in bytes."""
+    """How many there are of each; `n_text` in bytes; films: modalities that are video files somewhere."""
 
     modalities: int
     frames: int
     videos: int
     n_text: int
+    films: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,7 @@ class Columns:
     where: str
     entries: np.ndarray
     videos: np.ndarray
+    films: np.ndarray
     ends: np.ndarray
     text: np.ndarray
 
@@ -110,6 +118,7 @@ def sections(counts: Counts) -> Iterator[tuple[np.dtype, tuple[int, ...]]]:
     """Type and shape of each section, in the order of the file."""
     yield ENTRY, (counts.modalities, counts.frames)
     yield VIDEO, (counts.videos,)
+    yield FILM, (counts.films, counts.frames)
     yield np.dtype("<u8"), (counts.frames + counts.videos,)
     yield np.dtype("u1"), (counts.n_text,)
 
@@ -156,8 +165,11 @@ def _views(where: str, pages: mmap.mmap, counts: Counts) -> Columns:
     return Columns(where, *arrays)
 
 
-def check(columns: Columns, shard_sizes: Sequence[int]) -> None:
-    """Raise `ValueError`, with the video, where an entry lies outside its tar or is no frame, or a size is none."""
+def check(columns: Columns, shard_sizes: Sequence[int], films: Sequence[int] = ()) -> None:
+    """Raise `ValueError`, with the video, where an entry lies outside its tar or is no frame, or a size is none.
+
+    films: the rows of modalities that may be video files.
+    """
     videos, n_frames = columns.videos, columns.entries.shape[1]
     if not 1 <= len(videos) <= n_frames:
         raise ValueError("videos")
@@ -168,12 +180,13 @@ def check(columns: Columns, shard_sizes: Sequence[int]) -> None:
         if side.min() < 1 or side.max() > MAX_SIDE:
             raise ValueError("size")
     sizes = np.array([*shard_sizes, 0], np.uint64)  # the last one is of entries whose tar is not there
-    for modality in columns.entries:
+    for number, modality in enumerate(columns.entries):
+        largest = MAX_FILM_BYTES if number in films else MAX_FRAME_BYTES
         for start in range(0, n_frames, ROWS):
             entries = modality[start : start + ROWS]
             there = sizes[np.minimum(entries["shard"], len(sizes) - 1)]
             size = entries["size"].astype(np.uint64)
-            wrong = (size < 1) | (size > MAX_FRAME_BYTES) | (size > there)
+            wrong = (size < 1) | (size > largest) | (size > there)
             wrong |= entries["offset"] > there - np.minimum(size, there)
             if wrong.any():
                 video = int(np.searchsorted(videos["end"], start + int(wrong.argmax()), side="right"))

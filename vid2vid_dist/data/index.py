@@ -11,14 +11,16 @@ from pathlib import Path
 from typing import Any, overload
 
 from vid2vid_dist.data import index_v1
-from vid2vid_dist.data.columns import Columns, Counts, Names, check, map_columns
+from vid2vid_dist.data.columns import PICTURE, Columns, Counts, Names, check, map_columns
+from vid2vid_dist.data.film import Film, FilmBytes, Films
 from vid2vid_dist.data.store import MAKE_SHARDS, Entry, Folder, Shard, Store, content_hash
 from vid2vid_dist.data.tasks.registry import KINDS
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.untrusted import is_file_name, is_printable, is_whole, parse_json, read_text, shown
 
 FORMAT = "vid2vid_dist shards"
-VERSION = 2
+VERSION = 3
+"""Written where there are video files; 2 where there are none, which earlier programs read too."""
 INDEX = "index.json"
 MAX_INDEX_BYTES = 2**30
 MAX_COUNT = 2**40
@@ -63,6 +65,7 @@ class ShardIndex:
     """
 
     def __init__(self, where: Path | Store, check_tars: bool = True, file: str = INDEX) -> None:
+        self.films = Films()
         self._store = store = Folder(where) if isinstance(where, Path) else where
         self.folder = store.where
         raw = _load(store, file)
@@ -76,11 +79,12 @@ class ShardIndex:
                                  if raw["version"] > 1 else None)
             names, self._columns = _columns(f"{self.folder}/{file}", raw, self.columns_file)
             self._rows = {modality: row for row, modality in enumerate(names)}
+            self._films = {modality: row for row, modality in enumerate(_film_names(raw, names))}
             self.modalities = {*names}
             self.task = KINDS[self.input_kind]
             if missing := {*self.task.needed} - self.modalities:
                 raise ValueError(f"no {min(missing)}")
-            check(self._columns, [shard.size for shard in self.shards])
+            check(self._columns, [shard.size for shard in self.shards], [self._rows[name] for name in self._films])
         except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
             raise UserError(f"{self.folder}/{file} is damaged ({error!r:.200}): {store.fix}") from None
         self.lengths = self._columns.lengths
@@ -98,7 +102,7 @@ class ShardIndex:
         """The encoded bytes of one frame, checked against their hash; touches nothing else of the tar."""
         entry = self.entry(video, modality, frame)
         try:
-            data = self._store.read(self.shards[entry.shard], entry)
+            data = self._bytes(entry)
         except OSError as error:
             where = self.where(video, modality, frame)
             raise UserError(f"{where}: cannot be read ({error}): {self._store.fix}") from None
@@ -106,6 +110,20 @@ class ShardIndex:
             raise UserError(f"{self.where(video, modality, frame)}: the bytes differ from the index (damaged or "
                             f"foreign tar): {self._store.fix}")
         return data
+
+    def film(self, video: int, modality: str) -> Film | None:
+        """The video file that holds this modality, None where each frame is a file of its own."""
+        if modality not in self._films:
+            return None
+        first = self._columns.first(video)
+        films = self._columns.films[self._films[modality], first : first + int(self.lengths[video])]
+        if films["start"][0] == PICTURE:
+            return None
+        entry, name = self.entry(video, modality, 0), f"the video file of {self.where(video, modality, 0)}"
+        return Film((video, modality), films, lambda: FilmBytes(name, entry, self._bytes), self.videos[video].size)
+
+    def _bytes(self, entry: Entry) -> bytes:
+        return self._store.read(self.shards[entry.shard], entry)
 
     def where(self, video: int, modality: str, frame: int) -> str:
         """Names one frame in an error message."""
@@ -138,7 +156,14 @@ def _columns(where: str, raw: dict[str, Any], file: Path | None) -> tuple[list[s
         raise ValueError("modalities")
     if not (len(counts) == 3 and all(is_whole(count, 0, MAX_COUNT) for count in counts.values())):
         raise ValueError("counts")
-    return names, map_columns(where, file, Counts(len(names), **counts))
+    return names, map_columns(where, file, Counts(len(names), **counts, films=len(_film_names(raw, names))))
+
+
+def _film_names(raw: dict[str, Any], names: list[str]) -> list[str]:
+    """The modalities that are video files in some video."""
+    films = raw["films"] if raw["version"] > 2 else []
+    return _checked({"films": films}, "films", type(films) is list and {*films} <= {*names}
+                    and len({*films}) == len(films))
 
 
 def _load(store: Store, name: str) -> dict[str, Any]:
