@@ -170,6 +170,9 @@ class ClipSource:
         assert all(0 <= i < clip.n_frames for i in (*request.labels, *request.images)), f"{request}"
         files = {i: FrameFiles(self.index, clip.video, clip.window.start + i * clip.window.t_step)
                  for i in {*request.labels, *request.images}}
+        inputs = [*self.task.inputs(data), *(["instances"] if data.use_instance else [])]
+        self.index.prepare(clip.video, [(modality, files[i].frame) for modality, numbers in (
+            *((modality, request.labels) for modality in inputs), ("images", request.images)) for i in numbers])
         width, height = clip.geometry.size
 
         def stack(arrays: list[np.ndarray], channels: int) -> Tensor:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -111,6 +111,12 @@ class ShardIndex:
                             f"foreign tar): {self._store.fix}")
         return data
 
+    def prepare(self, video: int, wanted: Iterable[tuple[str, int]]) -> None:
+        """That these frames (modality, number) of a video are read next; of a video file its decoder knows better."""
+        entries = [self.entry(video, modality, frame) for modality, frame in wanted
+                   if self.has(modality) and self.film(video, modality) is None]
+        self._store.prepare([(self.shards[entry.shard], entry) for entry in entries])
+
     def film(self, video: int, modality: str) -> Film | None:
         """The video file that holds this modality, None where each frame is a file of its own."""
         if modality not in self._films:
@@ -161,7 +167,7 @@ def _columns(where: str, raw: dict[str, Any], file: Path | None) -> tuple[list[s
 
 def _film_names(raw: dict[str, Any], names: list[str]) -> list[str]:
     """The modalities that are video files in some video."""
-    films = raw["films"] if raw["version"] > 2 else []
+    films = raw.get("films", [])
     return _checked({"films": films}, "films", type(films) is list and {*films} <= {*names}
                     and len({*films}) == len(films))
 

@@ -9,6 +9,7 @@ import random
 import re
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -34,7 +35,7 @@ TIMEOUT = 60.0
 BLOCK = 8 * 2**20
 """Bytes that are asked for at a time of a file that is fetched whole."""
 AT_ONCE = 16
-"""Tars that are asked after together."""
+"""Requests of a rank."""
 PATIENCE = 600.0
 """Seconds that a rank waits for another of its node to fetch the index."""
 CHECK_BYTES = 8
@@ -66,6 +67,7 @@ class RemoteStore:
         self._objects = _objects(url)
         self._cache = Cache(Path(data.cache or f"{tempfile.gettempdir()}/vid2vid_dist-{os.getuid()}"),
                             int(data.cache_gb * 1e9))
+        self._pool = ThreadPoolExecutor(AT_ONCE, thread_name_prefix="fetch")
         self._versions: dict[str, str] = {}
         self._dice = random.Random()  # not the one that training draws from
 
@@ -85,9 +87,12 @@ class RemoteStore:
         return path
 
     def check(self, shards: list[Shard]) -> None:
-        with ThreadPoolExecutor(AT_ONCE) as pool:
-            for _ in pool.map(self._version, shards):
-                pass
+        deque(self._pool.map(self._version, shards), maxlen=0)
+
+    def prepare(self, wanted: list[tuple[Shard, Entry]]) -> None:
+        """Fetched together, into the cache: one after another, each would wait for the store."""
+        if self._cache.limit:
+            deque(self._pool.map(lambda one: self.read(*one), wanted), maxlen=0)
 
     def read(self, shard: Shard, entry: Entry) -> bytes:
         key = self._cache.path(self.where, shard.name, self._version(shard), str(entry.offset), str(entry.size))
@@ -205,7 +210,7 @@ class Cache:
 
     def __init__(self, folder: Path, limit: int) -> None:
         """limit: bytes. Raises UserError for a folder that cannot be used."""
-        self.folder, self._limit = folder, limit
+        self.folder, self.limit = folder, limit
         self._unseen = limit  # bytes since this process looked: it does so at first
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -230,7 +235,7 @@ class Cache:
 
     def put(self, path: Path, data: bytes) -> None:
         """Keep it if there is room on the disk."""
-        if len(data) > self._limit:
+        if len(data) > self.limit:
             return
         try:
             with self.written(path) as file:
@@ -238,7 +243,7 @@ class Cache:
         except OSError as error:
             log.warning("%s cannot keep what is fetched (%s): going on without", self.folder, reason(error))
         self._unseen += len(data)
-        if self._unseen > self._limit / SHARE:
+        if self._unseen > self.limit / SHARE:
             self._unseen = 0
             self._make_room()
 
@@ -264,9 +269,9 @@ class Cache:
                 status = path.stat()
                 found.append((status.st_mtime_ns, status.st_size, path))
                 n_bytes += status.st_size
-        if n_bytes > self._limit * FULL:
+        if n_bytes > self.limit * FULL:
             for _, size, path in sorted(found):
-                if n_bytes <= self._limit * LEFT:
+                if n_bytes <= self.limit * LEFT:
                     break
                 path.unlink(missing_ok=True)
                 n_bytes -= size

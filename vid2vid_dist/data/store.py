@@ -55,6 +55,10 @@ class Store(Protocol):
         """Whether all tars are there and of their sizes."""
         ...
 
+    def prepare(self, wanted: list[tuple[Shard, Entry]]) -> None:
+        """These are read next."""
+        ...
+
     def read(self, shard: Shard, entry: Entry) -> bytes:
         """The bytes at an entry of a tar; what they are is for the caller to check. Raises `OSError` too."""
         ...
@@ -92,6 +96,9 @@ class Folder:
             if not path.is_file():
                 raise UserError(f"shard {path} is missing: {self.fix}")
             require_size(str(path), path.stat().st_size, shard.size, self.fix)
+
+    def prepare(self, wanted: list[tuple[Shard, Entry]]) -> None:
+        pass
 
     def read(self, shard: Shard, entry: Entry) -> bytes:
         tar = self._tar(shard)  # held while it is read: of threads that open it at once, the cache keeps one
