@@ -7,7 +7,8 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from vid2vid_dist.data.index import ShardIndex, content_hash
+from vid2vid_dist.data.index import ShardIndex
+from vid2vid_dist.data.store import content_hash
 
 
 def spoil_picture(shards: Path, video: int = 0, split: str = "train") -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 import pytest
 
 from tests.damage import as_version_1, edit_index, tar_of
-from vid2vid_dist.data import index as data_index
 from vid2vid_dist.data import packing
-from vid2vid_dist.data.index import ShardIndex, content_hash
+from vid2vid_dist.data import store as data_store
+from vid2vid_dist.data.index import ShardIndex
 from vid2vid_dist.data.shards import PackOptions, make_shards
+from vid2vid_dist.data.store import content_hash
 from vid2vid_dist.errors import UserError
 
 
@@ -135,7 +136,7 @@ def test_first_version_holds_the_same(folder: Path) -> None:
 
 def test_few_tars_stay_open(raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(packing, "TAR_BYTES", 1)
-    monkeypatch.setattr(data_index, "OPEN_TARS", 3)
+    monkeypatch.setattr(data_store, "OPEN_TARS", 3)
     make_shards(raw, tmp_path / "out", PackOptions())
     index = ShardIndex(tmp_path / "out/train")
 
@@ -163,5 +164,5 @@ def test_a_tar_stays_open_while_it_is_read(folder: Path, monkeypatch: pytest.Mon
     """Also one that the cache does not keep: of two threads that open a tar at once, it keeps that of one."""
     index = ShardIndex(folder)
     expected = index.read(0, "labels", 0)
-    monkeypatch.setattr(index, "_tar", index._tar.__wrapped__)
+    monkeypatch.setattr(index._store, "_tar", index._store._tar.__wrapped__)
     assert index.read(0, "labels", 0) == expected

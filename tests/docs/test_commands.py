@@ -62,6 +62,12 @@ RUN_ELSEWHERE = {
     "slurm/chain.sh configs/chains/street_2048.yaml":
         "tests/slurm/test_slurm.py::test_chain_waits_for_the_stage_before",
     "pip install --no-build-isolation '.[eval]'": "tests/package/test_ngc.py::test_the_image_keeps_its_torch",
+    "torchrun --nproc_per_node 8 launch/train.py my_street.yaml data.shards=s3://bucket/mine data.cache=/local/cache":
+        "tests/training/test_remote_shards.py::test_run_on_fetched_shards_is_the_run_on_the_disk",
+    "make weights OUT=weights":
+        "tests/tools/test_fetch_weights.py::test_the_command_fetches_what_the_losses_and_the_flow_name",
+    "python -m tools.prepare_video labels phone.mp4 data/phone --width 512 --weights weights/deeplabv3_resnet50.pth":
+        "tests/tools/test_prepare_video.py::test_a_segmentation_network_gives_label_maps",
     "make weights OUT=/shared/weights":
         "tests/tools/test_fetch_weights.py::test_the_command_fetches_what_the_losses_and_the_flow_name",
     "torchrun --nproc_per_node 8 -m vid2vid_dist doctor my_street.yaml --json findings.json":
@@ -108,6 +114,12 @@ BY_HAND = {
     "python - <<'EOF'": NETWORK,
     "cat > own_maps.yaml <<'EOF'": NETWORK,
     "pip install 'vid2vid-dist[prepare]'": "from the package index",
+    "pip install 'vid2vid-dist[s3]'": "from the package index",
+    "aws s3 sync data/shards/mine s3://bucket/mine": "another program, for a bucket of the reader's",
+    "make shards SRC=data/phone": "as any packing of label maps",
+    "cat > phone.yaml <<'EOF'": "a file to write",
+    "torchrun --standalone --nproc_per_node 8 launch/train.py phone.yaml": "as any training of a task",
+    "python launch/generate.py runs/phone": "as any generation of a task",
     "python -m tools.prepare_video landmarks": "needs weights that are not shipped",
     "python -m tools.prepare_video poses": "needs weights that are not shipped",
     "make shards SRC=data/face": "as any packing of a task",

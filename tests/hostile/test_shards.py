@@ -20,8 +20,8 @@ from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.clips import ClipSource, Request
 from vid2vid_dist.data.folders import scan
 from vid2vid_dist.data.images import MAX_PIXELS, read_ids, read_rgb
-from vid2vid_dist.data.index import content_hash
 from vid2vid_dist.data.shards import PackOptions, make_shards
+from vid2vid_dist.data.store import content_hash
 from vid2vid_dist.data.tasks.street import STREET
 from vid2vid_dist.errors import UserError
 

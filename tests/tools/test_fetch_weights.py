@@ -143,7 +143,7 @@ def test_an_absurd_size_is_refused(server: Server, tmp_path: Path, monkeypatch: 
 def test_the_command_fetches_what_the_losses_and_the_flow_name(
         server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     assert [file.name.removesuffix(".pth") for file in FILES] == [
-        "vgg19", "raft_large", "raft_small", "alexnet", "inception", "r3d_18"]
+        "vgg19", "raft_large", "raft_small", "alexnet", "deeplabv3_resnet50", "inception", "r3d_18"]
     assert all(file.url.startswith("https://") and len(file.hash_prefix) == 8 for file in FILES)
     monkeypatch.setattr(fetch_weights, "FILES", [FILE])
     monkeypatch.setattr("sys.argv", ["fetch_weights", str(tmp_path / "w"), "--base-url", server.url])

@@ -16,6 +16,7 @@ from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.data.clips import ClipSource
 from vid2vid_dist.data.geometry import MIDDLE, Size
+from vid2vid_dist.data.store import is_remote
 from vid2vid_dist.data.tasks.registry import task_of
 from vid2vid_dist.engine.plan.costs import count_costs
 from vid2vid_dist.engine.plan.queues import issued, stuck
@@ -68,7 +69,8 @@ def _refuse_what_hangs(plan: Plan) -> None:
 
 def _frame_size(cfg: Config) -> Size:
     """Width and height of what the networks see, of the first video or, before there are shards, as the recipe says."""
-    if cfg.parallel.source_size and not (Path(cfg.data.shards) / "train/index.json").is_file():
+    if (cfg.parallel.source_size and not is_remote(cfg.data.shards)
+            and not (Path(cfg.data.shards) / "train/index.json").is_file()):
         width, height = cfg.parallel.source_size
         print(f"no shards at {cfg.data.shards} yet: planned for videos of {width}x{height} (parallel.source_size)")
         return typical_size((width, height), cfg.data)

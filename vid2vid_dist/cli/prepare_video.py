@@ -1,6 +1,7 @@
 """A video file -> raw folders for `make shards`.
 
 python -m vid2vid_dist prepare-video edges clip.mp4 data/mine --width 256        # edges -> video; needs no weights
+python -m vid2vid_dist prepare-video labels clip.mp4 data/mine --width 512 --weights deeplabv3_resnet50_coco.pth
 python -m vid2vid_dist prepare-video landmarks clip.mp4 data/face --weights shape_predictor_68_face_landmarks.dat
 python -m vid2vid_dist prepare-video poses clip.mp4 data/pose --weights keypointrcnn_resnet50_fpn_coco.pth
 
@@ -12,8 +13,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, groupby, islice
 from pathlib import Path
@@ -26,14 +29,21 @@ from PIL import Image
 
 from vid2vid_dist.data.atomic import locked, written_aside
 from vid2vid_dist.data.images import encode_png
+from vid2vid_dist.data.palette import label_colors
 from vid2vid_dist.data.tasks import face, pose
 from vid2vid_dist.data.video_file import frames_of
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.models.weights import load_published
+from vid2vid_dist.models._torchvision import models
+from vid2vid_dist.models.weights import load_published, read_tensors
 from vid2vid_dist.toy.set import write_file
 
 EDGES = ((40, 80), (100, 200))
 """Canny's thresholds of faint and of strong edges: labels 1 and 2."""
+# With weights at torchvision, or of the user's own by its training script.
+NETWORKS = ("deeplabv3_resnet50", "deeplabv3_resnet101", "deeplabv3_mobilenet_v3_large", "fcn_resnet50",
+            "fcn_resnet101", "lraspp_mobilenet_v3_large")
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Mean and deviation of the colours that torchvision's networks were trained with."""
 MIN_FRAMES = 3
 """A shorter sequence cannot be trained on."""
 SHEET_FRAMES, SHEET_WIDTH = 4, 320
@@ -77,6 +87,32 @@ def find_edges(frame: np.ndarray) -> Found:
     for number, (low, high) in enumerate(EDGES, 1):
         labels[cv2.Canny(grey, low, high) > 0] = number
     return Found("A", ".png", encode_png(labels[None]), np.repeat(labels[..., None] * np.uint8(127), 3, axis=2))
+
+
+def label_finder(weights: Path, name: str) -> Find:
+    """Label maps by a segmentation network of torchvision; its classes are the ids, as many as the weights have."""
+    aux, n_classes, fix = False, 21, f"--weights wants torchvision's {name}, or --network another"
+    with suppress(OSError, ValueError):  # what is wrong is said when they are loaded
+        tensors = read_tensors(weights)
+        n_classes = [value for key, value in tensors.items() if re.fullmatch(r"classifier\..*weight", key)][-1].shape[0]
+        aux = any(key.startswith("aux_classifier.") for key in tensors)
+    options = {} if name.startswith("lraspp") else {"aux_loss": aux}
+    build = getattr(models.segmentation, name)
+    network = build(weights=None, weights_backbone=None, num_classes=n_classes, **options)
+    load_published(network, str(weights), fix)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network.eval().to(device)
+    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in IMAGENET)
+    colors = label_colors(256)
+
+    def find(frame: np.ndarray) -> Found:
+        image = torch.from_numpy(frame.copy()).to(device).permute(2, 0, 1)[None] / 255
+        with torch.no_grad():
+            scores = network((image - mean) / std)["out"][0]
+        labels = scores.argmax(0).byte().cpu().numpy()
+        return Found("A", ".png", encode_png(labels[None]), colors[labels])
+
+    return find
 
 
 def landmark_finder(weights: Path) -> Find:
@@ -220,13 +256,14 @@ class _Sheet:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("edges", "landmarks", "poses"), help="what is found in every frame")
+    parser.add_argument("what", choices=("edges", "labels", "landmarks", "poses"), help="what is found in every frame")
     parser.add_argument("video", type=Path, help="mp4 or whatever ffmpeg reads")
     parser.add_argument("out", type=Path, help="folder to write, for make shards SRC=")
     parser.add_argument("--width", type=int, default=0, help="scale frames to this width in pixels (default: as is)")
     parser.add_argument("--every", type=int, default=1, help="take every n-th frame")
     parser.add_argument("--test-frames", type=int, default=30, help="so many last frames become the test split")
-    parser.add_argument("--weights", type=Path, help="weights of the finder of landmarks or poses")
+    parser.add_argument("--weights", type=Path, help="weights of the finder of labels, landmarks or poses")
+    parser.add_argument("--network", choices=NETWORKS, default=NETWORKS[0], help="torchvision's, for labels")
     args = parser.parse_args()
     if args.out.exists():
         raise UserError(f"{args.out} exists: remove it or choose another folder")
@@ -235,6 +272,8 @@ def main() -> None:
     if min(args.width, args.test_frames) < 0 or args.every < 1:
         raise UserError("--width and --test-frames must be at least 0, --every at least 1")
     find: Find = find_edges
-    if args.what != "edges":
+    if args.what == "labels":
+        find = label_finder(args.weights, args.network)
+    elif args.what != "edges":
         find = (landmark_finder if args.what == "landmarks" else pose_finder)(args.weights)
     print(write(args.video, args.out, find, scaled_frames(args.video, args.width, args.every), args.test_frames))

@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -15,9 +14,10 @@ from torch import Tensor
 
 from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.data.geometry import MIDDLE, Geometry, draw
-from vid2vid_dist.data.index import MAKE_SHARDS, ShardIndex
+from vid2vid_dist.data.index import ShardIndex
 from vid2vid_dist.data.inputs import FrameFiles, frame_geometry
 from vid2vid_dist.data.sampling import Window, clip_rng, epoch_order, frame_rng, pick, window
+from vid2vid_dist.data.store import MAKE_SHARDS, open_store
 from vid2vid_dist.data.tasks.registry import check_task, task_of
 from vid2vid_dist.errors import UserError
 
@@ -96,7 +96,7 @@ class ClipSource:
                  check_tars: bool = True) -> None:
         self.data, self.n_frames_G, self.seed, self.split = data, n_frames_G, seed, split
         self.task = task_of(data)
-        self.index = ShardIndex(Path(data.shards) / split, check_tars)
+        self.index = ShardIndex(open_store(data, split), check_tars)
         self._check()
         self._lengths = self.index.lengths[: self.n_videos]
         self._n_generable = np.cumsum(np.maximum(self._lengths - n_frames_G + 1, 0))
@@ -170,6 +170,9 @@ class ClipSource:
         assert all(0 <= i < clip.n_frames for i in (*request.labels, *request.images)), f"{request}"
         files = {i: FrameFiles(self.index, clip.video, clip.window.start + i * clip.window.t_step)
                  for i in {*request.labels, *request.images}}
+        inputs = [*self.task.inputs(data), *(["instances"] if data.use_instance else [])]
+        self.index.prepare(clip.video, [(modality, files[i].frame) for modality, numbers in (
+            *((modality, request.labels) for modality in inputs), ("images", request.images)) for i in numbers])
         width, height = clip.geometry.size
 
         def stack(arrays: list[np.ndarray], channels: int) -> Tensor:
@@ -192,7 +195,7 @@ class ClipSource:
 
     def identity(self) -> dict[str, Any]:
         """What the sequence of clips depends on: a resumed run must find the same."""
-        free = "shards", "workers", "max_faults"
+        free = "shards", "cache", "cache_gb", "workers", "max_faults"
         options = {key: value for key, value in asdict(self.data).items() if key not in free}
         return {"index": self.index.hash, "frames": self.index.of_frames(), "split": self.split, "seed": self.seed,
                 "n_frames_G": self.n_frames_G, **options}

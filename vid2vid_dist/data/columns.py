@@ -4,6 +4,7 @@ The file is the sections one after another, little-endian and without gaps:
 
 entries   (modalities, frames) ENTRY     where the bytes of a frame lie, modality by modality
 videos    (videos,) VIDEO
+films     (films, frames) FILM           of those modalities that are video files somewhere: how a frame is found in it
 ends      (frames + videos,) uint64      where each name ends in `text`: of all frames, then of all videos
 text      (n_text,) UTF-8
 """
@@ -27,6 +28,7 @@ from vid2vid_dist.errors import UserError
 from vid2vid_dist.untrusted import is_file_name, is_printable
 
 MAX_FRAME_BYTES = 2**28  # of one encoded frame
+MAX_FILM_BYTES = 2**32 - 1  # of one video file
 MAX_SIDE = 2**16  # pixels
 MAX_PATH_BYTES = 4096  # of a video's name
 ENTRY = np.dtype([("offset", "<u8"), ("hash", "<u8"), ("size", "<u4"), ("shard", "<u4")])
@@ -36,27 +38,33 @@ VIDEO = np.dtype([("end", "<u8"), ("width", "<u4"), ("height", "<u4")])
 SHARED = 2**24
 """Bytes of a file from which on it is mapped: the ranks of a node share its pages. A file that is mapped ends the
 process (SIGBUS) when somebody writes it anew in place, as `cp` does; a smaller one is read."""
+FILM = np.dtype([("pts", "<i8"), ("start", "<u4"), ("crc", "<u4")])
+"""Of a frame in a video file: its time stamp, the frame of the video from which decoding leads to it, and a checksum of
+it as decoded (`data.film`). `start` is PICTURE where the frame is a file of its own."""
+PICTURE = 2**32 - 1
 ROWS = 2**18
 """Entries that are looked at together: memory does not grow with their number."""
 
 
 @dataclass(frozen=True)
 class Counts:
-    """How many there are of each; `n_text` in bytes."""
+    """How many there are of each; `n_text` in bytes; films: modalities that are video files somewhere."""
 
     modalities: int
     frames: int
     videos: int
     n_text: int
+    films: int = 0
 
 
 @dataclass(frozen=True)
 class Columns:
     """The sections of the file, as arrays; `where` is the index that they belong to, for messages."""
 
-    where: Path
+    where: str
     entries: np.ndarray
     videos: np.ndarray
+    films: np.ndarray
     ends: np.ndarray
     text: np.ndarray
 
@@ -113,6 +121,7 @@ def sections(counts: Counts) -> Iterator[tuple[np.dtype, tuple[int, ...]]]:
     """Type and shape of each section, in the order of the file."""
     yield ENTRY, (counts.modalities, counts.frames)
     yield VIDEO, (counts.videos,)
+    yield FILM, (counts.films, counts.frames)
     yield np.dtype("<u8"), (counts.frames + counts.videos,)
     yield np.dtype("u1"), (counts.n_text,)
 
@@ -122,7 +131,7 @@ def n_bytes(counts: Counts) -> int:
     return sum(dtype.itemsize * math.prod(shape) for dtype, shape in sections(counts))
 
 
-def map_columns(where: Path, path: Path, counts: Counts) -> Columns:
+def map_columns(where: str, path: Path, counts: Counts) -> Columns:
     """The columns of a file; of a large one read page by page as they are used.
 
     Raises `OSError` when it cannot be read, `ValueError` when it is not what the counts say.
@@ -145,7 +154,7 @@ def new_columns(path: Path, counts: Counts) -> tuple[Columns, mmap.mmap]:
     with path.open("w+b") as file:
         os.posix_fallocate(file.fileno(), 0, n_bytes(counts))
         pages = mmap.mmap(file.fileno(), 0)
-    return _views(path, pages, counts), pages
+    return _views(str(path), pages, counts), pages
 
 
 def columns_name(path: Path) -> str:
@@ -154,7 +163,7 @@ def columns_name(path: Path) -> str:
         return f"columns-{hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()}.bin"
 
 
-def _views(where: Path, pages: mmap.mmap | bytes, counts: Counts) -> Columns:
+def _views(where: str, pages: mmap.mmap | bytes, counts: Counts) -> Columns:
     start, arrays = 0, []
     for dtype, shape in sections(counts):
         arrays.append(np.frombuffer(pages, dtype, math.prod(shape), start).reshape(shape))
@@ -173,8 +182,11 @@ def of_frames(columns: Columns, rows: Mapping[str, int], input_kind: str) -> str
     return digest.hexdigest()
 
 
-def check(columns: Columns, shard_sizes: Sequence[int]) -> None:
-    """Raise `ValueError`, with the video, where an entry lies outside its tar or is no frame, or a size is none."""
+def check(columns: Columns, shard_sizes: Sequence[int], films: Sequence[int] = ()) -> None:
+    """Raise `ValueError`, with the video, where an entry lies outside its tar or is no frame, or a size is none.
+
+    films: the rows of modalities that may be video files.
+    """
     videos, n_frames = columns.videos, columns.entries.shape[1]
     if not 1 <= len(videos) <= n_frames:
         raise ValueError("videos")
@@ -185,12 +197,13 @@ def check(columns: Columns, shard_sizes: Sequence[int]) -> None:
         if side.min() < 1 or side.max() > MAX_SIDE:
             raise ValueError("size")
     sizes = np.array([*shard_sizes, 0], np.uint64)  # the last one is of entries whose tar is not there
-    for modality in columns.entries:
+    for number, modality in enumerate(columns.entries):
+        largest = MAX_FILM_BYTES if number in films else MAX_FRAME_BYTES
         for start in range(0, n_frames, ROWS):
             entries = modality[start : start + ROWS]
             there = sizes[np.minimum(entries["shard"], len(sizes) - 1)]
             size = entries["size"].astype(np.uint64)
-            wrong = (size < 1) | (size > MAX_FRAME_BYTES) | (size > there)
+            wrong = (size < 1) | (size > largest) | (size > there)
             wrong |= entries["offset"] > there - np.minimum(size, there)
             if wrong.any():
                 video = int(np.searchsorted(videos["end"], start + int(wrong.argmax()), side="right"))

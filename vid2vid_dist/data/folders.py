@@ -3,6 +3,9 @@
 Every directory at or below a modality's root that holds at least one file of its kind is a video. Numbers in names
 sort as numbers. Frames of several modalities belong together when what tells them apart in their folders agrees:
 `07_label.png` goes with `frame007.png`. What does not agree is refused, never matched by position.
+
+Where a modality is of colours, a video may be a file instead of a folder: `train_B/street.mp4` goes with the folder
+`train_A/street`, frame by frame, if there are as many in both and no number is left out.
 """
 
 from __future__ import annotations
@@ -18,9 +21,11 @@ from pathlib import Path
 from typing import Any
 
 from vid2vid_dist.config.schema import DataConfig
+from vid2vid_dist.data.film import FILM_SUFFIXES, is_film
 from vid2vid_dist.data.images import IMAGE_SUFFIXES
 from vid2vid_dist.data.tasks.base import DataTask
 from vid2vid_dist.data.tasks.registry import task_of
+from vid2vid_dist.data.video_file import count_frames
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.untrusted import is_printable
 
@@ -40,7 +45,8 @@ Key = tuple[Any, ...]
 
 @dataclass(frozen=True)
 class RawVideo:
-    """One video: its name (path below the modality root) and per modality its files in frame order."""
+    """One video: its name (path below the modality root) and per modality its files in frame order; of a video file,
+    that file for each frame."""
 
     name: str
     files: dict[str, list[Path]]
@@ -48,7 +54,11 @@ class RawVideo:
     @property
     def first(self) -> list[Path]:
         """The files of the modality that names the frames."""
-        return next(iter(self.files.values()))
+        return next((files for files in self.files.values() if not is_film(files[0])), next(iter(self.files.values())))
+
+    @property
+    def frame_names(self) -> list[str]:
+        return [f"{i:06d}" if is_film(path) else path.stem for i, path in enumerate(self.first)]
 
     @property
     def n_frames(self) -> int:
@@ -64,7 +74,7 @@ def scan(root: Path, split: str, task: DataTask | None = None, split_at_jumps: b
     """
     task = task or task_of(DataConfig())
     roots = {name: root / f"{split}_{modality.folder}" for name, modality in task.modalities.items()}
-    found = {name: dict(_sequences(folder, task.modalities[name].suffixes))
+    found = {name: dict(_sequences(folder, task.modalities[name].suffixes, task.modalities[name].may_be_film))
              for name, folder in roots.items() if folder.is_dir()}
     if not found:
         return []
@@ -79,8 +89,8 @@ def scan(root: Path, split: str, task: DataTask | None = None, split_at_jumps: b
     first = next(iter(found))
     for name in found:
         _require_same_videos(roots[first], found[first], roots[name], found[name])
-    videos = [RawVideo(video or roots[first].name, {name: _partners(files, found[name][video]) for name in found})
-              for video, files in found[first].items()]
+    videos = [RawVideo(video or roots[first].name, _paired({name: found[name][video] for name in found}))
+              for video in found[first]]
     return _at_jumps(videos, split_at_jumps)
 
 
@@ -101,15 +111,17 @@ def keys_of(files: Sequence[Path]) -> list[Key]:
     return list(zip(*columns, strict=True)) if columns else [()] * len(rows)
 
 
-def _sequences(root: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, list[Path]]]:
-    """Path below `root` ("" = itself) and files of every directory with files of these endings, in order."""
+def _sequences(root: Path, suffixes: tuple[str, ...], may_be_film: bool) -> Iterator[tuple[str, list[Path]]]:
+    """Path below `root` ("" = itself) and files of every directory with files of these endings, in order; if
+    `may_be_film`, of every video file too, without its ending."""
     pictures = {*IMAGE_SUFFIXES} & {*suffixes}
     for folder, files in sorted(walk(root), key=lambda found: [natural(part) for part in found[0].parts]):
         for path in (folder, *files):
             if not is_printable(path.name):
                 raise UserError(f"{path.name!r} below {root}: control characters in a name, or some that "
                                 "this locale cannot read: rename it, or set LC_ALL=C.UTF-8")
-        foreign = {*UNREAD, *IMAGE_SUFFIXES} - {*suffixes}
+        films = [path for path in files if may_be_film and is_film(path)]
+        foreign = {*UNREAD, *IMAGE_SUFFIXES} - {*suffixes, *(FILM_SUFFIXES if may_be_film else ())}
         if pictures and (unread := [path for path in files if path.suffix.lower() in foreign]):
             raise UserError(f"{min(unread)}: {min(unread).suffix} is not read: store frames as {', '.join(suffixes)} "
                             "(tools.prepare_video takes them out of a video), or move it away")
@@ -121,7 +133,14 @@ def _sequences(root: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, lis
             if tails[0] and tails[1] and len(tails[0][1]) != len(tails[1][1]):
                 raise UserError(f"{a} and {b.name}: to tell which is first, write as many digits after both points")
         if frames:
+            if films:
+                raise UserError(f"{films[0]} lies among frames: give each video a folder, or a file, of its own")
             yield folder.relative_to(root).as_posix().removeprefix("."), frames
+        for path in films:
+            name = path.relative_to(root).with_suffix("")
+            if (root / name).is_dir() or [other.stem for other in films].count(path.stem) > 1:
+                raise UserError(f"{path}: there is another video of this name beside it: remove one")
+            yield name.as_posix(), [path]
 
 
 def walk(root: Path) -> Iterator[tuple[Path, list[Path]]]:
@@ -153,6 +172,23 @@ def _require_same_videos(first_root: Path, first: Videos, other_root: Path, othe
                                 f"{len(others)}, {here} {len(videos)}); a video has one name in all of them")
 
 
+def _paired(found: dict[str, list[Path]]) -> dict[str, list[Path]]:
+    """The files of a video's modalities, those of a frame at the same place in each."""
+    films = {name: files[0] for name, files in found.items() if is_film(files[0])}
+    first = next((files for name, files in found.items() if name not in films), None)
+    if first is None:
+        counts = {path: count_frames(path)[0] for path in films.values()}
+        if len({*counts.values()}) > 1:
+            raise UserError(f"video files of one name with {', '.join(f'{n} ({path})' for path, n in counts.items())} "
+                            "frames: those of a video have the same number")
+        return {name: [path] * counts[path] for name, path in films.items()}
+    if films and (places := jumps(keys_of(first))):
+        raise UserError(f"{next(iter(films.values()))} has a frame for each number, but after {first[places[0] - 1]} "
+                        f"comes {first[places[0]].name}: none may be left out")
+    return {name: [films[name]] * len(first) if name in films else _partners(first, files)
+            for name, files in found.items()}
+
+
 def _partners(first: list[Path], other: list[Path]) -> list[Path]:
     """The file of `other` that belongs to each of `first`."""
     ours, theirs = (dict(zip(keys_of(files), files, strict=True)) for files in (first, other))
@@ -173,7 +209,7 @@ def _at_jumps(videos: list[RawVideo], split: bool) -> list[RawVideo]:
     """Videos of which each has one numbering; if not `split` the same ones, and a warning."""
     parts, told = [], []
     for video in videos:
-        cuts = [0, *jumps(keys_of(video.first)), video.n_frames]
+        cuts = [0, *([] if is_film(video.first[0]) else jumps(keys_of(video.first))), video.n_frames]
         told += [video.first[cut - 1 : cut + 1] for cut in cuts[1:-1]]
         parts += [video] if len(cuts) == 2 else [
             RawVideo(f"{video.name}/{video.first[a].stem}", {name: files[a:b] for name, files in video.files.items()})

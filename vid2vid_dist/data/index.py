@@ -5,46 +5,25 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, overload
 
 from vid2vid_dist.data import index_v1
-from vid2vid_dist.data.columns import Columns, Counts, Names, check, map_columns, of_frames
+from vid2vid_dist.data.columns import PICTURE, Columns, Counts, Names, check, map_columns, of_frames
+from vid2vid_dist.data.film import Film, FilmBytes, Films
+from vid2vid_dist.data.store import MAKE_SHARDS, Entry, Folder, Shard, Store, content_hash
 from vid2vid_dist.data.tasks.registry import KINDS
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.untrusted import is_file_name, is_printable, is_whole, parse_json, read_text, shown
 
 FORMAT = "vid2vid_dist shards"
-VERSION = 2
+VERSION = 3
+"""Written where there are video files; 2 where there are none, which earlier programs read too."""
 INDEX = "index.json"
-MAKE_SHARDS = "make shards SRC=<raw folder> OUT=<shard folder>"
 MAX_INDEX_BYTES = 2**30
 MAX_COUNT = 2**40
-OPEN_TARS = 64
-"""Tars that a rank keeps open: few, since all ranks of a node share the limit of the system."""
-
-
-class Shard(NamedTuple):
-    """A tar: its name, size in bytes, and hash of all of them, "" where the index is of version 1."""
-
-    name: str
-    size: int
-    hash: str
-
-
-class Entry(NamedTuple):
-    """Where one encoded frame lies: shard number, offset and size in bytes, hash of its bytes."""
-
-    shard: int
-    offset: int
-    size: int
-    hash: str
 
 
 @dataclass(frozen=True)
@@ -78,10 +57,6 @@ class Videos(Sequence[Video]):
         return Video(self._columns.video_names[number], size, self._columns.frame_names(number))
 
 
-def content_hash(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=8).hexdigest()
-
-
 class ShardIndex:
     """Checks one split and reads single frames, from any number of threads.
 
@@ -89,34 +64,33 @@ class ShardIndex:
     Raises UserError when the folder is missing, foreign, of another version, or when a tar is missing or truncated.
     """
 
-    def __init__(self, folder: Path, check_tars: bool = True, file: str = INDEX) -> None:
-        self.folder = folder
-        raw = _load(folder / file)
+    def __init__(self, where: Path | Store, check_tars: bool = True, file: str = INDEX) -> None:
+        self.films = Films()
+        self._store = store = Folder(where) if isinstance(where, Path) else where
+        self.folder = store.where
+        raw = _load(store, file)
         try:
             self.shards = [_checked_shard(*shard) for shard in raw["shards"]]
             self.input_kind: str = _checked(raw, "input_kind", raw["input_kind"] in KINDS)
             self.largest_label: int = _checked(raw, "largest_label", is_whole(raw["largest_label"], -1))
             self.largest_label_at: str = _checked(raw, "largest_label_at", is_printable(raw["largest_label_at"]))
             self.hash: str = _checked(raw, "hash", is_printable(raw["hash"]))
-            names, self._columns = _columns(folder / file, raw)
-            self.columns_file: Path | None = folder / raw["columns"] if raw["version"] > 1 else None
+            self.columns_file = (store.file(_checked(raw, "columns", is_file_name(raw["columns"])))
+                                 if raw["version"] > 1 else None)
+            names, self._columns = _columns(f"{self.folder}/{file}", raw, self.columns_file)
             self._rows = {modality: row for row, modality in enumerate(names)}
+            self._films = {modality: row for row, modality in enumerate(_film_names(raw, names))}
             self.modalities = {*names}
             self.task = KINDS[self.input_kind]
             if missing := {*self.task.needed} - self.modalities:
                 raise ValueError(f"no {min(missing)}")
-            check(self._columns, [shard.size for shard in self.shards])
+            check(self._columns, [shard.size for shard in self.shards], [self._rows[name] for name in self._films])
         except (AttributeError, KeyError, TypeError, ValueError, OSError) as error:
-            raise UserError(f"{folder / file} is damaged ({error!r:.200}): run `{MAKE_SHARDS}` again") from None
+            raise UserError(f"{self.folder}/{file} is damaged ({error!r:.200}): {store.fix}") from None
         self.lengths = self._columns.lengths
         self.videos = Videos(self._columns)
-        self._tar = lru_cache(OPEN_TARS)(partial(_open, folder, self.shards))
         if check_tars:
-            for shard in self.shards:
-                path = folder / shard.name
-                if not path.is_file():
-                    raise UserError(f"shard {path} is missing: run `{MAKE_SHARDS}` again")
-                _require_size(path, path.stat().st_size, shard.size)
+            store.check(self.shards)
 
     def entry(self, video: int, modality: str, frame: int) -> Entry:
         """Where a frame's bytes lie."""
@@ -128,16 +102,13 @@ class ShardIndex:
         """The encoded bytes of one frame, checked against their hash; touches nothing else of the tar."""
         entry = self.entry(video, modality, frame)
         try:
-            tar = self._tar(entry.shard)  # held while it is read: of threads that open it at once, the cache keeps one
-            data = os.pread(tar.file, entry.size, entry.offset)
+            data = self._bytes(entry)
         except OSError as error:
             where = self.where(video, modality, frame)
-            raise UserError(f"{where}: cannot be read ({error}): run `{MAKE_SHARDS}` again") from None
+            raise UserError(f"{where}: cannot be read ({error}): {self._store.fix}") from None
         if content_hash(data) != entry.hash:
-            raise UserError(
-                f"{self.where(video, modality, frame)}: the bytes differ from the index (damaged or foreign tar): "
-                f"run `{MAKE_SHARDS}` again"
-            )
+            raise UserError(f"{self.where(video, modality, frame)}: the bytes differ from the index (damaged or "
+                            f"foreign tar): {self._store.fix}")
         return data
 
     def of_frames(self) -> str:
@@ -147,38 +118,34 @@ class ShardIndex:
         """
         return of_frames(self._columns, self._rows, self.input_kind)
 
+    def prepare(self, video: int, wanted: Iterable[tuple[str, int]]) -> None:
+        """That these frames (modality, number) of a video are read next; of a video file its decoder knows better."""
+        entries = [self.entry(video, modality, frame) for modality, frame in wanted
+                   if self.has(modality) and self.film(video, modality) is None]
+        self._store.prepare([(self.shards[entry.shard], entry) for entry in entries])
+
+    def film(self, video: int, modality: str) -> Film | None:
+        """The video file that holds this modality, None where each frame is a file of its own."""
+        if modality not in self._films:
+            return None
+        first = self._columns.first(video)
+        films = self._columns.films[self._films[modality], first : first + int(self.lengths[video])]
+        if films["start"][0] == PICTURE:
+            return None
+        entry, name = self.entry(video, modality, 0), f"the video file of {self.where(video, modality, 0)}"
+        return Film((video, modality), films, lambda: FilmBytes(name, entry, self._bytes), self.videos[video].size)
+
+    def _bytes(self, entry: Entry) -> bytes:
+        return self._store.read(self.shards[entry.shard], entry)
+
     def where(self, video: int, modality: str, frame: int) -> str:
         """Names one frame in an error message."""
         name = f"{self.videos[video].name}/{self.videos[video].frames[frame]}"
-        return f"{modality} of {name} in {self.folder / self.shards[self.entry(video, modality, frame).shard].name}"
+        return f"{modality} of {name} in {self.folder}/{self.shards[self.entry(video, modality, frame).shard].name}"
 
     def has(self, modality: str) -> bool:
         """Whether every video has this modality."""
         return modality in self.modalities
-
-
-class _Tar:
-    """An open tar, closed when neither the index nor a reader has it."""
-
-    def __init__(self, path: Path) -> None:
-        self.file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # NONBLOCK: not to wait at a pipe
-
-    def __del__(self) -> None:
-        with suppress(AttributeError):  # it was not opened
-            os.close(self.file)
-
-
-def _open(folder: Path, shards: list[Shard], number: int) -> _Tar:
-    path = folder / shards[number].name
-    tar = _Tar(path)
-    _require_size(path, os.fstat(tar.file).st_size, shards[number].size)
-    return tar
-
-
-def _require_size(path: Path, found: int, size: int) -> None:
-    if found != size:
-        raise UserError(f"shard {path} has {found} bytes, the index says {size} (truncated or foreign tar): "
-                        f"run `{MAKE_SHARDS}` again")
 
 
 def _checked(fields: dict[str, Any], name: str, is_right: bool) -> Any:
@@ -193,38 +160,40 @@ def _checked_shard(name: Any, size: Any, digest: Any = "") -> Shard:
     return Shard(name, size, digest)
 
 
-def _columns(where: Path, raw: dict[str, Any]) -> tuple[list[str], Columns]:
+def _columns(where: str, raw: dict[str, Any], file: Path | None) -> tuple[list[str], Columns]:
     """The modalities, in the order of the entries, and the columns."""
-    if raw["version"] == 1:
+    if file is None:
         return index_v1.columns_of(where, raw["videos"])
     names, counts = raw["modalities"], raw["counts"]
     if not (type(names) is list and all(map(is_file_name, names)) and len({*names}) == len(names)):
         raise ValueError("modalities")
     if not (len(counts) == 3 and all(is_whole(count, 0, MAX_COUNT) for count in counts.values())):
         raise ValueError("counts")
-    file = _checked(raw, "columns", is_file_name(raw["columns"]))
-    return names, map_columns(where, where.parent / file, Counts(len(names), **counts))
+    return names, map_columns(where, file, Counts(len(names), **counts, films=len(_film_names(raw, names))))
 
 
-def _load(path: Path) -> dict[str, Any]:
-    folder = path.parent
+def _film_names(raw: dict[str, Any], names: list[str]) -> list[str]:
+    """The modalities that are video files in some video."""
+    films = raw.get("films", [])
+    return _checked({"films": films}, "films", type(films) is list and {*films} <= {*names}
+                    and len({*films}) == len(films))
+
+
+def _load(store: Store, name: str) -> dict[str, Any]:
+    path, where = store.file(name), f"{store.where}/{name}"
     if not path.is_file():
-        if any(folder.glob("*.tar")):
-            raise UserError(f"{folder} holds tars but no index.json, so they are not ours or not all there: "
-                            f"run `{MAKE_SHARDS}`")
-        raise UserError(
-            f"no shards at {folder}: run `{MAKE_SHARDS}` (bare `make shards` makes the toy street) "
-            "or set data.shards"
-        )
+        if any(path.parent.glob("*.tar")):
+            raise UserError(f"{store.where} holds tars but no index.json, so they are not ours or not all there: "
+                            f"{store.fix}")
+        raise UserError(f"no shards at {store.where}: run `{MAKE_SHARDS}` (bare `make shards` makes the toy street) "
+                        "or set data.shards")
     try:
         raw = parse_json(read_text(path, MAX_INDEX_BYTES))
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is damaged (not JSON: {error}): run `{MAKE_SHARDS}` again") from None
+        raise UserError(f"{where} is damaged (not JSON: {error}): {store.fix}") from None
     if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-        raise UserError(f"{path} is another program's: run `{MAKE_SHARDS}`")
+        raise UserError(f"{where} is another program's: run `{MAKE_SHARDS}`")
     if type(raw.get("version")) is not int or not 1 <= raw["version"] <= VERSION:
-        raise UserError(
-            f"{path} has format version {shown(raw.get('version'))}, this program reads 1 to {VERSION}: "
-            f"run `{MAKE_SHARDS}` again"
-        )
+        raise UserError(f"{where} has format version {shown(raw.get('version'))}, this program reads 1 to {VERSION}: "
+                        f"{store.fix}")
     return raw

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from vid2vid_dist.data.columns import ENTRY, MAX_FRAME_BYTES, MAX_SIDE, VIDEO, Columns
+from vid2vid_dist.data.columns import ENTRY, FILM, MAX_FRAME_BYTES, MAX_SIDE, VIDEO, Columns
 from vid2vid_dist.untrusted import is_file_name, is_printable, is_whole
 
 
-def columns_of(where: Path, videos: Any) -> tuple[list[str], Columns]:
+def columns_of(where: str, videos: Any) -> tuple[list[str], Columns]:
     """The modalities that every video has, and the columns. Raises what damaged values raise, above all `ValueError`.
 
     videos: [{"name", "size": [width, height], "frames": [name], "entries": {modality: [[shard, offset, size, hash]]}}]
@@ -38,6 +37,7 @@ def columns_of(where: Path, videos: Any) -> tuple[list[str], Columns]:
         where=where,
         entries=np.array([columns[modality] for modality in modalities], ENTRY).reshape(len(modalities), end),
         videos=np.array(rows, VIDEO),
+        films=np.empty((0, end), FILM),
         ends=np.cumsum([len(text) for text in encoded], dtype=np.uint64),
         text=np.frombuffer(b"".join(encoded), np.uint8),
     )

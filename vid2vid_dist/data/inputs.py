@@ -30,9 +30,12 @@ class FrameFiles:
     def content(self, modality: str) -> Any:
         """What `Modality.read` makes of a file."""
         if modality not in self._contents:
-            data = self._index.read(self._video, modality, self.frame)
-            read = self._index.task.modalities[modality].read
-            self._contents[modality] = read(data, self.where(modality), self.size)
+            film, where = self._index.film(self._video, modality), self.where(modality)
+            if film is not None:
+                self._contents[modality] = self._index.films.frame(film, self.frame, where)
+            else:
+                data = self._index.read(self._video, modality, self.frame)
+                self._contents[modality] = self._index.task.modalities[modality].read(data, where, self.size)
         return self._contents[modality]
 
     def picture(self, modality: str) -> Image.Image:

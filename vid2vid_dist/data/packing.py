@@ -10,7 +10,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -22,11 +22,13 @@ from PIL import Image
 from webdataset.writer import TarWriter
 
 from vid2vid_dist.config.schema import DataConfig
-from vid2vid_dist.data.columns import ENTRY, MAX_FRAME_BYTES
+from vid2vid_dist.data.columns import ENTRY, MAX_FRAME_BYTES, PICTURE
+from vid2vid_dist.data.film import is_film
+from vid2vid_dist.data.film_packing import pack_films
 from vid2vid_dist.data.folders import RawVideo
 from vid2vid_dist.data.geometry import MIDDLE, Geometry, Size, clip_geometry
 from vid2vid_dist.data.images import NOTE, encode
-from vid2vid_dist.data.index import VERSION, content_hash
+from vid2vid_dist.data.store import content_hash
 from vid2vid_dist.data.tasks.base import DataTask, Labels
 from vid2vid_dist.data.tasks.registry import task_of
 from vid2vid_dist.errors import UserError
@@ -38,6 +40,8 @@ TARS = 64
 """or than this part of its split, for several processes to have work,"""
 LEAST_TAR_BYTES = 4 * 2**20
 """but not before it has this much."""
+LAYOUT = 2
+"""Another number for another content of tars."""
 RECORDS = ".packed"
 """The folder of records in a split."""
 PARTIAL = ".partial"
@@ -106,7 +110,9 @@ def plan_tars(videos: list[RawVideo], options: PackOptions) -> list[TarPlan]:
     for video in videos:
         for paths in zip(*video.files.values(), strict=True):
             stats = [path.stat() for path in paths]
-            sizes.append(options.width**2 if options.width else sum(stat.st_size for stat in stats))
+            sizes.append(options.width**2 if options.width else sum(
+                stat.st_size // (video.n_frames if is_film(path) else 1)
+                for path, stat in zip(paths, stats, strict=True)))
             stamps.append("".join(f"{place(path.parent)}/{path.name} {stat.st_size} {stat.st_mtime_ns}\n"
                                   for path, stat in zip(paths, stats, strict=True)))
     largest = min(TAR_BYTES, max(sum(sizes) // TARS, LEAST_TAR_BYTES))
@@ -115,14 +121,15 @@ def plan_tars(videos: list[RawVideo], options: PackOptions) -> list[TarPlan]:
     first = filled = 0
     for number, video in enumerate(videos):
         folder = f"{number:05d}-{re.sub('[^A-Za-z0-9_-]', '_', video.name)[:60]}"
-        begin = 0
+        begin, whole = 0, any(is_film(files[0]) for files in video.files.values())
         for i in range(video.n_frames):
             filled += sizes[first + i]
             last = number == len(videos) - 1 and i == video.n_frames - 1
-            if i == video.n_frames - 1 or filled > largest:
+            full = filled > largest and not (whole and i < video.n_frames - 1)
+            if i == video.n_frames - 1 or full:
                 spans.append(Span(number, folder, begin, {m: files[begin : i + 1] for m, files in video.files.items()}))
                 begin = i + 1
-            if filled > largest or last:
+            if full or last:
                 n_frames = sum(span.n_frames for span in spans)
                 end = first + i + 1
                 plans.append(TarPlan(len(plans), spans, _digest(options, spans, stamps[end - n_frames : end])))
@@ -132,7 +139,7 @@ def plan_tars(videos: list[RawVideo], options: PackOptions) -> list[TarPlan]:
 
 
 def _digest(options: PackOptions, spans: list[Span], stamps: list[str]) -> str:
-    digest = hashlib.blake2b(f"{VERSION} {options}\n".encode(), digest_size=16)
+    digest = hashlib.blake2b(f"{LAYOUT} {options}\n".encode(), digest_size=16)
     digest.update("".join(f"{span.folder} {span.first}\n" for span in spans).encode())
     digest.update("".join(stamps).encode(errors="surrogateescape"))
     return digest.hexdigest()
@@ -180,7 +187,7 @@ class Seen:
 @dataclass(frozen=True)
 class Record:
     """That a tar is done: its name, size and hash, and what was seen; (modalities, frames) of ENTRY without `shard`,
-    and of suffixes."""
+    of suffixes, and of FILM if there is a video file."""
 
     tar: str
     size: int
@@ -188,6 +195,7 @@ class Record:
     seen: Seen
     entries: np.ndarray
     suffixes: np.ndarray
+    films: np.ndarray | None
 
 
 def load_record(plan: TarPlan, folder: Path) -> Record | None:
@@ -196,7 +204,7 @@ def load_record(plan: TarPlan, folder: Path) -> Record | None:
         with np.load(folder / plan.record, allow_pickle=False) as file:
             fields = json.loads(file["fields"].tobytes())
             record = Record(**fields | {"seen": Seen(**fields["seen"])}, entries=file["entries"],
-                            suffixes=file["suffixes"])
+                            suffixes=file["suffixes"], films=file.get("films"))
         return record if (folder / record.tar).stat().st_size == record.size else None
     except Exception:  # whatever zip, numpy and JSON make of a damaged file: the tar is packed again
         return None
@@ -204,31 +212,36 @@ def load_record(plan: TarPlan, folder: Path) -> Record | None:
 
 def pack_tar(plan: TarPlan, folder: Path, options: PackOptions) -> None:
     """Check all frames of a tar; write the tar, then its record. Raises UserError naming the first bad file."""
-    seen, rows, suffixes = Seen(), [], []
+    seen, rows, suffixes, films = Seen(), [], [], []
     temporary = folder / f"shard-{plan.number:06d}-{socket.gethostname()}-{os.getpid()}{PARTIAL}"
     with written(temporary) as file:
         hashing = _Hashing(file)
         with TarWriter(hashing, encoder=False, mtime=0) as tar:
             for span in plan.spans:
+                packed = pack_films(span.folder, span.files, tar)
+                films.append(packed.films)
                 for i in range(span.n_frames):
-                    members, found = _frame(span, i, options)
+                    members, found = _frame(span, i, options, packed.pictures)
                     seen.add(found)
-                    row = {}
+                    row = {**packed.entries}
                     for ending, modality in sorted((m + suffix, m) for m, (suffix, _) in members.items()):
                         data = members[modality][1]
                         tar.write({"__key__": span.key(i), ending: data})
                         offset = tar.tarstream.offset - (len(data) + 511) // 512 * 512
                         row[modality] = offset, int(content_hash(data), 16), len(data), 0
                     rows.append([row[modality] for modality in span.files])
-                    suffixes.append([members[modality][0] for modality in span.files])
+                    suffixes.append([paths[i].suffix.lower() if modality in packed.entries else members[modality][0]
+                                     for modality, paths in span.files.items()])
     name = f"shard-{plan.number:06d}-{hashing.hash.hexdigest()}.tar"
     temporary.rename(folder / name)
     fields = {"tar": name, "size": hashing.size, "hash": hashing.hash.hexdigest(), "seen": asdict(seen)}
     (folder / RECORDS).mkdir(exist_ok=True)
     temporary = folder / RECORDS / temporary.name
+    joined = np.concatenate(films, axis=1)
+    with_films: dict[str, Any] = {"films": joined} if (joined["start"] != PICTURE).any() else {}
     with written(temporary) as file:
         np.savez(file, fields=np.frombuffer(json.dumps(fields).encode(), np.uint8), entries=np.array(rows, ENTRY).T,
-                 suffixes=np.array(suffixes).T)
+                 suffixes=np.array(suffixes).T, **with_films)
     temporary.rename(folder / plan.record)
 
 
@@ -257,16 +270,27 @@ class _Hashing:
         return self._file.write(data)
 
 
-def _frame(span: Span, i: int, options: PackOptions) -> tuple[dict[str, tuple[str, bytes]], Seen]:
-    """Read and check all modalities of frame i of a span: suffix and bytes of each as stored, and what was seen."""
+def _frame(span: Span, i: int, options: PackOptions, films: dict[str, Image.Image]
+           ) -> tuple[dict[str, tuple[str, bytes]], Seen]:
+    """Read and check all modalities of frame i of a span: suffix and bytes of each as stored, and what was seen.
+
+    films: for those that are video files, any picture of their size.
+    """
     members: dict[str, tuple[str, bytes]] = {}
     raw_size: Size = (0, 0)
     geometry, labels, task = None, Labels(options.task), options.data_task
     notes: dict[str, str] = {}
     for name, files in span.files.items():
-        path, data = files[i], _read(files[i])
-        content = task.modalities[name].read(data, str(path), raw_size if geometry else None)
-        members[name] = path.suffix.lower(), data
+        path = files[i]
+        if name in films:
+            content = films[name]
+            if geometry and content.size != raw_size:
+                raise UserError(f"{path}: size {_by(content.size)} differs from the frame's other files "
+                                f"({_by(raw_size)}): all modalities of a frame need one size")
+        else:
+            data = _read(path)
+            content = task.modalities[name].read(data, str(path), raw_size if geometry else None)
+            members[name] = path.suffix.lower(), data
         if not isinstance(content, Image.Image):
             continue
         if geometry is None:
@@ -298,5 +322,5 @@ def _geometry(size: Size, options: PackOptions) -> Geometry:
     return clip_geometry(size, data, MIDDLE, may_flip=False)
 
 
-def _by(size: list[int]) -> str:
+def _by(size: Sequence[int]) -> str:
     return f"{size[0]}x{size[1]}"

@@ -28,8 +28,9 @@ from pathlib import Path
 import numpy as np
 
 from vid2vid_dist.data.atomic import locked
-from vid2vid_dist.data.columns import Counts, columns_name, new_columns
+from vid2vid_dist.data.columns import PICTURE, Counts, columns_name, new_columns
 from vid2vid_dist.data.contact import CONTACT_SHEET, contact_sheet
+from vid2vid_dist.data.film import is_film
 from vid2vid_dist.data.folders import SPLITS, RawVideo, scan
 from vid2vid_dist.data.index import FORMAT, INDEX, VERSION, ShardIndex
 from vid2vid_dist.data.packing import (
@@ -67,6 +68,11 @@ def make_shards(source: Path, out: Path, options: PackOptions, force: bool = Fal
     if not source.is_dir():
         raise UserError(f"{source} is not a folder; SRC needs train_{endings[0]}/, train_{endings[1]}/, ...")
     splits = {split: videos for split in SPLITS if (videos := scan(source, split, task, options.split_at_jumps))}
+    films = [file for videos in splits.values() for video in videos for file, *_ in video.files.values()
+             if is_film(file)]
+    if options.width and films:
+        raise UserError(f"SIZE={options.width} with {films[0]}: video files are kept as they are; leave SIZE out, "
+                        "data.loadSize scales in training")
     if not splits:
         raise UserError(f"{source} has no train_{endings[0]}/ or test_{endings[0]}/: below each belongs one folder of "
                         "frames per video")
@@ -160,14 +166,15 @@ def _follow(parent: int) -> None:
 
 def _join(videos: list[RawVideo], plans: list[TarPlan], seen: Seen, folder: Path) -> ShardIndex:
     """Write columns, contact sheet and index of a packed split; the index, last, puts it in force."""
-    names = [path.stem for video in videos for path in video.first] + [video.name for video in videos]
+    names = [name for video in videos for name in video.frame_names] + [video.name for video in videos]
     ends = np.cumsum([len(name.encode()) for name in names], dtype=np.uint64)
     modalities = [*videos[0].files]
-    counts = Counts(len(modalities), len(names) - len(videos), len(videos), int(ends[-1]))
+    films = [modality for modality in modalities if any(is_film(video.files[modality][0]) for video in videos)]
+    counts = Counts(len(modalities), len(names) - len(videos), len(videos), int(ends[-1]), len(films))
     sizes = [seen.sizes[str(number)][1] for number in range(len(videos))]
     digest = hashlib.blake2b(digest_size=16)
     digest.update(f"{json.dumps([seen.input_kind, sizes])[:-1]}, [".encode())
-    digest.update(", ".join(json.dumps([path.stem for path in video.first]) for video in videos).encode() + b"], {")
+    digest.update(", ".join(json.dumps(video.frame_names) for video in videos).encode() + b"], {")
     partial = folder / f"columns{PARTIAL}"
     columns, pages = new_columns(partial, counts)
     columns.ends[:], columns.text[:] = ends, np.frombuffer("".join(names).encode(), np.uint8)
@@ -178,6 +185,10 @@ def _join(videos: list[RawVideo], plans: list[TarPlan], seen: Seen, folder: Path
         record = load_record(plan, folder)
         assert record is not None
         columns.entries[:, first : first + plan.n_frames] = record.entries
+        of_films = columns.films[:, first : first + plan.n_frames]
+        of_films["start"] = PICTURE
+        if record.films is not None:
+            of_films[:] = record.films[[modalities.index(modality) for modality in films]]
         columns.entries["shard"][:, first : first + plan.n_frames] = plan.number
         members = ", ".join(_hashed_members(plan, modalities, record))
         digest.update(f"{', ' if first else ''}{members}".encode())
@@ -190,7 +201,8 @@ def _join(videos: list[RawVideo], plans: list[TarPlan], seen: Seen, folder: Path
     new = folder / f"{INDEX}{PARTIAL}"
     with written(new) as file:
         file.write(json.dumps({
-            "format": FORMAT, "version": VERSION, "hash": digest.hexdigest(), "source": _source(plans),
+            "format": FORMAT, "version": VERSION if films else 2, "hash": digest.hexdigest(),
+            "source": _source(plans), "films": films,
             "input_kind": seen.input_kind, "notes": seen.notes, "largest_label": seen.largest_label,
             "largest_label_at": seen.largest_label_at, "modalities": modalities, "columns": name,
             "counts": {"frames": counts.frames, "videos": counts.videos, "n_text": counts.n_text}, "shards": shards,

@@ -9,9 +9,10 @@ from pathlib import Path
 from vid2vid_dist.data.atomic import locked
 from vid2vid_dist.data.columns import columns_name
 from vid2vid_dist.data.folders import SPLITS
-from vid2vid_dist.data.index import MAKE_SHARDS, Shard, ShardIndex
+from vid2vid_dist.data.index import ShardIndex
 from vid2vid_dist.data.packing import RECORDS
 from vid2vid_dist.data.progress import progress
+from vid2vid_dist.data.store import MAKE_SHARDS, Shard
 from vid2vid_dist.errors import UserError
 
 
@@ -28,7 +29,7 @@ def verify_shards(out: Path, workers: int = 1) -> list[str]:
     for folder in folders:
         with locked(folder):
             index = ShardIndex(folder, check_tars=False)
-            bad = _damaged(index, workers)
+            bad = _damaged(folder, index, workers)
             for number in bad:  # without its record a tar counts as not packed
                 for record in (folder / RECORDS).glob(f"{number:06d}-*"):
                     record.unlink()
@@ -41,14 +42,14 @@ def verify_shards(out: Path, workers: int = 1) -> list[str]:
     return lines
 
 
-def _damaged(index: ShardIndex, workers: int) -> list[int]:
+def _damaged(folder: Path, index: ShardIndex, workers: int) -> list[int]:
     if not all(shard.hash for shard in index.shards):
         raise UserError(f"{index.folder} was packed by an earlier version, which kept no hashes of its tars: run "
                         f"`{MAKE_SHARDS}` again")
     with ThreadPoolExecutor(workers) as pool, progress() as bar:
-        task = bar.add_task(f"{index.folder}", total=sum(shard.size for shard in index.shards) / 2**20, unit="MiB")
+        task = bar.add_task(str(folder), total=sum(shard.size for shard in index.shards) / 2**20, unit="MiB")
         bad = []
-        for number, whole in enumerate(pool.map(lambda shard: _is_whole(index.folder, shard), index.shards)):
+        for number, whole in enumerate(pool.map(lambda shard: _is_whole(folder, shard), index.shards)):
             bar.advance(task, index.shards[number].size / 2**20)
             bad += [] if whole else [number]
     return bad

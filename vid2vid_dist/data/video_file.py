@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import av
 import numpy as np
@@ -26,8 +27,8 @@ SAMPLE_COUNTS = {b"stsz": 8, b"stz2": 8, b"trun": 4}
 def count_frames(file: Path) -> tuple[int, Size]:
     """How many frames `frames_of` gives, and their size; logs what is not as the file says. Raises likewise."""
     n_frames, size = 0, (0, 0)
-    for frame in _decoded(file, told=True):
-        n_frames, size = n_frames + 1, _shown_size(frame)
+    for frame in decoded(file, told=True):
+        n_frames, size = n_frames + 1, shown_size(frame)
     return n_frames, size
 
 
@@ -37,28 +38,48 @@ def frames_of(file: Path, told: bool = True) -> Iterator[np.ndarray]:
     What the container counts plays no part, and what cannot be decoded is left out; both are logged if `told`.
     Raises UserError for what is no video, and for frames of several sizes.
     """
-    for frame in _decoded(file, told):
-        transposed, down, right = _turn(frame)
-        pixels = frame.to_ndarray(format="rgb24")
-        yield np.ascontiguousarray((pixels.swapaxes(0, 1) if transposed else pixels)[::down, ::right])
+    yield from map(shown, decoded(file, told))
 
 
-def _decoded(file: Path, told: bool) -> Iterator[av.VideoFrame]:
-    """Frames as they are stored."""
+def shown(frame: av.VideoFrame) -> np.ndarray:
+    """(H, W, 3) uint8 RGB of a frame, turned as its display matrix says."""
+    transposed, down, right = turn(frame)
+    pixels = frame.to_ndarray(format="rgb24")
+    return np.ascontiguousarray((pixels.swapaxes(0, 1) if transposed else pixels)[::down, ::right])
+
+
+class OpenFile(Protocol):
+    """A file that is open for reading, at its begin, with a name for messages; and its size in bytes."""
+
+    name: str
+    n_bytes: int
+
+    def seek(self, position: int, whence: int = 0) -> int: ...
+
+    def read(self, size: int = -1) -> bytes: ...
+
+
+def decoded(file: Path | OpenFile, told: bool, pts: int | None = None) -> Iterator[av.VideoFrame]:
+    """Frames as they are stored; from the keyframe at or before the time stamp `pts` on, if that is given."""
     n_frames, size, faults = 0, (0, 0), list[str]()
+    name = file if isinstance(file, Path) else file.name
     fix = "give mp4, shards or a folder"
     try:
         _require_plausible(file)
-        with av.open(str(file)) as container:
+        if not isinstance(file, Path):
+            file.seek(0)
+        with av.open(str(file) if isinstance(file, Path) else file, "r") as container:
             stream = container.streams.best("video")
             if not isinstance(stream, av.VideoStream):
-                raise UserError(f"{file} is not a video that can be read (there is none in it): {fix}")
+                raise UserError(f"{name} is not a video that can be read (there is none in it): {fix}")
             if container.format.name == "image2" or container.format.name.endswith("_pipe"):
-                raise UserError(f"{file} is a picture: give a folder of frames; --first image:FILE starts from one")
+                raise UserError(f"{name} is a picture: give a folder of frames; --first image:FILE starts from one")
             if stream.width * stream.height > MAX_PIXELS:
-                raise UserError(f"{file}: frames of {stream.width}x{stream.height}: more than {MAX_PIXELS} "
+                raise UserError(f"{name}: frames of {stream.width}x{stream.height}: more than {MAX_PIXELS} "
                                 "pixels: scale it down")
             promised, pixel = stream.frames, stream.sample_aspect_ratio or 1
+            if pts is not None:
+                container.seek(pts, stream=stream)
             for packet in _packets(container, stream, faults):
                 try:
                     frames = stream.decode(packet)
@@ -66,21 +87,21 @@ def _decoded(file: Path, told: bool) -> Iterator[av.VideoFrame]:
                     faults.append(f"after frame {n_frames - 1}: {error.strerror}")
                     continue
                 for frame in frames:
-                    size = size if n_frames else _shown_size(frame)
-                    if _shown_size(frame) != size:
-                        raise UserError(f"{file}: frame {n_frames} has the size {_shown_size(frame)}, those before "
+                    size = size if n_frames else shown_size(frame)
+                    if shown_size(frame) != size:
+                        raise UserError(f"{name}: frame {n_frames} has the size {shown_size(frame)}, those before "
                                         f"{size}: cut the file there")
                     yield frame
                     n_frames += 1
     except (OSError, av.FFmpegError) as error:
-        raise UserError(f"{file} is not a video that can be read ({error.strerror}): {fix}") from None
+        raise UserError(f"{name} is not a video that can be read ({error.strerror}): {fix}") from None
     if not n_frames:
-        raise UserError(f"{file} is not a video that can be read ({(*faults, 'no frame in it')[0]}): {fix}")
+        raise UserError(f"{name} is not a video that can be read ({(*faults, 'no frame in it')[0]}): {fix}")
     if told and (faults or n_frames < promised):
-        log.warning("%s: %d frames can be decoded, its header counts %d%s", file, n_frames, promised,
+        log.warning("%s: %d frames can be decoded, its header counts %d%s", name, n_frames, promised,
                     f"; {len(faults)} faults, the first {faults[0]}" if faults else "")
     if told and pixel != 1:
-        log.warning("%s: its pixels are %s times as wide as high, and are taken as square", file, pixel)
+        log.warning("%s: its pixels are %s times as wide as high, and are taken as square", name, pixel)
 
 
 def _packets(container: av.container.InputContainer, stream: av.VideoStream, faults: list[str]
@@ -95,7 +116,7 @@ def _packets(container: av.container.InputContainer, stream: av.VideoStream, fau
     yield None
 
 
-def _turn(frame: av.VideoFrame) -> tuple[bool, int, int]:
+def turn(frame: av.VideoFrame) -> tuple[bool, int, int]:
     """Whether a stored frame is to be transposed, then the steps in which its rows and its columns are to be read."""
     sides: Any = frame.side_data  # typed as what it is not
     if "DISPLAYMATRIX" not in sides:
@@ -106,14 +127,16 @@ def _turn(frame: av.VideoFrame) -> tuple[bool, int, int]:
     return transposed, 1 if rows > 0 else -1, 1 if columns > 0 else -1
 
 
-def _shown_size(frame: av.VideoFrame) -> Size:
-    return (frame.height, frame.width) if _turn(frame)[0] else (frame.width, frame.height)
+def shown_size(frame: av.VideoFrame) -> Size:
+    """Width and height of a frame, turned."""
+    return (frame.height, frame.width) if turn(frame)[0] else (frame.width, frame.height)
 
 
-def _require_plausible(file: Path) -> None:
+def _require_plausible(file: Path | OpenFile) -> None:
     """Raise UserError for an mp4 that counts more samples than it has bytes: FFmpeg would make room for all of them."""
-    n_bytes, at = file.stat().st_size, 0
-    with file.open("rb") as stream:
+    where = file if isinstance(file, Path) else file.name
+    n_bytes, at = file.stat().st_size if isinstance(file, Path) else file.n_bytes, 0
+    with file.open("rb") if isinstance(file, Path) else nullcontext(file) as stream:
         for _ in range(MAX_BOXES):
             stream.seek(at)
             head = stream.read(16)
@@ -127,6 +150,6 @@ def _require_plausible(file: Path) -> None:
                 for found in re.finditer(b"|".join(SAMPLE_COUNTS), tables):
                     number = found.end() + SAMPLE_COUNTS[found[0]]
                     if int.from_bytes(tables[number : number + 4], "big") > n_bytes:
-                        raise UserError(f"{file} is not a video that can be read: its header counts more frames "
+                        raise UserError(f"{where} is not a video that can be read: its header counts more frames "
                                         "than it has bytes; copy it again")
             at += length

@@ -60,7 +60,7 @@ class ShardInput:
     def __init__(self, cfg: Config, split: str) -> None:
         self._source = ClipSource.of(cfg, split)
         self._workers = cfg.data.workers
-        self.where = str(self._source.index.folder)
+        self.where = self._source.index.folder
         self.identity = f"{self._source.index.hash} {self._source.index.of_frames()}"
         self.has_images = self._source.index.has("images")
         self._clips = [self._source.whole(number) for number in range(self._source.n_videos)]

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.geometry import Box, Draws, Geometry, Size, clip_geometry
-from vid2vid_dist.data.images import IMAGE_SUFFIXES, to_float
+from vid2vid_dist.data.images import IMAGE_SUFFIXES, read_ids_or_rgb, read_rgb, to_float
 
 if TYPE_CHECKING:
     from vid2vid_dist.data.index import ShardIndex
@@ -35,6 +35,11 @@ class Modality:
     folder: str
     read: Callable[[bytes, str, Size | None], Any]
     suffixes: tuple[str, ...] = IMAGE_SUFFIXES
+
+    @property
+    def may_be_film(self) -> bool:
+        """Whether all frames of a video may lie in one video file: it holds colours, and these not as they were."""
+        return self.read in (read_rgb, read_ids_or_rgb)
 
 
 @dataclass(frozen=True)
