@@ -21,7 +21,7 @@ from torch import Tensor
 from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.clips import Frames
-from vid2vid_dist.data.images import to_array, to_float
+from vid2vid_dist.data.images import read_rgb, to_array, to_float
 from vid2vid_dist.inference.panels import Look
 from vid2vid_dist.inference.products import CompareVideo, LookVideo, PictureFiles
 from vid2vid_dist.inference.writers import Product
@@ -48,7 +48,7 @@ def some_pictures(folder: Path | None) -> list[Image.Image]:
     """RGB, 2048x1024."""
     if folder is not None:
         files = sorted(file for file in folder.rglob("*") if file.suffix in (".png", ".jpg"))[:N_FRAMES]
-        return [Image.open(file).convert("RGB").resize((2048, 1024)) for file in files]
+        return [read_rgb(file.read_bytes(), str(file)).resize((2048, 1024)) for file in files]
     street, rng = ToyStreet(0, N_FRAMES, 1024, 512), np.random.default_rng(0)
     return [Image.fromarray(np.clip(frame.image + rng.normal(0, 4, (512, 1024, 3)), 0, 255).astype(np.uint8))
             .resize((2048, 1024)) for frame in street.frames()]

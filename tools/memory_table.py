@@ -14,13 +14,14 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from tools.recipe_table import TABLE, Chosen, Recipe, chosen
+from tools.solo_grid import solo_grid
 from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.plan.counting import Traffic
@@ -53,6 +54,9 @@ class Messages:
     """In the place of a `Transport`: what is sent goes nowhere, what is received is there."""
 
     device, is_alone, step = META, True, 0
+
+    def __init__(self) -> None:
+        self.grid = solo_grid()
 
     def send(self, slot: int, tensors: list[Tensor], task: str) -> Pending:
         return Pending([tensor.detach().contiguous() for tensor in tensors], [], task, None)
@@ -164,7 +168,7 @@ def count(found: Chosen, slot: int) -> Live:
     shape = steady_shape(choice.lanes, n_frames, found.request.n_frames_bp,
                          0 if choice.in_flight >= choice.lanes else choice.in_flight,
                          flow_ahead=plan.layout.n_slots > 1)
-    live = Live()
+    live, messages = Live(), Messages()
     with live, torch.device(META):
         roles = {}
         modules = build_modules(specs)
@@ -181,8 +185,7 @@ def count(found: Chosen, slot: int) -> Live:
         lanes: list[LanePart | None] = [
             LanePart(_clip(specs, plan, slot, lane, chunk, found.size), n_frames, 1 / choice.lanes)
             for lane, chunk in enumerate(shape.lanes)]
-        messages: Any = Messages()
-        executor = Executor(roles, specs.shapes(), slot, messages, dtype, plan.reductions)
+        executor = Executor(roles, specs.shapes(), slot, cast(Any, messages), dtype, plan.reductions)
         live.timer = executor.timer
         executor.step(plan, shape, lanes, specs.active(shape.lanes[0]))
     return live

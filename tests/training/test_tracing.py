@@ -56,5 +56,5 @@ def test_a_rank_alone_shows_its_tasks_and_feeds_the_planner(configure, grid) -> 
     ran = {event["name"] for event in events if event["ph"] == "X"}
     assert {"generator synthesis lane 0 frame 0", "image fake lane 0 frame 0", "update generator"} <= ran
     costs = json.loads((folder / "costs.json").read_text())
-    assert {"generator/backward/0", "image/real/0", "generator/update/0"} <= set(costs)
+    assert {"generator/synthesis_backward/0", "image/real/0", "generator/update/0"} <= set(costs)
     assert all(seconds > 0 for seconds in costs.values())
