@@ -94,7 +94,8 @@ def label_finder(weights: Path, name: str) -> Find:
     aux, n_classes, fix = False, 21, f"--weights wants torchvision's {name}, or --network another"
     with suppress(OSError, ValueError):  # what is wrong is said when they are loaded
         tensors = read_tensors(weights)
-        n_classes = [value for key, value in tensors.items() if re.fullmatch(r"classifier\..*weight", key)][-1].shape[0]
+        heads = [value for key, value in tensors.items() if re.fullmatch(r"classifier\..*weight", key)]
+        n_classes = heads[-1].shape[0] if heads else n_classes
         aux = any(key.startswith("aux_classifier.") for key in tensors)
     options = {} if name.startswith("lraspp") else {"aux_loss": aux}
     build = getattr(models.segmentation, name)

@@ -179,6 +179,9 @@ def of_frames(columns: Columns, rows: Mapping[str, int], input_kind: str) -> str
         digest.update(f"\n{modality}\n".encode())
         for start in range(0, columns.entries.shape[1], ROWS):
             digest.update(columns.entries["hash"][row, start : start + ROWS].tobytes())
+    for film in columns.films:  # of these the hash is that of the whole file
+        for start in range(0, len(film), ROWS):
+            digest.update(film[start : start + ROWS].tobytes())
     return digest.hexdigest()
 
 

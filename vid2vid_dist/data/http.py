@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import defaultdict
 from http.client import HTTPConnection, HTTPMessage, HTTPSConnection
@@ -12,6 +13,8 @@ from vid2vid_dist.errors import UserError
 REDIRECTS = 5
 PIECE = 2**18
 """Bytes after which the time is looked at."""
+SAFE = re.compile(r"[^@\s\x00-\x1f]+")
+"""An address whose parts no error of a library repeats as "not a port" or "control characters"."""
 KINDS = {"http": HTTPConnection, "https": HTTPSConnection}
 
 
@@ -41,7 +44,7 @@ class Http:
             if status not in (301, 302, 303, 307, 308):
                 break
             new = urljoin(url, head.get("Location", ""))
-            if urlsplit(new).scheme not in (urlsplit(url).scheme, "https"):
+            if urlsplit(new).scheme not in (urlsplit(url).scheme, "https") or not SAFE.fullmatch(new):
                 raise ConnectionError(f"HTTP {status} to where it is not safe")
             url = new
         if status in (404, 410):

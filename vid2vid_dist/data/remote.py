@@ -78,12 +78,15 @@ class RemoteStore:
         except FileNotFoundError:
             return self._cache.path("missing", self.where, name)
         path = self._cache.path(self.where, name, version)
-        with alone_in(self._cache.folder, PATIENCE):
-            if not path.is_file():
-                with self._cache.written(path) as file:
-                    for start in range(0, size, BLOCK):
-                        file.write(self._range(name, start, min(start + BLOCK, size)))
-            os.utime(path)
+        try:
+            with alone_in(self._cache.folder, PATIENCE):
+                if not path.is_file():
+                    with self._cache.written(path) as file:
+                        for start in range(0, size, BLOCK):
+                            file.write(self._range(name, start, min(start + BLOCK, size)))
+                os.utime(path)
+        except OSError as error:
+            raise self._cache.unusable(error) from None
         return path
 
     def check(self, shards: list[Shard]) -> None:
@@ -166,10 +169,10 @@ def _objects(url: str) -> Objects:
         parts = urlsplit(url)
     except ValueError:
         raise UserError("data.shards is no address: write s3://BUCKET/FOLDER or https://HOST/FOLDER") from None
-    if parts.username is not None or parts.query or parts.fragment:
-        raise UserError(f"data.shards: leave user name, password and query out of the address of {parts.hostname}, "
-                        "which is written into the run's files: credentials are taken from where the store's own "
-                        "tools have them (AWS_PROFILE, ~/.aws, …)")
+    if "@" in url or parts.query or parts.fragment:
+        raise UserError("data.shards: leave user name, password and query out of the address, which is written into "
+                        "the run's files: credentials are taken from where the store's own tools have them "
+                        "(AWS_PROFILE, ~/.aws, …)")
     return Http(url, TIMEOUT) if parts.scheme in ("http", "https") else _Fsspec(url, parts.scheme)
 
 
@@ -218,8 +221,11 @@ class Cache:
                 raise PermissionError(f"{folder} is another user's")
             tempfile.TemporaryFile(dir=folder).close()
         except OSError as error:
-            raise UserError(f"{folder} cannot keep what is fetched ({reason(error)}): set data.cache to a folder on a "
-                            "disk of this node") from None
+            raise self.unusable(error) from None
+
+    def unusable(self, error: OSError) -> UserError:
+        return UserError(f"{self.folder} cannot keep what is fetched ({reason(error)}): set data.cache to a folder on "
+                         "a disk of this node")
 
     def path(self, *key: str) -> Path:
         name = hashlib.blake2b("\n".join(key).encode(), digest_size=16).hexdigest()

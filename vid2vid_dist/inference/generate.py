@@ -243,7 +243,7 @@ def _fingerprint(loaded: LoadedGenerator, options: GenerationOptions, source: In
     """Changes when a frame might; how the work is spread over batches and ranks plays no part."""
     cfg, status = loaded.config, loaded.weights.stat()
     wanted = options.start_frame, options.how_many, options.fps, options.edit
-    network = astuple(cfg.generator), astuple(replace(cfg.data, workers=0, shards=""))
+    network = astuple(cfg.generator), astuple(replace(cfg.data, workers=0, shards="", cache="", cache_gb=0))
     told = (loaded.weights.resolve(), status.st_size, status.st_mtime_ns, network, wanted, source.identity,
             first_frames.identity, dtype, *(look.style.vectors.tolist() for look in looks if look.style is not None))
     return hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()

@@ -196,7 +196,7 @@ def _cover(frame: Tensor, foreground: Tensor, mask: Tensor) -> Tensor:
 
 
 def foreground_gradient(mask: Tensor, of_covered: Sequence[Tensor]) -> Tensor:
-    """The derivative of `blend`: gradient of the foreground image, given those of the frames that it covers."""
+    """The derivative of `_cover`: gradient of the foreground image, given those of the frames that it covers."""
     return mask * torch.stack(tuple(of_covered)).sum(dim=0)
 
 

@@ -25,7 +25,7 @@ from vid2vid_dist.models.labels import EncodedLabels
 from vid2vid_dist.monitor.gpu import GpuMeter
 from vid2vid_dist.monitor.report import Sample, StepReport
 from vid2vid_dist.monitor.run import RunMonitor
-from vid2vid_dist.training.curriculum import Phase
+from vid2vid_dist.training.curriculum import Phase, warmth
 from vid2vid_dist.training.health import (
     Figure,
     Figures,
@@ -134,7 +134,8 @@ class Reporter:
             step=step, epoch=epoch, steps=self._steps, seconds=seconds, loader_wait=self._loader_wait,
             frames=self._frames, losses=losses,
             loss_shares=loss_shares([loss for loss in self._roles if loss.name in losses], losses),
-            lr={short: now.rates[group].lr for group, short in RATE_NAMES.items()},
+            lr={short: warmth(self._cfg.optim, step) * now.rates[group].lr
+                for group, short in RATE_NAMES.items()},
             eta=steps_left * seconds / self._steps, n_frames_total=now.n_frames_total, chunk_frames=now.chunk_frames,
             busy=busy if any(busy) else [], waiting=waiting if any(busy) else [],
             spreads=spreads, accuracy=accuracy_of(spreads), gradient_shares=gradient_shares_of(totals),

@@ -317,6 +317,7 @@ def _networks(cfg: Config) -> dict[str, Any]:
     free = "frames_per_pass", "sparse_D", "face_marker", "augment"
     gen, disc = asdict(cfg.generator), asdict(cfg.discriminator)
     of_disc = {f"discriminator.{k}" if k in gen else k: v for k, v in disc.items() if k not in free}
+    of_disc["adaptive"] = disc["augment"] == "adaptive"  # its strength is a weight
     return {**gen, **of_disc, "no_ganFeat": cfg.loss.no_ganFeat, "label_channels": cfg.label_channels,
             "precision": cfg.optim.precision}
 

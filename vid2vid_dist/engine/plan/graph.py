@@ -52,17 +52,17 @@ class LaneTasks:
         return task
 
     def sends_gradients(self, task: Task, kinds: Iterable[TensorKind], frames: Iterable[int]) -> None:
-        """A critic's task makes the gradients to these frames."""
+        """A task of a critic, or of what reads a frame, makes the gradients to these frames."""
         for frame in frames:
             for kind in kinds:
                 self.gradients[Part(kind, frame)].append(task)
 
     def read_gradients(self, task: Task, kinds: Sequence[TensorKind], frame: int) -> None:
-        """Let a task wait for the gradients of all critics to a frame."""
+        """Let a task wait for all gradients to what it has made of a frame."""
         found: dict[int, list[Part]] = defaultdict(list)
         for kind in kinds:
-            for critic in self.gradients[Part(kind, frame)]:
-                found[critic.number].append(Part(kind.gradient, frame))
+            for reader in self.gradients[Part(kind, frame)]:
+                found[reader.number].append(Part(kind.gradient, frame))
         task.needs += [Need(number, tuple(sorted(parts))) for number, parts in found.items()]
 
     def passes(self, n_frames: int = 0) -> list[tuple[int, ...]]:

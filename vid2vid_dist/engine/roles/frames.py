@@ -84,7 +84,9 @@ class GeneratorRole:
         coarse = self._read(task, step, graph, fg_features(scale - 1)) if scale else None
         with self._recording(task, step):
             made = self._network(task).foreground_branch(labels, coarse)
-        graph.outputs = {foreground(scale): made.image, fg_features(scale): made.features}
+        graph.outputs = {foreground(scale): made.image}
+        if not self._is_finest(scale):
+            graph.outputs[fg_features(scale)] = made.features
         return graph.outputs
 
     def past(self, task: Task, step: TensorStore, graph: Graph) -> dict[TensorKind, Tensor]:
@@ -104,7 +106,7 @@ class GeneratorRole:
                 labels = self._labels(task, step, graph)
                 begin = network.label_branch(labels)
             frame, maps = network.image_branch(begin, coarse, labels)
-        graph.outputs = {synthesised(scale): frame, features(scale): maps}
+        graph.outputs = {synthesised(scale): frame, **({} if self._is_finest(scale) else {features(scale): maps})}
         return graph.outputs
 
     def flow(self, task: Task, step: TensorStore, graph: Graph) -> dict[TensorKind, Tensor]:
@@ -114,9 +116,8 @@ class GeneratorRole:
         with self._recording(task, step):
             graph.flow = made = self._network(task).flow_branch(
                 begin, before, coarse, self._modulating(task, step, graph))
-        graph.outputs = {flow_features(scale): made.features}
-        if self._is_finest(scale):
-            graph.outputs |= {FLOW: made.flow, WEIGHT: made.weight}
+        finest = self._is_finest(scale)
+        graph.outputs = {FLOW: made.flow, WEIGHT: made.weight} if finest else {flow_features(scale): made.features}
         if made.warped is None:
             return graph.outputs
         return graph.outputs | {warped(scale): torch.cat([made.warped.detach(), made.weight.detach()], dim=1)}

@@ -82,7 +82,8 @@ class GeneratorSpec(RoleSpec):
             whence = [trunk(s), *(styles if self.is_modulated else [])]
         if gen.fg:
             coarse = [fg_features(s - 1)] if s else []
-            add(Kind.FOREGROUND, "foreground", [*coarse, *styles], [foreground(s), fg_features(s)])
+            add(Kind.FOREGROUND, "foreground", [*coarse, *styles],
+                [foreground(s), *([] if finest else [fg_features(s)])])
             covering.append(foreground(s))
         if not gen.no_flow:
             blends = self._blends(lane)
@@ -143,7 +144,8 @@ class GeneratorSpec(RoleSpec):
         if gen.fg:
             # Its gradient is the frame's, masked.
             coarse = [fg_features(s - 1)] if hands_on else []
-            add(Kind.FOREGROUND_BACKWARD, "foreground", foreground(s), [*shown, fg_features(s)], [*coarse, *styles])
+            add(Kind.FOREGROUND_BACKWARD, "foreground", foreground(s),
+                [*shown, *([] if finest else [fg_features(s)])], [*coarse, *styles])
 
     def needed_next(self, lane: LaneTasks) -> Iterator[tuple[Part, Site]]:
         n_frames = lane.chunk.n_frames
