@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -78,20 +78,20 @@ class TrainedModel:
             raise UserError(f"this model starts from real frames: give first=[…] of {n_past} pictures, or \"none\"")
         pictures = [] if first is None or isinstance(first, str) else list(first)
         if not (first is None or (isinstance(first, str) and first == "none")) and len(pictures) != n_past:
-            raise UserError(f"first={shown(first)}: give {n_past} pictures (h, w, 3) uint8, or \"none\"")
+            given = shown(first) if isinstance(first, str) else f"{len(pictures)} pictures"
+            raise UserError(f"first is {given}: give {n_past} pictures (h, w, 3) uint8, or \"none\"")
         if data.use_instance and instances is None:
             raise UserError("this model reads instance ids: give instances=…")
         reader = _Reader(data.label_nc, self.config)
-        read = map(reader.read, label_maps, instances) if data.use_instance and instances is not None else map(
-            reader.read, label_maps)
-        begin = list(islice(read, n_past))
-        if len(begin) < n_past:
+        read = reader.read_all(label_maps, instances if data.use_instance else None)
+        begin, then = list(islice(read, n_past)), next(read, None)
+        if then is None:
             raise UserError(f"{len(begin)} label maps: the first generated frame needs {n_past + 1}")
         styles = choose_styles(StyleOptions((look,)) if self._loaded.generator.netE else StyleOptions(), self._loaded)
         video = VideoGenerator(self._loaded.generator, self.config, self._device, self._dtype)
         images = torch.cat([reader.picture(picture) for picture in pictures])[None] if pictures else None
         video.start([_joined(begin)], images, torch.stack([style.vectors for style in styles]) if styles else None)
-        return (image_pictures(video.step([frame]).fake[0].float().cpu())[0] for frame in read)
+        return (image_pictures(video.step([frame]).fake[0].float().cpu())[0] for frame in chain([then], read))
 
 
 class _Reader:
@@ -100,6 +100,14 @@ class _Reader:
     def __init__(self, label_nc: int, cfg: Config) -> None:
         self._label_nc, self._cfg = label_nc, cfg
         self._size: tuple[int, int] | None = None
+
+    def read_all(self, label_maps: Iterable[np.ndarray], instances: Iterable[np.ndarray] | None) -> Iterator[Frames]:
+        of_objects = None if instances is None else iter(instances)
+        for number, labels in enumerate(label_maps):
+            found = None if of_objects is None else next(of_objects, None)
+            if of_objects is not None and found is None:
+                raise UserError(f"there are {number} maps of instances and more label maps: give one for each")
+            yield self.read(np.asarray(labels), None if found is None else np.asarray(found))
 
     def read(self, labels: np.ndarray, instances: np.ndarray | None = None) -> Frames:
         if self._label_nc:
@@ -118,6 +126,7 @@ class _Reader:
 
     def picture(self, pixels: np.ndarray) -> torch.Tensor:
         """(1, 3, H, W) in [-1, 1]."""
+        pixels = np.asarray(pixels)
         return to_float(torch.from_numpy(self._cut(self._rgb(pixels), pixels)), torch.float32)[None]
 
     def _cut(self, image: Image.Image, of: np.ndarray) -> np.ndarray:

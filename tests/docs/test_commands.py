@@ -36,7 +36,7 @@ python launch/generate.py passed_on/street --input path/to/labels --first none
 python launch/evaluate.py runs/street
 torchrun --nproc_per_node 3 launch/train.py configs/toy/cpu.yaml parallel.placement=split:2+1 run.name=placed
 python launch/plan.py configs/street/2048.yaml --ranks 8
-python launch/plan.py configs/street/512.yaml --ranks 8 --lanes 1 --size 512x256 --gpu-memory 8 --out plan.svg
+python launch/plan.py configs/street/512.yaml --ranks 8 --lanes 1 --size 512x256 --gpu-memory 16 --out plan.svg
 make shards SRC=path/to/Cityscapes OUT=data/shards/cityscapes SIZE=2048
 python -m vid2vid_dist.config show configs/toy/gpu.yaml optim.lr=1e-4
 make shards TASK=face
