@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("s3fs", reason="pip install 'vid2vid-dist[dev]': s3fs")
-pytest.importorskip("moto.server", reason="pip install 'vid2vid-dist[dev]': moto[server]")
+pytest.importorskip("s3fs", reason="pip install 'vid2vid-dist[dev-s3]': s3fs")
+pytest.importorskip("moto.server", reason="pip install 'vid2vid-dist[dev-s3]': moto[server]")
 
 import boto3
 import s3fs
