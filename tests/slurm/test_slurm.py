@@ -183,7 +183,7 @@ def ranks_of(job: str) -> list[int]:
     return found
 
 
-@pytest.mark.long
+@pytest.mark.full
 @pytest.mark.timeout(900)
 def test_a_job_under_faults_is_the_run_that_nobody_disturbed(
         slurm: LocalSlurm, shards: Path, tmp_path: Path) -> None:
