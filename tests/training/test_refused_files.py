@@ -105,10 +105,10 @@ def swap_two_frames(index: dict) -> None:
 
 def swap_two_columns(shards: Path) -> None:
     folder = shards / "train"
-    names, columns = _columns(folder / "index.json", json.loads((folder / "index.json").read_text()))
+    (file,) = folder.glob("columns-*.bin")
+    names, columns = _columns(str(folder), json.loads((folder / "index.json").read_text()), file)
     rows = columns.entries[names.index("images")].copy()
     rows[[0, 1]] = rows[[1, 0]]
-    (file,) = folder.glob("columns-*.bin")
     whole = file.read_bytes()
     start = names.index("images") * rows.nbytes
     file.write_bytes(whole[:start] + rows.tobytes() + whole[start + rows.nbytes :])
