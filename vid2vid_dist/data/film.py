@@ -25,7 +25,7 @@ FILM_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm")
 BLOCK = 2**20
 """Bytes of a file that are read at a time."""
 BLOCKS = 4
-"""Of them in memory, for each decoder: the head of a file, and where it is read."""
+"""Of them in memory, for each decoder; what was read first goes."""
 DECODERS = 8
 """That a rank keeps where they are: the next chunk of a clip goes on there."""
 

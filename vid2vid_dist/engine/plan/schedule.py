@@ -207,7 +207,8 @@ def make_plan(tasks: list[Task], layout: Layout, costs: Costs, *, n_pipelines: i
 
 
 def _preferred(graph: StepGraph, strategy: Strategy) -> list[int]:
-    """Slots of the generator's frames, one after the other; -1 for what goes where it is best."""
+    """Slots for synthesis of the generator's frames, one after the other; -1 for what goes where it is best, as other
+    branches do."""
     allowed = graph.layout.slots[GENERATOR]
     longest_chunk = 1 + max((max(task.frames) for task in graph.tasks if task.kind == Kind.SYNTHESIS), default=0)
     return [allowed[(site.lane * longest_chunk + site.frame) % len(allowed)]

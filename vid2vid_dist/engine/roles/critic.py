@@ -112,10 +112,15 @@ class Discriminator(ABC):
             rng = step_rng(self.cfg.run.seed, number, lane)
             self._augmentations = draw(rng, step.lane(task.lane).clip.size.clips)
 
+    @property
+    def _strength(self) -> Tensor | None:
+        """Of adaptive augmentation, a weight of networks that have it."""
+        return getattr(self.engine.module, "strength", None)
+
     def _judge(self, inputs: Tensor) -> losses.LayerOutputs:
         seen, module = inputs, self.engine.module
         if self._augmentations:
-            seen = augmented(inputs, self.colours, self._augmentations, getattr(module, "strength", None))
+            seen = augmented(inputs, self.colours, self._augmentations, self._strength)
         outputs: losses.LayerOutputs = module(seen)
         return outputs
 
@@ -150,10 +155,9 @@ class Discriminator(ABC):
         if judged.penalty is not None:
             terms[names.r1] = judged.penalty
             judged.own_loss = judged.own_loss + judged.penalty
-        strength = getattr(self.engine.module, "strength", None)
-        if strength is not None:
+        if self._strength is not None:
             scores = torch.cat([scale[-1].flatten() for scale in judged.on_real])
-            judged.own_loss = judged.own_loss + strength_loss(strength, scores, MIDDLE[loss.gan_mode])
+            judged.own_loss = judged.own_loss + strength_loss(self._strength, scores, MIDDLE[loss.gan_mode])
         return terms, list(found)
 
     def backward(self, judged: Pass, weight: float) -> None:

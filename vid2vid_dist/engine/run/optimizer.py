@@ -42,7 +42,7 @@ class RoleEngine(Protocol):
         where the outputs do not depend on one."""
 
     def step(self) -> None:
-        """Update the weights by the summed gradients, which stay until the next step."""
+        """Update the weights by the summed gradients."""
 
     def discard(self) -> None:
         """Weights, optimiser and the module's statistics are those from before the step."""
