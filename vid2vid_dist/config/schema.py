@@ -78,6 +78,20 @@ class GeneratorConfig:
     no_first_img: bool = opt(False, "start a clip from nothing instead of from real first frames")
     style_nc: int = opt(0, "numbers per region that say how it looks, read off the real frames by an encoder; 0 = one look (needs label maps, or faces)", low=0, high=64)
 
+    @property
+    def has_branches(self) -> bool:
+        """Whether labels, past frames and flow have networks of their own; a single-image network is one piece."""
+        return self.netG == "composite"
+
+    @property
+    def is_modulated(self) -> bool:
+        """Whether norm layers behind the encoders read the labels."""
+        return self.norm == "spade"
+
+    def warps(self, n_seen: int) -> bool:
+        """Whether frames of a chunk that follows so many frames of its clip blend in the one before."""
+        return not (self.no_flow or (self.no_first_img and n_seen == 0))
+
 
 @dataclass
 class DiscriminatorConfig:

@@ -94,7 +94,7 @@ class ScaleGenerator(nn.Module):
         self.ngf = cfg.ngf // 2**scale
         self.fg_ngf = self.ngf // 2 if cfg.n_downsample_G > 2 else self.ngf
         self.compute_options = ComputeOptions()
-        self.is_modulated = cfg.norm == "spade"
+        self.is_modulated = cfg.is_modulated
 
     def _finish(self, label_channels: int) -> None:
         """With all stacks made: let labels take part in the norm layers behind the encoders, if so; draw weights."""

@@ -73,7 +73,7 @@ class Generator(nn.Module):
         self.fg_labels = tuple(gen.fg_labels) if gen.fg else None
         self.no_flow = gen.no_flow
         self.netG0: ScaleGenerator
-        if gen.netG == "composite":
+        if gen.has_branches:
             self.netG0 = CompositeGenerator(gen, cfg.label_channels)
             self.size_unit = 2 ** (gen.n_scales_spatial - 1 + gen.n_downsample_G)
         else:

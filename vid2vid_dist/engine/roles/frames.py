@@ -100,7 +100,7 @@ class GeneratorRole:
         scale, network = task.scale, self._network(task)
         coarse = self._read(task, step, graph, features(scale - 1)) if scale else None
         with self._recording(task, step):
-            if self.cfg.generator.netG == "composite":
+            if self.cfg.generator.has_branches:
                 begin, labels = self._read(task, step, graph, trunk(scale)), self._modulating(task, step, graph)
             else:
                 labels = self._labels(task, step, graph)
@@ -112,7 +112,7 @@ class GeneratorRole:
     def flow(self, task: Task, step: TensorStore, graph: Graph) -> dict[TensorKind, Tensor]:
         scale, begin = task.scale, self._read(task, step, graph, trunk(task.scale))
         coarse = self._read(task, step, graph, flow_features(scale - 1)) if scale else None
-        before = self._before(task, step, graph, 1) if self._blends(task, step) else None
+        before = self._before(task, step, graph, 1) if self._warps(task, step) else None
         with self._recording(task, step):
             graph.flow = made = self._network(task).flow_branch(
                 begin, before, coarse, self._modulating(task, step, graph))
@@ -125,7 +125,7 @@ class GeneratorRole:
     def blend(self, task: Task, step: TensorStore, graph: Graph) -> dict[TensorKind, Tensor]:
         scale, (t,) = task.scale, task.frames
         before = weight = covering = None
-        if not self.cfg.generator.no_flow and self._blends(task, step):
+        if self._warps(task, step):
             both = step.read(task, Part(warped(scale), t))
             before, weight = both[:, :3], both[:, 3:]
         if self.cfg.generator.fg:
@@ -178,9 +178,8 @@ class GeneratorRole:
     def _is_trained(self, scale: int, step: TensorStore) -> bool:
         return self._is_finest(scale) or step.shape.train_all_scales
 
-    def _blends(self, task: Task, step: TensorStore) -> bool:
-        """Whether there is a frame before to be warped."""
-        return not (self.cfg.generator.no_first_img and step.lane(task.lane).clip.n_seen == 0)
+    def _warps(self, task: Task, step: TensorStore) -> bool:
+        return self.cfg.generator.warps(step.lane(task.lane).clip.n_seen)
 
     def _read(self, task: Task, step: TensorStore, graph: Graph, kind: TensorKind, back: int = 0) -> Tensor:
         """A leaf, which wants a gradient if the scale that it was made at is trained."""
@@ -202,7 +201,7 @@ class GeneratorRole:
 
     def _modulating(self, task: Task, step: TensorStore, graph: Graph) -> EncodedLabels | None:
         """The same, where norm layers read it."""
-        return self._labels(task, step, graph) if self.cfg.generator.norm == "spade" else None
+        return self._labels(task, step, graph) if self.cfg.generator.is_modulated else None
 
     def _before(self, task: Task, step: TensorStore, graph: Graph, back: int) -> Tensor:
         """The frame so many before: of the chunk, or of one before; at the start of a clip a given one, or nothing with

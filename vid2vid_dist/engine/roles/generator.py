@@ -41,16 +41,6 @@ class GeneratorSpec(RoleSpec):
     def n_past(self) -> int:
         return self.cfg.generator.n_frames_G - 1
 
-    @property
-    def branches(self) -> bool:
-        """Whether labels, past and flow are tasks of their own; of a single-image network all is synthesis."""
-        return self.cfg.generator.netG == "composite"
-
-    @property
-    def is_modulated(self) -> bool:
-        """Whether the norm layers of all branches read the labels."""
-        return self.cfg.generator.norm == "spade"
-
     def add_tasks(self, lane: LaneTasks) -> None:
         for t in range(lane.chunk.n_frames):
             if self.cfg.generator.style_nc:
@@ -70,23 +60,23 @@ class GeneratorSpec(RoleSpec):
             earlier = [Part(image(s), p) for p in range(t - past, t)]
             task = lane.add(kind, self._site(lane, t, s, part), (t,), scale=s, follows=follows,
                             reads=[*earlier, *(Part(x, t) for x in reads)], makes=[Part(x, t) for x in makes])
-            if kind in (Kind.LABEL, Kind.FOREGROUND) or not self.branches:
+            if kind in (Kind.LABEL, Kind.FOREGROUND) or not gen.has_branches:
                 task.after = list(lane.after)
             return task
 
         styles: list[TensorKind] = [style(s)] if gen.style_nc else []
         whence, covering = styles, list[TensorKind]()
-        if self.branches:
+        if gen.has_branches:
             add(Kind.LABEL, "labels", styles, [label_features(s)])
             add(Kind.PAST, "past", [label_features(s)], [trunk(s)], self.n_past)
-            whence = [trunk(s), *(styles if self.is_modulated else [])]
+            whence = [trunk(s), *(styles if gen.is_modulated else [])]
         if gen.fg:
             coarse = [fg_features(s - 1)] if s else []
             add(Kind.FOREGROUND, "foreground", [*coarse, *styles],
                 [foreground(s), *([] if finest else [fg_features(s)])])
             covering.append(foreground(s))
         if not gen.no_flow:
-            blends = self._blends(lane)
+            blends = gen.warps(lane.chunk.n_seen)
             coarse = [flow_features(s - 1)] if s else []
             made = [*([FLOW, WEIGHT] if finest else [flow_features(s)]), *([warped(s)] if blends else [])]
             add(Kind.FLOW, "flow", [*whence, *coarse], made, int(blends))
@@ -95,10 +85,6 @@ class GeneratorSpec(RoleSpec):
         made = [synthesised(s), *([] if finest else [features(s)])]
         synthesis = add(Kind.SYNTHESIS, "", [*whence, *coarse], made)
         add(Kind.BLEND, "", covering, [image(s), *([RAW] if finest else [])], follows=[synthesis])
-
-    def _blends(self, lane: LaneTasks) -> bool:
-        """Whether there is a frame before to be warped, in all frames of the chunk."""
-        return not (self.cfg.generator.no_first_img and lane.chunk.n_seen == 0)
 
     def add_backwards(self, lane: LaneTasks) -> None:
         """Last frame first, finest scale first. Later frames that read a frame un-detached come before it."""
@@ -129,16 +115,16 @@ class GeneratorSpec(RoleSpec):
             lane.sends_gradients(task, [image(s)], past)
 
         if not gen.no_flow:
-            blends, coarse = self._blends(lane), [flow_features(s - 1)] if hands_on else []
+            blends, coarse = gen.warps(lane.chunk.n_seen), [flow_features(s - 1)] if hands_on else []
             add(Kind.FLOW_BACKWARD, "flow", FLOW if finest else flow_features(s),
                 [*([image(s)] if blends else []), *([FLOW, WEIGHT] if finest else [flow_features(s)])],
-                [trunk(s), *coarse, *(styles if self.is_modulated else [])], attached[-1:] if blends else [],
+                [trunk(s), *coarse, *(styles if gen.is_modulated else [])], attached[-1:] if blends else [],
                 [synthesised(s)] if blends else [])
         coarse = [features(s - 1)] if hands_on else []
         add(Kind.SYNTHESIS_BACKWARD, "", image(s), [*shown, *([] if finest else [features(s)])],
-            [*([trunk(s)] if self.branches else []), *coarse,
-             *(styles if self.is_modulated or not self.branches else [])])
-        if self.branches:
+            [*([trunk(s)] if gen.has_branches else []), *coarse,
+             *(styles if gen.is_modulated or not gen.has_branches else [])])
+        if gen.has_branches:
             add(Kind.PAST_BACKWARD, "past", trunk(s), [trunk(s)], [], attached)
             add(Kind.LABEL_BACKWARD, "labels", label_features(s), [trunk(s)], styles)
         if gen.fg:
@@ -152,7 +138,7 @@ class GeneratorSpec(RoleSpec):
         for t in range(max(0, n_frames - self.n_past), n_frames):
             # Frame t is in the history of the next chunk's first frames, down to n_past frames on.
             for heir in range(min(self.n_past - (n_frames - 1 - t), n_frames)):
-                for s in range(self.finest + 1) if self.branches else ():
+                for s in range(self.finest + 1) if self.cfg.generator.has_branches else ():
                     yield Part(image(s), t), self._site(lane, heir, s, "past")
                     if t == n_frames - 1 and heir == 0 and not self.cfg.generator.no_flow:
                         yield Part(image(s), t), self._site(lane, heir, s, "flow")
@@ -163,9 +149,10 @@ class GeneratorSpec(RoleSpec):
         covered = now if self.cfg.generator.fg else frozenset()  # the mask is found in the labels
         # A clip begins with given frames, unless it begins from nothing.
         given = frozenset() if self.cfg.generator.no_first_img else frozenset(i for i in window if i < 0)
-        if task.kind in (Kind.LABEL, Kind.FOREGROUND) or (task.kind == Kind.SYNTHESIS and not self.branches):
+        reads_all = Kind.LABEL if self.cfg.generator.has_branches else Kind.SYNTHESIS
+        if task.kind in (reads_all, Kind.FOREGROUND):
             return NeededFrames(labels=window)
-        modulating = window if self.is_modulated else frozenset()
+        modulating = window if self.cfg.generator.is_modulated else frozenset()
         if task.kind == Kind.STYLE:
             return NeededFrames(labels=now, real=now)
         if task.kind == Kind.PAST:
@@ -221,7 +208,7 @@ class GeneratorSpec(RoleSpec):
                                requires_grad=self.cfg.schedule.max_frames_backpropagate > 1)
         covering = flow = None
         labelled, whence = measure(generator, network.label_branch, labels)
-        if self.branches:
+        if self.cfg.generator.has_branches:
             work[Kind.LABEL] = labelled
             work[Kind.LABEL_BACKWARD], _ = measure(generator, backward, [whence])
             work[Kind.PAST], made = measure(generator, network.encode_past, whence.detach(), previous)
@@ -234,7 +221,7 @@ class GeneratorSpec(RoleSpec):
             coarse["fg"] = leaf(of_fg.features)
         work[Kind.SYNTHESIS], (raw, maps) = measure(
             generator, network.image_branch, whence, coarse.get("image"), labels)
-        if not self.branches:
+        if not self.cfg.generator.has_branches:
             work[Kind.SYNTHESIS] += labelled
         coarse["image"] = leaf(maps)
         if not self.cfg.generator.no_flow:
