@@ -12,7 +12,6 @@ Tars and columns are named after their contents and written beside those in use;
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import json
 import os
@@ -46,6 +45,7 @@ from vid2vid_dist.data.packing import (
     written,
 )
 from vid2vid_dist.data.progress import progress
+from vid2vid_dist.data.workers import end_with
 from vid2vid_dist.errors import UserError
 
 __all__ = ["PackOptions", "make_shards"]
@@ -142,7 +142,8 @@ def _packed(plans: list[TarPlan], folder: Path, options: PackOptions, workers: i
     """Yields when the next one is packed. Processes start at once, before any thread."""
     if workers < 2:
         return map(pack_tar, plans, repeat(folder), repeat(options))
-    pool = ProcessPoolExecutor(workers, get_context("fork"), _follow, (os.getpid(),))
+    pool = ProcessPoolExecutor(workers, get_context("fork"), end_with,
+                               (os.getpid(), signal.SIG_DFL))  # at Ctrl-C without a word
     stack.callback(pool.shutdown, cancel_futures=True)
     futures = [pool.submit(pack_tar, plan, folder, options) for plan in plans]
 
@@ -154,14 +155,6 @@ def _packed(plans: list[TarPlan], folder: Path, options: PackOptions, workers: i
                             "--workers; what is packed stays") from None
 
     return results()
-
-
-def _follow(parent: int) -> None:
-    """In a worker: end with its parent, whatever ends that, and at Ctrl-C without a word."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:
-        os._exit(1)
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _join(videos: list[RawVideo], plans: list[TarPlan], seen: Seen, folder: Path) -> ShardIndex:

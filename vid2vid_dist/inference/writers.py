@@ -6,7 +6,6 @@ so products of one video, and of several, are written at the same time.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 from collections import deque
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.data.clips import Frames
+from vid2vid_dist.data.workers import end_with
 from vid2vid_dist.errors import UserError
 
 T = TypeVar("T")
@@ -139,11 +139,8 @@ _slots: dict[int, tuple[Frames, Tensor]] = {}
 
 
 def _begin(parent: int) -> None:
-    """End with the parent, whatever ends that; Ctrl-C is the parent's matter. One core for each."""
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
-    if os.getppid() != parent:
-        os._exit(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """Ctrl-C is the parent's matter. One core of torch's for each."""
+    end_with(parent, signal.SIG_IGN)
     torch.set_num_threads(1)
 
 
