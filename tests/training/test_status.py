@@ -24,6 +24,7 @@ from vid2vid_dist.training.status import Status
 
 ILL = ValueError("the discriminator is ill")
 SILENT = LostRankError("step 3, rank 0: image of rank 2: Timed out waiting 15000ms for recv operation to complete")
+BEHIND = LostRankError("step 3, rank 1: waiting for flow of rank 0: Timed out waiting 15000ms\n-> flow of rank 2: 4")
 BROKEN = LostRankError("step 3, rank 1: flow of rank 0: Connection closed by peer [127.0.0.1]:4711")
 
 
@@ -42,6 +43,15 @@ def test_silence_is_nearer_than_a_broken_connection(tmp_path: Path, order: list[
         Status(tmp_path, rank, 0).write_failure(error, None, finding="no heartbeat of rank 2")
     told = json.loads((tmp_path / "status.json").read_text())
     assert (told["cause"], told["why"]) == ("lost rank", f"no heartbeat of rank 2; {SILENT}")
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations([(0, SILENT), (1, BEHIND)])), ids=str)
+def test_the_rank_without_a_heartbeat_is_nearest(tmp_path: Path, order: list[tuple[int, Exception]]) -> None:
+    """All wait in vain, and who began to wait first says so first."""
+    for rank, error in order:
+        Status(tmp_path, rank, 0).write_failure(error, None, finding="no heartbeat of rank 2 (step 3): stopped")
+    why = json.loads((tmp_path / "status.json").read_text())["why"]
+    assert why == f"no heartbeat of rank 2 (step 3): stopped; {SILENT}"
 
 
 def test_of_equal_ones_the_first_is_told(tmp_path: Path) -> None:

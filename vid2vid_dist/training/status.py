@@ -139,10 +139,10 @@ class Status:
         why = str(error) or type(error).__name__
         with nonfatal("status.json"), self._alone():
             known = self._failed()
+            rank = "" if cause == "lost rank" else f"rank {self._rank}: "  # which says it itself
+            why = f"{finding}; {why}" if finding and not rank else f"{rank}{why}"
             if not known or _nearness(known.get("cause"), known.get("why")) < _nearness(cause, why):
-                rank = "" if cause == "lost rank" else f"rank {self._rank}: "  # which says it itself
-                why = f"{rank}{why}"
-                self.write("failed", at, cause=cause, why=f"{finding}; {why}" if finding and not rank else why)
+                self.write("failed", at, cause=cause, why=why)
 
     def _failed(self) -> dict:
         """What a rank has said of its failure; nothing if none has. The run's start has cleared earlier lives' away."""
@@ -160,7 +160,10 @@ class Status:
 
 def _nearness(cause: object, why: object) -> int:
     """To the root of a failure: an error is nearer than a rank that is missing; one that was waited for in vain nearer
-    than one whose connection broke: those of a rank that has waited in vain break, too."""
+    than one whose connection broke: those of a rank that has waited in vain break, too. The rank without a heartbeat is
+    nearest of those that were waited for: the others wait for it themselves."""
     if cause == "error":
-        return 2
-    return 1 if isinstance(why, str) and re.search("timed? ?out", why, re.IGNORECASE) else 0
+        return 3
+    if not isinstance(why, str) or not re.search("timed? ?out", why, re.IGNORECASE):
+        return 0
+    return 2 if re.match(r"no heartbeat of (rank \d+)\b.* of \1:", why) else 1
