@@ -25,7 +25,7 @@ from vid2vid_dist.inference.evaluate import evaluate
 from vid2vid_dist.inference.export import export
 from vid2vid_dist.inference.generate import GenerationOptions, generate
 from vid2vid_dist.inference.load import load_generator
-from vid2vid_dist.inference.quality import WeightFiles
+from vid2vid_dist.inference.quality import Judges
 from vid2vid_dist.inference.style_fitting import fit_styles
 from vid2vid_dist.inference.styles import FILE, StyleBook, StyleOptions, choose_styles, fingerprint, look_of
 from vid2vid_dist.inference.video_generator import VideoGenerator
@@ -218,7 +218,7 @@ def test_a_model_without_styles_has_no_looks(cfg: Config, make_run: MakeRun) -> 
 
 
 def test_figures_of_a_model_with_styles(run: Path, tmp_path: Path) -> None:
-    evaluation = evaluate(load_generator(run), replace(OPTIONS, how_many=0), WeightFiles("", "", ""), tmp_path / "out")
+    (evaluation,) = evaluate([load_generator(run)], replace(OPTIONS, how_many=0), Judges(), tmp_path / "out")
     assert {"L1", "warp error"} <= set(evaluation.names)
 
 

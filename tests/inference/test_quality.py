@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
+from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,19 +15,24 @@ import torch
 from torch import Tensor, nn
 
 from tests.inference.conftest import write_run
+from tests.inference.judging_networks import ReadsColours, VideoNetwork
 from vid2vid_dist.config.schema import Config, FlowConfig
+from vid2vid_dist.data.video_file import frames_of
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.inference._torchmetrics import LPIPS, FrechetInceptionDistance
-from vid2vid_dist.inference.evaluate import Evaluation, Evaluator, evaluate, lines
+from vid2vid_dist.inference._torchmetrics import LPIPS
+from vid2vid_dist.inference.evaluate import Evaluator, evaluate
+from vid2vid_dist.inference.figures import Evaluation, SetFigure, lines
 from vid2vid_dist.inference.generate import GenerationOptions
 from vid2vid_dist.inference.load import load_generator
-from vid2vid_dist.inference.quality import HIGHEST_PSNR, FrameQuality, SetQuality, VideoFeatures, WeightFiles
+from vid2vid_dist.inference.quality import HIGHEST_PSNR, FrameQuality, Judges, WeightFiles
+from vid2vid_dist.inference.segmentation import SCRIPT
 from vid2vid_dist.models._torchvision import models
 from vid2vid_dist.models.flow import FlowReference, build_flow
 from vid2vid_dist.models.warp_error import warp_error
 
-NONE = WeightFiles()
+NONE = Judges()
 HEIGHT, WIDTH, SHIFT = 64, 96, 3
+LABELS = torch.zeros(1, 1, HEIGHT, WIDTH, dtype=torch.uint8)
 
 
 def noise(*shape: int, seed: int = 0) -> Tensor:
@@ -46,7 +54,7 @@ def evaluated(fakes: list[Tensor], reals: list[Tensor] | None) -> Evaluation:
     evaluator = Evaluator(NONE, build_flow(FlowConfig()))
     evaluator.begin_video("street")
     for t, fake in enumerate(fakes):
-        evaluator.add(fake, None if reals is None else reals[t])
+        evaluator.add(fake, None if reals is None else reals[t], LABELS)
     return evaluator.finish()
 
 
@@ -112,26 +120,10 @@ def test_without_real_frames() -> None:
 
 def test_a_figure_that_no_frame_has_is_null() -> None:
     """Frames that are not finite, or flow that is trusted nowhere."""
-    stored = json.loads(Evaluation({"street": {"L1": [math.nan, math.nan]}}, {"FID": math.nan}).to_json())
+    nowhere = {"L1": [math.nan, math.nan]}
+    stored = json.loads(Evaluation({"street": nowhere}, {"FID": SetFigure(math.nan, "one frame")}).to_json())
     assert stored["figures"]["L1"]["mean"] is None
-    assert stored["sets"]["FID"] is None
-
-
-class Coordinates(nn.Module):
-    """Stands for a network whose features are known: they are the input."""
-
-    num_features = 4
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x
-
-
-def test_frechet_distance_of_gaussians() -> None:
-    """Between N(0, I) and N(m, 4 I) in d dimensions: |m|^2 + d (2 - 1)^2."""
-    metric, draws = FrechetInceptionDistance(Coordinates()), torch.Generator().manual_seed(0)
-    metric.update(torch.randn(200_000, 4, generator=draws), real=True)
-    metric.update(2 * torch.randn(200_000, 4, generator=draws) + 3, real=False)
-    assert float(metric.compute()) == pytest.approx(4 * 9 + 4, rel=0.01)
+    assert stored["sets"]["FID"]["value"] is None
 
 
 @pytest.fixture(scope="module")
@@ -140,12 +132,14 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> WeightFiles:
     root = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
     torch.save(models.alexnet(weights=None).state_dict(), root / "alexnet.pth")
-    torch.save(models.video.r3d_18(weights=None).state_dict(), root / "r3d_18.pth")
-    return WeightFiles(lpips=str(root / "alexnet.pth"), video_fid=str(root / "r3d_18.pth"))
+    torch.jit.save(torch.jit.script(VideoNetwork()), root / "i3d.pt")
+    torch.jit.save(torch.jit.script(ReadsColours()), root / "colours.pt")
+    return WeightFiles(lpips=str(root / "alexnet.pth"), fvd=str(root / "i3d.pt"),
+                       segmentation=str(root / "colours.pt"), segmentation_network=SCRIPT)
 
 
 def test_weights_are_those_of_the_file(weights: WeightFiles) -> None:
-    quality = FrameQuality(weights)
+    quality = FrameQuality(Judges.load(WeightFiles(lpips=weights.lpips), 0))
     fake, real = noise(1, 3, 64, 64, seed=1), noise(1, 3, 64, 64, seed=2)
     assert quality(real, real)["LPIPS"] == 0
     expected = LPIPS(net="alex", pnet_rand=True)
@@ -156,45 +150,70 @@ def test_weights_are_those_of_the_file(weights: WeightFiles) -> None:
     assert quality(fake, real)["LPIPS"] > 0
 
 
-def test_video_distance_sees_what_windows_see(weights: WeightFiles) -> None:
-    def distance(fakes: list[Tensor], reals: list[Tensor]) -> float:
-        evaluator = SetQuality(weights)
-        evaluator.begin_video()
-        for fake, real in zip(fakes, reals, strict=True):
-            evaluator.add(fake, real)
-        return evaluator.figures()["video FID"]
-
-    reals = moving(24)  # two windows
-    assert distance(reals, reals) == pytest.approx(0, abs=1e-3)
-    assert distance(list(map(torch.neg, reals)), reals) > 0.01
-    assert VideoFeatures()(torch.stack(reals[:16], dim=1)).shape == (1, 512)
-
-
 def test_weights_that_are_not_there_or_another_networks(weights: WeightFiles, tmp_path: Path) -> None:
-    for files in (WeightFiles(lpips="gone"), WeightFiles(fid="gone"), WeightFiles(video_fid="gone")):
+    for files in (WeightFiles(lpips="gone"), WeightFiles(fid="gone"), WeightFiles(fvd="gone")):
         with pytest.raises(UserError, match=r"no weights file at 'gone': .*`make weights` fetches it"):
-            Evaluator(files, build_flow(FlowConfig()))
-    for files in (WeightFiles(lpips=weights.video_fid), WeightFiles(fid=weights.lpips),
-                  WeightFiles(video_fid=weights.lpips)):
-        with pytest.raises(UserError, match="holds the weights of another network"):
-            Evaluator(files, build_flow(FlowConfig()))
+            Judges.load(files, 0)
+    for files in (WeightFiles(lpips=weights.fvd), WeightFiles(fid=weights.lpips), WeightFiles(fvd=weights.segmentation),
+                  WeightFiles(fvd=weights.lpips)):
+        with pytest.raises(UserError, match=r"another network|not a readable weights file|is no TorchScript"):
+            Judges.load(files, 0)
     torch.save({"run me": Path("a pickled object")}, tmp_path / "evil.pth")
     with pytest.raises(UserError, match=r"evil\.pth: not a readable weights file"):
-        SetQuality(WeightFiles(fid=str(tmp_path / "evil.pth")))
+        Judges.load(WeightFiles(fid=str(tmp_path / "evil.pth")), 0)
+    with pytest.raises(UserError, match="this model reads none"):
+        Judges.load(weights, label_nc=0)
 
 
 def test_from_a_run_to_table_page_and_events(cfg: Config, tmp_path: Path) -> None:
     out = tmp_path / "out"
-    found = evaluate(load_generator(write_run(tmp_path, cfg)), GenerationOptions(device="cpu"), NONE, out)
+    (found,) = evaluate([load_generator(write_run(tmp_path, cfg))], GenerationOptions(device="cpu"), NONE, out)
     assert [len(figures["L1"]) for figures in found.frames.values()] == [3, 5]
     stored = json.loads((out / "evaluation.json").read_text())
     assert stored["figures"]["PSNR"]["mean"] == pytest.approx(found.mean("PSNR"))
     assert stored["videos"]["park"]["warp error"][0] is None
     assert len(stored["figures"]["L1"]["by_frame"]) == 5
-    table = list(lines(found))
+    table = list(lines([found]))
+    assert table[1].endswith("low     8 frames of 2 videos, 64x32")
+    n_trusted = sum(np.isfinite(figures["warp error"]).sum() for figures in found.frames.values())
+    assert table[4].endswith(f"low     {n_trusted} frames of 2 videos, 64x32")
     assert [line.split("  ")[0] for line in table] == ["figure", "L1", "PSNR", "SSIM", "warp error",
                                                        "warp error of the real"]
     page = (out / "index.html").read_text()
     for name in found.names:
         assert f"{name} over frames" in page
     assert list((out / "tensorboard").glob("events.*"))
+
+
+def test_two_runs_side_by_side(cfg: Config, tmp_path: Path, weights: WeightFiles) -> None:
+    """The figures are those of each alone, on the frames that both can make; the second has a longer memory."""
+    longer = deepcopy(cfg)
+    longer.generator.n_frames_G, longer.run.name = cfg.generator.n_frames_G + 1, "longer"
+    runs = [load_generator(write_run(tmp_path, config)) for config in (cfg, longer)]
+    judges = Judges.load(WeightFiles(segmentation=weights.segmentation, segmentation_network=SCRIPT,
+                                     segmentation_ids=(0, 1, 2)), cfg.data.label_nc)
+    options, out = GenerationOptions(device="cpu", how_many=2, videos=("park",)), tmp_path / "out"
+    found = evaluate(runs, options, judges, out)
+    alone = [evaluate([runs[0]], replace(options, start_frame=1), judges, tmp_path / "one"),
+             evaluate([runs[1]], options, judges, tmp_path / "two")]
+    for both, (one,) in zip(found, alone, strict=True):
+        assert both.to_json() == one.to_json()
+    assert found[0].mean("L1") != found[1].mean("L1")
+    header, *rows = (re.split(" {2,}", line) for line in lines(found))
+    assert header == [
+        "figure", cfg.run.name, "longer", "difference", f"drift of {cfg.run.name}", "drift of longer", "better", "over"]
+    assert rows[0][-1] == "2 frames of 1 videos, 64x32"
+    assert rows[-2][0] == "mIoU of the real"
+    assert len(list(frames_of(out / "park/compare.mp4"))) == 2
+    page = (out / "index.html").read_text()
+    assert all(part in page for part in ('poster="park/poster.png"', f"<span>{cfg.run.name}</span>",
+                                         "<span>longer</span>", "<span>real</span>"))
+    assert json.loads((out / "against/evaluation.json").read_text())["run"] == "longer"
+
+
+def test_runs_that_make_other_frames_are_not_compared(cfg: Config, tmp_path: Path) -> None:
+    wide = deepcopy(cfg)
+    wide.run.name, wide.data.loadSize = "wide", 2 * cfg.data.loadSize
+    runs = [load_generator(write_run(tmp_path, config)) for config in (cfg, wide)]
+    with pytest.raises(UserError, match=r"wide and .* frames of another size \(.*128, 64.*64, 32"):
+        evaluate(runs, GenerationOptions(device="cpu"), NONE, tmp_path / "out")

@@ -14,7 +14,7 @@ from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.inference.evaluate import evaluate
 from vid2vid_dist.inference.generate import GenerationOptions
 from vid2vid_dist.inference.load import load_generator
-from vid2vid_dist.inference.quality import WeightFiles
+from vid2vid_dist.inference.quality import Judges
 from vid2vid_dist.monitor.metrics import read_journal
 from vid2vid_dist.training.trainer import Trainer
 from vid2vid_dist.training.validation import N_FRAMES, open_source
@@ -33,7 +33,8 @@ def test_figures_are_those_of_the_evaluation(
     found = record["validation"]
     for name, raw in (("fake", True), ("fake_averaged", False)):
         loaded = load_generator(tmp_path / "run", raw_weights=raw)
-        expected = evaluate(loaded, GenerationOptions(device="cpu", how_many=N_FRAMES), WeightFiles(), tmp_path / name)
+        options = GenerationOptions(device="cpu", how_many=N_FRAMES)
+        (expected,) = evaluate([loaded], options, Judges(), tmp_path / name)
         assert found[f"L1_{name}"] == pytest.approx(expected.mean("L1"), rel=1e-4)
         assert found[f"warp_error_{name}"] == pytest.approx(expected.mean("warp error"), rel=1e-4)
         assert found["warp_error_real"] == pytest.approx(expected.mean("warp error of the real"), rel=1e-4)

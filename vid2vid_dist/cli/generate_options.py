@@ -24,7 +24,8 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
     what.add_argument("--split", default="test", help="part of the shards (default: test)")
     what.add_argument("--videos", default="", metavar="NAME,…", help="only these videos (default: all)")
     what.add_argument("--start-frame", type=_count, default=0, metavar="N", help="of each video")
-    what.add_argument("--how-many", type=_count, default=0, metavar="N", help="frames per video (default: to its end)")
+    what.add_argument("--frames", "--how-many", dest="how_many", type=_count, default=0, metavar="N",
+                      help="so many first frames of each video (default: to its end)")
     what.add_argument("--first", default="auto", metavar="real|none|single:RUN|image:FILE",
                       help="start from real frames, from nothing, from frames of a single-image generator (a run of\n"
                            "configs/single_image, or a file of weights), or from a picture (default: as in training)")

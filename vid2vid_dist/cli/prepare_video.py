@@ -13,10 +13,8 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, groupby, islice
 from pathlib import Path
@@ -33,17 +31,12 @@ from vid2vid_dist.data.palette import label_colors
 from vid2vid_dist.data.tasks import face, pose
 from vid2vid_dist.data.video_file import frames_of
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.models._torchvision import models
-from vid2vid_dist.models.weights import load_published, read_tensors
+from vid2vid_dist.inference.segmentation import NETWORKS, load_segmentation
+from vid2vid_dist.models.weights import load_published
 from vid2vid_dist.toy.set import write_file
 
 EDGES = ((40, 80), (100, 200))
 """Canny's thresholds of faint and of strong edges: labels 1 and 2."""
-# With weights at torchvision, or of the user's own by its training script.
-NETWORKS = ("deeplabv3_resnet50", "deeplabv3_resnet101", "deeplabv3_mobilenet_v3_large", "fcn_resnet50",
-            "fcn_resnet101", "lraspp_mobilenet_v3_large")
-IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""Mean and deviation of the colours that torchvision's networks were trained with."""
 MIN_FRAMES = 3
 """A shorter sequence cannot be trained on."""
 SHEET_FRAMES, SHEET_WIDTH = 4, 320
@@ -90,27 +83,15 @@ def find_edges(frame: np.ndarray) -> Found:
 
 
 def label_finder(weights: Path, name: str) -> Find:
-    """Label maps by a segmentation network of torchvision; its classes are the ids, as many as the weights have."""
-    aux, n_classes, fix = False, 21, f"--weights wants torchvision's {name}, or --network another"
-    with suppress(OSError, ValueError):  # what is wrong is said when they are loaded
-        tensors = read_tensors(weights)
-        heads = [value for key, value in tensors.items() if re.fullmatch(r"classifier\..*weight", key)]
-        n_classes = heads[-1].shape[0] if heads else n_classes
-        aux = any(key.startswith("aux_classifier.") for key in tensors)
-    options = {} if name.startswith("lraspp") else {"aux_loss": aux}
-    build = getattr(models.segmentation, name)
-    network = build(weights=None, weights_backbone=None, num_classes=n_classes, **options)
-    load_published(network, str(weights), fix)
+    """Label maps by a segmentation network, whose classes are the ids."""
+    network = load_segmentation(weights, name)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network.eval().to(device)
-    mean, std = (torch.tensor(values, device=device).view(3, 1, 1) for values in IMAGENET)
+    network.to(device)
     colors = label_colors(256)
 
     def find(frame: np.ndarray) -> Found:
-        image = torch.from_numpy(frame.copy()).to(device).permute(2, 0, 1)[None] / 255
-        with torch.no_grad():
-            scores = network((image - mean) / std)["out"][0]
-        labels = scores.argmax(0).byte().cpu().numpy()
+        image = torch.from_numpy(frame.copy()).to(device).permute(2, 0, 1)[None] / 127.5 - 1
+        labels = network(image)[0].byte().cpu().numpy()
         return Found("A", ".png", encode_png(labels[None]), colors[labels])
 
     return find
@@ -264,7 +245,7 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take every n-th frame")
     parser.add_argument("--test-frames", type=int, default=30, help="so many last frames become the test split")
     parser.add_argument("--weights", type=Path, help="weights of the finder of labels, landmarks or poses")
-    parser.add_argument("--network", choices=NETWORKS, default=NETWORKS[0], help="torchvision's, for labels")
+    parser.add_argument("--network", choices=NETWORKS, default=NETWORKS[0], help="that finds labels: torchvision's")
     args = parser.parse_args()
     if args.out.exists():
         raise UserError(f"{args.out} exists: remove it or choose another folder")

@@ -3,8 +3,8 @@
     python -m vid2vid_dist weights                       all of them (1.2 GB) into weights/
     python -m vid2vid_dist weights shared/weights --base-url http://mirror/models
 
-The published names end in the first 8 digits of their SHA-256, which is checked; the whole one is kept in
-SHA256SUMS beside the files, and checked from then on. A download that broke off goes on where it was.
+Published names end in the first 8 digits of their SHA-256 (of I3D all digits are known), which is checked; the whole
+one is kept in SHA256SUMS beside the files, and checked from then on. A download that broke off goes on where it was.
 """
 
 from __future__ import annotations
@@ -38,14 +38,17 @@ class Published:
     name: str
     url: str
     settings: str
+    sha256: str = ""  # where the published name does not end in its first digits
 
     @property
     def published_name(self) -> str:
-        return self.url.rpartition("/")[2]
+        return self.url.rpartition("/")[2].partition("?")[0]
 
     @property
     def hash_prefix(self) -> str:
-        """The first digits of the file's SHA-256."""
+        """The first digits of the file's SHA-256, or all of them."""
+        if self.sha256:
+            return self.sha256
         match = re.search(r"-([0-9a-f]{8})\.pth$", self.published_name)
         assert match, f"{self.published_name} carries no hash"
         return match[1]
@@ -60,8 +63,10 @@ FILES = (
     Published("deeplabv3_resnet50.pth", models.segmentation.DeepLabV3_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1.url,
               "tools/prepare_video.py labels … --weights {path}"),
     Published("inception.pth", URL_INCEPTION_V3, "vid2vid-evaluate --fid-weights {path}"),
-    Published("r3d_18.pth", models.video.R3D_18_Weights.KINETICS400_V1.url,
-              "vid2vid-evaluate --video-fid-weights {path}"),
+    # StyleGAN-V's TorchScript of the network that FVD was published with.
+    Published("i3d_torchscript.pt", "https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1",
+              "vid2vid-evaluate --fvd-weights {path}",
+              "bec6519f66ea534e953026b4ae2c65553c17bf105611c746d904657e5860a5e2"),
 )
 
 

@@ -5,10 +5,9 @@
 from __future__ import annotations
 
 from vid2vid_dist.models import _torchvision
-from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3
+from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 from torchmetrics.functional.image.lpips import _LPIPS as LPIPS
-from torchmetrics.image.fid import FrechetInceptionDistance
 
-__all__ = ["LPIPS", "URL_INCEPTION_V3", "FrechetInceptionDistance", "_torchvision", "peak_signal_noise_ratio",
+__all__ = ["LPIPS", "URL_INCEPTION_V3", "FeatureExtractorInceptionV3", "_torchvision", "peak_signal_noise_ratio",
            "structural_similarity_index_measure"]

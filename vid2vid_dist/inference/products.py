@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -77,6 +78,17 @@ class CompareVideo:
     def close(self, complete: bool) -> None:
         if self._video is not None:
             self._video.close(complete)
+
+
+@contextmanager
+def closed(video: CompareVideo) -> Iterator[None]:
+    """Around the frames of a video, which is complete or absent."""
+    try:
+        yield
+    except BaseException:
+        video.close(complete=False)
+        raise
+    video.close(complete=True)
 
 
 def captions(looks: Sequence[Look], has_images: bool) -> list[str]:

@@ -108,3 +108,14 @@ def load_published(network: nn.Module, path: str, fix: str, prefix: str = "") ->
         network.load_state_dict(wanted)
     except (RuntimeError, TypeError) as error:
         raise UserError(f"{path} holds the weights of another network: {fix}") from error
+
+
+def load_script(path: str, fix: str) -> torch.jit.ScriptModule:
+    """The network of a TorchScript file, in evaluation mode, on the CPU. The file holds its program as well.
+
+    Raises `UserError`, ending with `fix`, when the file is missing or something else.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"no weights file at '{path}': {fix}")
+    with reading(Path(path), f"it is no TorchScript file: {fix}"):
+        return torch.jit.load(path, map_location="cpu").eval()
