@@ -19,13 +19,21 @@ N_STEPS, BATCH, LR = 300, 16, 2e-3
 
 
 class ToyNetwork(nn.Module):
-    """Each layer halves the frame; what is learnt are the shares of the classes in cells of 16x16 pixels."""
+    """Each layer halves the frame; what is learnt are the shares of the classes in cells of 16x16 pixels.
+
+    Features are scaled by their spread over the frames of the training: else a few large ones say all.
+    """
+
+    mean: Tensor
+    spread: Tensor
 
     def __init__(self, n_classes: int) -> None:
         super().__init__()
         self.layers = nn.ModuleList(nn.Conv2d(n_in, n_out, 4, stride=2, padding=1)
                                     for n_in, n_out in zip((3, *WIDTHS), WIDTHS, strict=False))
         self.head = nn.Conv2d(WIDTHS[-1], n_classes, 1)
+        self.register_buffer("mean", torch.zeros(sum(WIDTHS)))
+        self.register_buffer("spread", torch.ones(sum(WIDTHS)))
 
     def maps(self, pixels: Tensor) -> list[Tensor]:
         """Of frames (N, 3, H, W) in 0..255 what every layer gives."""
@@ -38,7 +46,7 @@ class ToyNetwork(nn.Module):
     @torch.no_grad()
     def forward(self, pixels: Tensor) -> Tensor:
         """Of frames (N, 3, H, W) in 0..255 the features (N, d): the mean of every map of every layer."""
-        return torch.cat([maps.mean((2, 3)) for maps in self.maps(pixels)], dim=1)
+        return (torch.cat([maps.mean((2, 3)) for maps in self.maps(pixels)], dim=1) - self.mean) / self.spread
 
 
 def toy_network(cfg: Config, file: Path) -> ToyNetwork:
@@ -71,6 +79,9 @@ def _train(network: ToyNetwork, pixels: Tensor, shares: Tensor) -> None:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+    features = network(pixels)
+    network.mean.copy_(features.mean(0))
+    network.spread.copy_(features.std(0).clamp(min=1e-3))
 
 
 def _frames(cfg: Config, split: str) -> tuple[Tensor, Tensor]:
