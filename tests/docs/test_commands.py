@@ -33,7 +33,7 @@ python launch/generate.py runs/street --input path/to/labels --first none
 torchrun --nproc_per_node 8 launch/generate.py runs/street --batch 4
 python launch/export.py runs/street passed_on/street
 python launch/generate.py passed_on/street --input path/to/labels --first none
-python launch/evaluate.py runs/street
+python launch/evaluate.py runs/street --against runs/mine --frames 30
 torchrun --nproc_per_node 3 launch/train.py configs/toy/cpu.yaml parallel.placement=split:2+1 run.name=placed
 python launch/plan.py configs/street/2048.yaml --ranks 8
 python launch/plan.py configs/street/512.yaml --ranks 8 --lanes 1 --size 512x256 --gpu-memory 16 --out plan.svg
@@ -122,6 +122,7 @@ BY_HAND = {
     "python launch/generate.py runs/phone": "as any generation of a task",
     "python -m tools.prepare_video landmarks": "needs weights that are not shipped",
     "python -m tools.prepare_video poses": "needs weights that are not shipped",
+    "python launch/evaluate.py runs/street": "as with a second run, which is run here",
     "make shards SRC=data/face": "as any packing of a task",
     "make shards SRC=data/pose": "as any packing of a task",
 }
