@@ -61,6 +61,11 @@ def test_scores_of_another_size_are_scaled_to_the_frame() -> None:
     assert (seen == classes).float().mean() > 0.8
 
 
+def test_a_network_of_something_else() -> None:
+    with pytest.raises(UserError, match=r"gives \(1, 5\) for a frame"):
+        SegmentationNetwork(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 5)))(torch.zeros(1, 3, 2, 2))
+
+
 def test_more_classes_than_labels_stand_for() -> None:
     with pytest.raises(UserError, match=r"sees class 2, but only 2 labels .*--segmentation-ids"):
         Confusion((ROAD, HOUSE)).add(torch.full((1, 1, 1), ROAD, dtype=torch.uint8), torch.tensor([[[2]]]))

@@ -43,6 +43,9 @@ class SegmentationNetwork(nn.Module):
         """Classes (N, H, W) of frames (N, 3, H, W) in [-1, 1], which the network sees as ImageNet's are normalised."""
         out = self.network(((frames + 1) / 2 - self.mean) / self.std)
         scores = out["out"] if isinstance(out, dict) else out
+        if scores.ndim != 4:
+            raise UserError(f"the network gives {tuple(scores.shape)} for a frame: a segmentation network, which gives "
+                            "(1, classes, h, w), is wanted")
         if scores.shape[-2:] != frames.shape[-2:]:
             scores = F.interpolate(scores, frames.shape[-2:], mode="bilinear")
         return scores.argmax(1)
