@@ -202,7 +202,7 @@ def test_two_runs_side_by_side(cfg: Config, tmp_path: Path, weights: WeightFiles
     header, *rows = (re.split(" {2,}", line) for line in lines(found))
     assert header == [
         "figure", cfg.run.name, "longer", "difference", f"drift of {cfg.run.name}", "drift of longer", "better", "over"]
-    assert rows[0][-1] == "2 frames of 1 videos, 64x32"
+    assert rows[0][-1] == "2 frames of 1 video, 64x32"
     assert rows[-2][0] == "mIoU of the real"
     assert len(list(frames_of(out / "park/compare.mp4"))) == 2
     page = (out / "index.html").read_text()

@@ -62,7 +62,8 @@ class Evaluation:
     def over(self, name: str) -> str:
         """The frames that have the figure."""
         counts = [int(np.isfinite(figures.get(name, [])).sum()) for figures in self.frames.values()]
-        return f"{sum(counts)} frames of {sum(count > 0 for count in counts)} videos, {self.size}"
+        n_videos = sum(count > 0 for count in counts)
+        return f"{sum(counts)} frames of {n_videos} video{'s' * (n_videos != 1)}, {self.size}"
 
     def to_json(self) -> str:
         figures = {name: {"mean": _finite(self.mean(name)), "drift_per_100_frames": self.drift(name),
