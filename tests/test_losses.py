@@ -49,6 +49,20 @@ def test_logistic_is_cross_entropy() -> None:
         [[score]], True, "logistic")
 
 
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_weighted_l1_and_its_gradients_are_those_of_its_terms(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    weights, sizes = [0.25, 3.0, 1.0], [(2, 3, 4), (5,), (1, 7, 2, 2)]
+    fakes, reals = ([torch.randn(size).to(dtype).requires_grad_() for size in sizes] for _ in range(2))
+    found = losses.weighted_l1(fakes, reals, weights)
+    assert found.dtype == torch.promote_types(dtype, torch.float32)
+    expected = sum(w * (a.double() - b.double()).abs().mean() for w, a, b in zip(weights, fakes, reals, strict=True))
+    torch.testing.assert_close(found.double(), expected, rtol=1e-6, atol=0)
+    assert torch.autograd.grad(found, reals, retain_graph=True, allow_unused=True) == (None, None, None)
+    for x, wanted in zip(torch.autograd.grad(2 * found, fakes), torch.autograd.grad(2 * expected, fakes), strict=True):
+        torch.testing.assert_close(x, wanted)
+
+
 def test_r1_of_a_linear_score_is_its_steepness() -> None:
     """Two scales whose scores are weighted sums of the pixels; the labels, channel 0, do not count."""
     torch.manual_seed(0)

@@ -7,11 +7,15 @@ entry is the score map. Reductions are computed in float32 at least, whatever th
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from vid2vid_dist.models.labels import Extent
@@ -33,12 +37,12 @@ def gan_loss(outputs: LayerOutputs, real: bool, mode: str = "ls", *, for_generat
     entropy of sigmoid(score), the generator's not saturating (Goodfellow et al. 2014).
     """
     assert real or not for_generator
-    return torch.stack([_score_loss(_wide(scale[-1]), real, mode, for_generator) for scale in outputs]).sum()
+    return add([_score_loss(_wide(scale[-1]), real, mode, for_generator) for scale in outputs])
 
 
 def _score_loss(score: Tensor, real: bool, mode: str, for_generator: bool) -> Tensor:
     if mode == "ls":
-        return (score - float(real)).square().mean()
+        return F.mse_loss(score, torch.full_like(score, float(real)))
     if mode == "logistic":
         return F.softplus(-score if real else score).mean()
     assert mode == "hinge", mode
@@ -61,24 +65,49 @@ def feature_matching(fake: LayerOutputs, real: LayerOutputs, num_D: int, n_layer
 
     `num_D` is the image discriminator's for every discriminator, the face's with its fewer scales included.
     """
-    total = _wide(fake[0][-1]).new_zeros(())
-    for fake_layers, real_layers in zip(fake, real, strict=True):
-        for fake_layer, real_layer in zip(fake_layers[:-1], real_layers[:-1], strict=True):
-            total = total + l1(fake_layer, real_layer.detach())
-    return total * (weight * 4 / (n_layers_D + 1) / num_D)
+    layers, references = ([x for scale in side for x in scale[:-1]] for side in (fake, real))
+    if not layers:
+        return _wide(fake[0][-1]).new_zeros(())
+    return weighted_l1(layers, references, len(layers) * [weight * 4 / (n_layers_D + 1) / num_D])
 
 
 def perceptual_distance(fake_features: list[Tensor], real_features: list[Tensor]) -> Tensor:
     """V(fake, real): weighted L1 of the five VGG19 feature maps, real side constant."""
-    terms = zip(PERCEPTUAL_WEIGHTS, fake_features, real_features, strict=True)
-    return torch.stack([weight * l1(fake, real.detach()) for weight, fake, real in terms]).sum()
+    return weighted_l1(fake_features, real_features, PERCEPTUAL_WEIGHTS)
+
+
+def weighted_l1(tensors: Sequence[Tensor], references: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """The weighted sum of the mean absolute differences of each pair; the references are constant."""
+    assert len(tensors) == len(references) == len(weights)
+    total: Tensor = _WeightedL1.apply(weights, [_wide(x.detach()) for x in references], *(_wide(x) for x in tensors))
+    return total
+
+
+class _WeightedL1(torch.autograd.Function):
+    """Over all pairs at once: a handful of operations, where each pair would take as many."""
+
+    @staticmethod
+    def forward(ctx: Any, weights: Sequence[float], references: list[Tensor], *tensors: Tensor) -> Tensor:
+        differences = torch._foreach_sub(tensors, references)
+        ctx.save_for_backward(*differences)
+        ctx.factors = [weight / x.numel() for weight, x in zip(weights, tensors, strict=True)]
+        means = [x.mean() for x in torch._foreach_abs(differences)]
+        torch._foreach_mul_(means, weights)
+        return torch.stack(means).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        found = torch._foreach_sign(ctx.saved_tensors)
+        torch._foreach_mul_(found, ctx.factors)
+        torch._foreach_mul_(found, gradient)
+        return None, None, *found
 
 
 def masked_l1(a: Tensor, b: Tensor | float, mask: Tensor) -> Tensor:
-    """Mean of |a * mask - b * mask| over all elements, masked ones included."""
-    mask = _wide(mask)
+    """Mean of |a - b| * mask over all elements, masked ones included."""
     b = _wide(b) if isinstance(b, Tensor) else b
-    return (_wide(a) * mask - b * mask).abs().mean()
+    return ((_wide(a) - b).abs() * _wide(mask)).mean()
 
 
 def flow_loss(flow: Tensor, flow_ref: Tensor, confidence: Tensor, lambda_F: float,
@@ -164,6 +193,16 @@ def _centred_start(first: int, last: int, side: int, size: int) -> int:
     """Start of an interval of `side` pixels around first..last, inside 0..size - 1."""
     centre = (first + last) // 2
     return max(side // 2, min(size - 1 - side // 2, centre)) - side // 2
+
+
+def add(terms: Sequence[Tensor]) -> Tensor:
+    """The sum of scalars."""
+    return reduce(operator.add, terms)
+
+
+def scaled(x: Tensor, factor: float) -> Tensor:
+    """`factor * x`; of a step of one clip most factors are 1, and cost nothing."""
+    return x if factor == 1 else factor * x
 
 
 def l1(a: Tensor, b: Tensor) -> Tensor:

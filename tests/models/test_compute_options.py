@@ -36,7 +36,7 @@ def outcome(options: ComputeOptions, norm: str) -> dict[str, Tensor]:
 @pytest.mark.parametrize("norm", ["batch", "instance", "spade"])
 def test_results_are_equal(norm: str) -> None:
     expected = outcome(ComputeOptions(), norm)
-    assert expected["netG0.model_down_img.2.num_batches_tracked"] in (2, 0)
+    assert expected["netG0.model_down_img.2.running_mean"].any()
     for options in COMBINATIONS:
         torch.testing.assert_close(outcome(options, norm), expected, rtol=1e-9, atol=1e-10)
 

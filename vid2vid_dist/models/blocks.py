@@ -23,9 +23,18 @@ def norm_layer(norm: str, channels: int) -> nn.Module:
     statistics exist because published weights hold them, instance norm's included.
     """
     if norm in ("batch", "spade"):
-        return nn.BatchNorm2d(channels)
+        return BatchNorm(channels)
     assert norm == "instance", norm
     return nn.InstanceNorm2d(channels, affine=False, track_running_stats=True)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Does not count its batches: nothing reads the number, and it would be one more operation for each norm."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert self.momentum is not None
+        return nn.functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
+                                        self.training, self.momentum, self.eps)
 
 
 class FrameNorm(nn.Module):

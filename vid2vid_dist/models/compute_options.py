@@ -40,14 +40,14 @@ def _statistics_left_alone(stacks: tuple[nn.Module, ...]) -> Iterator[None]:
     """Keep norm layers from adding the statistics of a recomputed forward to their running ones a second time."""
     norms = [module for stack in stacks for module in stack.modules()
              if isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d) and module.track_running_stats]
-    kept = [(norm, norm.momentum, norm.num_batches_tracked) for norm in norms]
+    kept = [(norm, norm.momentum) for norm in norms]
     for norm in norms:
-        norm.momentum, norm.num_batches_tracked = 0.0, None
+        norm.momentum = 0.0
     try:
         yield
     finally:
-        for norm, momentum, count in kept:
-            norm.momentum, norm.num_batches_tracked = momentum, count
+        for norm, momentum in kept:
+            norm.momentum = momentum
 
 
 def laid_out(x: Tensor, options: ComputeOptions) -> Tensor:

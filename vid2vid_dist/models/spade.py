@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from vid2vid_dist.models.blocks import ResnetBlock
+from vid2vid_dist.models.blocks import BatchNorm, ResnetBlock
 from vid2vid_dist.models.labels import EncodedLabels
 
 MAX_HIDDEN = 128  # channels between labels and factors, as published
@@ -21,7 +21,7 @@ class Spade(nn.Module):
     def __init__(self, channels: int, label_channels: int) -> None:
         super().__init__()
         hidden = min(MAX_HIDDEN, channels)
-        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.norm = BatchNorm(channels, affine=False)
         self.shared = nn.Conv2d(label_channels, hidden, 3, padding=1)
         self.gamma_beta = nn.Conv2d(hidden, 2 * channels, 3, padding=1)
 
@@ -36,7 +36,7 @@ def modulate(stack: nn.Module, label_channels: int) -> None:
     """Put a `Spade` in the place of every batch norm of `stack`, which is changed."""
     for module in list(stack.modules()):
         for name, child in module.named_children():
-            if isinstance(child, nn.BatchNorm2d):
+            if isinstance(child, BatchNorm):
                 setattr(module, name, Spade(child.num_features, label_channels))
 
 

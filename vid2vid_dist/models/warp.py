@@ -18,7 +18,9 @@ def warp(image: Tensor, flow: Tensor) -> Tensor:
     x = torch.linspace(-1, 1, width, dtype=dtype, device=flow.device)
     y = torch.linspace(-1, 1, height, dtype=dtype, device=flow.device)
     dx, dy = flow.to(dtype).unbind(1)
-    grid = torch.stack([x + dx / ((width - 1) / 2), y[:, None] + dy / ((height - 1) / 2)], dim=-1)
-    grid = grid.nan_to_num()  # on CPUs grid_sample takes NaN for an address and the process dies
+    grid = torch.stack([torch.add(x, dx, alpha=2 / (width - 1)), torch.add(y[:, None], dy, alpha=2 / (height - 1))],
+                       dim=-1)
+    if flow.device.type == "cpu":  # there grid_sample takes NaN for an address and the process dies
+        grid = grid.nan_to_num()
     sampled = F.grid_sample(image.to(dtype), grid, mode="bilinear", padding_mode="border", align_corners=True)
     return sampled.to(image.dtype)

@@ -29,8 +29,7 @@ class AdamSettings:
     betas: tuple[float, float]
 
     def __call__(self, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-        fused = all(p.is_cuda for p in parameters)
-        return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas, fused=fused, foreach=not fused)
+        return torch.optim.Adam(parameters, lr=self.lr, betas=self.betas, fused=True)
 
 
 @dataclass(frozen=True)

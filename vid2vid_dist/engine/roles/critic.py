@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -67,7 +67,7 @@ class Pass:
     on_real: losses.LayerOutputs
     kept: Any = None
     penalty: Tensor | None = None
-    own_loss: Tensor | None = None
+    own_losses: list[Tensor] = field(default_factory=list)  # of each graph
     spreads: tuple[Tensor, Tensor] | None = None  # of the scores on real and fake frames
 
 
@@ -139,32 +139,34 @@ class Discriminator(ABC):
         """Losses on the fake sides (N, C, H, W), each counted so many times, and gradients of the generator's to the
         `wanted` leaves."""
         loss, disc = self.cfg.loss, self.cfg.discriminator
-        on_fakes = times * [self._judge(x) for x in inputs]
-        gan = self.weight * torch.stack(
-            [losses.gan_loss(f, True, loss.gan_mode, for_generator=True) for f in on_fakes]).sum()
-        features = self.weight * torch.stack([losses.feature_matching(
-            f, judged.on_real, disc.num_D, disc.n_layers_D, loss.lambda_feat) for f in on_fakes]).sum()
+        on_fakes, n_kinds = [self._judge(x) for x in inputs], times * len(inputs)
+        weight = times * self.weight
+        gan = losses.scaled(losses.add(
+            [losses.gan_loss(f, True, loss.gan_mode, for_generator=True) for f in on_fakes]), weight)
+        features = losses.scaled(losses.add([losses.feature_matching(
+            f, judged.on_real, disc.num_D, disc.n_layers_D, loss.lambda_feat) for f in on_fakes]), weight)
         # The real side stands in the total once for each kind of fake frame (spec: losses 4).
-        real = len(on_fakes) * losses.gan_loss(judged.on_real, True, loss.gan_mode)
-        fake = torch.stack([losses.gan_loss(f, False, loss.gan_mode) for f in on_fakes]).sum()
-        judged.own_loss = 0.5 * (fake + real)
-        judged.spreads = spread([judged.on_real], loss.gan_mode), spread(on_fakes, loss.gan_mode)
+        real = losses.scaled(losses.gan_loss(judged.on_real, True, loss.gan_mode), n_kinds)
+        of_fakes = [losses.scaled(losses.gan_loss(f, False, loss.gan_mode), times) for f in on_fakes]
+        of_real = 0.5 * real
+        judged.spreads = spread([judged.on_real], loss.gan_mode), spread(times * on_fakes, loss.gan_mode)
         found = torch.autograd.grad(gan + features, wanted, retain_graph=True)
         names = self.terms
-        terms = {names.gan: gan, names.features: features, names.real: real, names.fake: fake}
+        terms = {names.gan: gan, names.features: features, names.real: real, names.fake: losses.add(of_fakes)}
         if judged.penalty is not None:
             terms[names.r1] = judged.penalty
-            judged.own_loss = judged.own_loss + judged.penalty
+            of_real = of_real + judged.penalty
         if self._strength is not None:
             scores = torch.cat([scale[-1].flatten() for scale in judged.on_real])
-            judged.own_loss = judged.own_loss + strength_loss(self._strength, scores, MIDDLE[loss.gan_mode])
+            of_real = of_real + strength_loss(self._strength, scores, MIDDLE[loss.gan_mode])
+        judged.own_losses = [of_real, *(0.5 * x for x in of_fakes)]
         return terms, list(found)
 
     def backward(self, judged: Pass, weight: float) -> None:
         """The discriminator's own loss into its weights; ends the pass."""
-        assert judged.own_loss is not None
         assert judged.spreads is not None
-        self.engine.backward(judged.own_loss * weight)
+        for own_loss in judged.own_losses:  # one after the other: autograd would add their gradients weight by weight
+            self.engine.backward(losses.scaled(own_loss, weight))
         self.tally.add(*judged.spreads, weight)
 
 

@@ -182,6 +182,6 @@ class WarpRole:
             terms["F_Warp"] = losses.flow_warp_loss(flow, before, real, confidence, lambda_T)
         if WEIGHT in leaves:
             terms["W"] = losses.weight_loss(leaves[WEIGHT].flatten(0, 1), confidence)
-        found = torch.autograd.grad(torch.stack(list(terms.values())).sum(), list(leaves.values()))
+        found = torch.autograd.grad(losses.add(list(terms.values())), list(leaves.values()))
         terms["L1"] = losses.l1(fake.detach(), real)
         return step.hand_in(task, terms, dict(zip(kinds, found, strict=True)))

@@ -16,6 +16,7 @@ from vid2vid_dist.engine.plan.tensors import Part, TensorKind, TensorShape, What
 from vid2vid_dist.engine.run.clip import ClipInFlight
 from vid2vid_dist.engine.run.timing import Timer
 from vid2vid_dist.engine.run.transport import Pending, Transport
+from vid2vid_dist.losses import scaled
 
 TaskTensors = dict[Part, Tensor]
 """What a task gives to others, without graph."""
@@ -123,11 +124,11 @@ class TensorStore:
         """Note a critic's losses; its gradients (B, F, C, h, w) frame by frame, with their weight in the step."""
         weight = self.weight(task)
         for name, loss in losses.items():
-            _add(self.losses, name, weight * loss.detach())
+            _add(self.losses, name, scaled(loss.detach(), weight))
         made: TaskTensors = {}
         colours = []
         for kind, unweighted in gradients.items():
-            gradient = weight * unweighted
+            gradient = scaled(unweighted, weight)
             made |= {Part(kind.gradient, t): x for t, x in zip(task.frames, gradient.unbind(1), strict=True)}
             if kind.what in (What.IMAGE, What.RAW):
                 wide = torch.promote_types(gradient.dtype, torch.float32)
