@@ -69,7 +69,7 @@ class Engine:
     """Gradients are summed up; there is no optimiser."""
 
     gradient_norm = torch.zeros(())
-    update_norm = 0.0
+    update_norm = torch.zeros(())
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
@@ -86,7 +86,7 @@ class Engine:
                  leaves: Sequence[Tensor] = ()) -> Sequence[Tensor | None]:
         return self._gradients.add(outputs, gradients, leaves)
 
-    def step(self) -> None: ...
+    def step(self, refused: Tensor | None = None) -> None: ...
 
 
 class Made(dict[Part, Tensor]):

@@ -128,13 +128,13 @@ def train(guard: Path, shards: Path, root: Path, case: Case, *more: str) -> list
 
 
 def assert_free(ranks: list[dict[str, Any]], case: Case) -> None:
-    """In a step the host waits once, at its end."""
+    """In a step the host waits for what is done while the GPU has more to do: the GPU never stands still."""
     for seen in ranks:
         assert seen["refused"] == []
         assert seen["entered"]["step"] == N_STEPS
         found = {place: n for place, n in waits(seen, "step").items()
                  if not (case.offloads and "engine/run/zero.py" in place)}
-        assert sum(found.values()) <= N_STEPS, json.dumps(found, indent=1)
+        assert not found, json.dumps(found, indent=1)
 
 
 def test_plain_run_and_its_videos(guard: Path, shards: Any, tmp_path: Path) -> None:

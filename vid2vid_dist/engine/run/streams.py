@@ -7,8 +7,26 @@ from collections.abc import Callable
 from queue import SimpleQueue
 
 import torch
+from torch import Tensor
 
 Work = Callable[[], None]
+
+
+class ToHost:
+    """A tensor on its way from the device. The host may queue more meanwhile, and then waits for this one alone."""
+
+    def __init__(self, tensor: Tensor) -> None:
+        self._there = torch.cuda.Event() if tensor.is_cuda else None
+        self._copy = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=tensor.is_cuda)
+        self._copy.copy_(tensor, non_blocking=True)
+        if self._there is not None:
+            self._there.record()
+
+    def wait(self) -> Tensor:
+        """The tensor, on the host."""
+        if self._there is not None:
+            self._there.synchronize()
+        return self._copy
 
 
 class Beside:
