@@ -135,6 +135,8 @@ def assert_free(ranks: list[dict[str, Any]], case: Case) -> None:
         found = {place: n for place, n in waits(seen, "step").items()
                  if not (case.offloads and "engine/run/zero.py" in place)}
         assert not found, json.dumps(found, indent=1)
+        assert seen["entered"]["checkpoint"]
+        assert waits(seen, "checkpoint") == {}
 
 
 def test_plain_run_and_its_videos(guard: Path, shards: Any, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Clip, Frames
 from vid2vid_dist.engine.run.grid import Grid
-from vid2vid_dist.engine.run.streams import ToHost
+from vid2vid_dist.engine.run.streams import Mark, ToHost
 from vid2vid_dist.engine.run.updates import Verdict
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.weights import save_tensors
@@ -146,9 +146,12 @@ class FaultHandler:
             for i, frames in enumerate(lane.frames):
                 planes = {"labels": frames.labels, "images": frames.images, "instances": frames.instances}
                 tensors |= {f"lane_{number}/clip_{i}/{name}": x for name, x in planes.items() if x is not None}
-        save_tensors(copied(tensors), folder / f"rank_{self._grid.rank:05d}.safetensors")
+        files = {f"rank_{self._grid.rank:05d}.safetensors": copied(tensors)}
+        if with_weights:
+            files |= {weights_file(folder, role).name: copied(module.state_dict())
+                      for role, module in given.modules.items()}
+        Mark(self._grid.device).wait()
+        for name, content in files.items():
+            save_tensors(content, folder / name)
         told = {"after": asdict(given.after), "nonfinite": nonfinite, "lanes": clips}
         (folder / f"rank_{self._grid.rank:05d}.json").write_text(json.dumps(told, indent=1))
-        if with_weights:
-            for role, module in given.modules.items():
-                save_tensors(copied(module.state_dict()), weights_file(folder, role))

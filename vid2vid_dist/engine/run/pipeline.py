@@ -20,6 +20,7 @@ from vid2vid_dist.engine.plan.tensors import FrameSize
 from vid2vid_dist.engine.run.clip import ClipInFlight, clip_files
 from vid2vid_dist.engine.run.executor import Executor, Role, StepResult
 from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.streams import Beside
 from vid2vid_dist.engine.run.tensor_store import LanePart, Shown
 from vid2vid_dist.engine.run.timing import Timer
 from vid2vid_dist.engine.run.transport import Transport
@@ -45,6 +46,11 @@ class Pipeline:
     @property
     def timer(self) -> Timer:
         return self._executor.timer
+
+    @property
+    def beside(self) -> Beside:
+        """What is done here beside the tasks is waited for by the updates of the next step."""
+        return self._executor.beside
 
     def planned_runs(self) -> list[Run]:
         """This rank's part of the last step, as planned: it begins at 0. Nothing where no times were planned."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from queue import SimpleQueue
 
 import torch
@@ -12,20 +13,32 @@ from torch import Tensor
 Work = Callable[[], None]
 
 
+class Mark:
+    """What was queued so far: the host may queue more, and wait for this alone. On a CPU it is done already."""
+
+    def __init__(self, device: torch.device, held: object = None) -> None:
+        """`held`: what must stay in memory until then."""
+        self._event, self._held = torch.cuda.Event() if device.type == "cuda" else None, held
+        if self._event is not None:
+            self._event.record()
+
+    def wait(self) -> None:
+        if self._event is not None:
+            self._event.synchronize()
+        self._held = None
+
+
 class ToHost:
-    """A tensor on its way from the device. The host may queue more meanwhile, and then waits for this one alone."""
+    """A tensor on its way from the device; the host may queue more meanwhile."""
 
     def __init__(self, tensor: Tensor) -> None:
-        self._there = torch.cuda.Event() if tensor.is_cuda else None
         self._copy = torch.empty(tensor.shape, dtype=tensor.dtype, device="cpu", pin_memory=tensor.is_cuda)
         self._copy.copy_(tensor, non_blocking=True)
-        if self._there is not None:
-            self._there.record()
+        self._there = Mark(tensor.device)
 
     def wait(self) -> Tensor:
         """The tensor, on the host."""
-        if self._there is not None:
-            self._there.synchronize()
+        self._there.wait()
         return self._copy
 
 
@@ -45,17 +58,22 @@ class Beside:
 
     def do(self, work: Work) -> None:
         """Hand work over. It may use tensors of the tasks that outlive it."""
-        if self._stream is not None:
-            self._stream.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(self._stream):
+        if self._stream is not None or self._alone:
+            with self.stream():
                 work()
-        elif self._alone:
-            work()
         else:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="beside", daemon=True)
                 self._thread.start()
             self._given.put(work)
+
+    @contextmanager
+    def stream(self) -> Iterator[None]:
+        """What is queued within goes into the stream; on a CPU it is done at once."""
+        if self._stream is not None:
+            self._stream.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(self._stream):
+            yield
 
     def wait(self) -> None:
         """Let what follows wait for all of it. Raises here what the work has raised in the thread."""
