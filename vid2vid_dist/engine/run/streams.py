@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from queue import SimpleQueue
 
 import torch
@@ -40,6 +40,26 @@ class ToHost:
         """The tensor, on the host."""
         self._there.wait()
         return self._copy
+
+
+class Upload:
+    """Copies to a GPU beside the tasks, in a stream of their own. On a CPU nothing is copied, nor ahead."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self.is_ahead = self._stream is not None
+
+    def stream(self) -> AbstractContextManager[None]:
+        """What is queued within goes into the stream, whatever the tasks are at."""
+        return torch.cuda.stream(self._stream)
+
+    def wait(self, tensors: Iterable[Tensor]) -> None:
+        """Let the tasks that follow wait for what is in the stream, and read these tensors of it."""
+        if self._stream is not None:
+            tasks = torch.cuda.current_stream()
+            tasks.wait_stream(self._stream)
+            for x in tensors:
+                x.record_stream(tasks)
 
 
 class Beside:
