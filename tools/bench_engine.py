@@ -26,7 +26,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import nn
+from torch import Tensor, nn
 
 from tools.bench_plan import RECIPES, known_costs
 from tools.lanes import clip_of
@@ -50,7 +50,7 @@ from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.tensor_store import LanePart, TaskTensors, TensorStore
 from vid2vid_dist.engine.run.timing import Span
 from vid2vid_dist.engine.run.transport import Transport
-from vid2vid_dist.engine.run.updates import MayUpdate
+from vid2vid_dist.engine.run.updates import MayUpdate, Verdict
 from vid2vid_dist.monitor.trace import TracedStep, write_trace
 from vid2vid_dist.training.curriculum import phase
 
@@ -90,7 +90,7 @@ class SleepingEngine:
         self._grid.sum(torch.zeros(1))
         time.sleep(self._reduce)
 
-    def step(self) -> None:
+    def step(self, refused: Tensor | None = None) -> None:
         time.sleep(self._update)
 
 
@@ -118,7 +118,8 @@ def keep_promise(grid: Grid, placement: str, n_steps: int, step_seconds: float) 
 
 def asks(grid: Grid) -> MayUpdate:
     """Ranks agree before they update, as in training."""
-    return lambda values: all(grid.gather(all(bool(value.isfinite().all()) for value in values.values())))
+    return lambda values: Verdict(
+        agreed=lambda: all(grid.gather(all(bool(value.isfinite().all()) for value in values.values()))))
 
 
 def periods(grid: Grid, n_steps: int, step: Callable[[], object]) -> float:

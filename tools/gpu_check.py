@@ -46,6 +46,7 @@ from vid2vid_dist.engine.run.executor import Executor
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.tensor_store import LanePart
 from vid2vid_dist.engine.run.transport import Transport
+from vid2vid_dist.engine.run.updates import Verdict
 from vid2vid_dist.models.flow import dis_flow
 from vid2vid_dist.models.precision import DTYPES
 from vid2vid_dist.training.curriculum import phase
@@ -119,7 +120,9 @@ class Toy:
     def step(self) -> dict[str, Tensor]:
         """Losses of a step, which are not read."""
         part = LanePart(clip_of(self._cfg, [self._frames], self._device), 1, 1.0)
-        return self._executor.step(self._plan, self._shape, [part], self._specs.active(self._chunk)).losses
+        accepted = Verdict(torch.zeros((), device=self._device))
+        return self._executor.step(self._plan, self._shape, [part], self._specs.active(self._chunk),
+                                   may_update=lambda values: accepted).losses
 
     def close(self) -> None:
         for engine in self._executor.engines().values():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import SimpleNamespace
@@ -44,7 +45,8 @@ class Stream:
 
 
 class Event:
-    """The host may wait for it at no cost where it has queued more since: the GPU does not stand still."""
+    """The host may wait for it at no cost where it has queued more since: the GPU does not stand still. So may other
+    threads of it."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self._recorded = 0
@@ -58,7 +60,7 @@ class Event:
         return True
 
     def synchronize(self) -> None:
-        if self._recorded == sum(AUDIT.operations.values()):
+        if self._recorded == sum(AUDIT.operations.values()) and threading.current_thread() is threading.main_thread():
             AUDIT.wait("Event.synchronize")
 
     def elapsed_time(self, other: Event) -> float:

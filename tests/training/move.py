@@ -23,7 +23,7 @@ def main() -> None:
     trainer.state.position = Position(position.step)  # clips in flight are taken up by the next step only
     loaded = trainer.run_dir / "loaded"
     loaded.mkdir(exist_ok=True)
-    write_files(loaded, trainer.state.snapshot())
+    write_files(loaded, trainer.state.snapshot()[0])
     trainer.state.position = position
     plan = trainer._plan(position.epoch, trainer.state.phase(position.epoch))
     if grid.is_first:  # the clips of the step that comes, their frames, crops and mirrorings, by lane

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.updates import Verdict
+from vid2vid_dist.training import state
 from vid2vid_dist.training.copies import Buffers, copied
 from vid2vid_dist.training.trainer import Trainer
 
@@ -45,10 +49,37 @@ def test_a_snapshot_takes_few_copies(configure: Callable[..., Config], grid: Gri
     trainer = Trainer(configure("run.max_steps=1", "optim.ema_decay=0.9"), grid)
     trainer.run()
     with Copies() as copies:
-        files = trainer.state.snapshot()
+        files, _ = trainer.state.snapshot()
     n_tensors = sum(len(content) for content in files.values() if not isinstance(content, str))
     assert copies.n <= 10 * len(files)
     assert n_tensors > 20 * len(files)
+
+
+def test_what_is_copied_waits_for_the_next_updates_only(
+        configure: Callable[..., Config], grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU the copies are made while the next step runs: its tasks change nothing of what they read."""
+    read: list[tuple[Tensor, Tensor]] = []
+    n_compared = 0
+
+    def noting(tensors: dict[str, Tensor], buffers: Buffers) -> dict[str, Tensor]:
+        read.extend((x, x.clone()) for x in tensors.values())
+        return copied(tensors, buffers)
+
+    monkeypatch.setattr(state, "copied", noting)
+    trainer = Trainer(configure("run.max_steps=3", "run.save_every_steps=1", "optim.ema_decay=0.9",
+                                "discriminator.spectral_norm=true"), grid)
+    may_update = trainer.faults.may_update
+
+    def before_updates(values: Mapping[str, Tensor]) -> Verdict:
+        nonlocal n_compared
+        assert all(x.equal(then) for x, then in read)
+        n_compared += len(read)
+        read.clear()
+        return may_update(values)
+
+    monkeypatch.setattr(trainer.faults, "may_update", before_updates)
+    trainer.run()
+    assert n_compared > 100
 
 
 def test_the_next_copy_takes_the_same_memory_where_it_fits() -> None:

@@ -18,6 +18,7 @@ from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.atomic import locked
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.streams import ToHost
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.edits import NO_EDIT, LabelEdit
 from vid2vid_dist.inference.first_frames import FirstFrames, choose_first_frames
@@ -25,7 +26,7 @@ from vid2vid_dist.inference.input_videos import Input, Span, Video, open_input
 from vid2vid_dist.inference.load import LoadedGenerator
 from vid2vid_dist.inference.panels import Look, make_looks
 from vid2vid_dist.inference.results import Results, VideoResult, folder_names
-from vid2vid_dist.inference.runtime import Leaving, choose_device, choose_dtype, counted, peak_memory
+from vid2vid_dist.inference.runtime import choose_device, choose_dtype, counted, peak_memory
 from vid2vid_dist.inference.styles import NO_STYLE, StyleOptions, choose_styles
 from vid2vid_dist.inference.video_generator import VideoGenerator
 from vid2vid_dist.inference.writers import Writers, n_writers
@@ -143,7 +144,7 @@ class Made(NamedTuple):
 
     videos: list[int]
     frames: list[Frames]
-    fakes: Leaving
+    fakes: ToHost
 
 
 class Maker:
@@ -180,7 +181,7 @@ class Maker:
                     frames = [next(readers[i]) for i in running]
                     with self._timed():
                         chunk = self._generator.step([look.edit.apply(frame) for frame in frames for look in looks])
-                        made = Made(running, frames, Leaving(chunk.fake[:, 0]))
+                        made = Made(running, frames, ToHost(chunk.fake[:, 0].float()))
                     still = [i for i in running if number < batch[i].n_frames]
                     if still and len(still) < len(running):
                         self._generator.keep([running.index(i) * len(looks) + j for i in still

@@ -9,28 +9,9 @@ from contextlib import contextmanager
 from importlib.util import find_spec
 
 import torch
-from torch import Tensor
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
-
-
-class Leaving:
-    """Frames on their way to the host, which may queue the next ones meanwhile."""
-
-    def __init__(self, frames: Tensor) -> None:
-        self._on_gpu = frames.device.type == "cuda"
-        self._frames = torch.empty(frames.shape, pin_memory=self._on_gpu)
-        self._frames.copy_(frames.float(), non_blocking=True)
-        if self._on_gpu:
-            self._copied = torch.cuda.Event()
-            self._copied.record()
-
-    def wait(self) -> Tensor:
-        """The frames, float32."""
-        if self._on_gpu:
-            self._copied.synchronize()
-        return self._frames
 
 
 def choose_device(device: str) -> torch.device:

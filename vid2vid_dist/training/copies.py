@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 BYTES_AT_A_TIME = 2**28  # of small tensors that are put side by side on the device
 
@@ -18,8 +18,9 @@ Buffers = dict[int, Tensor]
 def copied(tensors: dict[str, Tensor], buffers: Buffers | None = None) -> dict[str, Tensor]:
     """As safetensors wants them: contiguous, on the CPU, and none sharing elements with another or memory with the run.
 
-    Parts of a flat tensor are copied as one, others are put side by side first; the host waits once. Memory is taken
-    from `buffers` where those of earlier copies fit: what was copied before is then gone.
+    Parts of a flat tensor are copied as one, others are put side by side first. From a GPU they are there when all is
+    done that was queued (`Mark`). Memory is taken from `buffers` where those of earlier copies fit: what was copied
+    before is then gone.
     """
     buffers = {} if buffers is None else buffers
     found: dict[str, Tensor] = {}
@@ -34,9 +35,16 @@ def copied(tensors: dict[str, Tensor], buffers: Buffers | None = None) -> dict[s
         else:
             torch.cat(parts, out=host)
         found |= {name: x.view(tensors[name].shape) for name, x in zip(names, host.split(sizes), strict=True)}
-    if any(x.is_cuda for x in tensors.values()):
-        torch.cuda.synchronize()
     return {name: found[name] for name in tensors}
+
+
+def at_rest(module: nn.Module) -> dict[str, Tensor]:
+    """A module's state, which only updates of its weights change: of its statistics a copy on the device."""
+    state, buffers = module.state_dict(), dict(module.named_buffers())
+    now = {name: torch.empty_like(x) for name, x in state.items() if name in buffers}
+    if now:
+        torch._foreach_copy_(list(now.values()), [state[name] for name in now])
+    return state | now
 
 
 def _beside_each_other(tensors: dict[str, Tensor]) -> Iterator[tuple[list[str], list[Tensor]]]:

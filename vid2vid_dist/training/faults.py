@@ -18,6 +18,8 @@ from torch import Tensor, nn
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Clip, Frames
 from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.streams import Mark, ToHost
+from vid2vid_dist.engine.run.updates import Verdict
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.weights import save_tensors
 from vid2vid_dist.training.checkpoint import Position, checkpoint_name, weights_file
@@ -61,35 +63,40 @@ class FaultHandler:
         self.step_input = StepInput(Position())  # of the step under way
         self.ask = Ask.NOTHING  # what the ranks agreed on in the last step
 
-    def may_update(self, values: Mapping[str, Tensor]) -> bool:
+    def may_update(self, values: Mapping[str, Tensor]) -> Verdict:
         """One small reduction says whether anything is not finite on any rank, and what any rank is asked for.
 
-        `values` of this rank, by name. Raises `UserError` on all ranks when some are not finite in more steps than
-        `optim.max_nonfinite` allows.
+        `values` of this rank, by name. The verdict raises `UserError` on all ranks when some are not finite in more
+        steps than `optim.max_nonfinite` allows.
         """
         faulty = torch.zeros(len(values), dtype=torch.int32, device=self._grid.device)
         if values:
             faulty += ~torch.stack([value.detach().double() for value in values.values()]).isfinite()
         any_faulty = faulty.sum().clamp(max=1)
         of_all = self._grid.largest(torch.stack([any_faulty, torch.full_like(any_faulty, self._asked.now())]))
-        *of_this, any_nonfinite, ask = torch.cat([faulty, of_all]).tolist()  # read at once: the host waits for the GPU
+        found = ToHost(torch.cat([faulty, of_all]))
+        return Verdict(of_all[0].float(), lambda: self._decide(list(values), found.wait().tolist()))
+
+    def _decide(self, names: list[str], found: list[int]) -> bool:
+        """`found`: 1 for each of the names that is not finite here; whether any is anywhere; what is asked for."""
+        *of_this, any_nonfinite, ask = found
         self.ask = Ask(ask)
         if not any_nonfinite:
             return True
-        nonfinite = [name for name, is_faulty in zip(values, of_this, strict=True) if is_faulty]
+        nonfinite = [name for name, is_faulty in zip(names, of_this, strict=True) if is_faulty]
         self._n_nonfinite += 1
         goes_on = self._n_nonfinite <= self._cfg.optim.max_nonfinite
         kept = self._keep(nonfinite, with_weights=not goes_on)
         by_rank = [f"rank {rank}: {', '.join(names)}"
                    for rank, names in enumerate(self._grid.gather(nonfinite)) if names]
-        found = f"step {self.step_input.after.step + 1}: not finite: {'; '.join(by_rank)}"
+        what = f"step {self.step_input.after.step + 1}: not finite: {'; '.join(by_rank)}"
         if not goes_on:
             raise UserError(
-                f"{found}. No weight was changed; what the step worked on {kept}. Lower optim.lr or set "
+                f"{what}. No weight was changed; what the step worked on {kept}. Lower optim.lr or set "
                 "optim.precision=fp32, or leave out some such steps with optim.max_nonfinite; the same command goes on "
                 "from the last checkpoint"
             )
-        self._event(f"{found}: left out with the rest of its clips ({self._n_nonfinite} of optim.max_nonfinite="
+        self._event(f"{what}: left out with the rest of its clips ({self._n_nonfinite} of optim.max_nonfinite="
                     f"{self._cfg.optim.max_nonfinite}); what it worked on {kept}")
         return False
 
@@ -139,9 +146,12 @@ class FaultHandler:
             for i, frames in enumerate(lane.frames):
                 planes = {"labels": frames.labels, "images": frames.images, "instances": frames.instances}
                 tensors |= {f"lane_{number}/clip_{i}/{name}": x for name, x in planes.items() if x is not None}
-        save_tensors(copied(tensors), folder / f"rank_{self._grid.rank:05d}.safetensors")
+        files = {f"rank_{self._grid.rank:05d}.safetensors": copied(tensors)}
+        if with_weights:
+            files |= {weights_file(folder, role).name: copied(module.state_dict())
+                      for role, module in given.modules.items()}
+        Mark(self._grid.device).wait()
+        for name, content in files.items():
+            save_tensors(content, folder / name)
         told = {"after": asdict(given.after), "nonfinite": nonfinite, "lanes": clips}
         (folder / f"rank_{self._grid.rank:05d}.json").write_text(json.dumps(told, indent=1))
-        if with_weights:
-            for role, module in given.modules.items():
-                save_tensors(copied(module.state_dict()), weights_file(folder, role))

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from vid2vid_dist.engine.plan.role import Loss, Minimised, RoleSpecs
@@ -54,7 +53,7 @@ def take_figures(roles: Mapping[str, Role], is_first: Callable[[str], bool]) -> 
         if scores is not None:
             found[Figure(What.SCORES, name)] = scores
         if role.engine is not None and is_first(name):
-            found[Figure(What.NORM, name)] = torch.as_tensor(role.engine.update_norm)
+            found[Figure(What.NORM, name)] = role.engine.update_norm
     return found
 
 

@@ -20,6 +20,7 @@ from vid2vid_dist.config.schema import Config, RunConfig
 from vid2vid_dist.engine.plan.role import RoleSpecs
 from vid2vid_dist.engine.plan.tasks import LaneChunk
 from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.updates import Verdict
 from vid2vid_dist.monitor.plan_report import GB
 from vid2vid_dist.training.curriculum import Phase, n_epochs, phase
 from vid2vid_dist.training.epoch import Epoch
@@ -32,8 +33,8 @@ T = TypeVar("T")
 class Refusal(FaultHandler):
     """Refuses every update."""
 
-    def may_update(self, values: Mapping[str, Tensor]) -> bool:
-        return False
+    def may_update(self, values: Mapping[str, Tensor]) -> Verdict:
+        return Verdict(torch.ones((), device=self._grid.device), lambda: False)
 
     def read(self, decode: Callable[[], T]) -> T | None:
         return decode()

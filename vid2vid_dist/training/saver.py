@@ -1,9 +1,9 @@
 """Writes checkpoints while training goes on.
 
-A step boundary only copies the state out; a thread of every rank writes its files, forces them to disk and hashes
-them. The threads then tell each other over a process group of their own, which no collective of the training ever
-waits for, whether all have succeeded: rank 0 commits the checkpoint, or all know why there is none. What was written
-before stays in force until `latest` moves, so a save that fails, or a run that dies in it, loses nothing.
+A step boundary only asks for copies of the state; a thread of every rank waits for them, writes its files, forces them
+to disk and hashes them. The threads then tell each other over a process group of their own, which no collective of the
+training ever waits for, whether all have succeeded: rank 0 commits the checkpoint, or all know why there is none. What
+was written before stays in force until `latest` moves, so a save that fails, or a run that dies in it, loses nothing.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from threading import Thread
 
 from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.streams import Mark
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.training import checkpoint
 from vid2vid_dist.training.checkpoint import Entries, Files
@@ -55,8 +56,9 @@ class Saver:
         self._current: Saved | None = None  # what the thread works on, or has done
         self.last: Saved | None = None  # the last one that came to its end
 
-    def begin(self, step: int, files: Files, started: float) -> None:
-        """Save this rank's files of a step. `started`: `time.monotonic()` when the training stopped for it.
+    def begin(self, step: int, files: Files, there: Mark, started: float) -> None:
+        """Save this rank's files of a step, which are `there` later. `started`: `time.monotonic()` when the training
+        stopped for it.
 
         The save before must have been taken by `finish`.
         """
@@ -67,7 +69,8 @@ class Saver:
         if isinstance(aside, str):
             saved.fault = aside
         else:
-            self._thread = Thread(target=self._write, args=(saved, aside, files, started), name="saver", daemon=True)
+            self._thread = Thread(target=self._write, args=(saved, aside, files, there, started), name="saver",
+                                  daemon=True)
             self._thread.start()
         saved.stall = time.monotonic() - started
 
@@ -92,10 +95,11 @@ class Saver:
         except OSError as error:
             return str(error)
 
-    def _write(self, saved: Saved, aside: Path, files: Files, started: float) -> None:
+    def _write(self, saved: Saved, aside: Path, files: Files, there: Mark, started: float) -> None:
         entries: Entries = {}
         fault = None
         try:
+            there.wait()
             entries = checkpoint.write_files(aside, files)
         except Exception as error:  # whatever it is, the other ranks must not be left waiting
             fault = f"rank {self._grid.rank}: {str(error) or type(error).__name__}"

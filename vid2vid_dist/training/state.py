@@ -24,12 +24,13 @@ from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.optimizer_state import STEP, SavedPieces
 from vid2vid_dist.engine.run.pipeline import Pipeline
+from vid2vid_dist.engine.run.streams import Mark
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.precision import DTYPES
 from vid2vid_dist.models.weights import read_weights
 from vid2vid_dist.training.checkpoint import Files, Position, SavedState, differences, way_on, weights_file
-from vid2vid_dist.training.copies import Buffers, copied
+from vid2vid_dist.training.copies import Buffers, at_rest, copied
 from vid2vid_dist.training.curriculum import Phase, n_epochs, phase, warmth
 from vid2vid_dist.training.ema import Ema, buffers_kept
 from vid2vid_dist.training.epoch import Epoch
@@ -217,26 +218,28 @@ class TrainingState:
             p.requires_grad_(False)
         del room
 
-    def snapshot(self) -> Files:
-        """This rank's part of a checkpoint, copied out: training may go on while it is written. The next one takes the
-        same memory."""
-        files: Files = {}
+    def snapshot(self) -> tuple[Files, Mark]:
+        """This rank's part of a checkpoint, and when it is copied out: training may go on, its next updates wait on the
+        device. The next one takes the same memory."""
+        live: Files = {}
         for name, engine in self.engines().items():
-            files[f"optimizer/{name}/rank_{self.grid.rank:05d}.safetensors"] = engine.state()
+            live[f"optimizer/{name}/rank_{self.grid.rank:05d}.safetensors"] = engine.state()
             if self._is_first(name):
-                files[f"{name}.safetensors"] = engine.module.state_dict()
+                live[f"{name}.safetensors"] = at_rest(engine.module)
         if self.ema:
-            files["generator_ema.safetensors"] = self.ema.average
+            live["generator_ema.safetensors"] = self.ema.average
         if self.position.chunk:  # in the middle of a clip
-            files |= {f"lanes/{name}": content for name, content in self.pipeline.snapshot().items()}
-        files = {name: content if isinstance(content, str) else copied(content, self._buffers[name])
-                 for name, content in files.items()}
+            live |= {f"lanes/{name}": content for name, content in self.pipeline.snapshot().items()}
+        with self.pipeline.beside.stream():
+            files = {name: content if isinstance(content, str) else copied(content, self._buffers[name])
+                     for name, content in live.items()}
+            there = Mark(self.grid.device, held=live)
         if self.grid.is_first:
             files["config.yaml"] = to_yaml(self.cfg)
             state = SavedState(self.position, self.trains_all_scales, self.cfg.parallel.clips_per_step, self._layout(),
                                self._clips_at(self.position), _networks(self.cfg), versions())
             files["state.json"] = state.to_json()
-        return files
+        return files, there
 
     def _load(self, folder: Path) -> None:
         for name, engine in self.engines().items():

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from itertools import tee
+
+from torch import Tensor
 
 from vid2vid_dist.data.clips import ClipSource, Frames, stream
 from vid2vid_dist.engine.plan.tasks import LaneChunk, NeededFrames
 from vid2vid_dist.engine.plan.tensors import FrameSize, reference
 from vid2vid_dist.engine.roles.kinds import shown_kinds
+from vid2vid_dist.engine.run.pipeline import Inputs
 from vid2vid_dist.engine.run.tensor_store import LanePart, Shown
+from vid2vid_dist.engine.run.updates import Verdict
+from vid2vid_dist.errors import UserError
 from vid2vid_dist.network_input import FrameLoader
 from vid2vid_dist.training.curriculum import Phase
 from vid2vid_dist.training.epoch import Epoch
@@ -18,10 +26,19 @@ from vid2vid_dist.training.reporter import Reporter
 from vid2vid_dist.training.state import TrainingState
 
 
+@dataclass(frozen=True)
+class Ready:
+    """A step and what it reads of clips, by lane of the run: as decoded, and on the device."""
+
+    step: PlannedStep
+    frames: dict[int, list[Frames]]
+    inputs: dict[int, Inputs]
+
+
 class Steps:
     """The steps of an epoch, to be run in the order of `Epoch.steps`; all ranks run them together.
 
-    Frames are decoded ahead, until the object is dropped.
+    Frames are decoded ahead, until the object is dropped, and copied to a GPU while it works on the step before.
     """
 
     def __init__(self, source: ClipSource, state: TrainingState, reporter: Reporter, faults: FaultHandler, epoch: Epoch,
@@ -35,17 +52,23 @@ class Steps:
         self._planned, ahead = tee(plans.steps(start, state.position.step + 1, state.flow_ready))
         requests = (request for step in ahead for request in step.requests)
         self._frames = stream(FrameLoader(source), requests, state.cfg.data.workers)
+        self._ahead: Future[Ready] | None = None
 
     def run(self, round_: int, chunk: int) -> bool:
         """One optimiser step: the same chunk of every active lane. False when it is left out: the clips of its round
         are given up, on all ranks."""
-        state, step = self._state, next(self._planned)
-        assert (step.round, step.chunk) == (round_, chunk), "steps are run in the order of the epoch"
+        state = self._state
         self._faults.step_input = StepInput(state.position, modules=state.first_held())
-        decoded = self._faults.read(lambda: self._decode(step))
-        if decoded is None:
+        if self._ahead is None:
+            self._look_ahead()
+        assert self._ahead is not None, "no more steps than the epoch has"
+        ready = self._faults.read(self._ahead.result)
+        self._ahead = None
+        if ready is None:
             return False
-        parts = [self._part(step, lane, number, decoded.get(number, [])) for lane, number in enumerate(state.my_lanes)]
+        step = ready.step
+        assert (step.round, step.chunk) == (round_, chunk), "steps are run in the order of the epoch"
+        parts = [self._part(ready, lane, number) for lane, number in enumerate(state.my_lanes)]
         shown, pictured = None, None
         if step.shown is not None:
             shown = Shown(step.shown, (*shown_kinds(state.cfg), reference()))
@@ -57,27 +80,49 @@ class Steps:
         if state.position.step <= state.cfg.optim.warmup_steps:
             state.set_rates(self._now)
         result = state.pipeline.step(state.position.step + 1, step.plan, step.shape, parts, active, shown,
-                                     self._faults.may_update)
+                                     self._may_update)
         if result.updated:
             state.after_update()
             self._reporter.add(result, active, self._epoch.rounds[round_].n_clips(chunk) * chunk_frames, pictured)
         return result.updated
 
-    def _decode(self, step: PlannedStep) -> dict[int, list[Frames]]:
-        """The next frames, of clips by lane, in the order in which they were asked for."""
-        clips = {number: self._epoch.rounds[step.round].lanes[number] for number, needed in step.needed.items()
-                 if needed != NeededFrames()}
-        return {number: [self._reporter.wait(self._frames) for _ in of_lane] for number, of_lane in clips.items()}
+    def _may_update(self, values: Mapping[str, Tensor]) -> Verdict:
+        """The step's verdict; a GPU that works on the step leaves time for the next one's frames before it is read."""
+        verdict = self._faults.may_update(values)
 
-    def _part(self, step: PlannedStep, lane: int, number: int, frames: list[Frames]) -> LanePart | None:
+        def agreed() -> bool:
+            if self._state.pipeline.upload.is_ahead:
+                self._look_ahead()
+            return verdict.agreed()
+
+        return replace(verdict, agreed=agreed)
+
+    def _look_ahead(self) -> None:
+        """Get the next step ready, if there is one; what cannot be read is told when that step begins."""
+        step = next(self._planned, None)
+        if step is None:
+            return
+        self._ahead = Future()
+        wanted = {number: needed for number, needed in step.needed.items() if needed != NeededFrames()}
+        clips, encode = self._epoch.rounds[step.round].lanes, self._state.pipeline.encode
+        try:  # in the order in which they were asked for
+            frames = {number: [self._reporter.wait(self._frames) for _ in clips[number]] for number in wanted}
+        except UserError as error:
+            self._ahead.set_exception(error)
+            return
+        inputs = {number: encode(needed, frames[number]) for number, needed in wanted.items()}
+        self._ahead.set_result(Ready(step, frames, inputs))
+
+    def _part(self, ready: Ready, lane: int, number: int) -> LanePart | None:
         """A lane's part in a step, None for one that rests: `lane` counts in this pipeline, `number` in the run."""
-        n_frames, this, state = step.shape.lanes[lane].n_frames, self._epoch.rounds[step.round], self._state
+        step, state = ready.step, self._state
+        n_frames, this = step.shape.lanes[lane].n_frames, self._epoch.rounds[step.round]
         if not n_frames:
             return None
         clips = this.lanes[number]
         width, height = clips[0].geometry.size
         clip = state.clip(number, step.chunk, FrameSize(len(clips), height, width))
-        self._faults.step_input.lanes[number] = LaneInput(clips, frames, clip.state())
-        if frames:
-            state.pipeline.feed(number, step.needed[number], frames)
+        self._faults.step_input.lanes[number] = LaneInput(clips, ready.frames.get(number, []), clip.state())
+        if number in ready.inputs:
+            state.pipeline.feed(number, step.needed[number], ready.inputs[number])
         return LanePart(clip, n_frames, len(clips) / this.n_clips(step.chunk))

@@ -245,7 +245,7 @@ class Trainer:
         step, started = self.state.position.step, time.monotonic()
         self._note(self.saver.finish())  # where the interval is shorter than a save takes
         with self.grid.meeting(step, "saving together"):
-            self.saver.begin(step, self.state.snapshot(), started)
+            self.saver.begin(step, *self.state.snapshot(), started)
         self._saved_at, self._last_save = self.state.position, time.monotonic()
 
     def _note(self, saved: Saved | None) -> None:

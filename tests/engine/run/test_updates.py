@@ -13,7 +13,7 @@ from tools.solo_grid import solo_grid
 from vid2vid_dist.engine.run.optimizer import PlainEngine
 from vid2vid_dist.engine.run.streams import Beside
 from vid2vid_dist.engine.run.timing import Timer
-from vid2vid_dist.engine.run.updates import Updates, always
+from vid2vid_dist.engine.run.updates import Updates, Verdict, always
 from vid2vid_dist.models.spectral import spectrally_normalised
 
 
@@ -32,9 +32,9 @@ class Engine:
         yield
         self.reduced.append(self.name)
 
-    def step(self) -> None:
+    def step(self, refused: torch.Tensor | None) -> None:
         assert self.name in self.reduced
-        self.stepped = True
+        self.stepped = refused is None or not refused
 
     def discard(self) -> None:
         self.discarded = True
@@ -74,9 +74,9 @@ def test_all_roles_are_updated_or_none() -> None:
     engines["face"].gradient_norm = torch.tensor(float("inf"))
     seen: list[str] = []
 
-    def refuse(values: Mapping[str, torch.Tensor]) -> bool:
+    def refuse(values: Mapping[str, torch.Tensor]) -> Verdict:
         seen.extend(name for name, value in values.items() if not value.isfinite())
-        return False
+        return Verdict(torch.ones(()), lambda: False)
 
     for role in engines:
         updates.reduce(role)
@@ -86,14 +86,16 @@ def test_all_roles_are_updated_or_none() -> None:
     assert all(engine.discarded and not engine.stepped for engine in engines.values())
 
 
-def test_a_step_takes_one_power_iteration_and_puts_it_back_with_the_weights() -> None:
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_step_takes_one_power_iteration_and_puts_it_back_with_the_weights(fused: bool) -> None:
     module = spectrally_normalised(torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3)))
-    engine = PlainEngine(module, lambda p: torch.optim.SGD(p, lr=0.1), solo_grid())
+    engine = PlainEngine(module, lambda p: torch.optim.SGD(p, lr=0.1, fused=fused), solo_grid())
     before = {name: x.clone() for name, x in module.state_dict().items()}
     for agreed in (False, True):
         updates = Updates({"image": engine}, Timer(), Beside(torch.device("cpu"), True))
         engine.backward(engine.module(torch.ones(1, 3, 4, 4)).square().sum())
         updates.reduce("image")
-        assert updates.finish({}, lambda _, answer=agreed: answer) == agreed  # type: ignore[misc]
+        verdict = Verdict(torch.tensor(float(not agreed)), lambda answer=agreed: answer)  # type: ignore[misc]
+        assert updates.finish({}, lambda _, verdict=verdict: verdict) == agreed  # type: ignore[misc]
         same = [x.equal(before[name]) for name, x in module.state_dict().items()]
         assert not any(same) if agreed else all(same)

@@ -40,8 +40,8 @@ class Work:
 
 
 def measure(network: nn.Module, run: Callable[..., Any], *args: Any) -> tuple[Work, Any]:
-    """Costs of `run(*args)` on meta tensors, and its result. Parameters of `network` do not count as saved, nor
-    their gradients as transient."""
+    """Costs of `run(*args)` on meta tensors, and its result. Parameters of `network` do not count as saved, their
+    gradients as transient: a backward pass has them all before it adds them up."""
     weights = {p.untyped_storage()._cdata for p in network.parameters()}
     saved: dict[int, torch.UntypedStorage] = {}  # held, so that no address comes twice
     traffic = Traffic()
@@ -52,18 +52,12 @@ def measure(network: nn.Module, run: Callable[..., Any], *args: Any) -> tuple[Wo
             saved[storage._cdata] = storage
         return tensor
 
-    hooks = [p.register_post_accumulate_grad_hook(_drop) for p in network.parameters() if p.requires_grad]
     with FlopCounterMode(display=False) as flops, traffic, \
             torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
         result = run(*args)
-    for hook in hooks:
-        hook.remove()
+        network.zero_grad()
     n_saved = sum(storage.nbytes() for storage in saved.values())
     return Work(flops.get_total_flops(), traffic.moved, n_saved, traffic.peak - traffic.live), result
-
-
-def _drop(parameter: Tensor) -> None:
-    parameter.grad = None
 
 
 class Traffic(TorchDispatchMode):

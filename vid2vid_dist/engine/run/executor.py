@@ -62,7 +62,7 @@ class Executor:
         """`reductions`: the order in which roles are reduced, the same on all ranks (`Plan.reductions` of any step);
         roles that are missing in it come first. Every rank makes its executor at the same time."""
         self.reductions = reductions
-        self._beside = Beside(transport.device, transport.is_alone)
+        self.beside = Beside(transport.device, transport.is_alone)
         self.roles, self.shapes, self.slot, self.transport, self.dtype = roles, shapes, slot, transport, dtype
         self.timer = Timer()
 
@@ -85,7 +85,7 @@ class Executor:
         store = TensorStore(plan, shape, self.slot, lanes, self.shapes, self.transport, self.dtype, self.timer, shown)
         program = plan.programs_in(self._in_turn(active))[self.slot]
         updates = Updates({name: engine for name, engine in self.engines().items() if name in active}, self.timer,
-                          self._beside)
+                          self.beside)
         for index, op in enumerate(program):
             try:
                 if isinstance(op, Send):

@@ -1,8 +1,8 @@
 """Optimiser backends behind one small interface: DeepSpeed ZeRO for real runs, a plain one for verification.
 
-A step is: enter `accumulate()` of every role, call `backward` any number of times (also never), leave it,
-`step()` or `discard()`. Gradients of all ranks are summed, so the caller divides a loss by the number of clips in
-the step.
+A step is: enter `accumulate()` of every role, call `backward` any number of times (also never), leave it, `step()`,
+and `discard()` if that was refused. Gradients of all ranks are summed, so the caller divides a loss by the number of
+clips in the step.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class RoleEngine(Protocol):
     gradient_norm: torch.Tensor
     """Of what this rank has accumulated in the step, before the reduction: not finite if any of it is not."""
 
-    update_norm: float | torch.Tensor
+    update_norm: torch.Tensor
     """Of the gradients of the last update, summed over the ranks, before they were shortened; NaN before the first."""
 
     def accumulate(self) -> AbstractContextManager[None]:
@@ -41,11 +41,12 @@ class RoleEngine(Protocol):
         """Add the gradients of a scalar, or what `gradients` of `outputs` make of them. Returns those of `leaves`, None
         where the outputs do not depend on one."""
 
-    def step(self) -> None:
-        """Update the weights by the summed gradients."""
+    def step(self, refused: Tensor | None = None) -> None:
+        """Update the weights by the summed gradients; where `refused`, a scalar on the device, is 1, weights and
+        optimiser stay as they are."""
 
     def discard(self) -> None:
-        """Weights, optimiser and the module's statistics are those from before the step."""
+        """After a step that was refused: the module's statistics are those from before it, too."""
 
     def set_lr(self, lr: float) -> None: ...
 
@@ -104,6 +105,15 @@ def shorten(gradients: Tensor, norm: Tensor, longest: float) -> None:
         gradients.mul_((longest / (norm + 1e-6)).clamp(max=1))
 
 
+def descend(optimizer: torch.optim.Optimizer, refused: Tensor | None) -> None:
+    """A step of an optimiser, none where `refused` is 1. Fused ones, as on GPUs, look at it on the device."""
+    if optimizer.defaults.get("fused"):
+        optimizer.found_inf = refused  # type: ignore[attr-defined]
+    elif refused is not None and refused:
+        return
+    optimizer.step()
+
+
 class Statistics:
     """The running statistics of a module's normalisations: a step writes them, and may be discarded."""
 
@@ -139,7 +149,7 @@ class PlainEngine:
         self._optimizer = make_optimizer([self._weights])
         self._statistics = Statistics(module)
         self._grid = grid
-        self.update_norm: float | Tensor = math.nan
+        self.update_norm = self._norm_before = torch.tensor(math.nan)
         grid.share_first(module)
 
     @contextmanager
@@ -154,12 +164,14 @@ class PlainEngine:
                  leaves: Sequence[Tensor] = ()) -> Sequence[Tensor | None]:
         return self._gradients.add(outputs, gradients, leaves)
 
-    def step(self) -> None:
+    def step(self, refused: Tensor | None = None) -> None:
+        self._norm_before = self.update_norm
         self.update_norm = self.gradient_norm if self._grid.world_size == 1 else self._gradients.norm()
         shorten(self._gradients.flat, self.update_norm, self._clip_norm)
-        self._optimizer.step()
+        descend(self._optimizer, refused)
 
     def discard(self) -> None:
+        self.update_norm = self._norm_before
         self._statistics.put_back()
 
     def set_lr(self, lr: float) -> None:

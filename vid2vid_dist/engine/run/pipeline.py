@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from torch import Tensor
@@ -20,13 +20,28 @@ from vid2vid_dist.engine.plan.tensors import FrameSize
 from vid2vid_dist.engine.run.clip import ClipInFlight, clip_files
 from vid2vid_dist.engine.run.executor import Executor, Role, StepResult
 from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.streams import Beside, Upload
 from vid2vid_dist.engine.run.tensor_store import LanePart, Shown
 from vid2vid_dist.engine.run.timing import Timer
 from vid2vid_dist.engine.run.transport import Transport
 from vid2vid_dist.engine.run.updates import MayUpdate, always
+from vid2vid_dist.models.labels import EncodedLabels
 from vid2vid_dist.models.precision import DTYPES
 from vid2vid_dist.models.temporal import frames_kept
 from vid2vid_dist.network_input import encode_flows, encode_inputs, encode_pictures
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Frames of a lane's clips on this rank's device; None where it reads none."""
+
+    labels: EncodedLabels | None
+    real: Tensor | None
+    flows: Tensor | None
+
+    def tensors(self) -> list[Tensor]:
+        of_labels = [self.labels.planes, self.labels.ids, self.labels.regions] if self.labels is not None else []
+        return [x for x in (*of_labels, self.real, self.flows) if x is not None]
 
 
 class Pipeline:
@@ -41,10 +56,16 @@ class Pipeline:
         self._executor = Executor(roles, specs.shapes(), grid.rank_in_pipeline, Transport(grid), self.dtype,
                                   placed.reductions)
         self._last: tuple[Plan, StepShape] | None = None
+        self.upload = Upload(grid.device)
 
     @property
     def timer(self) -> Timer:
         return self._executor.timer
+
+    @property
+    def beside(self) -> Beside:
+        """What is done here beside the tasks is waited for by the updates of the next step."""
+        return self._executor.beside
 
     def planned_runs(self) -> list[Run]:
         """This rank's part of the last step, as planned: it begins at 0. Nothing where no times were planned."""
@@ -66,15 +87,24 @@ class Pipeline:
         self.planner, self.clips, self._last = kept
         self.timer.take()
 
-    def feed(self, lane: int, needed: NeededFrames, decoded: list[Frames]) -> None:
-        """Take up the frames of a lane's clips that were decoded for this rank."""
-        clip, device = self.clips[lane], self.grid.device
-        if needed.labels:
-            clip.add_labels(sorted(needed.labels), encode_inputs(self.cfg, decoded, device, self.dtype))
-        if needed.real:
-            clip.add_real(sorted(needed.real), encode_pictures(decoded, device, self.dtype))
-        if needed.flows:
-            clip.add_flows(sorted(needed.flows), encode_flows(decoded, device))
+    def encode(self, needed: NeededFrames, decoded: list[Frames]) -> Inputs:
+        """Frames of a lane's clips that were decoded for this rank, on their way to its device (`upload`)."""
+        cfg, device, dtype = self.cfg, self.grid.device, self.dtype
+        with self.upload.stream():
+            return Inputs(encode_inputs(cfg, decoded, device, dtype) if needed.labels else None,
+                          encode_pictures(decoded, device, dtype) if needed.real else None,
+                          encode_flows(decoded, device) if needed.flows else None)
+
+    def feed(self, lane: int, needed: NeededFrames, inputs: Inputs) -> None:
+        """Take up what was encoded for a lane's clips."""
+        clip = self.clips[lane]
+        self.upload.wait(inputs.tensors())
+        if inputs.labels is not None:
+            clip.add_labels(sorted(needed.labels), inputs.labels)
+        if inputs.real is not None:
+            clip.add_real(sorted(needed.real), inputs.real)
+        if inputs.flows is not None:
+            clip.add_flows(sorted(needed.flows), inputs.flows)
 
     def step(self, number: int, plan: Plan, shape: StepShape, lanes: Sequence[LanePart | None], active: Sequence[str],
              shown: Shown | None = None, may_update: MayUpdate = always) -> StepResult:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 from functools import partial
 
 from torch import Tensor
@@ -14,15 +15,28 @@ from vid2vid_dist.engine.run.streams import Beside
 from vid2vid_dist.engine.run.timing import Timer
 from vid2vid_dist.models.spectral import advance
 
-MayUpdate = Callable[[Mapping[str, Tensor]], bool]
-"""Takes this rank's part in the step, losses by name and the norm of every "gradient of ROLE", scalars on its device;
-returns whether the step's updates are made. Every rank calls it once per step, at the same point, and all get the same
-answer: it may be a collective, and may raise on all ranks. The one place where the host waits for a GPU in a step."""
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether a step's updates are made, the same on all ranks.
+
+    `refused`: a float32 scalar on the device, 1 where weights and optimisers stay as they are, else 0; None is 0.
+    `agreed`: tells the host, which has queued the updates by then: the one place where it waits for a GPU in a step.
+    Every rank calls it once, at the same point: it may be a collective, and may raise on all ranks.
+    """
+
+    refused: Tensor | None = None
+    agreed: Callable[[], bool] = lambda: True
 
 
-def always(values: Mapping[str, Tensor]) -> bool:
+MayUpdate = Callable[[Mapping[str, Tensor]], Verdict]
+"""Takes this rank's part in the step, losses by name and the norm of every "gradient of ROLE", scalars on its device.
+Every rank calls it once per step, at the same point: it may be a collective."""
+
+
+def always(values: Mapping[str, Tensor]) -> Verdict:
     """Every step is updated, whatever came of it; the other ranks are not asked."""
-    return True
+    return Verdict()
 
 
 class Updates:
@@ -49,11 +63,15 @@ class Updates:
         Call it when all messages of the step have been received: `may_update` may be a collective.
         """
         self._beside.wait()
-        agreed = may_update({**losses, **{f"gradient of {role}": engine.gradient_norm
-                                          for role, engine in self._engines.items()}})
+        verdict = may_update({**losses, **{f"gradient of {role}": engine.gradient_norm
+                                           for role, engine in self._engines.items()}})
         for role, engine in self._engines.items():
             with self._timer.span(f"update {role}", CostKey(role, Kind.UPDATE)):
-                engine.step() if agreed else engine.discard()
+                engine.step(verdict.refused)
+        agreed = verdict.agreed()
+        if not agreed:
+            for engine in self._engines.values():
+                engine.discard()
         return agreed
 
     def _reduce(self, role: str) -> None:

@@ -32,6 +32,7 @@ from vid2vid_dist.engine.run.optimizer import (
     MakeOptimizer,
     Statistics,
     Tensors,
+    descend,
     norm,
     shorten,
     trained_parameters,
@@ -121,7 +122,7 @@ class ZeroEngine:
         self._mine = self._gradients.flat.chunk(grid.world_size)[dist.get_rank(grid.everyone)]
         self._scatters = optim.zero_stage == 2 and grid.world_size > 1
         self._clip_norm = optim.clip_norm
-        self.update_norm: float | Tensor = math.nan
+        self.update_norm = self._norm_before = torch.tensor(math.nan)
 
     @contextmanager
     def accumulate(self) -> Iterator[None]:
@@ -138,12 +139,12 @@ class ZeroEngine:
                  leaves: Sequence[Tensor] = ()) -> Sequence[Tensor | None]:
         return self._gradients.add(outputs, gradients, leaves)
 
-    def step(self) -> None:
-        self.update_norm = self._norm()
+    def step(self, refused: Tensor | None = None) -> None:
+        self._norm_before, self.update_norm = self.update_norm, self._norm()
         shorten(self._mine, self.update_norm, self._clip_norm)
         master, adam = self._shard_and_optimizer()
         master.grad = self._mine.to(master.device, master.dtype)
-        adam.step()
+        descend(adam, None if refused is None else refused.to(master.device))
         master.grad = None
         self._engine.optimizer.update_lp_params()
 
@@ -154,6 +155,7 @@ class ZeroEngine:
         return self._grid.sum(norm(self._mine.split(2**20)).square()).sqrt()
 
     def discard(self) -> None:
+        self.update_norm = self._norm_before
         self._statistics.put_back()
 
     def set_lr(self, lr: float) -> None:
