@@ -239,7 +239,7 @@ def stream(source: Loader, requests: Iterable[Request], workers: int) -> Iterato
 
     Raises UserError as `ClipSource.load` would. Threads are enough for label maps and pictures: their
     time goes into Pillow's decoding and resizing, which release the interpreter's lock. Faces and bodies are drawn in
-    Python, which does not; `make bench` says how many a second.
+    Python, which does not; `make bench-data` says how many a second.
     """
     if not workers:
         yield from map(source.load, requests)
