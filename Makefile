@@ -15,7 +15,7 @@ THREADS := $(shell echo $$(( $(CORES) > 1 ? $(CORES) / 2 : 1 )))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo toy shards weights test lint lock image type parity test-all test-slurm test-full drill soak chain bench bench-plan bench-scaling bench-engine bench-step bench-generate bench-craft gpu-check clean
+.PHONY: help setup demo toy shards weights test lint lock image type parity test-all test-slurm test-full drill soak chain bench bench-plan bench-scaling bench-engine bench-step bench-generate bench-craft bench-data gpu-check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -111,6 +111,9 @@ bench: $(READY) ## measure this machine: seconds per training step and per gener
 bench-generate: $(READY) ## frames per second against a plain loop, what each switch gives, and how fast results are written
 	@$(BIN)/python -m tools.bench_generate $(CONFIG)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_results
+
+bench-data: $(READY) ## frames decoded and drawn per second by one core, and what planned steps of the recipes ask for [FRAMES=folder] [DOC=file]
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_data $(FRAMES) $(DOC)
 
 bench-craft: $(READY) ## training options on the toy street, each alone against the original's recipe (hours) [SET="--minutes n --seeds n --only NAME … key=value …"]
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_craft $(SET)

@@ -1,6 +1,6 @@
 """Measure how fast faces and bodies are drawn from their keypoints: the input alone, frames of 1280x720, one core.
 
-    python -m tools.bench_drawing        part of `make bench`
+    python -m tools.bench_drawing        part of `make bench`, and of `make bench-data`
 """
 
 from __future__ import annotations
@@ -29,13 +29,18 @@ N_FRAMES = 5
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        for task in ("face", "pose"):
-            raw = Path(folder) / f"raw_{task}"
-            TOYS[task].render(raw, ToyOptions(n_train=1, n_test=1, n_frames=N_FRAMES, width=1280, height=720))
-            make_shards(raw, Path(folder) / task, PackOptions(task=task))
+        pack_toys(Path(folder))
         for name, data in SETTINGS.items():
             data.shards = str(Path(folder) / data.task)
             print(f"drawing            {rate(data):8.0f} frames/s on one core ({name})")
+
+
+def pack_toys(folder: Path) -> None:
+    """The shards of each task, below `folder`."""
+    for task in ("face", "pose"):
+        raw = folder / f"raw_{task}"
+        TOYS[task].render(raw, ToyOptions(n_train=1, n_test=1, n_frames=N_FRAMES, width=1280, height=720))
+        make_shards(raw, folder / task, PackOptions(task=task))
 
 
 def rate(data: DataConfig) -> float:

@@ -123,12 +123,16 @@ def main() -> None:
     if len(sys.argv) < 2:
         print(table())
         return
-    path = Path(sys.argv[1])
-    before, begin, rest = path.read_text().partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not (begin and end):
-        raise UserError(f"{path} has no place for the table: write the lines {BEGIN} and {END}")
-    path.write_text(f"{before}{BEGIN}\n\n{table()}\n\n{END}{after}")
+    put_between(Path(sys.argv[1]), BEGIN, END, table())
+
+
+def put_between(path: Path, begin: str, end: str, text: str) -> None:
+    """Replace what stands between two marks in a file; raises UserError where they are not."""
+    before, has_begin, rest = path.read_text().partition(begin)
+    _, has_end, after = rest.partition(end)
+    if not (has_begin and has_end):
+        raise UserError(f"{path} has no place for the table: write the lines {begin} and {end}")
+    path.write_text(f"{before}{begin}\n\n{text}\n\n{end}{after}")
 
 
 if __name__ == "__main__":

@@ -95,6 +95,9 @@ def test_failure_leaves_the_old_shards(raw: Path, tmp_path: Path) -> None:
         make_shards(raw, tmp_path / "out", PackOptions())
     assert ShardIndex(tmp_path / "out/train").hash == before
     assert [p.name for p in (tmp_path / "out").iterdir() if p.is_dir()] == ["train"]
+    with pytest.raises(UserError, match="unreadable"):
+        make_shards(raw, tmp_path / "new", PackOptions())
+    assert not (tmp_path / "new").exists()
 
 
 def test_killed_run_is_cleared_away(raw: Path, tmp_path: Path) -> None:

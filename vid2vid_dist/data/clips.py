@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.data.geometry import MIDDLE, Geometry, draw
+from vid2vid_dist.data.images import fill
 from vid2vid_dist.data.index import ShardIndex
 from vid2vid_dist.data.inputs import FrameFiles, frame_geometry
 from vid2vid_dist.data.sampling import Window, clip_rng, epoch_order, frame_rng, pick, window
@@ -175,18 +177,26 @@ class ClipSource:
             *((modality, request.labels) for modality in inputs), ("images", request.images)) for i in numbers])
         width, height = clip.geometry.size
 
-        def stack(arrays: list[np.ndarray], channels: int) -> Tensor:
-            return torch.from_numpy(np.stack(arrays)) if arrays else torch.empty(0, channels, height, width).byte()
+        def drawn(numbers: Sequence[int], channels: int, draw: Callable[[FrameFiles], np.ndarray | Image.Image],
+                  dtype: type = np.uint8) -> Tensor:
+            frames: np.ndarray = np.empty((len(numbers), channels, height, width), dtype)
+            for place, i in zip(frames, numbers, strict=True):
+                found = draw(files[i])
+                if isinstance(found, Image.Image):
+                    fill(place, found)
+                else:
+                    place[:] = found
+            return torch.from_numpy(frames)
 
-        labels = stack([self.task.draw(files[i], data, clip.geometry, self._frame_rng(clip, files[i].frame))
-                        for i in request.labels], 1 if data.label_nc else data.input_nc).to(torch.uint8)
+        labels = drawn(request.labels, 1 if data.label_nc else data.input_nc, lambda of: self.task.draw(
+            of, data, clip.geometry, self._frame_rng(clip, of.frame)))
         images = instances = None
         if self.index.has("images"):
-            images = stack([clip.geometry.apply(files[i].image) for i in request.images], 3)
+            images = drawn(request.images, 3, lambda of: clip.geometry.cut(of.image))
         if data.use_instance:
-            instances = stack([clip.geometry.apply(files[i].picture("instances")) for i in request.labels], 1).int()
-        elif self.task.parts:
-            instances = stack([self.task.parts.draw(files[i], clip.geometry) for i in request.labels], 1).int()
+            instances = drawn(request.labels, 1, lambda of: clip.geometry.cut(of.picture("instances")), np.int32)
+        elif (parts := self.task.parts) is not None:
+            instances = drawn(request.labels, 1, lambda of: parts.draw(of, clip.geometry), np.int32)
         names = self.index.videos[clip.video].frames
         return Frames(labels, images, instances, [names[files[i].frame] for i in request.labels])
 
@@ -229,7 +239,7 @@ def stream(source: Loader, requests: Iterable[Request], workers: int) -> Iterato
 
     Raises UserError as `ClipSource.load` would. Threads are enough for label maps and pictures: their
     time goes into Pillow's decoding and resizing, which release the interpreter's lock. Faces and bodies are drawn in
-    Python, which does not; `make bench` says how many a second.
+    Python, which does not; `make bench-data` says how many a second.
     """
     if not workers:
         yield from map(source.load, requests)

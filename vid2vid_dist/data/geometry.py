@@ -70,12 +70,15 @@ class Geometry:
 
     def apply(self, image: Image.Image) -> np.ndarray:
         """(3, H, W) uint8 of an RGB image (bicubic) or (1, H, W) ids of an id map (nearest)."""
-        method = Image.Resampling.BICUBIC if image.mode == "RGB" else Image.Resampling.NEAREST
-        return self._cut(image, method)
+        return to_array(self.cut(image))
+
+    def cut(self, image: Image.Image) -> Image.Image:
+        """The same as an image."""
+        return self._cut(image, Image.Resampling.BICUBIC if image.mode == "RGB" else Image.Resampling.NEAREST)
 
     def apply_nearest(self, image: Image.Image) -> np.ndarray:
         """(3 | 1, H, W) uint8 of an image whose values are codes."""
-        return self._cut(image, Image.Resampling.NEAREST)
+        return to_array(self._cut(image, Image.Resampling.NEAREST))
 
     def shown(self, size: Size) -> Box:
         """The part of a frame of `size` that lies in `source`."""
@@ -89,20 +92,20 @@ class Geometry:
         geometry, bilinear = replace(self, source=source), Image.Resampling.BILINEAR
         bands = [Image.fromarray(m) for m in maps]
         if len(bands) == 1:
-            return geometry._cut(bands[0], bilinear)
+            return to_array(geometry._cut(bands[0], bilinear))
         bands += bands[: -len(bands) % 4]
         # Four at once take the time of three. CMYK is the mode whose bands are scaled as if each were alone.
         fours = [Image.merge("CMYK", bands[i : i + 4]) for i in range(0, len(bands), 4)]
-        return np.concatenate([geometry._cut(four, bilinear) for four in fours])[: len(maps)]
+        return np.concatenate([to_array(geometry._cut(four, bilinear)) for four in fours])[: len(maps)]
 
-    def _cut(self, image: Image.Image, method: Image.Resampling) -> np.ndarray:
+    def _cut(self, image: Image.Image, method: Image.Resampling) -> Image.Image:
         if self.source is not None:
             image = image.crop(self.source)
         if image.size != self.new_size:  # Pillow would copy it
             image = image.resize(self.new_size, method)
         if self.box != (0, 0, *self.new_size):
             image = image.crop(self.box)
-        return to_array(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flip else image)
+        return image.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if self.flip else image
 
 
 def clip_geometry(size: Size, data: DataConfig, draws: Draws, may_flip: bool = True, source: Box | None = None

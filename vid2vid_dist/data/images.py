@@ -132,10 +132,18 @@ def _unreadable(where: str, error: Exception) -> UserError:
 
 def to_array(image: Image.Image) -> np.ndarray:
     """(C, H, W) uint8 of an image of several bands, (1, H, W) uint8 or int32 of an id map."""
-    if len(bands := image.split()) > 1:
-        return np.stack([np.asarray(band) for band in bands])
-    array = np.array(image)[None]
-    return array if array.dtype == np.uint8 else array.astype(np.int32)
+    dtype = np.uint8 if image.mode not in ID_MODES or image.mode in ("L", "P") else np.int32
+    array = np.empty((len(image.getbands()), image.height, image.width), dtype)
+    fill(array, image)
+    return array
+
+
+def fill(out: np.ndarray, image: Image.Image) -> None:
+    """Write what `to_array` gives into an array of its shape, of any type that holds the ids."""
+    bands = image.getbands()
+    for plane, band in zip(out, bands, strict=True):  # band by band: Pillow's pixels of RGB are of 4 bytes
+        plane[:] = np.asarray(image) if len(bands) == 1 else np.frombuffer(
+            image.tobytes("raw", band), np.uint8).reshape(plane.shape)
 
 
 def to_float(images: Tensor, dtype: torch.dtype) -> Tensor:

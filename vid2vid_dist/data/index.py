@@ -140,8 +140,8 @@ class ShardIndex:
 
     def where(self, video: int, modality: str, frame: int) -> str:
         """Names one frame in an error message."""
-        name = f"{self.videos[video].name}/{self.videos[video].frames[frame]}"
-        return f"{modality} of {name} in {self.folder}/{self.shards[self.entry(video, modality, frame).shard].name}"
+        packed, shard = self.videos[video], self.shards[self.entry(video, modality, frame).shard]
+        return f"{modality} of {packed.name}/{packed.frames[frame]} in {self.folder}/{shard.name}"
 
     def has(self, modality: str) -> bool:
         """Whether every video has this modality."""
