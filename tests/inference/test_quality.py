@@ -172,7 +172,7 @@ def test_video_distance_sees_what_windows_see(weights: WeightFiles) -> None:
 
 def test_weights_that_are_not_there_or_another_networks(weights: WeightFiles, tmp_path: Path) -> None:
     for files in (WeightFiles(lpips="gone"), WeightFiles(fid="gone"), WeightFiles(video_fid="gone")):
-        with pytest.raises(UserError, match=r"no weights file at 'gone': .*`make weights` fetches it"):
+        with pytest.raises(UserError, match=r"no weights file at 'gone': .*vid2vid_dist weights` fetches it"):
             Evaluator(files, build_flow(FlowConfig()))
     for files in (WeightFiles(lpips=weights.video_fid), WeightFiles(fid=weights.lpips),
                   WeightFiles(video_fid=weights.lpips)):

@@ -102,7 +102,7 @@ def test_step_without_memory_names_the_knob(configure: Configure, grid: Grid) ->
     trainer = Trainer(cfg, grid)
     trainer.state.roles["generator"].label = lambda *_: torch.empty(2**50)
     words = (r"^out of memory: .*allocate 4503599627370496 bytes.* planner expects 2\.\d+ GB on this rank "
-             r".*live frames 0\.\d+.*try .*=.*launch/plan\.py --ranks 1")
+             r".*live frames 0\.\d+.*try .*=.*vid2vid-plan --ranks 1")
     with pytest.raises(UserError, match=words):
         trainer.run()
     assert "out of memory" in status(cfg)["why"]
@@ -118,7 +118,7 @@ def test_out_of_memory_is_told_without_a_plan_too(grid: Grid, error: Exception) 
     wrapped.__cause__ = error
     told = explain_out_of_memory(wrapped, grid, expect)
     assert "out of memory: step 3, a task" in str(told)
-    assert "launch/plan.py" in str(told)
+    assert "vid2vid-plan" in str(told)
     assert explain_out_of_memory(RuntimeError("another"), grid, expect) is None
 
 

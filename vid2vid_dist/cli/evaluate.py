@@ -2,7 +2,8 @@
 
     vid2vid-evaluate runs/NAME                                  warp error, drift; PSNR and SSIM where real
                                                                          frames are known
-    vid2vid-evaluate runs/NAME --fid-weights FILE …             FID as well (`make weights` fetches the files)
+    vid2vid-evaluate runs/NAME --fid-weights FILE …             FID as well (`python -m vid2vid_dist weights`
+                                                                         fetches the files)
 
 Every video is made to its end from its own frames. Writes evaluation.json, TensorBoard events and a page with curves
 over the frames under RUN/evaluation, and prints the table.

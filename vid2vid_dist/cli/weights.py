@@ -58,7 +58,7 @@ FILES = (
     Published("raft_small.pth", FLOW.Raft_Small_Weights.C_T_V2.url, "flow.network=raft_small flow.weights={path}"),
     Published("alexnet.pth", models.AlexNet_Weights.IMAGENET1K_V1.url, "vid2vid-evaluate --lpips-weights {path}"),
     Published("deeplabv3_resnet50.pth", models.segmentation.DeepLabV3_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1.url,
-              "tools/prepare_video.py labels … --weights {path}"),
+              "python -m vid2vid_dist prepare-video labels … --weights {path}"),
     Published("inception.pth", URL_INCEPTION_V3, "vid2vid-evaluate --fid-weights {path}"),
     Published("r3d_18.pth", models.video.R3D_18_Weights.KINETICS400_V1.url,
               "vid2vid-evaluate --video-fid-weights {path}"),

@@ -216,7 +216,7 @@ def _at_jumps(videos: list[RawVideo], split: bool) -> list[RawVideo]:
             for a, b in pairwise(cuts)]
     if told and not split:
         log.warning("the numbers jump in %d places, first from %s to %s: neighbours there are taken for neighbours in "
-                    "time; --split-at-jumps (make shards SPLIT=at-jumps) makes a video of each part",
+                    "time; --split-at-jumps makes a video of each part",
                     len(told), told[0][0], told[0][1].name)
     return parts if split else videos
 

@@ -27,7 +27,7 @@ WINDOW = 16  # frames that the video network sees
 STRIDE = 8  # frames between the beginnings of two windows
 VIDEO_SIZE = (112, 112)  # pixels; what the video network was trained on
 KINETICS_MEAN, KINETICS_STD = (0.43216, 0.394666, 0.37645), (0.22803, 0.22145, 0.216989)
-FIX = "`make weights` fetches it into weights/, or leave the option out"
+FIX = "`python -m vid2vid_dist weights` fetches it into weights/, or leave the option out"
 
 
 @dataclass(frozen=True)
