@@ -16,6 +16,7 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.search import Choice
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.monitor.metrics import read_journal
 from vid2vid_dist.training.checkpoint import Position
 from vid2vid_dist.training.out_of_memory import explain_out_of_memory
 from vid2vid_dist.training.status import Status, count_restarts
@@ -57,6 +58,9 @@ def test_number_of_steps_is_known_from_the_start(
     assert trainer.state.position.step == n_steps
     assert saved_steps(cfg) == [n_steps]
     assert status(cfg)["status"] == "finished"
+    (told,) = (e["event"] for e in read_journal(folder_of(cfg)).events if e["event"].startswith("epoch 1:"))
+    assert f"{cfg.parallel.clips_per_step or 1} clips per step" in told
+    assert f"lr {cfg.optim.lr:.2g}" in told
     assert (folder_of(cfg) / "config.yaml").read_text() == to_yaml(trainer.cfg)
 
 
