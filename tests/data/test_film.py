@@ -223,5 +223,5 @@ def test_what_does_not_go_together_is_refused(tmp_path: Path, change: Callable[[
 
 def test_a_width_is_refused(tmp_path: Path) -> None:
     write_set(tmp_path / "raw")
-    with pytest.raises(UserError, match=r"SIZE=64 with .*a\.mp4: video files are kept"):
+    with pytest.raises(UserError, match=r"--size 64 with .*a\.mp4: video files are kept"):
         pack(tmp_path / "raw", width=64)

@@ -139,7 +139,7 @@ def _rewrite(folder: Path, change: Callable[[bytes], bytes]) -> None:
 
 
 @pytest.mark.parametrize(("change", "words"), [
-    (lambda folder: shutil.rmtree(folder), "no shards at http://.*/train: run `make shards"),
+    (lambda folder: shutil.rmtree(folder), "no shards at http://.*/train: run `vid2vid-shards"),
     (lambda folder: (folder / "index.json").write_text("{"), "train/index.json is damaged"),
     (lambda folder: tar_of(folder).unlink(), r"train/shard-000000-\w+\.tar is missing: copy the packed folder there"),
     (lambda folder: _rewrite(folder, lambda data: data[:-512]), r"has \d+ bytes, the index says \d+"),

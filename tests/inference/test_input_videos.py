@@ -44,6 +44,7 @@ def test_shards(cfg: Config, shards: Path, trained_on: Input, tmp_path: Path) ->
 def test_folders(cfg: Config, shards: Path, trained_on: Input, tmp_path: Path) -> None:
     """The raw layout, a folder of videos, and a folder of frames; the last two have no instance maps."""
     raw = open_input(shards / "raw_blind", cfg, "test", tmp_path / "work")
+    assert raw.where == str(shards / "raw_blind")
     assert same_frames(raw, trained_on, 1, 1)
     cfg.data.use_instance = False
     videos = open_input(shards / "raw_blind/test_A", cfg, "test", tmp_path / "work2")
@@ -104,6 +105,8 @@ def test_what_is_no_input(cfg: Config, shards: Path, tmp_path: Path) -> None:
     (tmp_path / "any.mp4").touch()
     with pytest.raises(UserError, match="holds colours, but this model reads other input"):
         open_input(tmp_path / "any.mp4", cfg, "test", work)
+    with pytest.raises(UserError, match=r"test_A has no instance ids, .* with test_A/ and test_inst/ in it"):
+        open_input(shards / "raw_blind/test_A", cfg, "test", work)
     cfg.data.label_nc, cfg.data.use_instance = 2, False
     with pytest.raises(UserError, match=r"label id \d.* is not below label_nc=2"):
         open_input(shards / "raw_blind/test_A", cfg, "test", work)

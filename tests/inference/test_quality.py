@@ -152,7 +152,7 @@ def test_weights_are_those_of_the_file(weights: WeightFiles) -> None:
 
 def test_weights_that_are_not_there_or_another_networks(weights: WeightFiles, tmp_path: Path) -> None:
     for files in (WeightFiles(lpips="gone"), WeightFiles(fid="gone"), WeightFiles(fvd="gone")):
-        with pytest.raises(UserError, match=r"no weights file at 'gone': .*`make weights` fetches it"):
+        with pytest.raises(UserError, match=r"no weights file at 'gone': .*vid2vid_dist weights` fetches it"):
             Judges.load(files, 0)
     for files in (WeightFiles(lpips=weights.fvd), WeightFiles(fid=weights.lpips), WeightFiles(fvd=weights.segmentation),
                   WeightFiles(fvd=weights.lpips)):

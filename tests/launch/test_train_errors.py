@@ -111,7 +111,7 @@ def shorten_index(shards: Path) -> None:
     (["optim.lr=fast"], ["command line: optim.lr", "fast"]),
     (["discriminator.add_face_disc=true"], ["add_face_disc needs body pose input", "set data.label_nc=0"]),
     (["nowhere.yaml"], ["nowhere.yaml"]),
-    (["data.shards=elsewhere"], ["no shards at elsewhere/train", "make shards", "data.shards"]),
+    (["data.shards=elsewhere"], ["no shards at elsewhere/train", "vid2vid-shards", "data.shards"]),
     (["data.label_nc=20"], ["shards/train: label id", "street000", "data.label_nc=20", "raise data.label_nc"]),
     (["schedule.n_frames_total=16", "schedule.max_frames_per_rank=16"],
      ["video street0000 in shards/train has 8 frames", "needs 18", "lower schedule.n_generator_slots"]),
@@ -131,11 +131,11 @@ def test_mistake_is_told_before_anything_is_written(
 
 
 @pytest.mark.parametrize(("damage", "words"), [
-    (lambda shards: shutil.rmtree(shards / "train"), ["no shards at shards/train", "bare `make shards`"]),
-    (lambda shards: tar_of(shards / "train").unlink(), ["shard-000000", ".tar is missing", "make shards"]),
-    (lambda shards: (shards / "train/index.json").unlink(), ["no index.json", "not all there", "make shards"]),
-    (truncate, [".tar has 5000 bytes", "truncated or foreign tar", "make shards"]),
-    (shorten_index, ["index.json is damaged", "street0001", "make shards"]),
+    (lambda shards: shutil.rmtree(shards / "train"), ["no shards at shards/train", "bare `vid2vid-shards`"]),
+    (lambda shards: tar_of(shards / "train").unlink(), ["shard-000000", ".tar is missing", "vid2vid-shards"]),
+    (lambda shards: (shards / "train/index.json").unlink(), ["no index.json", "not all there", "vid2vid-shards"]),
+    (truncate, [".tar has 5000 bytes", "truncated or foreign tar", "vid2vid-shards"]),
+    (shorten_index, ["index.json is damaged", "street0001", "vid2vid-shards"]),
 ])
 def test_damaged_shards_are_refused_before_anything_is_written(
         start: Train, here: Path, damage: Callable[[Path], object], words: list[str]) -> None:
@@ -147,7 +147,7 @@ def test_damaged_shards_are_refused_before_anything_is_written(
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize(("damage", "words"), [
-    (put_foreign_tar, ["street0000/frame00000", "the bytes differ from the index", "make shards"]),
+    (put_foreign_tar, ["street0000/frame00000", "the bytes differ from the index", "vid2vid-shards"]),
     (spoil_picture, ["images of street0000/frame000002", "unreadable image", "replace the file"]),
 ])
 def test_damage_that_shows_when_read_ends_the_run(
@@ -273,4 +273,4 @@ def test_torchrun_reports_the_rank_that_failed(here: Path) -> None:
 def test_the_one_rank_that_asks_for_tars_ends_all(here: Path) -> None:
     tar_of(here / "shards/train").unlink()
     result = torchrun(2, "launch/train.py", *command("parallel.placement=data_parallel"), cwd=here)
-    assert_told(result, ".tar is missing: run `make shards")
+    assert_told(result, ".tar is missing: run `vid2vid-shards")

@@ -53,7 +53,7 @@ def test_error_is_one_line_and_status_2(
     assert capsys.readouterr().err == f"error: {words}\n"
     assert not (folder / "out/train/index.json").exists()
     assert run(monkeypatch, shards, "raw") == 2
-    assert "OUT is missing" in capsys.readouterr().err
+    assert "the folder to write is missing" in capsys.readouterr().err
     assert run(monkeypatch, shards, "raw", "out", "--size", 8) == 2
     assert "--size 8 is out of range 32..16384" in capsys.readouterr().err
 

@@ -151,11 +151,17 @@ def test_rendering_twice_does_nothing_and_never_overwrites(toy_raw: Path, tmp_pa
         render_toy_street(tmp_path / "mine", options)
 
 
-def test_ensure_makes_missing_shards_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ensure_makes_missing_shards_once(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    caplog.set_level("INFO")
+    monkeypatch.setenv("FORCE_COLOR", "1")  # for rich: this is a terminal
     small = ToyOptions(n_train=1, n_test=1, n_frames=3, width=64, height=32)
     monkeypatch.setattr(toy_street, "ToyOptions", lambda: small)
     lines = ensure_toy_shards(tmp_path / "shards", tmp_path / "raw")
     assert len(lines) == 3
+    assert f"rendering the toy street into {tmp_path}/raw" in caplog.text
+    assert "rendering" in capsys.readouterr().err, "a bar"
     assert (tmp_path / "shards/test/index.json").is_file()
     assert ensure_toy_shards(tmp_path / "shards", tmp_path / "raw") == []
 

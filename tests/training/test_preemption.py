@@ -17,6 +17,7 @@ from tests.training.test_resume import END, assert_same, final_tensors, two_rank
 from tests.training.test_trainer import TWO_EPOCHS, Configure, folder_of, saved_steps, status
 from vid2vid_dist.config.schema import RunConfig
 from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.monitor.metrics import read_journal
 from vid2vid_dist.training.preemption import FILES, Ask, Asked
 from vid2vid_dist.training.trainer import Trainer
 
@@ -88,6 +89,8 @@ def test_a_run_that_is_done_is_finished_whatever_is_asked(configure: Configure, 
     ask_at(trainer, 2, (folder_of(cfg) / "preempt").touch)
     trainer.run()
     assert status(cfg)["status"] == "finished"
+    told = read_journal(folder_of(cfg)).events[-1]["event"]
+    assert told.startswith(f"finished after step 3: look at {folder_of(cfg)}/web/index.html; vid2vid-generate")
     assert not (folder_of(cfg) / "preempt").exists()
 
 

@@ -16,6 +16,7 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.search import Choice
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.monitor.metrics import read_journal
 from vid2vid_dist.training.checkpoint import Position
 from vid2vid_dist.training.out_of_memory import explain_out_of_memory
 from vid2vid_dist.training.status import Status, count_restarts
@@ -57,6 +58,9 @@ def test_number_of_steps_is_known_from_the_start(
     assert trainer.state.position.step == n_steps
     assert saved_steps(cfg) == [n_steps]
     assert status(cfg)["status"] == "finished"
+    (told,) = (e["event"] for e in read_journal(folder_of(cfg)).events if e["event"].startswith("epoch 1:"))
+    assert f"{cfg.parallel.clips_per_step or 1} clips per step" in told
+    assert f"lr {cfg.optim.lr:.2g}" in told
     assert (folder_of(cfg) / "config.yaml").read_text() == to_yaml(trainer.cfg)
 
 
@@ -102,7 +106,7 @@ def test_step_without_memory_names_the_knob(configure: Configure, grid: Grid) ->
     trainer = Trainer(cfg, grid)
     trainer.state.roles["generator"].label = lambda *_: torch.empty(2**50)
     words = (r"^out of memory: .*allocate 4503599627370496 bytes.* planner expects 2\.\d+ GB on this rank "
-             r".*live frames 0\.\d+.*try .*=.*launch/plan\.py --ranks 1")
+             r".*live frames 0\.\d+.*try .*=.*vid2vid-plan --ranks 1")
     with pytest.raises(UserError, match=words):
         trainer.run()
     assert "out of memory" in status(cfg)["why"]
@@ -118,7 +122,7 @@ def test_out_of_memory_is_told_without_a_plan_too(grid: Grid, error: Exception) 
     wrapped.__cause__ = error
     told = explain_out_of_memory(wrapped, grid, expect)
     assert "out of memory: step 3, a task" in str(told)
-    assert "launch/plan.py" in str(told)
+    assert "vid2vid-plan" in str(told)
     assert explain_out_of_memory(RuntimeError("another"), grid, expect) is None
 
 

@@ -2,7 +2,8 @@
 
     vid2vid-evaluate runs/NAME                                  L1, PSNR, SSIM where real frames are known; warp
                                                                 error; drift over the frames
-    vid2vid-evaluate runs/NAME --fid-weights FILE …             FID and KID as well (`make weights` fetches the files)
+    vid2vid-evaluate runs/NAME --fid-weights FILE …             FID and KID as well (`python -m vid2vid_dist
+                                                                weights` fetches the files)
     vid2vid-evaluate runs/NAME --against runs/OTHER             both: one table, and videos side by side
 
 Every video is made to its end from its own frames, or as far as --frames says. Writes evaluation.json, TensorBoard

@@ -1,4 +1,4 @@
-"""A video file -> raw folders for `make shards`.
+"""A video file -> raw folders for `vid2vid-shards`.
 
 python -m vid2vid_dist prepare-video edges clip.mp4 data/mine --width 256        # edges -> video; needs no weights
 python -m vid2vid_dist prepare-video labels clip.mp4 data/mine --width 512 --weights deeplabv3_resnet50_coco.pth
@@ -240,7 +240,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("edges", "labels", "landmarks", "poses"), help="what is found in every frame")
     parser.add_argument("video", type=Path, help="mp4 or whatever ffmpeg reads")
-    parser.add_argument("out", type=Path, help="folder to write, for make shards SRC=")
+    parser.add_argument("out", type=Path, help="folder to write, for vid2vid-shards")
     parser.add_argument("--width", type=int, default=0, help="scale frames to this width in pixels (default: as is)")
     parser.add_argument("--every", type=int, default=1, help="take every n-th frame")
     parser.add_argument("--test-frames", type=int, default=30, help="so many last frames become the test split")

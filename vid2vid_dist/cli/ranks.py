@@ -25,7 +25,7 @@ def open_grid(device: str = "auto", timeout: timedelta = PATIENCE) -> Grid:
     try:
         if "RANK" in os.environ:
             dist.init_process_group(backend, timeout=timeout)
-        else:  # a bare `python launch/train.py`: a world of one needs no port
+        else:  # a bare `vid2vid-train`: a world of one needs no port
             os.environ["LOCAL_RANK"] = "0"  # DeepSpeed insists
             alone_store = dist.HashStore()  # type: ignore[attr-defined]
             dist.init_process_group(backend, store=alone_store, rank=0, world_size=1)

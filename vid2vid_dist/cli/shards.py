@@ -16,6 +16,7 @@ from pathlib import Path
 from vid2vid_dist.cli.toy import TOYS
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.shards import PackOptions, make_shards
+from vid2vid_dist.data.store import MAKE_SHARDS
 from vid2vid_dist.data.tasks.registry import TASKS
 from vid2vid_dist.data.verify import verify_shards
 from vid2vid_dist.errors import UserError
@@ -61,11 +62,11 @@ def main() -> None:
         return
     if args.source is None:
         if toy is None:
-            raise UserError(f"--task {args.task} has no toy set: give SRC=<raw folder> and OUT=<shard folder>")
+            raise UserError(f"--task {args.task} has no toy set: {MAKE_SHARDS}")
         print(toy.render(toy.raw, toy.options), flush=True)
         args.source, args.out = toy.raw, args.out or toy.shards
     if args.out is None:
-        raise UserError("OUT is missing: make shards SRC=<raw folder> OUT=<shard folder>")
+        raise UserError(f"the folder to write is missing: {MAKE_SHARDS}")
     options = PackOptions(args.size, args.label_nc, toy.task if toy else args.task, args.split_at_jumps)
     for line in make_shards(args.source, args.out, options, args.force, args.workers, args.part):
         print(line)

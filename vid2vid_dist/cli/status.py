@@ -1,7 +1,7 @@
 """Say how runs stand, one line each: also of a run that was killed.
 
-    python launch/status.py runs/*
-    python launch/status.py runs/NAME --snapshot kept    its newest checkpoint, to copy or read at leisure
+    python -m vid2vid_dist status runs/*
+    python -m vid2vid_dist status runs/NAME --snapshot kept    its newest checkpoint, to copy or read at leisure
 """
 
 from __future__ import annotations

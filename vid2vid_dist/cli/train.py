@@ -11,6 +11,7 @@ With --fresh a run that has a checkpoint is refused instead.
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from datetime import timedelta
@@ -26,6 +27,8 @@ from vid2vid_dist.toy.street import ensure_toy_shards
 from vid2vid_dist.training.checkpoint import require_fresh
 from vid2vid_dist.training.trainer import Trainer
 
+log = logging.getLogger(__name__)
+
 
 def main() -> None:
     if {"-h", "--help"} & set(sys.argv[1:]):
@@ -40,7 +43,8 @@ def main() -> None:
     grid = open_grid(cfg.run.device, timedelta(minutes=cfg.parallel.timeout))
     setup_logging(grid.rank)
     if cfg.data.shards == DataConfig().shards:
-        grid.on_first(lambda: ensure_toy_shards(Path(cfg.data.shards)))
+        for line in grid.on_first(lambda: ensure_toy_shards(Path(cfg.data.shards))):
+            log.info("%s", line)
     if "--fresh" in sys.argv and os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") == "0":  # a restart goes on
         grid.on_first(lambda: require_fresh(Path(cfg.run.root) / cfg.run.name))
     with grid.meeting(0, "getting ready"):

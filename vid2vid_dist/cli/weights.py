@@ -61,7 +61,7 @@ FILES = (
     Published("raft_small.pth", FLOW.Raft_Small_Weights.C_T_V2.url, "flow.network=raft_small flow.weights={path}"),
     Published("alexnet.pth", models.AlexNet_Weights.IMAGENET1K_V1.url, "vid2vid-evaluate --lpips-weights {path}"),
     Published("deeplabv3_resnet50.pth", models.segmentation.DeepLabV3_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1.url,
-              "tools/prepare_video.py labels … --weights {path}"),
+              "python -m vid2vid_dist prepare-video labels … --weights {path}"),
     Published("inception.pth", URL_INCEPTION_V3, "vid2vid-evaluate --fid-weights {path}"),
     # StyleGAN-V's TorchScript of the network that FVD was published with.
     Published("i3d_torchscript.pt", "https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1",

@@ -28,7 +28,7 @@ def opt(default: Any, help: str, *, unit: str = "", low: float | None = None,
 class DataConfig:
     """Which shards are read and how a frame becomes a tensor (spec: data)."""
 
-    shards: str = opt("data/shards/toy_street", "folder written by `make shards`, with train/ and test/ inside; or where it was copied to: s3://, gs:// or https://")
+    shards: str = opt("data/shards/toy_street", "folder written by `vid2vid-shards`, with train/ and test/ inside; or where it was copied to: s3://, gs:// or https://")
     cache: str = opt("", "folder of this node for what was fetched of shards elsewhere, shared by its ranks and runs; empty = one in TMPDIR or /tmp")
     cache_gb: float = opt(20.0, "size of that folder, from which the frames go that were not read for longest", unit="GB", low=0, high=1e6)
     task: str = opt("street", "what is turned into video, a file of vid2vid_dist/data/tasks: street = label maps or pictures, face = landmarks, pose = bodies")

@@ -214,7 +214,7 @@ class ClipSource:
         index, data, task = self.index, self.data, self.task
         if index.task is not task:
             raise UserError(f"{index.folder} was packed for data.task={index.task.name}, not {task.name}: set it, or "
-                            f"pack other shards (`{MAKE_SHARDS} TASK={task.name}`)")
+                            f"pack other shards (`{MAKE_SHARDS} --task {task.name}`)")
         for modality in task.inputs(data):
             if not index.has(modality):
                 folder = f"{self.split}_{task.modalities[modality].folder}"
@@ -225,7 +225,9 @@ class ClipSource:
             folder = f"{self.split}_{task.modalities['images'].folder}"
             raise UserError(f"{index.folder} has no images ({folder}): training needs them")
         if data.use_instance and not index.has("instances"):
-            raise UserError(f"{index.folder} has no instance maps: set data.use_instance=false or pack them")
+            folder = f"{self.split}_{task.modalities['instances'].folder}"
+            raise UserError(f"{index.folder} has no instance maps ({folder}): pack them beside the labels, or train "
+                            "with data.use_instance=false")
 
 
 def _video_of(u: float, n_generable: np.ndarray) -> int:

@@ -24,6 +24,7 @@ from typing import overload
 
 import numpy as np
 
+from vid2vid_dist.data.store import MAKE_SHARDS
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.untrusted import is_file_name, is_printable
 
@@ -113,7 +114,7 @@ class Names(Sequence[str]):
             with suppress(UnicodeDecodeError):
                 name = text[start:end].tobytes().decode()
         if name is None or not self._is_right(name):
-            raise UserError(f"{self._columns.where} is damaged (names): run `make shards` again")
+            raise UserError(f"{self._columns.where} is damaged (names): run `{MAKE_SHARDS}` again")
         return name
 
 

@@ -124,7 +124,7 @@ def _sequences(root: Path, suffixes: tuple[str, ...], may_be_film: bool) -> Iter
         foreign = {*UNREAD, *IMAGE_SUFFIXES} - {*suffixes, *(FILM_SUFFIXES if may_be_film else ())}
         if pictures and (unread := [path for path in files if path.suffix.lower() in foreign]):
             raise UserError(f"{min(unread)}: {min(unread).suffix} is not read: store frames as {', '.join(suffixes)} "
-                            "(tools.prepare_video takes them out of a video), or move it away")
+                            "(`python -m vid2vid_dist prepare-video` takes them out of a video), or move it away")
         frames = sorted((f for f in files if f.suffix.lower() in suffixes), key=lambda f: (natural(f.stem), f.name))
         for a, b in pairwise(frames):
             if natural(a.stem) == natural(b.stem):
@@ -216,7 +216,7 @@ def _at_jumps(videos: list[RawVideo], split: bool) -> list[RawVideo]:
             for a, b in pairwise(cuts)]
     if told and not split:
         log.warning("the numbers jump in %d places, first from %s to %s: neighbours there are taken for neighbours in "
-                    "time; --split-at-jumps (make shards SPLIT=at-jumps) makes a video of each part",
+                    "time; --split-at-jumps makes a video of each part",
                     len(told), told[0][0], told[0][1].name)
     return parts if split else videos
 

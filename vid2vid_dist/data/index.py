@@ -185,7 +185,7 @@ def _load(store: Store, name: str) -> dict[str, Any]:
         if any(path.parent.glob("*.tar")):
             raise UserError(f"{store.where} holds tars but no index.json, so they are not ours or not all there: "
                             f"{store.fix}")
-        raise UserError(f"no shards at {store.where}: run `{MAKE_SHARDS}` (bare `make shards` makes the toy street) "
+        raise UserError(f"no shards at {store.where}: run `{MAKE_SHARDS}` (bare `vid2vid-shards` makes the toy street) "
                         "or set data.shards")
     try:
         raw = parse_json(read_text(path, MAX_INDEX_BYTES))

@@ -63,15 +63,15 @@ def make_shards(source: Path, out: Path, options: PackOptions, force: bool = Fal
     task = options.data_task
     endings = [modality.folder for modality in task.modalities.values()]
     if options.width and not task.resizable:
-        raise UserError(f"SIZE={options.width} with TASK={task.name}: keypoints are pixels of the full frames, "
-                        "which are stored as they are; leave SIZE out, data.loadSize scales them in training")
+        raise UserError(f"--size {options.width} with --task {task.name}: keypoints are pixels of the full frames, "
+                        "which are stored as they are; leave --size out, data.loadSize scales them in training")
     if not source.is_dir():
-        raise UserError(f"{source} is not a folder; SRC needs train_{endings[0]}/, train_{endings[1]}/, ...")
+        raise UserError(f"{source} is not a folder; it needs train_{endings[0]}/, train_{endings[1]}/, ...")
     splits = {split: videos for split in SPLITS if (videos := scan(source, split, task, options.split_at_jumps))}
     films = [file for videos in splits.values() for video in videos for file, *_ in video.files.values()
              if is_film(file)]
     if options.width and films:
-        raise UserError(f"SIZE={options.width} with {films[0]}: video files are kept as they are; leave SIZE out, "
+        raise UserError(f"--size {options.width} with {films[0]}: video files are kept as they are; leave --size out, "
                         "data.loadSize scales in training")
     if not splits:
         raise UserError(f"{source} has no train_{endings[0]}/ or test_{endings[0]}/: below each belongs one folder of "

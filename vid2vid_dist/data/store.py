@@ -12,7 +12,7 @@ from typing import NamedTuple, Protocol
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.errors import UserError
 
-MAKE_SHARDS = "make shards SRC=<raw folder> OUT=<shard folder>"
+MAKE_SHARDS = "vid2vid-shards <raw folder> <shard folder>"
 OPEN_TARS = 64
 """Tars that a rank keeps open: few, since all ranks of a node share the limit of the system."""
 

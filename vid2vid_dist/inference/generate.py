@@ -116,6 +116,10 @@ def _generate(loaded: LoadedGenerator, options: GenerationOptions, out: Path, gr
     for job in mine:  # a folder of another rank may be on its way out just now
         results.require_ours(job.result)
     todo = [job for job in mine if options.again or not _take_up(results, job)]
+    others = sum((out / job.result.folder).exists() for job in todo)
+    if others and not options.again:
+        log.warning("%d of the videos in %s were made with other options and are replaced: --out DIR would keep them",
+                    others, out)
     generator = VideoGenerator(loaded.generator, cfg, device, dtype, compiled=options.compiled)
     maker = Maker(source, first_frames, looks, generator, results, cfg.data)
     # Of several ranks the first shows how far it is itself.

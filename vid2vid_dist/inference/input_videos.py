@@ -57,10 +57,10 @@ class Input(Protocol):
 class ShardInput:
     """One split of a shard folder."""
 
-    def __init__(self, cfg: Config, split: str) -> None:
+    def __init__(self, cfg: Config, split: str, packed_from: Path | None = None) -> None:
         self._source = ClipSource.of(cfg, split)
         self._workers = cfg.data.workers
-        self.where = self._source.index.folder
+        self.where = str(packed_from or self._source.index.folder)
         self.identity = f"{self._source.index.hash} {self._source.index.of_frames()}"
         self.has_images = self._source.index.has("images")
         self._clips = [self._source.whole(number) for number in range(self._source.n_videos)]
@@ -109,6 +109,7 @@ def open_input(path: Path | None, cfg: Config, split: str, work: Path) -> Input:
         raise UserError(f"--input {path}: no such file or folder")
     packed = [entry.name for entry in sorted(path.iterdir()) if (entry / "index.json").is_file()]
     shards = path
+    packed_from: Path | None = None
     if (path / "index.json").is_file():
         shards, split = path.parent, path.name
     elif packed and split not in packed:
@@ -116,14 +117,18 @@ def open_input(path: Path | None, cfg: Config, split: str, work: Path) -> Input:
     elif not packed:
         from vid2vid_dist.data.shards import PackOptions, make_shards  # needs webdataset, which generation does not
 
-        shards = work
+        shards, packed_from = work, path
         with locked(work):  # of several ranks, one packs
             options = PackOptions(label_nc=cfg.data.label_nc, task=cfg.data.task)
             try:
-                make_shards(_raw_layout(path, split, cfg.data, work), work, options)
+                raw = _raw_layout(path, split, cfg.data, work)
+                if cfg.data.use_instance and not (raw / f"{split}_inst").is_dir():
+                    raise UserError(f"--input {path} has no instance ids, which this model reads beside the labels "
+                                    f"(data.use_instance): give a folder with {split}_A/ and {split}_inst/ in it")
+                make_shards(raw, work, options)
             finally:
                 shutil.rmtree(work / "raw", ignore_errors=True)  # links; what they lead to stays
-    return ShardInput(replace(cfg, data=replace(cfg.data, shards=str(shards))), split)
+    return ShardInput(replace(cfg, data=replace(cfg.data, shards=str(shards))), split, packed_from)
 
 
 def _raw_layout(path: Path, split: str, data: DataConfig, work: Path) -> Path:

@@ -29,7 +29,7 @@ from vid2vid_dist.models.weights import load_published, load_script
 HIGHEST_PSNR = 100.0  # dB; of equal frames it would be infinite
 CLIP = 16  # frames that the video network sees, as in published figures
 STRIDE = 8  # frames between the beginnings of two clips
-FIX = "`make weights` fetches it into weights/, or leave the option out"
+FIX = "`python -m vid2vid_dist weights` fetches it into weights/, or leave the option out"
 
 Features = Callable[[Tensor], Tensor]
 """Frames (N, 3, H, W), or clips (N, 3, T, H, W), whole numbers 0..255, to features (N, d)."""

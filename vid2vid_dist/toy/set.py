@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from vid2vid_dist.data.atomic import locked, written_aside
+from vid2vid_dist.data.progress import progress
 from vid2vid_dist.errors import UserError
 
 
@@ -39,11 +40,13 @@ def render_set(out: Path, what: str, version: int, options: ToyOptions, write_vi
             if (out / "about.json").is_file() and (out / "about.json").read_text() == about:
                 return f"{out}: up to date"
             raise UserError(f"{out} exists and is not this toy {what}: remove it or choose another folder")
-        with written_aside(out) as aside:
+        with written_aside(out) as aside, progress() as bar:
+            task = bar.add_task(f"rendering {out}", total=options.n_train + options.n_test, unit="videos")
             for number in range(options.n_train + options.n_test):
                 test = number - options.n_train
                 split, name = ("train", f"{what}{number:04d}") if test < 0 else ("test", f"{what}{test:04d}")
                 write_video(aside, split, name, options.seed + number)
+                bar.advance(task)
             (aside / "about.json").write_text(about)
     return f"{out}: rendered {options.n_train} + {options.n_test} videos of {options.n_frames} frames"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,8 @@ from vid2vid_dist.toy.layout import ROAD_ID, SIDEWALK_ID, SKY_ID, build_street
 from vid2vid_dist.toy.paint import DAY, PALETTES, ROAD, Palette, paint
 from vid2vid_dist.toy.scene import GROUND, SKY, Camera, Hits, cast
 from vid2vid_dist.toy.set import ToyOptions, render_set, write_file
+
+log = logging.getLogger(__name__)
 
 VERSION = 1
 """Of the pictures: counted up when the same options render something else."""
@@ -162,6 +165,7 @@ def ensure_toy_shards(out: Path = TOY_SHARDS, raw: Path = TOY_RAW) -> list[str]:
     """
     if all((out / split / "index.json").is_file() for split in SPLITS):
         return []
+    log.info("no shards at %s: rendering the toy street into %s, which takes a minute or two", out, raw)
     return [render_toy_street(raw), *make_shards(raw, out, PackOptions(label_nc=35))]
 
 

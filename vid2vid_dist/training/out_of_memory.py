@@ -29,12 +29,12 @@ def explain_out_of_memory(error: BaseException, grid: Grid, expect: Callable[[],
         by_slot = expect().memory
         memory = by_slot[grid.rank_in_pipeline]
     except (MemoryError, RuntimeError, UserError):
-        return UserError(f"out of memory: {words}. Ask launch/plan.py with the same configuration and --gpu-memory "
+        return UserError(f"out of memory: {words}. Ask vid2vid-plan with the same configuration and --gpu-memory "
                          "what fits")
     causes = ", ".join(f"{cause} {memory.by_cause[cause] / GB:.2f}" for cause in CAUSES)
     return UserError(
         f"out of memory: {words}. The planner expects {memory.total / GB:.2f} GB on this rank ({causes}); "
-        f"{remedy(memory)}. launch/plan.py --ranks {grid.world_size} --gpu-memory GB says what fits; the same command "
+        f"{remedy(memory)}. vid2vid-plan --ranks {grid.world_size} --gpu-memory GB says what fits; the same command "
         "goes on from the last checkpoint")
 
 

@@ -129,8 +129,9 @@ class Trainer:
         """Say how the run ended."""
         ask = self.faults.ask
         outcome, why = ("finished", {}) if self._is_complete() else (ask.outcome, {"why": ask.words})
-        for words in why.values():
-            self.monitor.event(f"{outcome} after step {self.state.position.step}: {words}")
+        words = why.get("why") or (
+            f"look at {self.run_dir}/web/index.html; vid2vid-generate {self.run_dir} makes videos")
+        self.monitor.event(f"{outcome} after step {self.state.position.step}: {words}")
         self.asked.served(Ask.STOP_FILE)  # whatever is asked for, this is the end
         if self.grid.is_first:
             self.status.write_end(outcome, self.state.position, **why)
