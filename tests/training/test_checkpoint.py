@@ -74,8 +74,8 @@ DAMAGES = pytest.mark.parametrize(("damage", "fault"), [
     (lambda f: (f / WEIGHTS).unlink(), "rank_00000.safetensors is missing"),
     (lambda f: overwrite(f / WEIGHTS, lambda x: x[:-1]), "rank_00000.safetensors has 95 bytes instead of 96"),
     (lambda f: overwrite(f / WEIGHTS, lambda x: x[:-1] + b"!"), "rank_00000.safetensors was changed"),
-    (lambda f: (f / "manifest.json").unlink(), "no readable manifest.json"),
-    (lambda f: (f / "manifest.json").write_text('{"files"'), "no readable manifest.json"),
+    (lambda f: (f / "manifest.json").unlink(), "manifest.json cannot be read"),
+    (lambda f: (f / "manifest.json").write_text('{"files"'), "manifest.json cannot be read"),
 ])
 
 

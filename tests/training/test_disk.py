@@ -21,9 +21,10 @@ from vid2vid_dist.data.index import ShardIndex
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.models.manifest import Entries
 from vid2vid_dist.monitor.metrics import MetricsLog
 from vid2vid_dist.training import checkpoint
-from vid2vid_dist.training.checkpoint import Entries, Files
+from vid2vid_dist.training.checkpoint import Files
 from vid2vid_dist.training.trainer import Trainer
 
 END = 15
