@@ -109,4 +109,5 @@ def _report(message: str) -> None:
         print(message, file=sys.stderr, flush=True)
     if "TORCHELASTIC_ERROR_FILE" in os.environ:
         told = {"message": message, "timestamp": int(time.time())}
-        Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps(told))
+        with suppress(OSError):  # the disk of temporary files may be full
+            Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps(told))

@@ -16,6 +16,11 @@ FIXES = {
     errno.EROFS: "choose a folder that can be written to",
     errno.EACCES: "ask its owner, or choose another folder",
     errno.EPERM: "ask its owner, or choose another folder",
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP), "something else is there: choose another "
+                    "folder"),
+    errno.ENAMETOOLONG: "choose shorter names",
+    **dict.fromkeys((errno.EIO, errno.ESTALE), "the disk or its server is in trouble: wait, and give the same command "
+                    "again"),
     errno.EMFILE: "raise `ulimit -n`, or lower data.workers",
     errno.ENOMEM: "raise `ulimit -v`, or ask for less at a time",
 }

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vid2vid_dist.data.atomic import locked
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.data.images import to_float
 from vid2vid_dist.inference.first_frames import choose_first_frames
@@ -125,6 +126,12 @@ def evaluate(loaded: LoadedGenerator, options: GenerationOptions, files: WeightF
     A model with styles gives each video the look of its own first frames. Raises `UserError` as `generate` does, and
     for weights files that are missing or of another network.
     """
+    with locked(out):
+        out.mkdir(exist_ok=True)  # before the work: whether it can be
+        return _evaluate(loaded, options, files, out)
+
+
+def _evaluate(loaded: LoadedGenerator, options: GenerationOptions, files: WeightFiles, out: Path) -> Evaluation:
     cfg = loaded.config
     device = choose_device(options.device)
     dtype = choose_dtype(options.precision, cfg, device)
@@ -167,7 +174,6 @@ def _own_look(encoder: FeatureEncoder, given: Frames, book: StyleBook) -> Tensor
 
 def report(evaluation: Evaluation, out: Path, title: str, about: dict[str, str]) -> None:
     """Write `evaluation.json`, a page with the table and the curves over frames, and TensorBoard events."""
-    out.mkdir(parents=True, exist_ok=True)
     (out / "evaluation.json").write_text(evaluation.to_json())
     board = TensorBoardLog(out)
     cards = []
