@@ -34,6 +34,15 @@ def change_adam(change: Callable[[dict[str, Tensor]], object]) -> Callable[[Path
     return changed
 
 
+def change_weight(change: Callable[[Tensor], Tensor]) -> Callable[[Path], None]:
+    def changed(checkpoint: Path) -> None:
+        tensors = load_file(checkpoint / "generator.safetensors")
+        name = next(name for name, x in tensors.items() if x.is_floating_point())
+        save_file(tensors | {name: change(tensors[name])}, checkpoint / "generator.safetensors")
+
+    return changed
+
+
 @pytest.mark.parametrize("change", [
     change_adam(lambda tensors: tensors.update(step=torch.tensor(-3.0))),
     change_adam(lambda tensors: tensors.update(step=torch.tensor(float("nan")))),
@@ -41,7 +50,10 @@ def change_adam(change: Callable[[dict[str, Tensor]], object]) -> Callable[[Path
     change_adam(lambda tensors: tensors.update(odd=torch.zeros(1))),
     lambda checkpoint: (checkpoint / "generator.safetensors").unlink(),
     lambda checkpoint: shutil.rmtree(checkpoint / "optimizer"),
-], ids=["negative step", "no number", "missing moments", "odd key", "no weights", "no optimizer"])
+    change_weight(lambda weight: weight[None]),
+    change_weight(lambda weight: weight.long()),
+], ids=["negative step", "no number", "missing moments", "odd key", "no weights", "no optimizer", "another shape",
+        "another kind of number"])
 def test_a_part_that_is_wrong_or_missing(configure: Configure, grid: Grid, change: Callable[[Path], None]) -> None:
     settings = (*TWO_EPOCHS, "run.save_every_steps=1", "discriminator.num_D=1")
     cfg = configure(*settings, "run.max_steps=2")
