@@ -114,6 +114,11 @@ def each(calls: list[Callable[[], object]]) -> None:
         raise refused
 
 
+@pytest.mark.fault(
+    "Files",
+    "any file of a run, an export or shards is damaged, a link, a pipe, another file",
+    "one line, or goes on",
+    "at most lines of the journal")
 @pytest.mark.parametrize("n", [60, pytest.param(150, marks=[pytest.mark.long, pytest.mark.timeout(900)]),
                                pytest.param(3000, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
 def test_readers(n: int, made: Path, tmp_path: Path) -> None:
@@ -170,6 +175,11 @@ def test_readers(n: int, made: Path, tmp_path: Path) -> None:
     assert n / 10 < refused < n
 
 
+@pytest.mark.fault(
+    "Files",
+    "the same, and training goes on from what is damaged",
+    "the weights of the undisturbed run, or one line",
+    "steps since an older checkpoint")
 @pytest.mark.parametrize("n", [3, pytest.param(8, marks=pytest.mark.long),
                                pytest.param(60, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
 def test_resumed_runs(n: int, made: Path, tmp_path: Path) -> None:
@@ -215,6 +225,11 @@ COMMANDS = {
 }
 
 
+@pytest.mark.fault(
+    "Files",
+    "any file of a run is damaged, and a whole command meets it",
+    "one line, or goes on",
+    "as above")
 @pytest.mark.parametrize("n", [pytest.param(4, marks=pytest.mark.long),
                                pytest.param(60, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
 def test_whole_commands(n: int, made: Path, tmp_path: Path) -> None:

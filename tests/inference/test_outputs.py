@@ -21,6 +21,11 @@ from vid2vid_dist.inference.quality import WeightFiles
 OPTIONS = GenerationOptions(device="cpu", videos=("a & b",), writers=0)
 
 
+@pytest.mark.fault(
+    "Disks",
+    "two commands into one results folder",
+    "the second waits for the first, and says so",
+    "nothing")
 @pytest.mark.parametrize("write", [
     lambda loaded, out: generate(loaded, OPTIONS, out),
     lambda loaded, out: evaluate(loaded, OPTIONS, WeightFiles(), out),
@@ -42,6 +47,11 @@ def test_two_commands_into_one_folder(
     assert "out is in use by another command: waiting for its end" in caplog.text
 
 
+@pytest.mark.fault(
+    "Disks",
+    "a file lies where a command is to make its folder",
+    "one line, before the work",
+    "nothing")
 @pytest.mark.parametrize("out", ["file", "file/out"])
 @pytest.mark.parametrize("command", [
     "generate {run} --device cpu --out", "evaluate {run} --device cpu --out", "export {run}", "export_vid2vid {run}",

@@ -42,6 +42,11 @@ def test_interrupt_is_quiet(capsys: pytest.CaptureFixture) -> None:
     assert end(fail(KeyboardInterrupt()), capsys) == (130, "")
 
 
+@pytest.mark.fault(
+    "Files",
+    "the program has a fault",
+    "one line; the traceback is in `errors/` of the run's folder",
+    "steps since the last checkpoint")
 def test_our_own_mistake_is_one_line_and_a_file(
         capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))

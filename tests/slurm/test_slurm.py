@@ -101,6 +101,11 @@ def test_chain_waits_for_the_stage_before(slurm: LocalSlurm, tmp_path: Path) -> 
         slurm.run("scancel", *jobs)
 
 
+@pytest.mark.fault(
+    "Files",
+    "names with commands of a shell, in a batch script",
+    "are names",
+    "nothing")
 @pytest.mark.long
 def test_any_configuration_from_any_folder(slurm: LocalSlurm, shards: Path, tmp_path: Path) -> None:
     """A file of one's own beside the data, which is named from there; the run is told the commit of its code.
@@ -148,6 +153,11 @@ def test_preempted_by_signal_then_finished(slurm: LocalSlurm, shards: Path, tmp_
     assert len(list((run / "logs").rglob("stdout.log"))) == 2 * 2
 
 
+@pytest.mark.fault(
+    "A run ends",
+    "the end of a Slurm job",
+    "saves before it and comes again",
+    "nothing")
 @pytest.mark.long
 @pytest.mark.timeout(480)
 def test_one_pipeline_over_two_nodes_is_preempted_by_its_time(slurm: LocalSlurm, shards: Path, tmp_path: Path) -> None:
@@ -183,6 +193,11 @@ def ranks_of(job: str) -> list[int]:
     return found
 
 
+@pytest.mark.fault(
+    "A run ends",
+    "a Slurm job is signalled, loses a rank, is requeued, one after the other",
+    "comes back each time; the run that nobody disturbed, bit by bit",
+    "steps since the last checkpoint, where a rank was killed")
 @pytest.mark.full
 @pytest.mark.timeout(900)
 def test_a_job_under_faults_is_the_run_that_nobody_disturbed(

@@ -79,6 +79,11 @@ DAMAGES = pytest.mark.parametrize(("damage", "fault"), [
 ])
 
 
+@pytest.mark.fault(
+    "Files",
+    "a file of the newest checkpoint is missing, cut or changed",
+    "goes on from the one before, and says so",
+    "steps between the two")
 @DAMAGES
 def test_damaged_checkpoint_is_named_and_the_one_before_is_used(
         tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], object], fault: str) -> None:

@@ -43,6 +43,11 @@ def change_weight(change: Callable[[Tensor], Tensor]) -> Callable[[Path], None]:
     return changed
 
 
+@pytest.mark.fault(
+    "Files",
+    "a part of a checkpoint that the manifest does not tell is wrong, of another place or missing",
+    "one line; whole ones before it are named",
+    "steps between the two")
 @pytest.mark.parametrize("change", [
     change_adam(lambda tensors: tensors.update(step=torch.tensor(-3.0))),
     change_adam(lambda tensors: tensors.update(step=torch.tensor(float("nan")))),
@@ -66,6 +71,11 @@ def test_a_part_that_is_wrong_or_missing(configure: Configure, grid: Grid, chang
     assert status(cfg)["status"] == "failed"
 
 
+@pytest.mark.fault(
+    "Files",
+    "a checkpoint that may not be read",
+    "one line; no older one is taken",
+    "nothing")
 def test_a_checkpoint_of_somebody_else_that_may_not_be_read(tmp_path: Path) -> None:
     """It may be whole: no older one is taken instead."""
     if os.geteuid():
@@ -91,6 +101,11 @@ def test_a_checkpoint_of_somebody_else_that_may_not_be_read(tmp_path: Path) -> N
     assert "state.json may not be read by you (Permission denied): ask its owner" in os.read(reader, 2000).decode()
 
 
+@pytest.mark.fault(
+    "Files",
+    "metrics.jsonl is a folder, or holds odd lines",
+    "goes on, with a warning",
+    "those lines")
 def test_a_folder_in_place_of_the_journal_costs_its_lines(
         configure: Configure, grid: Grid, caplog: pytest.LogCaptureFixture) -> None:
     cfg = configure(*TWO_EPOCHS, "run.max_steps=1")
@@ -126,6 +141,11 @@ def swap_two_columns(shards: Path) -> None:
     file.write_bytes(whole[:start] + rows.tobytes() + whole[start + rows.nbytes :])
 
 
+@pytest.mark.fault(
+    "Files",
+    "the shards have changed since then, also where their index says that they have not",
+    "one line, with the way on",
+    "nothing")
 @pytest.mark.parametrize("change", [
     lambda moved: edit_index(moved, lambda index: index.update(hash="of other frames")),
     lambda moved: edit_index(moved, swap_two_frames),
