@@ -46,7 +46,7 @@ def test_who_is_alone_needs_no_rank(surroundings: Callable[..., None], values: d
 
 @pytest.mark.fault(
     "Surroundings",
-    "half of RANK, WORLD_SIZE, … is set; srun without torchrun",
+    "half of RANK, WORLD_SIZE, … is set",
     "alone where one is meant, else one line",
     "nothing")
 @pytest.mark.parametrize(("values", "words"), [
@@ -79,6 +79,11 @@ def test_a_host_name_that_nobody_knows(surroundings: Callable[..., None], caplog
         settle([])
 
 
+@pytest.mark.fault(
+    "Surroundings",
+    "another launcher gives `--local-rank`",
+    "works",
+    "nothing")
 @pytest.mark.parametrize("words", [["--local-rank=1"], ["--local_rank=1"], ["--local_rank", "1"]])
 def test_local_rank_is_taken_from_the_arguments(surroundings: Callable[..., None], words: list[str]) -> None:
     surroundings(RANK="1", WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT="1")

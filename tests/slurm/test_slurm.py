@@ -125,6 +125,19 @@ def test_any_configuration_from_any_folder(slurm: LocalSlurm, shards: Path, tmp_
     assert json.loads(commit.read_text()) == code_version()
 
 
+@pytest.mark.fault(
+    "Surroundings",
+    "srun starts several tasks of a command, without torchrun",
+    "one line of each: it would train alone",
+    "nothing")
+def test_srun_without_torchrun_is_refused(slurm: LocalSlurm, tmp_path: Path) -> None:
+    slurm.run("srun", "-N1", "-n2", f"--output={tmp_path}/said", sys.executable, str(ROOT / "launch/train.py"),
+              f"run.root={tmp_path}/runs", check=False)
+    lines = (tmp_path / "said").read_text().splitlines()
+    assert len([line for line in lines if "error: srun has started 2 tasks, each of which would train" in line]) == 2
+    assert not (tmp_path / "runs").exists()
+
+
 def test_preempted_by_signal_then_finished(slurm: LocalSlurm, shards: Path, tmp_path: Path) -> None:
     """The signal of --signal reaches the batch script; the job is requeued, goes on, and is not requeued again.
 
