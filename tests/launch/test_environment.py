@@ -36,7 +36,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.mark.parametrize("values", [
     {"RANK": "0", "WORLD_SIZE": "1"}, {"RANK": "0"}, {"WORLD_SIZE": "1"}, {"LOCAL_RANK": "0"}, {"RANK": ""},
-    {"SLURM_STEP_NUM_TASKS": "1"}, {"MASTER_ADDR": "x", "MASTER_PORT": "1"}])
+    {"SLURM_STEP_NUM_TASKS": ""}, {"SLURM_STEP_NUM_TASKS": "1"}, {"MASTER_ADDR": "x", "MASTER_PORT": "1"}])
 def test_who_is_alone_needs_no_rank(surroundings: Callable[..., None], values: dict[str, str]) -> None:
     surroundings(**values)
     assert settle(["a=1"]) == ["a=1"]
@@ -53,7 +53,11 @@ def test_who_is_alone_needs_no_rank(surroundings: Callable[..., None], values: d
     ({"WORLD_SIZE": "2"}, "one of several ranks, but not RANK, MASTER_ADDR, MASTER_PORT: start the ranks with"),
     ({"RANK": "1"}, "but not WORLD_SIZE"),
     ({"RANK": "0", "WORLD_SIZE": "2"}, "but not MASTER_ADDR"),
-    ({"RANK": "x"}, "RANK='x' is no number"),
+    ({"RANK": "x"}, "RANK=x is no number"),
+    ({"LOCAL_RANK": "-1"}, "LOCAL_RANK=-1 is no number"),
+    ({"SLURM_STEP_NUM_TASKS": "1.5"}, "SLURM_STEP_NUM_TASKS=1.5 is no number"),
+    ({"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}, "RANK=2 is not below WORLD_SIZE=2"),
+    ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "65536"}, "MASTER_PORT=65536 is no port"),
     ({"SLURM_STEP_NUM_TASKS": "2"}, "srun has started 2 tasks, each of which would train alone"),
 ])
 def test_half_a_rank_is_refused(surroundings: Callable[..., None], values: dict[str, str], words: str) -> None:
