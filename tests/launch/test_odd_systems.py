@@ -222,3 +222,31 @@ def test_code_that_cannot_be_written_to_by_a_user_without_name_and_home(argument
     made = [path for path in (tmp_path / "try").rglob("*") if path.is_file()]
     assert any(path.suffix == ".safetensors" for path in made)
     assert {oct(path.stat().st_mode & 0o777) for path in made} == {"0o640"}
+
+
+@pytest.mark.fault(
+    "Surroundings",
+    "nothing but the run's folder can be written to (`docker run --read-only`)",
+    "one line: set TMPDIR; with it, works",
+    "nothing")
+def test_no_place_for_temporary_files(arguments: list[str], tmp_path: Path) -> None:
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no mounts of one's own here")
+    shards = next(setting.partition("=")[2] for setting in arguments if setting.startswith("data.shards="))
+    (tmp_path / "odd").mkdir()
+    script = f"""
+        mount --bind {tmp_path} {ROOT}/docs && cp -r {shards} {ROOT}/docs/shards
+        for folder in /tmp /var/tmp /usr/tmp; do if [ -d $folder ]; then mount -t tmpfs -o ro none $folder; fi; done
+        mount -o remount,ro,bind / && cd / && exec "$@"
+    """
+    command = ["unshare", "--mount", "--propagation=private", "bash", "-ec", script, "bash", sys.executable, "-B",
+               str(ROOT / "launch/train.py"), *arguments, f"data.shards={ROOT}/docs/shards", f"run.root={ROOT}/docs",
+               "run.max_steps=1"]
+    known = {"OMP_NUM_THREADS": "1", "PATH": os.environ["PATH"]}
+    for given, words in (({}, "set TMPDIR to a folder"), ({"TMPDIR": f"{ROOT}/docs/odd"}, "")):
+        job = subprocess.run(command, env=known | given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                             timeout=200, check=False)
+        assert bool(job.returncode) == bool(words), job.stdout
+        assert words in job.stdout
+        works_or_is_one_line(job)
+    assert (tmp_path / "try/checkpoints/latest").exists()

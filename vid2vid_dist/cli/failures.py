@@ -31,6 +31,8 @@ def tell(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in FIXES:
         where = f"{error.filename}: " if error.filename else ""
         return f"error: {where}{error.strerror}: {FIXES[error.errno]}"
+    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):
+        return f"error: {error.strerror}: set TMPDIR to a folder that can be written to"
     if isinstance(error, MemoryError):
         return f"error: out of memory ({reason(error)}): {FIXES[errno.ENOMEM]}"
     place = traceback.extract_tb(error.__traceback__)[-1]
