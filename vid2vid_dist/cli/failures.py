@@ -25,6 +25,16 @@ FIXES = {
     errno.ENOMEM: "raise `ulimit -v`, or ask for less at a time",
 }
 
+EXTRA_OF = {
+    **dict.fromkeys(("cv2", "deepspeed", "rich", "scipy", "skimage", "tensorboard", "torchvision", "webdataset"),
+                    "train"),
+    **dict.fromkeys(("torch_fidelity", "torchmetrics"), "eval"),
+    **dict.fromkeys(("mlflow", "wandb"), "mirrors"),
+    "dlib": "prepare",
+    "onnxscript": "onnx",
+}
+"""The part of pyproject.toml's optional dependencies that brings a package, by the name that is imported."""
+
 
 def tell(error: BaseException) -> str:
     """What has happened, where, and what to do."""
@@ -33,6 +43,10 @@ def tell(error: BaseException) -> str:
         return f"error: {where}{error.strerror}: {FIXES[error.errno]}"
     if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):
         return f"error: {error.strerror}: set TMPDIR to a folder that can be written to"
+    if isinstance(error, ImportError) and not (error.name or "").startswith("vid2vid_dist"):
+        package = (error.name or "").split(".")[0]
+        wanted = f"vid2vid-dist[{EXTRA_OF[package]}]" if package in EXTRA_OF else "vid2vid-dist"
+        return f"error: this needs the package {package or 'that is named'} ({reason(error)}): pip install '{wanted}'"
     if isinstance(error, MemoryError):
         return f"error: out of memory ({reason(error)}): {FIXES[errno.ENOMEM]}"
     place = traceback.extract_tb(error.__traceback__)[-1]
