@@ -91,6 +91,10 @@ def test_later_settings_win_and_sources_say_so(tmp_path: Path) -> None:
     ("optim.precision=fp64", "needs optim.backend=plain"),
     ("generator.netG=global", "set generator.no_flow=true, generator.no_first_img=true, generator.norm=instance"),
     ("flow.network=none", "temporal discriminators, warp losses and predicted flow need it"),
+    ("run.name=../../up", "run.name=../../up must name a folder of its own below run.root"),
+    ("run.name=/etc/up", "run.name=/etc/up must name a folder of its own"),
+    (f"run.name={'é' * 128}", "must name a folder of its own"),
+    ("run.name=a\nb", "run.name holds control characters"),
     ("generator.style_nc=65", "generator.style_nc=65 is out of range 0..64"),
 ])
 def test_wrong_override(override: str, message: str) -> None:

@@ -18,9 +18,15 @@ def refused(folder: Path, made: Path) -> None:
         raise OSError("refused")
 
 
-def test_who_fails_with_nothing_made_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.fault(
+    "Files",
+    "a command is refused",
+    "its results folder is not made",
+    "nothing")
+@pytest.mark.parametrize("made", ["", "records"])
+def test_who_fails_with_nothing_made_leaves_nothing(tmp_path: Path, made: str) -> None:
     with pytest.raises(OSError, match="refused"):
-        refused(tmp_path / "a/b/out", tmp_path / "a/b/out")
+        refused(tmp_path / "a/b/out", tmp_path / "a/b/out" / made)
     assert list(tmp_path.iterdir()) == []
 
 

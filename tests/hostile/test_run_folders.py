@@ -27,17 +27,19 @@ from tests.training.conftest import SMALL
 from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.config.load import load_config, to_yaml
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.data.clips import ClipSource, Request
+from vid2vid_dist.data.clips import ClipSource, Frames, Request
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.export import export
-from vid2vid_dist.inference.load import load_generator
+from vid2vid_dist.inference.load import LoadedGenerator, load_generator
 from vid2vid_dist.monitor.metrics import read_journal
 from vid2vid_dist.toy.set import ToyOptions
 from vid2vid_dist.toy.street import render_toy_street
-from vid2vid_dist.training.checkpoint import SavedState, find_fault, newest_checkpoint
+from vid2vid_dist.training.checkpoint import SavedState, find_fault, newest_checkpoint, saved_checkpoints
 from vid2vid_dist.training.status import tell
 from vid2vid_dist.training.trainer import Trainer
+
+LONG = (pytest.mark.long, pytest.mark.timeout(3600))
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +72,7 @@ def damage(rng: random.Random, files: list[Path]) -> tuple[str, Path]:
     """Change one file, as disks, editors and attackers do; says how, and which."""
     path = rng.choice(files)
     kind = rng.choice(["bytes", "bytes", "tree", "tree", "tree", "missing", "empty", "folder", "link", "loop", "pipe",
-                       "twin"])
+                       "twin", "mode"])
     whole = path.read_bytes()
     if kind == "tree" and path.suffix == ".json":
         path.write_text(json.dumps(mutate_tree(rng, json.loads(whole))))
@@ -80,6 +82,8 @@ def damage(rng: random.Random, files: list[Path]) -> tuple[str, Path]:
         path.write_bytes(mutate(rng, whole, [b"&a [", b"*a", b": ", b"\n", b"null", b"-1", b"9" * 40]))
     elif kind == "twin":
         path.write_bytes(rng.choice(files).read_bytes())
+    elif kind == "mode":  # root reads it all the same
+        path.chmod(0)
     else:
         path.unlink()
         {"missing": lambda: None, "empty": path.touch, "folder": path.mkdir, "loop": lambda: path.symlink_to(path.name),
@@ -112,10 +116,14 @@ def each(calls: list[Callable[[], object]]) -> None:
         raise refused
 
 
-@pytest.mark.parametrize("n", [60, pytest.param(150, marks=[pytest.mark.long, pytest.mark.timeout(900)]),
-                               pytest.param(3000, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
+@pytest.mark.fault(
+    "Files",
+    "any file of a run, an export or shards is damaged, a link, a pipe, another file",
+    "one line, or goes on",
+    "at most lines of the journal")
+@pytest.mark.parametrize("n", [60, pytest.param(3000, marks=LONG)])
 def test_readers(n: int, made: Path, tmp_path: Path) -> None:
-    """In one process; the files are put right again after each."""
+    """In one process; the files are put right again after each. What is read is what was written, or is refused."""
     copy = fresh(made, tmp_path)
     files = files_of(copy, "run", "export", "shards")
     whole = {path: path.read_bytes() for path in files}
@@ -125,12 +133,24 @@ def test_readers(n: int, made: Path, tmp_path: Path) -> None:
     def state() -> None:
         newest = newest_checkpoint(copy / "run")
         if newest is not None:
-            SavedState.read(newest)
+            assert SavedState.read(newest) in known
 
-    def frames() -> None:
+    def generator(folder: Path, wanted: list[LoadedGenerator]) -> None:
+        found = load_generator(folder)
+        weights = found.generator.state_dict()
+        assert any(found.config == one.config and all(torch.equal(x, weights[name])
+                                                      for name, x in one.generator.state_dict().items())
+                   for one in wanted), "not what was written"
+
+    def frames() -> Frames:
         source = ClipSource.of(config(copy, copy))
         source.identity()
-        source.load(Request.span(source.clip(1, 0, 4, 2), 0, 4))
+        return source.load(Request.span(source.clip(1, 0, 4, 2), 0, 4))
+
+    def same_frames() -> None:
+        found = frames()
+        assert [name for name, x in vars(sound).items() if isinstance(x, Tensor)
+                and not torch.equal(x, vars(found)[name])] == []
 
     def make(rng: random.Random) -> None:
         for path in damaged:
@@ -140,11 +160,15 @@ def test_readers(n: int, made: Path, tmp_path: Path) -> None:
     def use(_: None) -> None:
         started = time.monotonic()
         try:
-            each([state, lambda: load_generator(copy / "run"), lambda: load_generator(copy / "export"),
-                  lambda: tell(copy / "run"), lambda: read_journal(copy / "run"), frames])
+            each([state, lambda: generator(copy / "run", trained), lambda: generator(copy / "export", [exported]),
+                  lambda: tell(copy / "run"), lambda: read_journal(copy / "run"), same_frames])
         finally:
             seconds.append(time.monotonic() - started)
 
+    checkpoints = saved_checkpoints(copy / "run/checkpoints")
+    known = [SavedState.read(path) for path in checkpoints]
+    trained = [load_generator(path) for path in checkpoints]
+    exported, sound = load_generator(copy / "export"), frames()
     before = peak()
     refused = attack(n, make, use, tmp_path)
     print(f"{n} damaged: {refused} refused in one line, {n - refused} go on; the slowest took {max(seconds):.2f} s, "
@@ -152,8 +176,12 @@ def test_readers(n: int, made: Path, tmp_path: Path) -> None:
     assert n / 10 < refused < n
 
 
-@pytest.mark.parametrize("n", [3, pytest.param(8, marks=pytest.mark.long),
-                               pytest.param(60, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
+@pytest.mark.fault(
+    "Files",
+    "the same, and training goes on from what is damaged",
+    "the weights of the undisturbed run, or one line",
+    "steps since an older checkpoint")
+@pytest.mark.parametrize("n", [3, pytest.param(60, marks=LONG)])
 def test_resumed_runs(n: int, made: Path, tmp_path: Path) -> None:
     """Each goes on to the weights of the undisturbed run, or says in one line why it does not."""
     grid = open_grid("cpu")
@@ -197,8 +225,12 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("n", [pytest.param(4, marks=pytest.mark.long),
-                               pytest.param(60, marks=[pytest.mark.full, pytest.mark.timeout(3600)])])
+@pytest.mark.fault(
+    "Files",
+    "any file of a run is damaged, and a whole command meets it",
+    "one line, or goes on",
+    "as above")
+@pytest.mark.parametrize("n", [pytest.param(60, marks=LONG)])
 def test_whole_commands(n: int, made: Path, tmp_path: Path) -> None:
     """In processes of their own: one line or nothing wrong, in time and memory."""
     outcomes: Counter[str] = Counter()

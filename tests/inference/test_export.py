@@ -74,7 +74,8 @@ def test_what_is_written(cfg: Config, make_run: MakeRun, tmp_path: Path, capsys:
             run_main(export_command.main)
         assert ended.value.code == 0
         assert f"{kind} weights of step_00000100" in capsys.readouterr().out
-        assert sorted(path.name for path in out.iterdir()) == ["config.yaml", "export.json", "generator.safetensors"]
+        assert sorted(path.name for path in out.iterdir()) == [
+            "config.yaml", "export.json", "generator.safetensors", "manifest.json"]
         wanted = load_file(run / f"checkpoints/step_00000100/{file}.safetensors")
         found = load_file(out / "generator.safetensors")
         assert wanted.keys() == found.keys()

@@ -10,10 +10,13 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from tests.damage import seal
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.inference.export import export
 from vid2vid_dist.inference.load import load_generator
+from vid2vid_dist.training.pretrain import find_weights
 
 MakeRun = Callable[..., Path]
 
@@ -49,6 +52,48 @@ def test_a_checkpoint_that_training_clears_away_meanwhile(
 
     monkeypatch.setattr("vid2vid_dist.inference.load.load_config", train_on)
     assert load_generator(run).checkpoint == run / "checkpoints/step_00000200"
+
+
+def flip_a_bit(file: Path) -> None:
+    """Of a number: only its hash tells."""
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 0x40
+    file.write_bytes(data)
+
+
+@pytest.mark.fault(
+    "Files",
+    "weights or the configuration of a checkpoint or an export are not as they were written, and generation or "
+    "`run.load_pretrain` reads them",
+    "one line",
+    "nothing")
+@pytest.mark.parametrize(("damage", "words"), [
+    (lambda folder: flip_a_bit(folder / "generator_ema.safetensors"), "generator_ema.safetensors was changed"),
+    (lambda folder: (folder / "generator_ema.safetensors").unlink(), "generator_ema.safetensors is missing"),
+    (lambda folder: (folder / "config.yaml").write_text("optim: {lr: 1}"), "config.yaml has 14 bytes instead of"),
+    (lambda folder: (folder / "manifest.json").write_text("{}"), "manifest.json cannot be read"),
+])
+def test_what_is_not_as_it_was_written_is_not_believed(
+        cfg: Config, make_run: MakeRun, damage: Callable[[Path], object], words: str) -> None:
+    """Neither is the other set of weights taken for it."""
+    run = make_run(cfg, ema=True)
+    folder = run / "checkpoints/step_00000100"
+    seal(folder)
+    load_generator(run)
+    damage(folder)
+    with pytest.raises(UserError, match=f"{words}.*: choose another one of .*checkpoints, or remove manifest.json"):
+        load_generator(run)
+    with pytest.raises(UserError, match=f"{words}.*: name another checkpoint in run.load_pretrain"):
+        find_weights(str(folder))
+
+
+def test_an_export_that_was_damaged_on_its_way(cfg: Config, make_run: MakeRun, tmp_path: Path) -> None:
+    export(load_generator(make_run(cfg)), tmp_path / "out")
+    flip_a_bit(tmp_path / "out/generator.safetensors")
+    with pytest.raises(UserError, match=r"generator\.safetensors was changed"):
+        load_generator(tmp_path / "out")
+    (tmp_path / "out/manifest.json").unlink()
+    load_generator(tmp_path / "out")
 
 
 def test_the_average_is_preferred(cfg: Config, make_run: MakeRun) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
 
@@ -42,6 +43,11 @@ def test_interrupt_is_quiet(capsys: pytest.CaptureFixture) -> None:
     assert end(fail(KeyboardInterrupt()), capsys) == (130, "")
 
 
+@pytest.mark.fault(
+    "Files",
+    "the program has a fault",
+    "one line; the traceback is in `errors/` of the run's folder",
+    "steps since the last checkpoint")
 def test_our_own_mistake_is_one_line_and_a_file(
         capsys: pytest.CaptureFixture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
@@ -58,6 +64,8 @@ def test_our_own_mistake_is_one_line_and_a_file(
     (lambda: Path("/proc/self/nothing/x").write_text(""), "FileNotFoundError"),
     (lambda: Path("/dev/full").write_text("x" * 10**6), "error: No space left on device: free some space"),
     (lambda: bytearray(2**60), "error: out of memory (MemoryError): raise `ulimit -v`"),
+    (lambda: Path("/dev/null/out").mkdir(), "error: /dev/null/out: Not a directory: something else is there: choose"),
+    (lambda: Path("x" * 256).touch(), "File name too long: choose shorter names"),
 ])
 def test_what_the_system_refuses_is_told_with_a_fix(
         call: Callable[[], object], words: str, capsys: pytest.CaptureFixture) -> None:
@@ -65,6 +73,17 @@ def test_what_the_system_refuses_is_told_with_a_fix(
     assert status == 1
     assert words in said
     assert said.count("\n") == 1
+
+
+@pytest.mark.parametrize(("module", "words"), [
+    ("cv2", "pip install 'vid2vid-dist[train]'"), ("safetensors.torch", "pip install 'vid2vid-dist'")])
+def test_a_package_that_is_not_there(
+        module: str, words: str, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    status, said = end(lambda: bool(import_module(module)), capsys)
+    assert (status, said.count("\n")) == (2, 1)
+    assert said.startswith(f"error: this needs the package {module.split('.')[0]} ")
+    assert said.endswith(f"{words}\n")
 
 
 def test_a_rank_that_was_left_says_so_in_one_line(

@@ -36,7 +36,7 @@ def surroundings(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 @pytest.mark.parametrize("values", [
     {"RANK": "0", "WORLD_SIZE": "1"}, {"RANK": "0"}, {"WORLD_SIZE": "1"}, {"LOCAL_RANK": "0"}, {"RANK": ""},
-    {"SLURM_STEP_NUM_TASKS": "1"}, {"MASTER_ADDR": "x", "MASTER_PORT": "1"}])
+    {"SLURM_STEP_NUM_TASKS": ""}, {"SLURM_STEP_NUM_TASKS": "1"}, {"MASTER_ADDR": "x", "MASTER_PORT": "1"}])
 def test_who_is_alone_needs_no_rank(surroundings: Callable[..., None], values: dict[str, str]) -> None:
     surroundings(**values)
     assert settle(["a=1"]) == ["a=1"]
@@ -44,11 +44,20 @@ def test_who_is_alone_needs_no_rank(surroundings: Callable[..., None], values: d
     assert "WORLD_SIZE" not in os.environ
 
 
+@pytest.mark.fault(
+    "Surroundings",
+    "half of RANK, WORLD_SIZE, … is set",
+    "alone where one is meant, else one line",
+    "nothing")
 @pytest.mark.parametrize(("values", "words"), [
     ({"WORLD_SIZE": "2"}, "one of several ranks, but not RANK, MASTER_ADDR, MASTER_PORT: start the ranks with"),
     ({"RANK": "1"}, "but not WORLD_SIZE"),
     ({"RANK": "0", "WORLD_SIZE": "2"}, "but not MASTER_ADDR"),
-    ({"RANK": "x"}, "RANK='x' is no number"),
+    ({"RANK": "x"}, "RANK=x is no number"),
+    ({"LOCAL_RANK": "-1"}, "LOCAL_RANK=-1 is no number"),
+    ({"SLURM_STEP_NUM_TASKS": "1.5"}, "SLURM_STEP_NUM_TASKS=1.5 is no number"),
+    ({"RANK": "2", "WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "1"}, "RANK=2 is not below WORLD_SIZE=2"),
+    ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "x", "MASTER_PORT": "65536"}, "MASTER_PORT=65536 is no port"),
     ({"SLURM_STEP_NUM_TASKS": "2"}, "srun has started 2 tasks, each of which would train alone"),
 ])
 def test_half_a_rank_is_refused(surroundings: Callable[..., None], values: dict[str, str], words: str) -> None:
@@ -57,6 +66,12 @@ def test_half_a_rank_is_refused(surroundings: Callable[..., None], values: dict[
         settle([])
 
 
+@pytest.mark.fault(
+    "Surroundings",
+    "a host name in no DNS",
+    "one node: its ranks meet at 127.0.0.1; torchrun itself needs `--local-addr` "
+    "([troubleshooting](troubleshooting.md))",
+    "nothing")
 def test_a_host_name_that_nobody_knows(surroundings: Callable[..., None], caplog: pytest.LogCaptureFixture) -> None:
     """That of a container, which torchrun gives its ranks: they are all there, or it is said what is missing."""
     surroundings(RANK="0", WORLD_SIZE="2", LOCAL_WORLD_SIZE="2", MASTER_ADDR="nowhere.invalid", MASTER_PORT="1")
@@ -68,6 +83,11 @@ def test_a_host_name_that_nobody_knows(surroundings: Callable[..., None], caplog
         settle([])
 
 
+@pytest.mark.fault(
+    "Surroundings",
+    "another launcher gives `--local-rank`",
+    "works",
+    "nothing")
 @pytest.mark.parametrize("words", [["--local-rank=1"], ["--local_rank=1"], ["--local_rank", "1"]])
 def test_local_rank_is_taken_from_the_arguments(surroundings: Callable[..., None], words: list[str]) -> None:
     surroundings(RANK="1", WORLD_SIZE="2", MASTER_ADDR="localhost", MASTER_PORT="1")
@@ -75,6 +95,11 @@ def test_local_rank_is_taken_from_the_arguments(surroundings: Callable[..., None
     assert os.environ["LOCAL_RANK"] == "1"
 
 
+@pytest.mark.fault(
+    "Surroundings",
+    "SLURM_JOB_END_TIME is empty, no number, or past",
+    "ignored, with a warning",
+    "nothing")
 @pytest.mark.parametrize("end", ["", "Unknown", "1700000000", "NaN"])
 def test_the_end_of_another_slurm_job_is_ignored(
         end: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -93,6 +118,11 @@ def command(*words: str, **how: object) -> subprocess.CompletedProcess[str]:
 RUN_MAIN = "from vid2vid_dist.cli.entry import run_main"
 
 
+@pytest.mark.fault(
+    "Surroundings",
+    "names beyond ASCII on an ASCII terminal",
+    "printed escaped; files are UTF-8",
+    "nothing")
 def test_names_beyond_ascii_on_an_ascii_terminal() -> None:
     done = command(RUN_MAIN, "run_main(lambda: print('\\u6771 \\u00e9'))", env={"PYTHONIOENCODING": "ascii"})
     assert (done.returncode, done.stdout, done.stderr) == (0, "\\u6771 \\xe9\n", "")
@@ -143,6 +173,11 @@ def test_a_crash_of_foreign_code_leaves_its_stack() -> None:
     assert "in <lambda>" in done.stderr
 
 
+@pytest.mark.fault(
+    "Surroundings",
+    "neither HOME nor TMPDIR",
+    "works",
+    "nothing")
 @pytest.mark.long
 def test_neither_home_nor_a_place_for_temporary_files(toy_shards: Path, tmp_path: Path) -> None:
     job = subprocess.run(

@@ -58,6 +58,11 @@ def test_bare_start_on_eight_ranks_splits(arguments: list[str], tmp_path: Path) 
     assert status(tmp_path)["status"] == "finished"
 
 
+@pytest.mark.fault(
+    "A run ends",
+    "SIGKILL to one rank (the kernel's, for want of memory)",
+    "the others end; \"failed\", cause \"lost rank\"",
+    "steps since the last checkpoint")
 def test_killed_rank_ends_the_job(arguments: list[str], tmp_path: Path) -> None:
     job = start_torchrun(4, "launch/train.py", "configs/base.yaml", *arguments, *PLACED)
     wait_until(lambda: steps_done(tmp_path) >= 2)
@@ -84,6 +89,11 @@ def test_broken_task_ends_the_job_and_is_named(arguments: list[str], tmp_path: P
     assert re.match(r"rank 2: step 3, .*: the discriminator is ill", outcome["why"]), outcome
 
 
+@pytest.mark.fault(
+    "A run ends",
+    "a step that finds no memory",
+    "\"failed\", with the knob to turn",
+    "steps since the last checkpoint")
 @pytest.mark.long
 def test_task_without_memory_is_told_with_the_planners_numbers(arguments: list[str], tmp_path: Path) -> None:
     result = torchrun(2, "tests/launch/exhausted_task.py", "configs/base.yaml", *arguments, "monitor.log_every=1",

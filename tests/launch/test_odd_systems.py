@@ -77,6 +77,11 @@ def assert_as_undisturbed(run: Path, start: Callable[..., subprocess.Popen[str]]
     assert [name for name in wanted if not torch.equal(found[name], wanted[name])] == []
 
 
+@pytest.mark.fault(
+    "Surroundings",
+    "the clock jumps by a day, and no file can be locked",
+    "goes on; saves in time",
+    "nothing")
 def test_clocks_that_jump_where_no_file_can_be_locked(
         library: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
     """A day back, and forth again: saves come in time, and the run is told from a dead one."""
@@ -101,6 +106,11 @@ def test_clocks_that_jump_where_no_file_can_be_locked(
     assert_as_undisturbed(run, start)
 
 
+@pytest.mark.fault(
+    "Disks",
+    "a quota is used up",
+    "as on a full disk",
+    "pictures of that time")
 def test_a_quota_that_is_used_up_costs_saves(
         library: Path, tmp_path: Path, start: Callable[..., subprocess.Popen[str]]) -> None:
     """Unlike on a disk that is full, there seems to be room."""
@@ -134,6 +144,11 @@ def works_or_is_one_line(job: subprocess.CompletedProcess[str]) -> None:
     assert job.returncode == 0 or [line.startswith("error: ") for line in said.splitlines()].count(True) == 1, said
 
 
+@pytest.mark.fault(
+    "Surroundings",
+    "`ulimit -v`",
+    "works, or one line",
+    "nothing")
 @pytest.mark.parametrize("gibibytes", [1, 2, 3])
 def test_little_address_space(arguments: list[str], gibibytes: int) -> None:
     """`ulimit -v`, below and above what libraries take by themselves."""
@@ -144,6 +159,11 @@ def test_little_address_space(arguments: list[str], gibibytes: int) -> None:
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (limit, limit))))
 
 
+@pytest.mark.fault(
+    "Surroundings",
+    "`ulimit -n 64`",
+    "works",
+    "nothing")
 def test_64_files(arguments: list[str]) -> None:
     """`ulimit -n 64`, for torchrun and two ranks with decoding threads and TensorBoard."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -157,6 +177,11 @@ def test_64_files(arguments: list[str]) -> None:
     assert job.returncode == 0, said
 
 
+@pytest.mark.fault(
+    "Surroundings",
+    "the output takes nothing",
+    "trains to the end",
+    "what would be printed")
 def test_output_that_takes_nothing(arguments: list[str], tmp_path: Path) -> None:
     with open("/dev/full", "w") as full:
         job = subprocess.run([sys.executable, "launch/train.py", *arguments, "run.max_steps=1"], cwd=ROOT, stdout=full,
@@ -165,6 +190,11 @@ def test_output_that_takes_nothing(arguments: list[str], tmp_path: Path) -> None
     assert job.returncode in (0, 1)
 
 
+@pytest.mark.fault(
+    "Surroundings",
+    "code that is read-only, a user without name and home (`docker run --user`)",
+    "works",
+    "nothing")
 def test_code_that_cannot_be_written_to_by_a_user_without_name_and_home(arguments: list[str], tmp_path: Path) -> None:
     """As in a container that is started with --user. What it writes follows the umask."""
     if os.geteuid():
@@ -192,3 +222,31 @@ def test_code_that_cannot_be_written_to_by_a_user_without_name_and_home(argument
     made = [path for path in (tmp_path / "try").rglob("*") if path.is_file()]
     assert any(path.suffix == ".safetensors" for path in made)
     assert {oct(path.stat().st_mode & 0o777) for path in made} == {"0o640"}
+
+
+@pytest.mark.fault(
+    "Surroundings",
+    "nothing but the run's folder can be written to (`docker run --read-only`)",
+    "one line: set TMPDIR; with it, works",
+    "nothing")
+def test_no_place_for_temporary_files(arguments: list[str], tmp_path: Path) -> None:
+    if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no mounts of one's own here")
+    shards = next(setting.partition("=")[2] for setting in arguments if setting.startswith("data.shards="))
+    (tmp_path / "odd").mkdir()
+    script = f"""
+        mount --bind {tmp_path} {ROOT}/docs && cp -r {shards} {ROOT}/docs/shards
+        for folder in /tmp /var/tmp /usr/tmp; do if [ -d $folder ]; then mount -t tmpfs -o ro none $folder; fi; done
+        mount -o remount,ro,bind / && cd / && exec "$@"
+    """
+    command = ["unshare", "--mount", "--propagation=private", "bash", "-ec", script, "bash", sys.executable, "-B",
+               str(ROOT / "launch/train.py"), *arguments, f"data.shards={ROOT}/docs/shards", f"run.root={ROOT}/docs",
+               "run.max_steps=1"]
+    known = {"OMP_NUM_THREADS": "1", "PATH": os.environ["PATH"]}
+    for given, words in (({}, "set TMPDIR to a folder"), ({"TMPDIR": f"{ROOT}/docs/odd"}, "")):
+        job = subprocess.run(command, env=known | given, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                             timeout=200, check=False)
+        assert bool(job.returncode) == bool(words), job.stdout
+        assert words in job.stdout
+        works_or_is_one_line(job)
+    assert (tmp_path / "try/checkpoints/latest").exists()

@@ -96,6 +96,11 @@ def test_a_pipeline_over_two_hosts_equals_one_host(hosts: list[str], tmp_path: P
     assert all(reference[name].equal(found[name]) for name in reference)
 
 
+@pytest.mark.fault(
+    "A run ends",
+    "a host that is lost (its cable pulled, its processes dead)",
+    "the others wait for `parallel.timeout`, name its ranks, and end",
+    "steps since the last checkpoint")
 @pytest.mark.long
 def test_a_host_that_is_lost(hosts: list[str], tmp_path: Path) -> None:
     """Its cable is pulled and its processes die, and nothing tells the other one, which waits and ends by itself."""

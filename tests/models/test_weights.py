@@ -59,6 +59,11 @@ def test_file_without_a_table(tmp_path: Path) -> None:
         load_published(nn.Linear(2, 3), str(tmp_path / "w.pth"), "set the key")
 
 
+@pytest.mark.fault(
+    "Files",
+    "a weights file is cut, or cleared away by another host, while it is in use",
+    "goes on with what was read, or one line",
+    "nothing")
 def test_what_is_loaded_does_not_change_with_its_file(tmp_path: Path) -> None:
     """A file that was mapped would end the process when another one cuts it."""
     path, wanted = tmp_path / "w.safetensors", {"a": torch.arange(10_000.0)}

@@ -116,7 +116,7 @@ def test_a_service_that_fails_does_not_stop_a_run(
 @pytest.mark.parametrize("name", ["wandb", "mlflow"])
 def test_without_the_package_the_command_names_the_extra(
         name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from vid2vid_dist.cli.entry import EXTRA_OF
+    from vid2vid_dist.cli.failures import EXTRA_OF
 
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ModuleNotFoundError) as caught:

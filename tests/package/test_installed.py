@@ -14,7 +14,7 @@ from tests.conftest import ROOT
 from tests.package.environments import PROJECT, Environment, MakeEnvironment
 from vid2vid_dist import __version__
 from vid2vid_dist.cli.commands import COMMANDS
-from vid2vid_dist.cli.entry import EXTRA_OF
+from vid2vid_dist.cli.failures import EXTRA_OF
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.toy.set import ToyOptions
 from vid2vid_dist.toy.street import render_toy_street

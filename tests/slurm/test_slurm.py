@@ -101,6 +101,11 @@ def test_chain_waits_for_the_stage_before(slurm: LocalSlurm, tmp_path: Path) -> 
         slurm.run("scancel", *jobs)
 
 
+@pytest.mark.fault(
+    "Files",
+    "names with commands of a shell, in a batch script",
+    "are names",
+    "nothing")
 @pytest.mark.long
 def test_any_configuration_from_any_folder(slurm: LocalSlurm, shards: Path, tmp_path: Path) -> None:
     """A file of one's own beside the data, which is named from there; the run is told the commit of its code.
@@ -118,6 +123,19 @@ def test_any_configuration_from_any_folder(slurm: LocalSlurm, shards: Path, tmp_
     assert not list(tmp_path.rglob("hacked"))
     (commit,) = (tmp_path / "runs" / name / "code").glob("*/vid2vid_dist/commit.json")
     assert json.loads(commit.read_text()) == code_version()
+
+
+@pytest.mark.fault(
+    "Surroundings",
+    "srun starts several tasks of a command, without torchrun",
+    "one line of each: it would train alone",
+    "nothing")
+def test_srun_without_torchrun_is_refused(slurm: LocalSlurm, tmp_path: Path) -> None:
+    slurm.run("srun", "-N1", "-n2", f"--output={tmp_path}/said", sys.executable, str(ROOT / "launch/train.py"),
+              f"run.root={tmp_path}/runs", check=False)
+    lines = (tmp_path / "said").read_text().splitlines()
+    assert len([line for line in lines if "error: srun has started 2 tasks, each of which would train" in line]) == 2
+    assert not (tmp_path / "runs").exists()
 
 
 def test_preempted_by_signal_then_finished(slurm: LocalSlurm, shards: Path, tmp_path: Path) -> None:
@@ -148,6 +166,11 @@ def test_preempted_by_signal_then_finished(slurm: LocalSlurm, shards: Path, tmp_
     assert len(list((run / "logs").rglob("stdout.log"))) == 2 * 2
 
 
+@pytest.mark.fault(
+    "A run ends",
+    "the end of a Slurm job",
+    "saves before it and comes again",
+    "nothing")
 @pytest.mark.long
 @pytest.mark.timeout(480)
 def test_one_pipeline_over_two_nodes_is_preempted_by_its_time(slurm: LocalSlurm, shards: Path, tmp_path: Path) -> None:
@@ -183,6 +206,11 @@ def ranks_of(job: str) -> list[int]:
     return found
 
 
+@pytest.mark.fault(
+    "A run ends",
+    "a Slurm job is signalled, loses a rank, is requeued, one after the other",
+    "comes back each time; the run that nobody disturbed, bit by bit",
+    "steps since the last checkpoint, where a rank was killed")
 @pytest.mark.full
 @pytest.mark.timeout(900)
 def test_a_job_under_faults_is_the_run_that_nobody_disturbed(

@@ -51,6 +51,11 @@ def test_the_drill_counts_what_is_lost_and_may_not_be() -> None:
     assert "goodput 9/12 steps = 0.750; 2 resumes; lost beyond the last checkpoint's interval: 1" in str(outcome)
 
 
+@pytest.mark.fault(
+    "A run ends",
+    "all of these, one after the other (`make drill`, `make soak`)",
+    "the run that nobody disturbed, bit by bit",
+    "as said above, never more")
 @pytest.mark.long
 @pytest.mark.timeout(450)
 def test_a_run_that_ends_in_three_ways_is_the_run_that_nobody_disturbed() -> None:

@@ -13,9 +13,10 @@ from pathlib import Path
 
 from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.config.load import load_config
+from vid2vid_dist.models.manifest import Entries
 from vid2vid_dist.monitor.logs import setup_logging
 from vid2vid_dist.training import checkpoint
-from vid2vid_dist.training.checkpoint import Entries, Files
+from vid2vid_dist.training.checkpoint import Files
 from vid2vid_dist.training.trainer import Trainer
 
 if __name__ == "__main__":

@@ -74,11 +74,16 @@ DAMAGES = pytest.mark.parametrize(("damage", "fault"), [
     (lambda f: (f / WEIGHTS).unlink(), "rank_00000.safetensors is missing"),
     (lambda f: overwrite(f / WEIGHTS, lambda x: x[:-1]), "rank_00000.safetensors has 95 bytes instead of 96"),
     (lambda f: overwrite(f / WEIGHTS, lambda x: x[:-1] + b"!"), "rank_00000.safetensors was changed"),
-    (lambda f: (f / "manifest.json").unlink(), "no readable manifest.json"),
-    (lambda f: (f / "manifest.json").write_text('{"files"'), "no readable manifest.json"),
+    (lambda f: (f / "manifest.json").unlink(), "manifest.json cannot be read"),
+    (lambda f: (f / "manifest.json").write_text('{"files"'), "manifest.json cannot be read"),
 ])
 
 
+@pytest.mark.fault(
+    "Files",
+    "a file of the newest checkpoint is missing, cut or changed",
+    "goes on from the one before, and says so",
+    "steps between the two")
 @DAMAGES
 def test_damaged_checkpoint_is_named_and_the_one_before_is_used(
         tmp_path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], object], fault: str) -> None:

@@ -21,9 +21,10 @@ from vid2vid_dist.data.index import ShardIndex
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.models.manifest import Entries
 from vid2vid_dist.monitor.metrics import MetricsLog
 from vid2vid_dist.training import checkpoint
-from vid2vid_dist.training.checkpoint import Entries, Files
+from vid2vid_dist.training.checkpoint import Files
 from vid2vid_dist.training.trainer import Trainer
 
 END = 15
@@ -113,6 +114,11 @@ def journal(cfg: Config) -> list[dict]:
     return [json.loads(line) for line in (folder_of(cfg) / "metrics.jsonl").read_text().splitlines()]
 
 
+@pytest.mark.fault(
+    "Disks",
+    "the disk is full while a checkpoint is written",
+    "it is not made, the one before stays, the next save tries again",
+    "pictures of that time")
 def test_full_disk_costs_saves_and_pictures_but_not_the_run(
         configure: Configure, grid: Grid, disk: Path, undisturbed: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture) -> None:
@@ -167,6 +173,11 @@ def test_a_commit_that_fails_for_whatever_reason_is_no_checkpoint(
     assert_nothing_is_lost(cfg, undisturbed)
 
 
+@pytest.mark.fault(
+    "Disks",
+    "the disk stays full until the end",
+    "\"failed\", says so",
+    "steps since the last checkpoint")
 @pytest.mark.long
 def test_disk_that_stays_full_ends_the_run_at_its_last_save(
         configure: Configure, grid: Grid, disk: Path, undisturbed: dict[str, Tensor]) -> None:
@@ -184,6 +195,11 @@ def test_disk_that_stays_full_ends_the_run_at_its_last_save(
     assert_nothing_is_lost(cfg, undisturbed)
 
 
+@pytest.mark.fault(
+    "Disks",
+    "the run's folder becomes read-only",
+    "goes on; saves fail until it can be written to",
+    "pictures of that time")
 @pytest.mark.long
 def test_run_folder_that_becomes_read_only(
         configure: Configure, grid: Grid, disk: Path, undisturbed: dict[str, Tensor],
@@ -220,6 +236,11 @@ def test_no_record_is_lost_or_torn(disk: Path) -> None:
     assert [record["step"] for record in records] == list(range(201))
 
 
+@pytest.mark.fault(
+    "Disks",
+    "one rank cannot write",
+    "no rank's checkpoint counts",
+    "nothing")
 @pytest.mark.long
 def test_one_of_two_ranks_cannot_write(shards: Path, tmp_path: Path) -> None:
     """Both know: the checkpoint is not made, the one before stays, the next is made by both."""
@@ -234,6 +255,11 @@ def test_one_of_two_ranks_cannot_write(shards: Path, tmp_path: Path) -> None:
     assert all(checkpoint.find_fault(path) is None for path in (tmp_path / "two/checkpoints").glob("step_*"))
 
 
+@pytest.mark.fault(
+    "Disks",
+    "the disk is full while shards are packed",
+    "one line; the same command goes on",
+    "nothing")
 def test_packing_on_a_disk_that_is_full_is_told_and_goes_on(toy_raw: Path, disk: Path) -> None:
     """Also where the last file is filled page by page: the kernel would end the process for that."""
     options = PackOptions(label_nc=35)

@@ -80,6 +80,12 @@ def assert_saved(run: Path, *why: str) -> None:
     assert f"preempted, epoch {told['epoch']}, saved at step {told['step']}: {told['why']}" in tell(run)
 
 
+@pytest.mark.fault(
+    "A run ends",
+    "SIGTERM, SIGQUIT (Ctrl-\\\\) or SIGHUP to torchrun",
+    "it hands them on; the ranks save after the step under way and end as \"preempted\". torchrun waits 30 s "
+    "(`--shutdown-timeout`)",
+    "nothing")
 @pytest.mark.parametrize("number", [
     signal.SIGHUP, *(pytest.param(s, marks=pytest.mark.long) for s in (signal.SIGQUIT, signal.SIGTERM))])
 def test_signal_to_torchrun(start: Callable, run: Path, number: signal.Signals) -> None:
@@ -91,6 +97,11 @@ def test_signal_to_torchrun(start: Callable, run: Path, number: signal.Signals) 
     assert "Traceback" not in said.split("Sending process")[0]
 
 
+@pytest.mark.fault(
+    "A run ends",
+    "SIGUSR1, SIGUSR2 or SIGQUIT to a rank (`sbatch --signal`, `scancel --signal`)",
+    "all ranks save and end",
+    "nothing")
 @pytest.mark.long
 @pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT])
 def test_signal_to_one_rank(start: Callable, run: Path, number: signal.Signals) -> None:
@@ -101,6 +112,13 @@ def test_signal_to_one_rank(start: Callable, run: Path, number: signal.Signals) 
     assert_saved(run, number.name)
 
 
+@pytest.mark.fault(
+    "A run ends",
+    "SIGUSR1, SIGUSR2 or SIGKILL to torchrun, which ends it",
+    "its ranks see that it is gone, save and end. Under Slurm the step ends with torchrun, and its ranks at once: "
+    "let torchrun take them with `--signals-to-handle=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1,SIGUSR2`, or send them "
+    "to the batch script (`--signal=B:USR1@300`), as slurm/ does",
+    "nothing; a start meanwhile waits")
 @pytest.mark.parametrize("number", [
     signal.SIGKILL, *(pytest.param(s, marks=pytest.mark.long) for s in (signal.SIGUSR1, signal.SIGUSR2))])
 def test_torchrun_dies(start: Callable, arguments: list[str], run: Path, number: signal.Signals) -> None:
@@ -123,6 +141,11 @@ def test_torchrun_dies(start: Callable, arguments: list[str], run: Path, number:
     assert "FileNotFoundError" not in said
 
 
+@pytest.mark.fault(
+    "A run ends",
+    "the terminal closes, also under `nohup`: torchrun does not heed it. Start under `setsid` or in tmux to go on",
+    "as above",
+    "nothing")
 @pytest.mark.long
 @pytest.mark.parametrize("how", ["plain", "nohup"])
 def test_terminal_closes(arguments: list[str], run: Path, how: str) -> None:
@@ -147,6 +170,11 @@ def test_terminal_closes(arguments: list[str], run: Path, how: str) -> None:
     assert_saved(run, "SIGHUP", "SIGTERM", "the torchrun of these ranks is gone")
 
 
+@pytest.mark.fault(
+    "A run ends",
+    "SIGHUP to `nohup python launch/train.py`",
+    "goes on, as nohup means it",
+    "nothing")
 @pytest.mark.long
 def test_a_python_alone_under_nohup_goes_on(arguments: list[str], run: Path) -> None:
     """As is meant by it; torchrun cannot be told so."""
@@ -162,6 +190,11 @@ def test_a_python_alone_under_nohup_goes_on(arguments: list[str], run: Path) -> 
     assert_saved(run, "SIGTERM")
 
 
+@pytest.mark.fault(
+    "A run ends",
+    "SIGKILL to a run on one rank",
+    "`python -m vid2vid_dist status` says \"dead\"",
+    "steps since the last checkpoint")
 def test_a_killed_run_is_told_from_a_running_one(arguments: list[str], run: Path) -> None:
     job = subprocess.Popen([sys.executable, "launch/train.py", *arguments, "run.save_every_steps=1"], cwd=ROOT,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -174,6 +207,11 @@ def test_a_killed_run_is_told_from_a_running_one(arguments: list[str], run: Path
     assert newest_checkpoint(run) is not None
 
 
+@pytest.mark.fault(
+    "A run ends",
+    "a rank that is frozen",
+    "the others wait for `parallel.timeout`, name it, and end",
+    "steps since the last checkpoint")
 @pytest.mark.long
 def test_a_frozen_rank(arguments: list[str], run: Path) -> None:
     """The others give up waiting; torchrun kills what does not end by itself."""
@@ -188,6 +226,11 @@ def test_a_frozen_rank(arguments: list[str], run: Path) -> None:
     assert newest_checkpoint(run) is not None
 
 
+@pytest.mark.fault(
+    "A run ends",
+    "a signal before the first step",
+    "ends, \"preempted\"",
+    "nothing")
 @pytest.mark.long
 def test_a_signal_before_the_first_step(arguments: list[str], run: Path) -> None:
     """There is nothing to save; the status does not stay "running"."""

@@ -67,6 +67,11 @@ def test_files_in_the_run_folder(
     assert not (folder_of(cfg) / name).exists()
 
 
+@pytest.mark.fault(
+    "A run ends",
+    "Ctrl-C; a second one",
+    "saves and ends as \"stopped\"; the second ends at once",
+    "nothing; steps since the last checkpoint")
 def test_an_interrupt_saves_and_a_second_one_does_not_wait(configure: Configure, grid: Grid) -> None:
     before = signal.getsignal(signal.SIGINT)  # a shell's background jobs are started with it ignored
     cfg = configure(*TWO_EPOCHS)

@@ -34,6 +34,20 @@ def change_adam(change: Callable[[dict[str, Tensor]], object]) -> Callable[[Path
     return changed
 
 
+def change_weight(change: Callable[[Tensor], Tensor]) -> Callable[[Path], None]:
+    def changed(checkpoint: Path) -> None:
+        tensors = load_file(checkpoint / "generator.safetensors")
+        name = next(name for name, x in tensors.items() if x.is_floating_point())
+        save_file(tensors | {name: change(tensors[name])}, checkpoint / "generator.safetensors")
+
+    return changed
+
+
+@pytest.mark.fault(
+    "Files",
+    "a part of a checkpoint that the manifest does not tell is wrong, of another place or missing",
+    "one line; whole ones before it are named",
+    "steps between the two")
 @pytest.mark.parametrize("change", [
     change_adam(lambda tensors: tensors.update(step=torch.tensor(-3.0))),
     change_adam(lambda tensors: tensors.update(step=torch.tensor(float("nan")))),
@@ -41,7 +55,10 @@ def change_adam(change: Callable[[dict[str, Tensor]], object]) -> Callable[[Path
     change_adam(lambda tensors: tensors.update(odd=torch.zeros(1))),
     lambda checkpoint: (checkpoint / "generator.safetensors").unlink(),
     lambda checkpoint: shutil.rmtree(checkpoint / "optimizer"),
-], ids=["negative step", "no number", "missing moments", "odd key", "no weights", "no optimizer"])
+    change_weight(lambda weight: weight[None]),
+    change_weight(lambda weight: weight.long()),
+], ids=["negative step", "no number", "missing moments", "odd key", "no weights", "no optimizer", "another shape",
+        "another kind of number"])
 def test_a_part_that_is_wrong_or_missing(configure: Configure, grid: Grid, change: Callable[[Path], None]) -> None:
     settings = (*TWO_EPOCHS, "run.save_every_steps=1", "discriminator.num_D=1")
     cfg = configure(*settings, "run.max_steps=2")
@@ -54,6 +71,11 @@ def test_a_part_that_is_wrong_or_missing(configure: Configure, grid: Grid, chang
     assert status(cfg)["status"] == "failed"
 
 
+@pytest.mark.fault(
+    "Files",
+    "a checkpoint that may not be read",
+    "one line; no older one is taken",
+    "nothing")
 def test_a_checkpoint_of_somebody_else_that_may_not_be_read(tmp_path: Path) -> None:
     """It may be whole: no older one is taken instead."""
     if os.geteuid():
@@ -79,6 +101,11 @@ def test_a_checkpoint_of_somebody_else_that_may_not_be_read(tmp_path: Path) -> N
     assert "state.json may not be read by you (Permission denied): ask its owner" in os.read(reader, 2000).decode()
 
 
+@pytest.mark.fault(
+    "Files",
+    "metrics.jsonl is a folder, or holds odd lines",
+    "goes on, with a warning",
+    "those lines")
 def test_a_folder_in_place_of_the_journal_costs_its_lines(
         configure: Configure, grid: Grid, caplog: pytest.LogCaptureFixture) -> None:
     cfg = configure(*TWO_EPOCHS, "run.max_steps=1")
@@ -114,6 +141,11 @@ def swap_two_columns(shards: Path) -> None:
     file.write_bytes(whole[:start] + rows.tobytes() + whole[start + rows.nbytes :])
 
 
+@pytest.mark.fault(
+    "Files",
+    "the shards have changed since then, also where their index says that they have not",
+    "one line, with the way on",
+    "nothing")
 @pytest.mark.parametrize("change", [
     lambda moved: edit_index(moved, lambda index: index.update(hash="of other frames")),
     lambda moved: edit_index(moved, swap_two_frames),

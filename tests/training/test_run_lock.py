@@ -53,6 +53,11 @@ def test_who_ends_soon_is_waited_for(tmp_path: Path) -> None:
     other.communicate()
 
 
+@pytest.mark.fault(
+    "Disks",
+    "files cannot be locked (Lustre without flock)",
+    "warned once, goes on",
+    "the refusal of a second start")
 def test_where_nothing_can_be_locked_the_run_goes_on(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     def no_locks(*_: object) -> None:
@@ -63,6 +68,11 @@ def test_where_nothing_can_be_locked_the_run_goes_on(
     assert "cannot be locked ([Errno 38] Function not implemented): do not start" in caplog.text
 
 
+@pytest.mark.fault(
+    "Disks",
+    "a second start in the same folder",
+    "waits a minute, then is refused",
+    "nothing")
 def test_a_second_start_touches_nothing(
         configure: Configure, grid: Grid, monkeypatch: pytest.MonkeyPatch) -> None:
     """While another process has the folder; not even the status, which is that one's."""

@@ -25,6 +25,11 @@ def train(run: Path) -> None:
         prune(run, step, keep_last=1, keep_every_steps=0)
 
 
+@pytest.mark.fault(
+    "Files",
+    "a checkpoint is copied while training clears it away (`python -m vid2vid_dist status RUN --snapshot DEST`)",
+    "a whole one is kept",
+    "nothing")
 def test_snapshots_of_a_run_that_clears_away_are_whole(tmp_path: Path) -> None:
     """By another process; each snapshot is a whole checkpoint, and stays one."""
     run = tmp_path / "run"

@@ -69,6 +69,11 @@ def fail_together(root: Path, rank: int, meet: Barrier, n_runs: int) -> None:
         Status(run, rank, 0).write_failure(error, None)
 
 
+@pytest.mark.fault(
+    "A run ends",
+    "several ranks fail at the same time",
+    "status.json names the cause, not who lost whom",
+    "steps since the last checkpoint")
 def test_the_cause_is_told_of_ranks_that_fail_at_the_same_time(tmp_path: Path) -> None:
     """Processes of their own: what one has read, another must not write over before it has written."""
     n_ranks, n_runs = 3, 20
@@ -136,6 +141,11 @@ def beat(run: Path, count: int) -> None:
     aside.replace(run / "watch/rank_00000.json")
 
 
+@pytest.mark.fault(
+    "A run ends",
+    "a run on another host is asked for, whatever its clock says",
+    "`python -m vid2vid_dist status` waits for a heartbeat, 15 s at most",
+    "nothing")
 def test_a_run_on_another_host_is_known_by_heartbeats_whatever_the_clocks_say(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "SIGN_OF_LIFE", 2.0)

@@ -21,15 +21,6 @@ from vid2vid_dist.cli.launchers import settle
 from vid2vid_dist.errors import LostRankError, UserError
 
 PATIENCE = 5  # seconds: within them torchrun ends the other ranks of its node once one has left
-EXTRA_OF = {
-    **dict.fromkeys(("cv2", "deepspeed", "rich", "scipy", "skimage", "tensorboard", "torchvision", "webdataset"),
-                    "train"),
-    **dict.fromkeys(("torch_fidelity", "torchmetrics"), "eval"),
-    **dict.fromkeys(("mlflow", "wandb"), "mirrors"),
-    "dlib": "prepare",
-    "onnxscript": "onnx",
-}
-"""The part of pyproject.toml's optional dependencies that brings a package, by the name that is imported."""
 
 
 def run_command(name: str) -> None:
@@ -41,9 +32,9 @@ def run_main(main: Callable[[], int | None]) -> None:
     """Run `main` and exit with its status (None = 0).
 
     A `UserError` becomes one line on stderr and status 2, without a traceback; Ctrl-C is quiet, status 130.
-    So does a package that the bare installation leaves out.
     A rank whose peer has failed says so in one line, status 1: the peer has reported the cause.
-    Every other exception is one line as well, status 1; its traceback is in a file.
+    Every other exception is one line as well, status 1; its traceback is in a file. A package that is not there is no
+    fault of the program: status 2.
     """
     _speak_utf8()
     with suppress(OSError, ValueError, AttributeError):  # stderr may be anything, or closed
@@ -58,12 +49,6 @@ def run_main(main: Callable[[], int | None]) -> None:
     except UserError as error:
         _report(f"error: {error}")
         status = 2
-    except ModuleNotFoundError as error:
-        package = (error.name or "").split(".")[0]
-        if package not in EXTRA_OF:
-            raise
-        _report(f"error: this needs the package {package}: pip install 'vid2vid-dist[{EXTRA_OF[package]}]'")
-        status = 2
     except KeyboardInterrupt:
         status = 130
     except LostRankError as error:
@@ -75,7 +60,7 @@ def run_main(main: Callable[[], int | None]) -> None:
         status = 141
     except Exception as error:
         _report(tell(error))
-        status = 1
+        status = 2 if isinstance(error, ImportError) else 1
     _leave(status)
 
 
@@ -109,4 +94,5 @@ def _report(message: str) -> None:
         print(message, file=sys.stderr, flush=True)
     if "TORCHELASTIC_ERROR_FILE" in os.environ:
         told = {"message": message, "timestamp": int(time.time())}
-        Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps(told))
+        with suppress(OSError):  # the disk of temporary files may be full
+            Path(os.environ["TORCHELASTIC_ERROR_FILE"]).write_text(json.dumps(told))

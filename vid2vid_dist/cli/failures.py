@@ -16,9 +16,24 @@ FIXES = {
     errno.EROFS: "choose a folder that can be written to",
     errno.EACCES: "ask its owner, or choose another folder",
     errno.EPERM: "ask its owner, or choose another folder",
+    **dict.fromkeys((errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ELOOP), "something else is there: choose another "
+                    "folder"),
+    errno.ENAMETOOLONG: "choose shorter names",
+    **dict.fromkeys((errno.EIO, errno.ESTALE), "the disk or its server is in trouble: wait, and give the same command "
+                    "again"),
     errno.EMFILE: "raise `ulimit -n`, or lower data.workers",
     errno.ENOMEM: "raise `ulimit -v`, or ask for less at a time",
 }
+
+EXTRA_OF = {
+    **dict.fromkeys(("cv2", "deepspeed", "rich", "scipy", "skimage", "tensorboard", "torchvision", "webdataset"),
+                    "train"),
+    **dict.fromkeys(("torch_fidelity", "torchmetrics"), "eval"),
+    **dict.fromkeys(("mlflow", "wandb"), "mirrors"),
+    "dlib": "prepare",
+    "onnxscript": "onnx",
+}
+"""The part of pyproject.toml's optional dependencies that brings a package, by the name that is imported."""
 
 
 def tell(error: BaseException) -> str:
@@ -26,6 +41,12 @@ def tell(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in FIXES:
         where = f"{error.filename}: " if error.filename else ""
         return f"error: {where}{error.strerror}: {FIXES[error.errno]}"
+    if isinstance(error, FileNotFoundError) and "temporary directory" in str(error):
+        return f"error: {error.strerror}: set TMPDIR to a folder that can be written to"
+    if isinstance(error, ImportError) and not (error.name or "").startswith("vid2vid_dist"):
+        package = (error.name or "").split(".")[0]
+        wanted = f"vid2vid-dist[{EXTRA_OF[package]}]" if package in EXTRA_OF else "vid2vid-dist"
+        return f"error: this needs the package {package or 'that is named'} ({reason(error)}): pip install '{wanted}'"
     if isinstance(error, MemoryError):
         return f"error: out of memory ({reason(error)}): {FIXES[errno.ENOMEM]}"
     place = traceback.extract_tb(error.__traceback__)[-1]

@@ -8,10 +8,12 @@ import socket
 
 import vid2vid_dist.parent  # noqa: F401 - now: what a command imports later is slow
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.untrusted import shown
 
 log = logging.getLogger(__name__)
 
 OF_A_RANK = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+NUMBERS = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_PORT", "SLURM_STEP_NUM_TASKS")
 TORCHRUN = "start the ranks with torchrun --nproc_per_node N …"
 
 
@@ -29,19 +31,26 @@ def settle(arguments: list[str]) -> list[str]:
             kept.append(word)
         else:
             os.environ.setdefault("LOCAL_RANK", value if equals else next(words, "0"))
-    given = {name: os.environ[name] for name in OF_A_RANK if os.environ.get(name, "") != ""}
-    for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
-        if not (os.environ.get(name) or "0").isdecimal():
-            raise UserError(f"{name}={os.environ[name]!r} is no number: unset it, or {TORCHRUN}")
+    for name in NUMBERS:
+        told = os.environ.get(name, "0")
+        if not told.isdecimal():
+            del os.environ[name]  # whoever reports this reads them as well
+            if told:
+                raise UserError(f"{name}={shown(told)} is no number: unset it, or {TORCHRUN}")
+    given = {name: os.environ[name] for name in OF_A_RANK if os.environ.get(name)}
     if "RANK" not in given or len(given) < len(OF_A_RANK):
         if int(given.get("WORLD_SIZE", "1")) > 1 or int(given.get("RANK", "0")) > 0:
             missing = ", ".join(name for name in OF_A_RANK if name not in given)
             raise UserError(f"the environment says that this is one of several ranks, but not {missing}: {TORCHRUN}")
         for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"):
             os.environ.pop(name, None)
-        if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1") or 1) > 1:
+        if int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1:
             raise UserError(f"srun has started {os.environ['SLURM_STEP_NUM_TASKS']} tasks, each of which would train "
                             "alone: srun --ntasks-per-node=1 torchrun …, as slurm/node.sh does")
+    elif int(given["RANK"]) >= int(given["WORLD_SIZE"]):
+        raise UserError(f"RANK={given['RANK']} is not below WORLD_SIZE={given['WORLD_SIZE']}: {TORCHRUN}")
+    elif int(given["MASTER_PORT"]) > 65535:
+        raise UserError(f"MASTER_PORT={given['MASTER_PORT']} is no port: {TORCHRUN}")
     else:
         _require_address(given["MASTER_ADDR"], given["WORLD_SIZE"])
     return kept

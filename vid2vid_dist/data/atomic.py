@@ -32,6 +32,8 @@ def locked(path: Path, shared: bool = False) -> Iterator[None]:
         with suppress(OSError):
             if path in new and not shared and not path.is_file():
                 with suppress(FileNotFoundError):
+                    for empty in path.iterdir():
+                        empty.rmdir()
                     path.rmdir()
                 Path(lock.name).unlink()
                 for folder in new[1:]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from vid2vid_dist.data.atomic import locked
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.data.images import to_float
 from vid2vid_dist.errors import UserError
@@ -127,6 +128,13 @@ def evaluate(runs: Sequence[LoadedGenerator], options: GenerationOptions, judges
     both side by side. A model with styles gives each video the look of its own first frames. Raises `UserError` as
     `generate` does, and for two runs that do not make the same frames.
     """
+    with locked(out):
+        out.mkdir(exist_ok=True)  # before the work: whether it can be
+        return _evaluate(runs, options, judges, out)
+
+
+def _evaluate(runs: Sequence[LoadedGenerator], options: GenerationOptions, judges: Judges, out: Path
+              ) -> list[Evaluation]:
     cfg, contestants = runs[0].config, _contestants(runs, options, judges, out)
     one = contestants[0]
     n_frames, shown = sum(job.n_frames for job in one.jobs), []

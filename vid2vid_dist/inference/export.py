@@ -3,6 +3,7 @@
     OUT/generator.safetensors   float32 weights, the averaged ones if there are some
     OUT/config.yaml             the configuration
     OUT/styles.safetensors      the looks of a model with styles, if they have been fitted
+    OUT/manifest.json           size and hash of both
     OUT/export.json             where they come from, and the version and commit of the code that wrote them
 
 `vid2vid-generate OUT --input DIR` and `run.load_pretrain=OUT` take it like a checkpoint.
@@ -21,10 +22,12 @@ from torch import Tensor
 from vid2vid_dist.config.load import save_config
 from vid2vid_dist.data.atomic import locked, written_aside
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.inference.load import LoadedGenerator
+from vid2vid_dist.inference.load import TRAINED, LoadedGenerator
 from vid2vid_dist.inference.one_frame import StepOptions, write_steps
 from vid2vid_dist.inference.styles import FILE as STYLES
 from vid2vid_dist.inference.styles import book_of
+from vid2vid_dist.models.manifest import NAME as MANIFEST
+from vid2vid_dist.models.manifest import entry_of, to_json
 from vid2vid_dist.models.weights import save_tensors
 from vid2vid_dist.version import code_version
 
@@ -55,10 +58,12 @@ def export(loaded: LoadedGenerator, out: Path, steps: StepOptions | None = None)
               "number_format": "bfloat16, stored as float32" if rounded else "float32", **code_version()}
     try:
         with locked(out), written_aside(out) as aside:
-            save_tensors(weights, aside / "generator.safetensors", metadata=source)
+            save_tensors(weights, aside / TRAINED, metadata=source)
             if book is not None:
                 book.save(aside / STYLES)
             save_config(loaded.config, aside / "config.yaml")
+            entries = {name: entry_of(aside / name) for name in ("config.yaml", TRAINED)}
+            (aside / MANIFEST).write_text(json.dumps(to_json(entries), indent=1) + "\n")
             if steps is not None:
                 write_steps(loaded, aside, steps)
             (aside / "export.json").write_text(json.dumps(source, indent=1) + "\n")
@@ -66,7 +71,7 @@ def export(loaded: LoadedGenerator, out: Path, steps: StepOptions | None = None)
         raise UserError(f"cannot write {out} ({error}): free some space, check its permissions, or choose another OUT"
                         ) from None
     count = sum(parameter.numel() for parameter in loaded.generator.parameters())
-    return Exported(out, count, (out / "generator.safetensors").stat().st_size, rounded)
+    return Exported(out, count, (out / TRAINED).stat().st_size, rounded)
 
 
 def _float32(weights: dict[str, Tensor]) -> tuple[dict[str, Tensor], bool]:

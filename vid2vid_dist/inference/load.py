@@ -12,6 +12,8 @@ from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.generator import Generator
+from vid2vid_dist.models.manifest import NAME as MANIFEST
+from vid2vid_dist.models.manifest import entries_beside, require_as_written
 from vid2vid_dist.models.single_image import (
     GlobalGenerator,
     GlobalWithFeatures,
@@ -21,6 +23,8 @@ from vid2vid_dist.models.single_image import (
 )
 from vid2vid_dist.models.weights import read_tensors, read_weights, weight_differences
 from vid2vid_dist.untrusted import read_pointer, shown
+
+TRAINED, AVERAGED = "generator.safetensors", "generator_ema.safetensors"
 
 
 @dataclass(frozen=True)
@@ -35,7 +39,7 @@ class LoadedGenerator:
     @property
     def weights(self) -> Path:
         """The file of weights."""
-        return self.checkpoint / ("generator_ema.safetensors" if self.averaged else "generator.safetensors")
+        return self.checkpoint / (AVERAGED if self.averaged else TRAINED)
 
     @property
     def run_dir(self) -> Path:
@@ -65,11 +69,12 @@ def load_generator(path: Path, overrides: Sequence[str] = (), *, raw_weights: bo
 
 
 def _load(folder: Path, overrides: Sequence[str], raw_weights: bool) -> LoadedGenerator:
+    fix = f"choose another one of {folder.parent}, or remove {MANIFEST} to take it as it is"
+    entries = entries_beside(folder, fix)
+    averaged = not raw_weights and (AVERAGED in entries or (folder / AVERAGED).is_file())
+    file = folder / (AVERAGED if averaged else TRAINED)
+    require_as_written(folder, entries, ["config.yaml", file.name], fix)
     config = load_config(folder / "config.yaml", overrides)
-    file = folder / "generator_ema.safetensors"
-    averaged = file.is_file() and not raw_weights
-    if not averaged:
-        file = folder / "generator.safetensors"
     with torch.device("meta"):  # no time is spent on initial values
         generator = Generator(config)
     weights = read_weights(file, generator.state_dict(), "choose another checkpoint, or overrides that fit its "
@@ -121,12 +126,12 @@ def find_checkpoint(path: Path) -> Path:
     if not path.is_dir():
         raise UserError(f"no run at {path}: name a run folder (runs/NAME) or one of its checkpoints")
     folder = path
-    if not (path / "generator.safetensors").is_file():
+    if not (path / TRAINED).is_file():
         pointer = path / "checkpoints" / "latest"
         if not pointer.is_file():
             raise UserError(f"{path} has no checkpoint yet: {pointer} does not exist: train first, which writes it")
         folder = pointer.parent / read_pointer(pointer)
-    for name in ("config.yaml", "generator.safetensors"):
+    for name in ("config.yaml", TRAINED):
         if not (folder / name).is_file():
             raise UserError(f"checkpoint {folder} is incomplete: {name} is missing; name another one")
     return folder

@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -35,19 +34,17 @@ from typing import Any
 from torch import Tensor
 
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.models.manifest import Entries, entry_of, fault_of, read_manifest, to_json
 from vid2vid_dist.models.weights import save_tensors
-from vid2vid_dist.untrusted import is_path_within, is_whole, parse_json, read_pointer, read_text, reason, shown
+from vid2vid_dist.untrusted import is_whole, parse_json, read_pointer, read_text, reason, shown
 
 NAME = re.compile(r"step_\d{8,}")  # of a checkpoint
-MAX_JSON_BYTES = 2**26  # of manifest.json and state.json
+MAX_JSON_BYTES = 2**26  # of state.json
 
 log = logging.getLogger(__name__)
 
 Files = dict[str, dict[str, Tensor] | str]
 """What a rank has to write: tensors or text, by path within the checkpoint."""
-
-Entries = dict[str, dict[str, Any]]
-"""Size and hash of files, as the manifest holds them, by path within the checkpoint."""
 
 
 @dataclass
@@ -179,40 +176,24 @@ def require_fresh(run_dir: Path) -> None:
 def find_fault(folder: Path) -> str | None:
     """What is wrong with a checkpoint, or None: every file of the manifest must be there, whole and unchanged."""
     try:
-        manifest = parse_json(read_text(folder / "manifest.json", MAX_JSON_BYTES))
-        expected = {name: (entry["bytes"], entry["sha256"]) for name, entry in manifest["files"].items()}
-        n_files = manifest.get("n_files", len(expected))  # older ones do not count them
-    except PermissionError as error:
-        raise _forbidden(folder, error) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return "no readable manifest.json"
-    if n_files != len(expected):
-        return f"manifest.json names {len(expected)} of {shown(n_files)} files"
-    try:
-        return next((fault for name, entry in expected.items() if (fault := _fault_of(folder, name, *entry))), None)
+        return next((fault for name, entry in read_manifest(folder).items()
+                     if (fault := fault_of(folder, name, entry))), None)
     except PermissionError as error:
         raise _forbidden(folder, error) from None
     except OSError as error:
-        return f"{shown(error.filename)} cannot be read: {reason(error)}"
+        return f"{_name_of(error)} cannot be read: {reason(error)}"
+    except ValueError as error:
+        return f"manifest.json cannot be read: {reason(error)}"
 
 
 def _forbidden(folder: Path, error: OSError) -> UserError:
     """It may be whole: to go on from an older one would lose steps."""
-    name = shown(Path(str(error.filename)).name)
-    return UserError(f"checkpoint {folder}: {name} may not be read by you ({reason(error)}): ask its owner for "
-                     f"`chmod -R g+rX {folder.parent.parent}`")
+    return UserError(f"checkpoint {folder}: {_name_of(error)} may not be read by you ({reason(error)}): ask its owner "
+                     f"for `chmod -R g+rX {folder.parent.parent}`")
 
 
-def _fault_of(folder: Path, name: str, n_bytes: int, sha256: str) -> str | None:
-    """What is wrong with a file of a checkpoint. Raises `OSError`."""
-    path = folder / name
-    if not is_path_within(name):
-        return f"manifest.json names {shown(name)}, which is not inside"
-    if not path.is_file():
-        return f"{name} is missing"
-    if path.stat().st_size != n_bytes:
-        return f"{name} has {path.stat().st_size} bytes instead of {shown(n_bytes)}"
-    return f"{name} was changed" if _sha256(path) != sha256 else None
+def _name_of(error: OSError) -> str:
+    return shown(Path(str(error.filename)).name)
 
 
 def count_bytes(files: Files) -> int:
@@ -250,7 +231,7 @@ def write_files(folder: Path, files: Files) -> Entries:
         else:
             save_tensors(content, path)
         _sync(path)
-        entries[name] = {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+        entries[name] = entry_of(path)
     return entries
 
 
@@ -269,7 +250,7 @@ def _is_there(folder: Path) -> bool:
 def commit(aside: Path, entries: Entries) -> Path:
     """Make a checkpoint of a folder that all ranks have written; it appears as a whole."""
     final = aside.with_name(aside.name.removeprefix("."))
-    write_atomically(aside / "manifest.json", json.dumps({"n_files": len(entries), "files": entries}, indent=1))
+    write_atomically(aside / "manifest.json", json.dumps(to_json(entries), indent=1))
     for path in (aside, *(p for p in aside.rglob("*") if p.is_dir())):
         _sync(path)
     shutil.rmtree(final, ignore_errors=True)  # of an earlier life of this run, beyond its resume point
@@ -295,9 +276,8 @@ def prune(run_dir: Path, step: int, keep_last: int, keep_every_steps: int) -> No
 def looks_whole(folder: Path) -> bool:
     """Whether the files of a checkpoint are there, in their sizes: to hash all of them takes long."""
     try:
-        files = parse_json(read_text(folder / "manifest.json", MAX_JSON_BYTES))["files"]
-        return all((folder / name).stat().st_size == entry["bytes"] for name, entry in files.items())
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return all((folder / name).stat().st_size == entry["bytes"] for name, entry in read_manifest(folder).items())
+    except (OSError, ValueError):
         return False
 
 
@@ -315,11 +295,6 @@ def write_atomically(path: Path, text: str) -> None:
             aside.unlink()
         raise
     _sync(path.parent)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

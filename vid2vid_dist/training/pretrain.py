@@ -8,9 +8,12 @@ from pathlib import Path
 from torch import nn
 
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.models.manifest import entries_beside, require_as_written
 from vid2vid_dist.models.weights import load_tensors
 from vid2vid_dist.training.checkpoint import newest_checkpoint, weights_file
 from vid2vid_dist.untrusted import reading
+
+OTHER = "name another checkpoint in run.load_pretrain"
 
 
 @dataclass(frozen=True)
@@ -38,10 +41,12 @@ def find_weights(path: str) -> Path:
         newest = newest_checkpoint(folder)
         if newest is None:
             raise UserError(f"run.load_pretrain={path}: this run has no checkpoint yet")
-        folder = newest
+        return newest
     if not weights_file(folder, "generator").is_file():
         raise UserError(f"run.load_pretrain={path}: no {weights_file(folder, 'generator')}; name a run folder "
                         "(runs/NAME) or one of its checkpoints")
+    entries = entries_beside(folder, OTHER)
+    require_as_written(folder, entries, [name for name in entries if "/" not in name], OTHER)
     return folder
 
 
@@ -53,7 +58,7 @@ def load_pretrained(folder: Path, role: str, module: nn.Module) -> PretrainRepor
     """
     own = module.state_dict()
     file = weights_file(folder, role)
-    with reading(file, "name another checkpoint in run.load_pretrain"):
+    with reading(file, OTHER):
         saved = load_tensors(file) if file.is_file() else {}
     loaded = [name for name, tensor in own.items() if name in saved and saved[name].shape == tensor.shape]
     for name in loaded:

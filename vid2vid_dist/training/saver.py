@@ -18,8 +18,9 @@ from threading import Thread
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.streams import Mark
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.models.manifest import Entries
 from vid2vid_dist.training import checkpoint
-from vid2vid_dist.training.checkpoint import Entries, Files
+from vid2vid_dist.training.checkpoint import Files
 
 log = logging.getLogger(__name__)
 

@@ -111,7 +111,8 @@ def parse_people(data: bytes, where: str, size: Size | None = None) -> list[Pers
         return [_person(entry, where, size) for entry in people]
     except (AttributeError, ValueError, KeyError, TypeError, OverflowError) as error:
         raise UserError(
-            f"{where}: not a whole JSON file of OpenPose ({type(error).__name__}: {shown(error)}): write it again"
+            f"{where}: not a whole JSON file of OpenPose ({type(error).__name__}: {shown(error)}): write it with "
+            "--write_json and the model BODY_25"
         ) from None
 
 
