@@ -44,8 +44,8 @@ class SegmentationNetwork(nn.Module):
         out = self.network(((frames + 1) / 2 - self.mean) / self.std)
         scores = out["out"] if isinstance(out, dict) else out
         if scores.ndim != 4:
-            raise UserError(f"the network gives {tuple(scores.shape)} for a frame: a segmentation network, which gives "
-                            "(1, classes, h, w), is wanted")
+            raise UserError(f"the network gives {tuple(scores.shape)} for a frame: give a segmentation network, "
+                            "whose scores are (1, classes, h, w)")
         if scores.shape[-2:] != frames.shape[-2:]:
             scores = F.interpolate(scores, frames.shape[-2:], mode="bilinear")
         return scores.argmax(1)
