@@ -26,6 +26,7 @@ from tools.recipe_table import TABLE, Chosen, chosen, put_between
 from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.clips import ClipSource, Request, stream
+from vid2vid_dist.data.images import read_ids, read_rgb
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.engine.plan.schedule import needed_frames
 from vid2vid_dist.engine.plan.tasks import FAR, LaneChunk, NeededFrames
@@ -62,10 +63,11 @@ def make_set(frames: Path, out: Path, width: int, kind: str) -> DataConfig:
             folder = Path(raw) / f"train_{modality}/video"
             folder.mkdir(parents=True)
             for i, file in enumerate(files):
-                image: Image.Image = Image.open(file)
+                read = read_rgb if modality == "B" else read_ids
+                image = read(file.read_bytes(), str(file))
                 size = width, width * image.height // image.width
                 if modality == "B":
-                    image = image.convert("RGB").resize(size, Image.Resampling.BICUBIC)
+                    image = image.resize(size, Image.Resampling.BICUBIC)
                     pictures.append(image)
                     image.save(folder / f"{i}.{'jpg' if kind == 'JPEG' else 'png'}", quality=95)
                 else:

@@ -37,12 +37,14 @@ def gan_loss(outputs: LayerOutputs, real: bool, mode: str = "ls", *, for_generat
     entropy of sigmoid(score), the generator's not saturating (Goodfellow et al. 2014).
     """
     assert real or not for_generator
-    return add([_score_loss(_wide(scale[-1]), real, mode, for_generator) for scale in outputs])
+    scores = [_wide(scale[-1]) for scale in outputs]
+    if mode == "ls":
+        wanted = scores[0].new_full((), float(real))
+        return add([F.mse_loss(score, wanted.expand_as(score)) for score in scores])
+    return add([_score_loss(score, real, mode, for_generator) for score in scores])
 
 
 def _score_loss(score: Tensor, real: bool, mode: str, for_generator: bool) -> Tensor:
-    if mode == "ls":
-        return F.mse_loss(score, torch.full_like(score, float(real)))
     if mode == "logistic":
         return F.softplus(-score if real else score).mean()
     assert mode == "hinge", mode
@@ -79,7 +81,7 @@ def perceptual_distance(fake_features: list[Tensor], real_features: list[Tensor]
 def weighted_l1(tensors: Sequence[Tensor], references: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """The weighted sum of the mean absolute differences of each pair; the references are constant."""
     assert len(tensors) == len(references) == len(weights)
-    total: Tensor = _WeightedL1.apply(weights, [_wide(x.detach()) for x in references], *(_wide(x) for x in tensors))
+    total: Tensor = _WeightedL1.apply(weights, [x.detach() for x in references], *tensors)
     return total
 
 
@@ -88,10 +90,10 @@ class _WeightedL1(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, weights: Sequence[float], references: list[Tensor], *tensors: Tensor) -> Tensor:
-        differences = torch._foreach_sub(tensors, references)
+        differences = torch._foreach_sub([_wide(x) for x in tensors], references)
         ctx.save_for_backward(*differences)
         ctx.factors = [weight / x.numel() for weight, x in zip(weights, tensors, strict=True)]
-        means = [x.mean() for x in torch._foreach_abs(differences)]
+        means = [x.abs().mean() for x in differences]  # one by one: all of them take as much memory again
         torch._foreach_mul_(means, weights)
         return torch.stack(means).sum()
 
@@ -198,11 +200,6 @@ def _centred_start(first: int, last: int, side: int, size: int) -> int:
 def add(terms: Sequence[Tensor]) -> Tensor:
     """The sum of scalars."""
     return reduce(operator.add, terms)
-
-
-def scaled(x: Tensor, factor: float) -> Tensor:
-    """`factor * x`; of a step of one clip most factors are 1, and cost nothing."""
-    return x if factor == 1 else factor * x
 
 
 def l1(a: Tensor, b: Tensor) -> Tensor:

@@ -25,7 +25,7 @@ from vid2vid_dist.training.curriculum import phase
 
 WIDTH, HEIGHT = 256, 128
 ALL_AND_MORE = 1200
-"""Of a step of one frame of the street at 512, with labels multiplied, as on a GPU. Of these 715 are
+"""Of a step of the recipe for 512 on one frame of 256x128, with labels multiplied, as on a GPU. Of these 715 are
 convolutions, norms, paddings and activations, which nothing joins without a compiler; an operation per parameter
 anywhere would add 300."""
 

@@ -252,7 +252,7 @@ def test_generating_again_replaces(cfg: Config, make_run: MakeRun, tmp_path: Pat
                                    caplog: pytest.LogCaptureFixture) -> None:
     loaded = load_generator(make_run(cfg))
     for how_many in (4, 2):
-        assert caplog.text == ""
+        assert not [record for record in caplog.records if record.levelname == "WARNING"]
         generate(loaded, GenerationOptions(device="cpu", videos=("park",), how_many=how_many), tmp_path)
     assert len(list((tmp_path / "park/frames").iterdir())) == 2
     assert f"1 of the videos in {tmp_path} were made with other options and are replaced: --out" in caplog.text

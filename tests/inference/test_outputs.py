@@ -16,7 +16,7 @@ from vid2vid_dist.inference.evaluate import evaluate
 from vid2vid_dist.inference.export import export
 from vid2vid_dist.inference.generate import GenerationOptions, generate
 from vid2vid_dist.inference.load import LoadedGenerator, load_generator
-from vid2vid_dist.inference.quality import WeightFiles
+from vid2vid_dist.inference.quality import Judges, WeightFiles
 
 OPTIONS = GenerationOptions(device="cpu", videos=("a & b",), writers=0)
 
@@ -28,7 +28,7 @@ OPTIONS = GenerationOptions(device="cpu", videos=("a & b",), writers=0)
     "nothing")
 @pytest.mark.parametrize("write", [
     lambda loaded, out: generate(loaded, OPTIONS, out),
-    lambda loaded, out: evaluate(loaded, OPTIONS, WeightFiles(), out),
+    lambda loaded, out: evaluate([loaded], OPTIONS, Judges.load(WeightFiles(), 0), out),
     export,
 ], ids=["generate", "evaluate", "export"])
 def test_two_commands_into_one_folder(

@@ -66,6 +66,11 @@ def test_a_network_of_something_else() -> None:
         SegmentationNetwork(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 5)))(torch.zeros(1, 3, 2, 2))
 
 
-def test_more_classes_than_labels_stand_for() -> None:
-    with pytest.raises(UserError, match=r"sees class 2, but only 2 labels .*--segmentation-ids"):
-        Confusion((ROAD, HOUSE)).add(torch.full((1, 1, 1), ROAD, dtype=torch.uint8), torch.tensor([[[2]]]))
+@pytest.mark.parametrize("ids", [(ROAD, HOUSE), (ROAD, HOUSE, CAR, OTHER)])
+def test_as_many_labels_as_the_network_has_classes(ids: tuple[int, ...]) -> None:
+    """Others would be compared with classes of another meaning."""
+    (quality,) = set_qualities(Judges(segmentation=SegmentationNetwork(ReadsColours()), segmentation_ids=ids))
+    quality.begin_video()
+    labels = torch.full((1, 1, 2, 2), ROAD, dtype=torch.uint8)
+    with pytest.raises(UserError, match=rf"has 3 classes, but {len(ids)} label ids .*--segmentation-ids"):
+        quality.add(painted(torch.zeros(2, 2, dtype=torch.int64)), None, labels)

@@ -1,4 +1,4 @@
-"""Validation clips: the figures are those of `launch/evaluate.py`, and what cannot be read does not end a run."""
+"""Validation clips: the figures are those of `vid2vid-evaluate`, and what cannot be read does not end a run."""
 
 from __future__ import annotations
 

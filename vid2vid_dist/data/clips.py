@@ -177,11 +177,11 @@ class ClipSource:
             *((modality, request.labels) for modality in inputs), ("images", request.images)) for i in numbers])
         width, height = clip.geometry.size
 
-        def drawn(numbers: Sequence[int], channels: int, draw: Callable[[FrameFiles], np.ndarray | Image.Image],
+        def drawn(numbers: Sequence[int], channels: int, of_frame: Callable[[FrameFiles], np.ndarray | Image.Image],
                   dtype: type = np.uint8) -> Tensor:
             frames: np.ndarray = np.empty((len(numbers), channels, height, width), dtype)
             for place, i in zip(frames, numbers, strict=True):
-                found = draw(files[i])
+                found = of_frame(files[i])
                 if isinstance(found, Image.Image):
                     fill(place, found)
                 else:

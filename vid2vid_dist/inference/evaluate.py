@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from copy import deepcopy
 from dataclasses import replace
 from html import escape
+from itertools import zip_longest
 from pathlib import Path
 
 import torch
@@ -177,9 +178,10 @@ def _contestants(runs: Sequence[LoadedGenerator], options: GenerationOptions, ju
             name, replace(run, config=config),
             replace(options, start_frame=options.start_frame + max(n_past) - n_past[i]), out / f".input{i or ''}",
             Evaluator(judges, flow, name)))
-        if found[i].shapes != found[0].shapes:
-            raise UserError(f"{name} and {found[0].name} make other videos, or frames of another size "
-                            f"({found[i].shapes[0]} and {found[0].shapes[0]}): compare runs of one data.loadSize")
+        for its, first in zip_longest(found[i].shapes, found[0].shapes):
+            if its != first:
+                raise UserError(f"{name} and {found[0].name} make other videos, or frames of another size "
+                                f"({its} and {first}): compare runs of one data.loadSize")
     return found
 
 

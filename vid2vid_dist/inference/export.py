@@ -3,7 +3,7 @@
     OUT/generator.safetensors   float32 weights, the averaged ones if there are some
     OUT/config.yaml             the configuration
     OUT/styles.safetensors      the looks of a model with styles, if they have been fitted
-    OUT/manifest.json           size and hash of both
+    OUT/manifest.json           size and hash of weights and configuration
     OUT/export.json             where they come from, and the version and commit of the code that wrote them
 
 `vid2vid-generate OUT --input DIR` and `run.load_pretrain=OUT` take it like a checkpoint.

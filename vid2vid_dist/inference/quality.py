@@ -130,9 +130,10 @@ class FrameDistances:
             return {}
         real, fake = torch.cat(self._real), torch.cat(self._fake)
         over, kernel = f"{len(fake)} frames, {self._size}", kernel_distance(real, fake)
-        subsets = f"{kernel.n_subsets} subsets of {kernel.size}" if kernel.n_subsets > 1 else "one set"
+        subsets = ("one set" if kernel.n_subsets == 1 else
+                   f"{kernel.n_subsets} subsets of {kernel.size}, deviation {kernel.deviation:.2g}")
         return {f"FID{self._name}": SetFigure(frechet_distance(real, fake), f"{over}; {real.shape[1]} features"),
-                f"KID{self._name}": SetFigure(kernel.mean, f"{over}; {subsets}, deviation {kernel.deviation:.2g}")}
+                f"KID{self._name}": SetFigure(kernel.mean, f"{over}; {subsets}")}
 
 
 class ClipDistance:
@@ -178,7 +179,12 @@ class LabelAgreement:
         self._size = size_of(fake)
         for name, frames in (("", fake), (" of the real", real)):
             if frames is not None:
-                self._of.setdefault(name, Confusion(self._ids)).add(labels[:, 0], self._network(frames))
+                seen = self._network(frames)
+                if self._network.n_classes != len(self._ids):
+                    raise UserError(f"the segmentation network has {self._network.n_classes} classes, but "
+                                    f"{len(self._ids)} label ids stand for classes: name one label id for each class "
+                                    "with --segmentation-ids")
+                self._of.setdefault(name, Confusion(self._ids)).add(labels[:, 0], seen)
 
     def figures(self) -> dict[str, SetFigure]:
         figures = {}

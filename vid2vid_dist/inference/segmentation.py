@@ -27,14 +27,17 @@ CITYSCAPES = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 
 
 
 class SegmentationNetwork(nn.Module):
-    """Scores of classes. The network gives them, (N, classes, h, w), by themselves or as the "out" of a dict."""
+    """Scores of classes. The network gives them, (N, classes, h, w), by themselves or as the "out" of a dict.
+
+    `n_classes` is known once it has seen a frame.
+    """
 
     mean: Tensor
     std: Tensor
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network = network
+        self.network, self.n_classes = network, 0
         for name, values in zip(("mean", "std"), IMAGENET, strict=True):
             self.register_buffer(name, torch.tensor(values).view(3, 1, 1))
 
@@ -46,6 +49,7 @@ class SegmentationNetwork(nn.Module):
         if scores.ndim != 4:
             raise UserError(f"the network gives {tuple(scores.shape)} for a frame: give a segmentation network, "
                             "whose scores are (1, classes, h, w)")
+        self.n_classes = scores.shape[1]
         if scores.shape[-2:] != frames.shape[-2:]:
             scores = F.interpolate(scores, frames.shape[-2:], mode="bilinear")
         return scores.argmax(1)
@@ -92,9 +96,6 @@ class Confusion:
         """Label ids (N, H, W) uint8 and classes (N, H, W) of the same pixels."""
         wanted, n = self._class_of[labels.long()], len(self._counts)
         there = wanted >= 0
-        if int(seen.max()) >= n:
-            raise UserError(f"the segmentation network sees class {int(seen.max())}, but only {n} labels stand for "
-                            "classes: name one label id for each class with --segmentation-ids")
         self._counts += torch.bincount(wanted[there] * n + seen[there], minlength=n * n).view(n, n)
         self.n_frames += len(labels)
 

@@ -29,10 +29,15 @@ def norm_layer(norm: str, channels: int) -> nn.Module:
 
 
 class BatchNorm(nn.BatchNorm2d):
-    """Does not count its batches: nothing reads the number, and it would be one more operation for each norm."""
+    """Leaves it to others to count its batches, of all norms at once: by itself, it would take an operation for each
+    forward. `n_uncounted`: batches that `num_batches_tracked` does not know of; those that leave the statistics alone,
+    with a momentum of 0, are none."""
+
+    n_uncounted = 0
 
     def forward(self, x: Tensor) -> Tensor:
         assert self.momentum is not None
+        self.n_uncounted += self.training and self.momentum > 0
         return nn.functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
                                         self.training, self.momentum, self.eps)
 

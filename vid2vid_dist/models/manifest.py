@@ -65,9 +65,11 @@ def entries_beside(folder: Path, fix: str) -> Entries:
 
 
 def require_as_written(folder: Path, entries: Entries, names: Iterable[str], fix: str) -> None:
-    """Raise `UserError`, ending with `fix`, if one of these files is not as `entries` tell."""
+    """Raise `UserError`, ending with `fix`, if one of these files is not as `entries` tell; without any, they are
+    taken as they are."""
     for name in names:
         with reading(folder / name, fix):
-            fault = fault_of(folder, name, entries[name]) if name in entries else None
+            fault = None if not entries else f"{NAME} does not name {name}" if name not in entries else fault_of(
+                folder, name, entries[name])
         if fault is not None:
             raise UserError(f"{folder} is damaged ({fault}): {fix}")

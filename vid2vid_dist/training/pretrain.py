@@ -8,6 +8,7 @@ from pathlib import Path
 from torch import nn
 
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.models.manifest import NAME as MANIFEST
 from vid2vid_dist.models.manifest import entries_beside, require_as_written
 from vid2vid_dist.models.weights import load_tensors
 from vid2vid_dist.training.checkpoint import newest_checkpoint, weights_file
@@ -46,7 +47,8 @@ def find_weights(path: str) -> Path:
         raise UserError(f"run.load_pretrain={path}: no {weights_file(folder, 'generator')}; name a run folder "
                         "(runs/NAME) or one of its checkpoints")
     entries = entries_beside(folder, OTHER)
-    require_as_written(folder, entries, [name for name in entries if "/" not in name], OTHER)
+    require_as_written(folder, entries, [name for name in entries if "/" not in name],
+                       f"{OTHER}, or remove {MANIFEST} to take what is there")
     return folder
 
 

@@ -149,7 +149,7 @@ class Reporter:
         wide: dict[str, Any] = {"device": self._grid.device, "dtype": torch.float64}
         parts = [(mine[figure].to(**wide) if figure in mine else torch.zeros(shape, **wide)).flatten()
                  for figure, shape in self._shapes.items()]
-        summed = self._grid.sum(torch.cat(parts)).cpu()  # the one place where the host waits for the GPU
+        summed = self._grid.sum(torch.cat(parts)).cpu()  # the host waits for the GPU here
         split = summed.split([part.numel() for part in parts])
         return {figure: x.view(shape) for (figure, shape), x in zip(self._shapes.items(), split, strict=True)}
 

@@ -107,11 +107,11 @@ class Steps:
         clips, encode = self._epoch.rounds[step.round].lanes, self._state.pipeline.encode
         try:  # in the order in which they were asked for
             frames = {number: [self._reporter.wait(self._frames) for _ in clips[number]] for number in wanted}
+            inputs = {number: encode(needed, frames[number]) for number, needed in wanted.items()}
         except UserError as error:
             self._ahead.set_exception(error)
-            return
-        inputs = {number: encode(needed, frames[number]) for number, needed in wanted.items()}
-        self._ahead.set_result(Ready(step, frames, inputs))
+        else:
+            self._ahead.set_result(Ready(step, frames, inputs))
 
     def _part(self, ready: Ready, lane: int, number: int) -> LanePart | None:
         """A lane's part in a step, None for one that rests: `lane` counts in this pipeline, `number` in the run."""

@@ -23,7 +23,7 @@ from vid2vid_dist.engine.plan.role import Counted, Loss, Minimised, Resolution, 
 from vid2vid_dist.engine.plan.tasks import Kind, Site, Task
 from vid2vid_dist.engine.plan.tensors import Part, TensorKind
 from vid2vid_dist.engine.run.optimizer import RoleEngine
-from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
+from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore, scaled
 from vid2vid_dist.models.augment import Augmentation, augmented, draw, strength_loss
 from vid2vid_dist.scores import MIDDLE, ScoreTally, spread
 
@@ -141,13 +141,13 @@ class Discriminator(ABC):
         loss, disc = self.cfg.loss, self.cfg.discriminator
         on_fakes, n_kinds = [self._judge(x) for x in inputs], times * len(inputs)
         weight = times * self.weight
-        gan = losses.scaled(losses.add(
+        gan = scaled(losses.add(
             [losses.gan_loss(f, True, loss.gan_mode, for_generator=True) for f in on_fakes]), weight)
-        features = losses.scaled(losses.add([losses.feature_matching(
+        features = scaled(losses.add([losses.feature_matching(
             f, judged.on_real, disc.num_D, disc.n_layers_D, loss.lambda_feat) for f in on_fakes]), weight)
         # The real side stands in the total once for each kind of fake frame (spec: losses 4).
-        real = losses.scaled(losses.gan_loss(judged.on_real, True, loss.gan_mode), n_kinds)
-        of_fakes = [losses.scaled(losses.gan_loss(f, False, loss.gan_mode), times) for f in on_fakes]
+        real = scaled(losses.gan_loss(judged.on_real, True, loss.gan_mode), n_kinds)
+        of_fakes = [scaled(losses.gan_loss(f, False, loss.gan_mode), times) for f in on_fakes]
         of_real = 0.5 * real
         judged.spreads = spread([judged.on_real], loss.gan_mode), spread(times * on_fakes, loss.gan_mode)
         found = torch.autograd.grad(gan + features, wanted, retain_graph=True)
@@ -166,7 +166,7 @@ class Discriminator(ABC):
         """The discriminator's own loss into its weights; ends the pass."""
         assert judged.spreads is not None
         for own_loss in judged.own_losses:  # one after the other: autograd would add their gradients weight by weight
-            self.engine.backward(losses.scaled(own_loss, weight))
+            self.engine.backward(scaled(own_loss, weight))
         self.tally.add(*judged.spreads, weight)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.optimizer_state import Owned, SavedPieces, pieces
+from vid2vid_dist.models.blocks import BatchNorm
 
 Tensors = Tensor | Sequence[Tensor]
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
@@ -106,7 +107,8 @@ def shorten(gradients: Tensor, norm: Tensor, longest: float) -> None:
 
 
 def descend(optimizer: torch.optim.Optimizer, refused: Tensor | None) -> None:
-    """A step of an optimiser, none where `refused` is 1. Fused ones, as on GPUs, look at it on the device."""
+    """A step of an optimiser, none where `refused` is 1. Fused ones look at it on the device; DeepSpeed's for
+    the host's memory is not."""
     if optimizer.defaults.get("fused"):
         optimizer.found_inf = refused  # type: ignore[attr-defined]
     elif refused is not None and refused:
@@ -119,12 +121,21 @@ class Statistics:
 
     def __init__(self, module: nn.Module) -> None:
         self._buffers = list(module.buffers())
+        self._norms = [x for x in module.modules() if isinstance(x, BatchNorm)]
         self._before: list[torch.Tensor] = []
 
     def keep(self) -> None:
         if not self._before:
             self._before = [torch.empty_like(buffer) for buffer in self._buffers]
         _copy(self._before, self._buffers)
+        for norm in self._norms:
+            norm.n_uncounted = 0
+
+    def count(self) -> None:
+        """Tell the norms of the batches since `keep`."""
+        if self._norms:
+            counters = [cast(Tensor, norm.num_batches_tracked) for norm in self._norms]
+            torch._foreach_add_(counters, [norm.n_uncounted for norm in self._norms])
 
     def put_back(self) -> None:
         _copy(self._buffers, self._before)
@@ -157,6 +168,7 @@ class PlainEngine:
         self._statistics.keep()
         self._gradients.flat.zero_()
         yield
+        self._statistics.count()
         self.gradient_norm = self._gradients.norm()
         self._grid.sum(self._gradients.flat)
 

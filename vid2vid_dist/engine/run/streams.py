@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from queue import SimpleQueue
 
 import torch
 from torch import Tensor
 
 Work = Callable[[], None]
+
+
+def _within(stream: torch.cuda.Stream | None) -> AbstractContextManager[None]:
+    return nullcontext() if stream is None else torch.cuda.stream(stream)
 
 
 class Mark:
@@ -24,7 +28,8 @@ class Mark:
 
     def wait(self) -> None:
         if self._event is not None:
-            self._event.synchronize()
+            with torch.cuda.device(self._event.device):  # a thread begins with the first GPU, and would open it
+                self._event.synchronize()
         self._held = None
 
 
@@ -51,7 +56,7 @@ class Upload:
 
     def stream(self) -> AbstractContextManager[None]:
         """What is queued within goes into the stream, whatever the tasks are at."""
-        return torch.cuda.stream(self._stream)
+        return _within(self._stream)
 
     def wait(self, tensors: Iterable[Tensor]) -> None:
         """Let the tasks that follow wait for what is in the stream, and read these tensors of it."""
@@ -92,7 +97,7 @@ class Beside:
         """What is queued within goes into the stream; on a CPU it is done at once."""
         if self._stream is not None:
             self._stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(self._stream):
+        with _within(self._stream):
             yield
 
     def wait(self) -> None:

@@ -16,7 +16,6 @@ from vid2vid_dist.engine.plan.tensors import Part, TensorKind, TensorShape, What
 from vid2vid_dist.engine.run.clip import ClipInFlight
 from vid2vid_dist.engine.run.timing import Timer
 from vid2vid_dist.engine.run.transport import Pending, Transport
-from vid2vid_dist.losses import scaled
 
 TaskTensors = dict[Part, Tensor]
 """What a task gives to others, without graph."""
@@ -205,6 +204,11 @@ class TensorStore:
 
     def _keep(self, task: Task, part: Part, tensor: Tensor) -> None:
         self.lane(task.lane).clip.made[part._replace(frame=self.frame(task, part.frame))] = tensor
+
+
+def scaled(x: Tensor, factor: float) -> Tensor:
+    """`factor * x`; of a step of one clip most factors are 1, and cost nothing."""
+    return x if factor == 1 else factor * x
 
 
 def _add(sums: dict[str, Tensor], name: str, value: Tensor) -> None:

@@ -21,8 +21,9 @@ class Verdict:
     """Whether a step's updates are made, the same on all ranks.
 
     `refused`: a float32 scalar on the device, 1 where weights and optimisers stay as they are, else 0; None is 0.
-    `agreed`: tells the host, which has queued the updates by then: the one place where it waits for a GPU in a step.
-    Every rank calls it once, at the same point: it may be a collective, and may raise on all ranks.
+    `agreed`: tells the host, which has queued the updates by then: but for offloading and `data.max_faults`
+    (docs/gpu.md) the one place where it waits for a GPU in a step. Every rank calls it once, at the same point: it may
+    be a collective, and may raise on all ranks.
     """
 
     refused: Tensor | None = None

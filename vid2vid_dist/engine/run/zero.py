@@ -129,6 +129,7 @@ class ZeroEngine:
         self._statistics.keep()
         self._gradients.flat.zero_()
         yield
+        self._statistics.count()
         self.gradient_norm = self._gradients.norm()
         if self._scatters:
             dist.reduce_scatter_tensor(self._mine, self._gradients.flat, group=self._grid.everyone)
