@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.data.servers import now_and_then, range_server
 from tests.torchrun import torchrun
 from tests.training.conftest import SMALL
@@ -13,6 +15,7 @@ TWO_EPOCHS = ["schedule.niter=1", "schedule.niter_decay=1", "schedule.n_frames_t
               "schedule.max_frames_per_rank=2", "generator.n_scales_spatial=1"]
 
 
+@pytest.mark.long
 def test_run_on_fetched_shards_is_the_run_on_the_disk(shards: Path, tmp_path: Path) -> None:
     (tmp_path / "tmp").mkdir()
     settings = [*SMALL, *TWO_EPOCHS, "data.workers=2", f"run.root={tmp_path}", "optim.ema_decay=0.9"]
