@@ -130,7 +130,8 @@ class Trainer:
         ask = self.faults.ask
         outcome, why = ("finished", {}) if self._is_complete() else (ask.outcome, {"why": ask.words})
         words = why.get("why") or (
-            f"look at {self.run_dir}/web/index.html; vid2vid-generate {self.run_dir} makes videos")
+            f"look at {self.run_dir}/web/index.html; vid2vid-generate {self.run_dir} makes videos"
+            if self.state.position.step else "every clip was left out, as told above: mend the shards")
         self.monitor.event(f"{outcome} after step {self.state.position.step}: {words}")
         self.asked.served(Ask.STOP_FILE)  # whatever is asked for, this is the end
         if self.grid.is_first:
