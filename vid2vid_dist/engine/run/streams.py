@@ -23,13 +23,14 @@ class Mark:
     def __init__(self, device: torch.device, held: object = None) -> None:
         """`held`: what must stay in memory until then."""
         self._event, self._held = torch.cuda.Event() if device.type == "cuda" else None, held
+        self._device = device
         if self._event is not None:
             self._event.record()
 
     def wait(self) -> None:
         if self._event is not None:
-            with torch.cuda.device(self._event.device):  # a thread begins with the first GPU, and would open it
-                self._event.synchronize()
+            torch.cuda.set_device(self._device)  # a thread begins with the first GPU, and would open it
+            self._event.synchronize()
         self._held = None
 
 
