@@ -11,18 +11,21 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.streams import Mark
-from vid2vid_dist.errors import UserError
+from vid2vid_dist.errors import LostRankError, UserError
 from vid2vid_dist.models.manifest import Entries
 from vid2vid_dist.training import checkpoint
 from vid2vid_dist.training.checkpoint import Files
 
 log = logging.getLogger(__name__)
+
+LOOK_EVERY = 1.0  # seconds
 
 
 @dataclass
@@ -79,10 +82,22 @@ class Saver:
         """The save that has ended on this rank since the last call, if any; never waits."""
         return None if self._thread is not None and self._thread.is_alive() else self._take()
 
-    def finish(self) -> Saved | None:
-        """Wait for the save in progress, if any; returns how it went, unless `poll` already has."""
-        if self._thread is not None:
-            self._thread.join()
+    def finish(self, heartbeats: Callable[[], Mapping[int, object]] = dict) -> Saved | None:
+        """Wait for the save in progress, if any; returns how it went, unless `poll` already has.
+
+        `heartbeats`: the newest of each rank. A save may take long, but not that of a rank that is stopped: raises
+        `LostRankError` when one has left none for as long as ranks wait for each other.
+        """
+        patience = self._grid.timeout.total_seconds()
+        seen, end = heartbeats(), time.monotonic() + patience
+        while self._thread is not None and self._thread.is_alive():
+            self._thread.join(LOOK_EVERY)
+            if time.monotonic() > end:
+                before, seen, end = seen, heartbeats(), time.monotonic() + patience
+                lost = [rank for rank in seen if rank != self._grid.rank and seen[rank] == before.get(rank)]
+                if lost and self._current is not None:
+                    raise LostRankError(f"step {self._current.step}, rank {self._grid.rank}: waiting for the part of "
+                                        f"the checkpoint of rank {lost[0]}: timed out")
         return self._take()
 
     def _take(self) -> Saved | None:

@@ -113,7 +113,7 @@ class Trainer:
                     self._run_epoch(self.state.position.epoch, validation)
                 if self._saved_at.step != self.state.position.step:
                     self._save()
-                self._note(self.saver.finish())
+                self._note(self.saver.finish(self.watchdog.signs))
                 if self.saver.last is not None:
                     self.saver.last.require()
         except BaseException as error:
@@ -245,7 +245,7 @@ class Trainer:
 
     def _save(self) -> None:
         step, started = self.state.position.step, time.monotonic()
-        self._note(self.saver.finish())  # where the interval is shorter than a save takes
+        self._note(self.saver.finish(self.watchdog.signs))  # where the interval is shorter than a save takes
         with self.grid.meeting(step, "saving together"):
             self.saver.begin(step, *self.state.snapshot(), started)
         self._saved_at, self._last_save = self.state.position, time.monotonic()

@@ -106,12 +106,12 @@ class Watchdog:
     def _report(self, mine: Sign) -> None:
         with nonfatal("stacks"), self._file(self._rank).with_suffix(".stacks.txt").open("w") as file:
             faulthandler.dump_traceback(file, all_threads=True)
-        before, end = self._signs(), time.monotonic() + max(SILENCE, 3 * self.interval)
+        before, end = self.signs(), time.monotonic() + max(SILENCE, 3 * self.interval)
         while time.monotonic() < end:
             if self._over.wait(self.interval):
                 return
             mine = self.show()  # the others look at the same time: who looks must not seem silent
-        now = self._signs() | {mine.rank: mine}
+        now = self.signs() | {mine.rank: mine}
         others = set(range(self._world_size)) - {self._rank}
         silent = sorted(rank for rank in others if rank not in now or now[rank] == before.get(rank))
         self.finding = name_laggard(now, silent)
@@ -119,7 +119,8 @@ class Watchdog:
             log.error("nothing has gone on for %.0f s: %s. Stacks: %s", self._patience, self.finding,
                       self._folder / "rank_*.stacks.txt")
 
-    def _signs(self) -> dict[int, Sign]:
+    def signs(self) -> dict[int, Sign]:
+        """The newest heartbeat of every rank that has left one."""
         found = {}
         for rank in range(self._world_size):
             try:
