@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import struct
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -34,6 +35,7 @@ def train_twice(run_dir: Path, cfg: Config, make_report: MakeReport) -> None:
             run.report(make_report(step, losses={"L1": step / 100, "G_GAN": float("nan")}), [None])
         run.event("saved")
         run.close()
+        time.sleep(1.1)  # wandb names the folder of a process by the second
 
 
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import time
 
@@ -14,7 +15,8 @@ from tools.soak import Reading, growth, paced, read_process, report
 def test_this_process_is_read() -> None:
     before = read_process(os.getpid(), 0)
     files = [open(os.devnull) for _ in range(7)]  # noqa: SIM115
-    ballast = b"x" * 2**26
+    ballast = mmap.mmap(-1, 2**26)  # pages that the process cannot have had before
+    ballast.write(bytes(2**26))
     after = read_process(os.getpid(), 1)
     for file in files:
         file.close()
