@@ -86,7 +86,7 @@ def weighted_l1(tensors: Sequence[Tensor], references: Sequence[Tensor], weights
 
 
 class _WeightedL1(torch.autograd.Function):
-    """Over all pairs at once: a handful of operations, where each pair would take as many."""
+    """With its gradient written down: over all pairs at once where that takes no more memory."""
 
     @staticmethod
     def forward(ctx: Any, weights: Sequence[float], references: list[Tensor], *tensors: Tensor) -> Tensor:
@@ -107,7 +107,7 @@ class _WeightedL1(torch.autograd.Function):
 
 
 def masked_l1(a: Tensor, b: Tensor | float, mask: Tensor) -> Tensor:
-    """Mean of |a - b| * mask over all elements, masked ones included."""
+    """Mean of |a - b| * mask, which is not negative, over all elements, masked ones included."""
     b = _wide(b) if isinstance(b, Tensor) else b
     return ((_wide(a) - b).abs() * _wide(mask)).mean()
 

@@ -19,7 +19,7 @@ import signal
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
@@ -92,13 +92,7 @@ def _make_split(videos: list[RawVideo], folder: Path, options: PackOptions, forc
         if not part and _is_current(folder, plans):
             _clear(folder, plans)
             return f"{folder}: up to date"
-        try:
-            seen = _pack(mine, folder, options, workers)
-        except BaseException:
-            if not part:
-                with suppress(OSError):  # something is done, and stays
-                    (folder / RECORDS).rmdir()
-            raise
+        seen = _pack(mine, folder, options, workers)
         if part:
             return f"{folder}: part {part[0]} of {part[1]}: {len(mine)} of {len(plans)} shards"
         index = _join(videos, plans, seen, folder)

@@ -107,8 +107,8 @@ def shorten(gradients: Tensor, norm: Tensor, longest: float) -> None:
 
 
 def descend(optimizer: torch.optim.Optimizer, refused: Tensor | None) -> None:
-    """A step of an optimiser, none where `refused` is 1. Fused ones look at it on the device; DeepSpeed's for
-    the host's memory is not."""
+    """A step of an optimiser, none where `refused` is 1. Fused ones look at it on the device, DeepSpeed's in
+    the host's memory cannot."""
     if optimizer.defaults.get("fused"):
         optimizer.found_inf = refused  # type: ignore[attr-defined]
     elif refused is not None and refused:
