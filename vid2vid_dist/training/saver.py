@@ -78,8 +78,10 @@ class Saver:
             self._thread.start()
         saved.stall = time.monotonic() - started
 
-    def poll(self) -> Saved | None:
-        """The save that has ended on this rank since the last call, if any; never waits."""
+    def poll(self, seconds: float = 0.0) -> Saved | None:
+        """The save that has ended on this rank since the last call, if any; waits no longer than this for it."""
+        if self._thread is not None:
+            self._thread.join(seconds)
         return None if self._thread is not None and self._thread.is_alive() else self._take()
 
     def finish(self, heartbeats: Callable[[], Mapping[int, object]] = dict) -> Saved | None:

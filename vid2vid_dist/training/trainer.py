@@ -42,6 +42,7 @@ from vid2vid_dist.training.validation import ValidationClips
 from vid2vid_dist.training.watchdog import HEARTBEAT, Watchdog
 from vid2vid_dist.version import code_version, versions
 
+GRACE = 10.0  # seconds for a save that goes on when a run fails
 log = logging.getLogger(__name__)
 
 PATIENCE = 60  # seconds for another run to leave the folder
@@ -117,6 +118,8 @@ class Trainer:
                 if self.saver.last is not None:
                     self.saver.last.require()
         except BaseException as error:
+            if isinstance(error, UserError):  # most of all that a step was not finite: the save before it still counts
+                self._note(self.saver.poll(GRACE))
             out_of_memory = explain_out_of_memory(error, self.grid, self._expected_step)
             self.status.write_failure(out_of_memory or error, self.state.position, self.watchdog.finding)
             self.monitor.close("failed")
