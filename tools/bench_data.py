@@ -25,7 +25,8 @@ from tools.bench_drawing import SETTINGS, pack_toys, rate
 from tools.recipe_table import TABLE, Chosen, chosen, put_between
 from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.config.schema import DataConfig
-from vid2vid_dist.data.clips import ClipSource, Request, stream
+from vid2vid_dist.data.clips import ClipSource, Request
+from vid2vid_dist.data.decoding import Decoders
 from vid2vid_dist.data.images import read_ids, read_rgb
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.engine.plan.schedule import needed_frames
@@ -130,7 +131,7 @@ def demand(found: Chosen) -> Demand:
 
 
 def waited(data: DataConfig, of_step: Demand) -> float:
-    """Part of a rank's time that it waits for its loader, whose threads share this machine, at the planner's step."""
+    """Part of a rank's time that it waits for its loader, whose workers share this machine, at the planner's step."""
     source = ClipSource(data, n_frames_G=3, seed=0)
     clip = source.whole(0)
 
@@ -139,7 +140,7 @@ def waited(data: DataConfig, of_step: Demand) -> float:
             yield Request(clip, _some(step, of_step.inputs), _some(step, of_step.pictures))
 
     waits = []
-    frames = stream(source, requests(), data.workers)
+    frames = Decoders(source, data.workers, source.task.in_python).stream(requests())
     for _ in range(N_STEPS):
         began = time.perf_counter()
         next(frames)

@@ -33,7 +33,8 @@ from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config, DataConfig
-from vid2vid_dist.data.clips import ClipSource, Frames, Request, stream
+from vid2vid_dist.data.clips import ClipSource, Frames, Request
+from vid2vid_dist.data.decoding import Decoders
 from vid2vid_dist.engine.plan.costs import CPU_CORE, Costs, count_costs
 from vid2vid_dist.engine.plan.graph import step_tasks
 from vid2vid_dist.engine.plan.memory import plan_memory
@@ -81,7 +82,7 @@ def measure_size(cfg: Config, n_frames: int, n_steps: int) -> dict[str, Any]:
     shape = StepShape((chunk,))
     plan = in_order(step_tasks(specs, shape, whole_chunks=True), colocated(specs, 1), costs)
     (planned,) = plan_memory(specs, plan, shape, simulate(plan).timeline)
-    coming = stream(loader, [request] * (N_WARM_UP + n_steps), cfg.data.workers)
+    coming = Decoders(loader, cfg.data.workers, source.task.in_python).stream([request] * (N_WARM_UP + n_steps))
     steps, waits, spans = [], [], []
 
     with Memory(grid) as memory:

@@ -15,7 +15,8 @@ from PIL import Image
 from tests.damage import tar_of
 from tests.data.conftest import save
 from vid2vid_dist.config.schema import DataConfig
-from vid2vid_dist.data.clips import Clip, ClipSource, Request, stream
+from vid2vid_dist.data.clips import Clip, ClipSource, Request
+from vid2vid_dist.data.decoding import Decoders
 from vid2vid_dist.data.folders import scan
 from vid2vid_dist.data.images import to_float
 from vid2vid_dist.data.shards import PackOptions, make_shards
@@ -86,7 +87,7 @@ def test_workers_change_nothing(data: DataConfig, workers: int) -> None:
     requests = [
         Request.span(clip, first, 2) for epoch in range(2) for clip in clips(source, epoch) for first in (0, 2)
     ]
-    alone, together = (list(stream(source, requests, n)) for n in (0, workers))
+    alone, together = (list(Decoders(source, n, in_processes=False).stream(requests)) for n in (0, workers))
     assert len(alone) == len(requests)
     for a, b in zip(alone, together, strict=True):
         assert a.names == b.names
@@ -105,7 +106,7 @@ def test_stream_reads_only_a_little_ahead(data: DataConfig) -> None:
             drawn.append(i)
             yield Request.span(clip, i % 8, 1)
 
-    frames = stream(source, requests(), workers=2)
+    frames = Decoders(source, 2, in_processes=False).stream(requests())
     next(frames)
     frames.close()
     assert len(drawn) == 5
@@ -118,7 +119,7 @@ def test_error_of_a_worker_arrives_in_its_own_words(data: DataConfig, tmp_path: 
     tar = tar_of(tmp_path / "copy/train")
     tar.write_bytes(bytes(tar.stat().st_size))
     with pytest.raises(UserError, match=r"^labels of street0000/frame000000 in .*differ from the index"):
-        list(stream(source, [Request.span(source.whole(0), 0, 1)], workers))
+        list(Decoders(source, workers, in_processes=False).stream([Request.span(source.whole(0), 0, 1)]))
 
 
 def test_whole_video_is_not_augmented(data: DataConfig) -> None:

@@ -18,6 +18,7 @@ from typing import NoReturn
 
 from vid2vid_dist.cli.failures import tell
 from vid2vid_dist.cli.launchers import settle
+from vid2vid_dist.data.workers import end_spawned
 from vid2vid_dist.errors import LostRankError, UserError
 
 PATIENCE = 5  # seconds: within them torchrun ends the other ranks of its node once one has left
@@ -78,6 +79,7 @@ def _leave(status: int) -> NoReturn:
     """
     if "RANK" not in os.environ:
         sys.exit(status)
+    end_spawned()
     with suppress(OSError):
         logging.shutdown()
         sys.stdout.flush()

@@ -55,7 +55,7 @@ class DataConfig:
     shuffle: bool = opt(True, "draw the clips of an epoch in a random order (a function of seed and epoch)")
     max_videos: int = opt(0, "use only the first videos; 0 = all", low=0)
     max_faults: int = opt(0, "unreadable frames that are left out with the rest of the clips of their step, before the run stops; 0 = stop at the first", low=0)
-    workers: int = opt(2, "decoding threads per rank, ahead of the training; 0 = decode when it waits", low=0, high=128)
+    workers: int = opt(2, "per rank, decoding ahead of the training: threads, processes where the task draws in Python (face, pose); 0 = decode when it waits", low=0, high=128)
 
 
 @dataclass

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -82,14 +80,9 @@ class Request:
         return cls(clip, range(first, first + count), range(first, first + count))
 
 
-class Loader(Protocol):
-    """Loads what is asked for; threads share it."""
-
-    def load(self, request: Request) -> Frames: ...
-
-
 class ClipSource:
-    """The clips of one split. Stateless: every method is a function of its arguments.
+    """The clips of one split. Stateless: every method is a function of its arguments; a copy in another process opens
+    the shards again.
 
     Raises UserError when the shards are missing or damaged, or contradict the configuration.
     """
@@ -111,6 +104,9 @@ class ClipSource:
         """
         check_task(cfg)
         return cls(cfg.data, cfg.generator.n_frames_G, cfg.run.seed, split, check_tars)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopened, (self.index.hash, self.data, self.n_frames_G, self.seed, self.split)
 
     @property
     def n_videos(self) -> int:
@@ -230,30 +226,14 @@ class ClipSource:
                             "with data.use_instance=false")
 
 
+def _reopened(expected: str, data: DataConfig, n_frames_G: int, seed: int, split: str) -> ClipSource:
+    source = ClipSource(data, n_frames_G, seed, split, check_tars=False)
+    if source.index.hash != expected:
+        raise UserError(f"{source.index.folder} was packed again after this program had opened it: start it again")
+    return source
+
+
 def _video_of(u: float, n_generable: np.ndarray) -> int:
     """The video that the uniform number `u` in [0, 1) falls on when each is as likely as the frames that it can
     generate are many; `n_generable` are those of all videos up to each."""
     return int(np.searchsorted(n_generable, pick(u, int(n_generable[-1])), side="right"))
-
-
-def stream(source: Loader, requests: Iterable[Request], workers: int) -> Iterator[Frames]:
-    """The frames of each request, in order, decoded ahead by `workers` threads (0 = when they are asked for).
-
-    Raises UserError as `ClipSource.load` would. Threads are enough for label maps and pictures: their
-    time goes into Pillow's decoding and resizing, which release the interpreter's lock. Faces and bodies are drawn in
-    Python, which does not; `make bench-data` says how many a second.
-    """
-    if not workers:
-        yield from map(source.load, requests)
-        return
-    pool = ThreadPoolExecutor(workers, thread_name_prefix="decode")
-    try:
-        ahead: deque[Future[Frames]] = deque()
-        for request in requests:
-            ahead.append(pool.submit(source.load, request))
-            if len(ahead) > 2 * workers:
-                yield ahead.popleft().result()
-        while ahead:
-            yield ahead.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)

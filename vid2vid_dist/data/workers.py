@@ -3,10 +3,33 @@
 from __future__ import annotations
 
 import ctypes
+import multiprocessing
 import os
 import signal
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
+from weakref import WeakSet
+
+from vid2vid_dist.errors import UserError
 
 PR_SET_PDEATHSIG = 1
+_pools: WeakSet[ProcessPoolExecutor] = WeakSet()
+
+
+def spawned(n_workers: int, begin: Callable[..., None], *arguments: Any) -> ProcessPoolExecutor:
+    """A pool of new interpreters, each of which begins with `begin(this process, *arguments)`."""
+    pool = ProcessPoolExecutor(n_workers, multiprocessing.get_context("spawn"), begin, (os.getpid(), *arguments))
+    _pools.add(pool)
+    return pool
+
+
+def end_spawned() -> None:
+    """End the processes of all pools, whatever they do: for a process without the interpreter's own tear-down."""
+    for child in multiprocessing.active_children():
+        child.kill()
+    for pool in _pools:
+        pool.shutdown(cancel_futures=True)
 
 
 def end_with(parent: int, at_interrupt: signal.Handlers) -> None:
@@ -15,3 +38,14 @@ def end_with(parent: int, at_interrupt: signal.Handlers) -> None:
     if os.getppid() != parent:
         os._exit(1)
     signal.signal(signal.SIGINT, at_interrupt)
+
+
+def require_shared_memory(n_bytes: int, instead: str) -> None:
+    """Raise `UserError` where the machine has less than twice of that left: a write beyond it would end the process.
+
+    instead: what does without.
+    """
+    room = os.statvfs("/dev/shm")
+    if room.f_bavail * room.f_frsize < 2 * n_bytes:
+        raise UserError("/dev/shm, which frames go through from one process to another, is full: give the container "
+                        f"more (docker run --shm-size or --ipc=host), or use {instead}")

@@ -15,8 +15,9 @@ from PIL import Image
 
 from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.data.atomic import locked
-from vid2vid_dist.data.clips import ClipSource, Frames, Request, stream
+from vid2vid_dist.data.clips import ClipSource, Frames, Request
 from vid2vid_dist.data.contact import CONTACT_SHEET
+from vid2vid_dist.data.decoding import Decoders
 from vid2vid_dist.data.folders import SPLITS, walk
 from vid2vid_dist.data.geometry import MIDDLE, Size, clip_geometry
 from vid2vid_dist.data.tasks.registry import task_of
@@ -59,7 +60,7 @@ class ShardInput:
 
     def __init__(self, cfg: Config, split: str, packed_from: Path | None = None) -> None:
         self._source = ClipSource.of(cfg, split)
-        self._workers = cfg.data.workers
+        self._decoders = Decoders(self._source, cfg.data.workers, self._source.task.in_python)
         self.where = str(packed_from or self._source.index.folder)
         self.identity = f"{self._source.index.hash} {self._source.index.of_frames()}"
         self.has_images = self._source.index.has("images")
@@ -68,7 +69,7 @@ class ShardInput:
 
     def read(self, video: int, spans: Sequence[Span]) -> Iterator[Frames]:
         requests = [Request.span(self._clips[video], span.first, span.count) for span in spans]
-        return stream(self._source, requests, self._workers)
+        return self._decoders.stream(requests)
 
 
 class VideoFileInput:

@@ -11,7 +11,8 @@ from scipy.cluster.vq import kmeans, vq
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from vid2vid_dist.data.clips import ClipSource, Request, stream
+from vid2vid_dist.data.clips import ClipSource, Request
+from vid2vid_dist.data.decoding import Decoders
 from vid2vid_dist.data.images import to_float
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import LoadedGenerator
@@ -33,7 +34,8 @@ def fit_styles(loaded: LoadedGenerator, n_styles: int, n_frames: int, device: to
     everything = [(clip, t) for clip in clips for t in range(clip.n_frames)]
     chosen = everything[:: -(-len(everything) // n_frames)]
     fitter = StyleFitter(encoder.to(device, torch.float32), count_classes(cfg.data))
-    for frames in stream(source, (Request.span(clip, t, 1) for clip, t in chosen), cfg.data.workers):
+    decoders = Decoders(source, cfg.data.workers, source.task.in_python)
+    for frames in decoders.stream(Request.span(clip, t, 1) for clip, t in chosen):
         assert frames.images is not None
         regions = frames.labels if frames.instances is None else frames.instances
         fitter.add(to_float(frames.images[0], torch.float32).to(device), classes_of(frames)[0].to(device),

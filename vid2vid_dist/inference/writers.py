@@ -10,17 +10,15 @@ import os
 import signal
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
-from multiprocessing import get_context
 from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
 from vid2vid_dist.data.clips import Frames
-from vid2vid_dist.data.workers import end_with
-from vid2vid_dist.errors import UserError
+from vid2vid_dist.data.workers import end_with, require_shared_memory, spawned
 
 T = TypeVar("T")
 MAX_WRITERS = 8  # a rank that makes frames faster than so many write them waits
@@ -50,9 +48,8 @@ class Writers:
     """`n_processes` workers, 0 = one thread of this process. As a context manager: all that was begun is ended."""
 
     def __init__(self, n_processes: int) -> None:
-        self._workers: list[Executor] = [
-            ProcessPoolExecutor(1, get_context("spawn"), _begin, (os.getpid(),)) for _ in range(n_processes)
-        ] or [ThreadPoolExecutor(1, "results")]
+        self._workers: list[Executor] = [spawned(1, _begin) for _ in range(n_processes)
+                                         ] or [ThreadPoolExecutor(1, "results")]
         self.n_workers, self._processes = len(self._workers), n_processes > 0
         self._ring: deque[Slot] = deque()
         self._n_products = self._n_slots = 0
@@ -88,13 +85,9 @@ class Writers:
         return slot.jobs
 
     def _room_for(self, tensor: Tensor) -> Tensor:
-        """Raises `UserError` where the machine has less shared memory than a frame of each slot needs."""
         if not self._processes:
             return torch.empty_like(tensor)
-        room = os.statvfs("/dev/shm")
-        if room.f_bavail * room.f_frsize < 2 * tensor.nbytes:  # a write beyond it would end the process
-            raise UserError("/dev/shm, which frames go through to the processes that write them, is full: give the "
-                            "container more (docker run --shm-size or --ipc=host), or use --writers 0")
+        require_shared_memory(tensor.nbytes, "--writers 0")
         return torch.empty_like(tensor).share_memory_()
 
     def _submit(self, number: int, function: Callable[..., T], *arguments: Any) -> Future[T]:

@@ -9,7 +9,8 @@ from itertools import tee
 
 from torch import Tensor
 
-from vid2vid_dist.data.clips import ClipSource, Frames, stream
+from vid2vid_dist.data.clips import Frames
+from vid2vid_dist.data.decoding import Decoders
 from vid2vid_dist.engine.plan.tasks import LaneChunk, NeededFrames
 from vid2vid_dist.engine.plan.tensors import FrameSize, reference
 from vid2vid_dist.engine.roles.kinds import shown_kinds
@@ -17,7 +18,6 @@ from vid2vid_dist.engine.run.pipeline import Inputs
 from vid2vid_dist.engine.run.tensor_store import LanePart, Shown
 from vid2vid_dist.engine.run.updates import Verdict
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.network_input import FrameLoader
 from vid2vid_dist.training.curriculum import Phase
 from vid2vid_dist.training.epoch import Epoch
 from vid2vid_dist.training.faults import FaultHandler, LaneInput, StepInput
@@ -41,7 +41,7 @@ class Steps:
     Frames are decoded ahead, until the object is dropped, and copied to a GPU while it works on the step before.
     """
 
-    def __init__(self, source: ClipSource, state: TrainingState, reporter: Reporter, faults: FaultHandler, epoch: Epoch,
+    def __init__(self, decoders: Decoders, state: TrainingState, reporter: Reporter, faults: FaultHandler, epoch: Epoch,
                  now: Phase, start: tuple[int, int]) -> None:
         """From (round, chunk) `start` on; `faults` decides over their updates."""
         self._state, self._reporter, self._faults, self._epoch, grid = state, reporter, faults, epoch, state.grid
@@ -51,7 +51,7 @@ class Steps:
         # Looked at twice, far ahead for the frames to decode and by the steps: each plan is made once.
         self._planned, ahead = tee(plans.steps(start, state.position.step + 1, state.flow_ready))
         requests = (request for step in ahead for request in step.requests)
-        self._frames = stream(FrameLoader(source), requests, state.cfg.data.workers)
+        self._frames = decoders.stream(requests)
         self._ahead: Future[Ready] | None = None
 
     def run(self, round_: int, chunk: int) -> bool:

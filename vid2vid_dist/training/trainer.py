@@ -14,6 +14,7 @@ from pathlib import Path
 from vid2vid_dist.config.load import to_yaml
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource
+from vid2vid_dist.data.decoding import Decoders
 from vid2vid_dist.engine.plan.planner import choose_placement, expected_step
 from vid2vid_dist.engine.plan.role import RateGroup
 from vid2vid_dist.engine.plan.search import Choice
@@ -24,6 +25,7 @@ from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.logs import nonfatal
 from vid2vid_dist.monitor.plan_report import grid_table
 from vid2vid_dist.monitor.run import RunMonitor
+from vid2vid_dist.network_input import FrameLoader
 from vid2vid_dist.training import checkpoint, probe_step
 from vid2vid_dist.training.checkpoint import Position, write_atomically
 from vid2vid_dist.training.curriculum import Phase, n_epochs, phase
@@ -73,6 +75,7 @@ class Trainer:
         resume = grid.on_first(lambda: checkpoint.newest_checkpoint(self.run_dir))
         self.cfg = cfg = settle_clips(cfg, grid.world_size, resume)
         self._check_data()
+        self.decoders = Decoders(FrameLoader(self.source), cfg.data.workers, self.source.task.in_python)
         self.specs = role_specs(cfg)
         placed = grid.on_first(lambda: choose_placement(self.specs, *self._longest_step()))
         self.grid = grid = grid.in_pipelines(placed.layout.n_slots)
@@ -210,7 +213,7 @@ class Trainer:
         return plan_epoch(self.source, number, now, self.state.n_lanes, self.cfg.parallel.batch_size, n_past)
 
     def _steps(self, plan: Epoch, now: Phase, start: tuple[int, int], faults: FaultHandler) -> Steps:
-        return Steps(self.source, self.state, self.reporter, faults, plan, now, start)
+        return Steps(self.decoders, self.state, self.reporter, faults, plan, now, start)
 
     def _count_steps(self) -> int:
         """Optimiser steps of the whole stage, about, for the time that is left: clips grow from epoch to epoch.

@@ -112,6 +112,8 @@ class DataTask:
     parts: Parts | None = None
     head_marker: Callable[[DataConfig], str] | None = None
     """What marks heads in the input (discriminator.face_marker); None = nothing does."""
+    in_python: bool = False
+    """Whether frames are drawn by Python code, which threads of one process do by turns."""
     by_length: bool = False
     """An epoch has a clip for every frame that one can begin to generate at, else one of each video."""
     resizable: bool = True

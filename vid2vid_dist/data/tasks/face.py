@@ -226,6 +226,7 @@ FACE = DataTask(
     scale=_scale,
     view=lambda inputs: inputs[..., :1, :, :] * 2 - 1,
     parts=Parts(N_LABELS, _draw_parts),
+    in_python=True,
     resizable=False,
     sheet=lambda data, modalities: replace(data, no_dist_map=True),
 )

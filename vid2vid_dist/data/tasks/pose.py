@@ -281,6 +281,7 @@ POSE = DataTask(
     scale=_scale,
     view=_view,
     head_marker=lambda data: _inputs(data)[0],
+    in_python=True,
     by_length=True,
     resizable=False,
     sheet=lambda data, modalities: replace(data, openpose_only="densepose" not in modalities,

@@ -1,0 +1,97 @@
+"""Frames decoded ahead of whoever takes them: by threads, or by processes where Python draws them."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from functools import cache
+from typing import Protocol
+from weakref import finalize
+
+import torch
+
+from vid2vid_dist.data.clips import Frames, Request
+from vid2vid_dist.data.workers import end_with, require_shared_memory, spawned
+
+SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT)
+
+
+class Loader(Protocol):
+    """Loads what is asked for; threads share it, processes have copies of it."""
+
+    def load(self, request: Request) -> Frames: ...
+
+
+class Decoders:
+    """`n_workers` that decode ahead with a loader, 0 = nobody does, frames are decoded when they are asked for.
+
+    in_processes: rather than in threads. These are enough for label maps and pictures: the time goes into Pillow's
+    decoding and resizing, which release the interpreter's lock. Faces and bodies are drawn in Python, which does not.
+    Processes start at once, and end with this object or with the process.
+    """
+
+    def __init__(self, loader: Loader, n_workers: int, in_processes: bool) -> None:
+        self._loader, self._n_workers = loader, n_workers
+        self._pool: Executor | None = None
+        if n_workers and in_processes:
+            self._pool = spawned(n_workers, _begin, pickle.dumps(loader))
+            for _ in range(n_workers):  # each waits for none to be idle
+                self._pool.submit(_loader)
+        elif n_workers:
+            self._pool = ThreadPoolExecutor(n_workers, "decode")
+        if self._pool is not None:
+            finalize(self, self._pool.shutdown, cancel_futures=True)
+        self._load = _load if in_processes else loader.load
+
+    def stream(self, requests: Iterable[Request]) -> Iterator[Frames]:
+        """The frames of each request, in order.
+
+        Raises UserError as the loader does, and for processes where the machine has too little shared memory for what
+        is asked for at a time; MemoryError when one of them was ended.
+        """
+        if self._pool is None:
+            yield from map(self._loader.load, requests)
+            return
+        ahead: deque[Future[Frames]] = deque()
+        try:
+            for request in requests:
+                ahead.append(self._pool.submit(self._load, request))
+                if len(ahead) > 2 * self._n_workers:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        except BrokenExecutor:
+            raise MemoryError("a process that decodes frames was ended: lower data.workers") from None
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+# In a process: the loader, as it came.
+_pickled = b""
+
+
+def _begin(parent: int, pickled: bytes) -> None:
+    """Signals, which come to all processes of a job, are the parent's matter. One core of torch's for each."""
+    global _pickled
+    end_with(parent, signal.SIG_IGN)
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    _pickled = pickled
+
+
+@cache
+def _loader() -> Loader:
+    return pickle.loads(_pickled)
+
+
+def _load(request: Request) -> Frames:
+    """Through shared memory, which is given back when the frames are."""
+    frames = _loader().load(request)
+    tensors = [x for x in (frames.labels, frames.images, frames.instances, frames.flows) if x is not None]
+    require_shared_memory(sum(x.nbytes for x in tensors), "data.workers=0")
+    return frames
