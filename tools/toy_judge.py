@@ -71,6 +71,12 @@ def share_right(network: ToyNetwork, cfg: Config) -> float:
     return float((seen == shares.argmax(1)).float().mean())
 
 
+def error_of_the_mean_frame(cfg: Config) -> float:
+    """L1 in [-1, 1] of the mean training frame to the test frames: a network that does no better has learnt nothing."""
+    (train, _), (test, _) = _frames(cfg, "train"), _frames(cfg, "test")
+    return float((test - train.mean(0)).abs().mean() / 127.5)
+
+
 def _train(network: ToyNetwork, pixels: Tensor, shares: Tensor) -> None:
     optimizer = torch.optim.Adam(network.parameters(), lr=LR)
     for _ in range(N_STEPS):

@@ -15,6 +15,7 @@ import torch
 
 from vid2vid_dist.data.clips import Frames, Request
 from vid2vid_dist.data.workers import end_with, require_shared_memory, spawned
+from vid2vid_dist.errors import UserError
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT)
 
@@ -49,8 +50,8 @@ class Decoders:
     def stream(self, requests: Iterable[Request]) -> Iterator[Frames]:
         """The frames of each request, in order.
 
-        Raises UserError as the loader does, and for processes where the machine has too little shared memory for what
-        is asked for at a time; MemoryError when one of them was ended.
+        Raises UserError as the loader does, when a process was ended, and where the machine has too little shared
+        memory for what processes are asked for at a time.
         """
         if self._pool is None:
             yield from map(self._loader.load, requests)
@@ -64,7 +65,8 @@ class Decoders:
             while ahead:
                 yield ahead.popleft().result()
         except BrokenExecutor:
-            raise MemoryError("a process that decodes frames was ended: lower data.workers") from None
+            raise UserError("a process that decodes frames was ended (killed, for want of memory?): lower "
+                            "data.workers, and give the same command again") from None
         finally:
             for future in ahead:
                 future.cancel()
