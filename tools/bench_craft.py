@@ -48,6 +48,7 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "R1": ("loss.r1_gamma=1",),
     "instance": ("generator.norm=instance",),
     "spade": ("generator.norm=spade",),
+    "hinge+augment": ("loss.gan_mode=hinge", "discriminator.augment=diff"),
 }
 N_STABLE, LR_STABLE = 1500, 10  # steps, times the learning rate
 TINY = ("data.loadSize=64", "generator.ngf=8", "generator.n_blocks=2", "discriminator.ndf=8", "discriminator.num_D=1",
