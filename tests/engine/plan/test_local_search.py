@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.engine.plans import street_costs
 from vid2vid_dist.engine.plan.graph import step_tasks
-from vid2vid_dist.engine.plan.local_search import anneal
+from vid2vid_dist.engine.plan.local_search import MORE_SAVED, anneal
 from vid2vid_dist.engine.plan.placement import colocated
 from vid2vid_dist.engine.plan.planner import Placed, Planner
 from vid2vid_dist.engine.plan.schedule import Run, Strategy, make_plan
@@ -17,7 +17,7 @@ SPECS, COSTS = street_costs(512)
 LAYOUT = colocated(SPECS, 8)
 
 
-def test_a_searched_plan_is_better_and_keeps_no_more_for_backward_passes() -> None:
+def test_a_searched_plan_is_better_and_keeps_little_more_for_backward_passes() -> None:
     tasks = step_tasks(SPECS, steady_shape(2, 6))
     plan, graph = make_plan(tasks, LAYOUT, COSTS), step_graph(tasks, LAYOUT, COSTS)
     order = [item.task.number for item in plan.sequence if isinstance(item, Run) and item.task.site]
@@ -30,7 +30,7 @@ def test_a_searched_plan_is_better_and_keeps_no_more_for_backward_passes() -> No
     def fullest(slots: list[int]) -> float:
         return max(sum(saved for saved, at in zip(graph.saved, slots, strict=True) if at == slot) for slot in range(8))
 
-    assert fullest(first.slots) <= fullest(before) * (1 + 1e-9)
+    assert fullest(first.slots) <= fullest(before) * MORE_SAVED
 
 
 def test_steps_of_a_run_follow_what_was_found() -> None:

@@ -10,7 +10,6 @@ from dataclasses import dataclass, replace
 from vid2vid_dist.engine.plan.bound import lower_bound
 from vid2vid_dist.engine.plan.costs import Costs
 from vid2vid_dist.engine.plan.graph import step_tasks
-from vid2vid_dist.engine.plan.local_search import anneal
 from vid2vid_dist.engine.plan.memory import RankMemory, plan_memory
 from vid2vid_dist.engine.plan.placement import Layout, colocated, explicit, slots_per_pipeline, split
 from vid2vid_dist.engine.plan.role import GENERATOR, RoleSpecs
@@ -22,7 +21,7 @@ from vid2vid_dist.errors import UserError
 
 N_ORDERS = 12  # that are tried per placement, each in two ways, of steps of a few tasks
 ORDERED_TASKS = 3_000  # in all orders together
-MOVED_TASKS = 4_000_000  # by a search on 8 slots, about: tasks of the step times moves; on fewer in proportion
+MOVED_TASKS = 40_000_000  # by a search on 8 slots, about: tasks of the step times moves; on fewer in proportion
 FEWEST_MOVES = 500  # fewer find nothing
 FINALISTS = 3  # placements that are searched further
 LONG_PIPELINE = 16  # ranks; longer pipelines are tried only where clips are too few for shorter ones
@@ -81,6 +80,8 @@ def best_plan(specs: RoleSpecs, shape: StepShape, layout: Layout, costs: Costs, 
     n_moves = int(effort * MOVED_TASKS * min(1.0, layout.n_slots / 8)) // len(tasks)
     if n_moves < FEWEST_MOVES:
         return best
+    from vid2vid_dist.engine.plan.local_search import anneal  # numba: half a second that a run on one rank goes without
+
     graph = step_graph(tasks, layout, costs, n_pipelines)
     searched = anneal(graph, [best.assignment[site] for site in graph.sites],
                       [item.task.number for item in best.sequence if isinstance(item, Run) and item.task.site],
