@@ -38,6 +38,7 @@ ROOT = CONFIGS.parent
 KID = f"KID ({NAME})"
 OPTIONS: dict[str, tuple[str, ...]] = {
     "original": (),
+    "raw": (),  # the same runs without averaged weights
     "warm-up": ("optim.warmup_steps=100",),
     "clip": ("optim.clip_norm=1",),
     "hinge": ("loss.gan_mode=hinge",),
@@ -96,8 +97,9 @@ def main() -> None:
     for name in args.only or ([*OPTIONS] if on.has_judge else ["original", "modern"]):
         runs = []
         for seed in range(args.seeds):
-            folder = train(on, out / f"{name}_{seed}", seed, args.steps, [*options_of(name), *overrides, *limit])
-            runs.append(judged(folder, args.steps, test, judges))
+            run = "original" if name == "raw" else name
+            folder = train(on, out / f"{run}_{seed}", seed, args.steps, [*options_of(name), *overrides, *limit])
+            runs.append(judged(folder, args.steps, test, judges, raw_weights=name == "raw"))
             if (found := runs[-1].evaluation) is not None:
                 real = found.mean("warp error of the real")
         print(row(name, runs), flush=True)
@@ -132,12 +134,13 @@ def is_whole(folder: Path, steps: int) -> bool:
     return status.get("status") == "finished" or status.get("why") == Ask.TIME_LIMIT.words
 
 
-def judged(folder: Path, steps: int, test: Path, judges: Judges) -> Outcome:
+def judged(folder: Path, steps: int, test: Path, judges: Judges, raw_weights: bool = False) -> Outcome:
     """What has come of a run."""
     seconds = [report["seconds_per_step"] for report in read_journal(folder).reports]
     evaluation = None
     if is_whole(folder, steps):
-        (evaluation,) = evaluate([load_generator(folder)], GenerationOptions(input=test), judges, folder / "judged")
+        loaded = load_generator(folder, raw_weights=raw_weights)
+        (evaluation,) = evaluate([loaded], GenerationOptions(input=test), judges, folder / "judged")
     steps_made = read_object(folder / "status.json").get("step", 0)
     return Outcome(steps_made, 1 / statistics.median(seconds) if seconds else 0.0, evaluation)
 
