@@ -15,7 +15,7 @@ THREADS := $(shell echo $$(( $(CORES) > 1 ? $(CORES) / 2 : 1 )))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo toy shards weights test lint lock image type parity test-all test-slurm test-full drill soak chain bench bench-plan bench-scaling bench-weak-scaling bench-gloo bench-engine bench-step bench-generate bench-craft bench-data gpu-check clean
+.PHONY: help setup demo toy shards weights test lint lock image type parity test-all test-slurm test-full drill soak chain bench bench-plan bench-scaling bench-weak-scaling bench-gloo bench-performance bench-engine bench-step bench-generate bench-craft bench-data gpu-check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -102,6 +102,10 @@ bench-weak-scaling: $(READY) ## steps of the street recipes on 8 to 1,024 GPUs, 
 
 bench-gloo: $(READY) ## the planner's network model against messages and reductions of 2 to 8 ranks [DOC=file]
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_gloo $(DOC)
+
+bench-performance: $(READY) ## this commit against another, into docs/performance.md (15 minutes): BASE=checkout [ONLY='row']
+	@test -n "$(BASE)" || { echo "error: name a checkout of the other commit: make bench-performance BASE=folder" >&2; exit 2; }
+	@$(BIN)/python -m tools.bench_performance "$(BASE)" $(if $(ONLY),--only "$(ONLY)")
 
 bench-engine: $(READY) ## real ranks against the simulator, and planned against serial steps (3 minutes on idle cores)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_engine
