@@ -34,6 +34,7 @@ BEGIN, END = "<!-- performance: make bench-performance BASE=folder -->", "<!-- /
 FREE = ["loss.no_vgg=true", "loss.vgg_weights=", "flow.network=dis", "flow.weights=", "run.device=cpu"]
 SMALL, LARGE = (256, 128), (512, 256)
 NARROW = ["generator.ngf=4", "discriminator.ndf=2", "optim.label_conv=dense"]  # as tests/engine/test_operations.py
+CODE = ("vid2vid_dist", "configs", "tools")
 N_WARM_UP = 2  # steps: from the second one on the optimisers have their state
 
 
@@ -153,13 +154,14 @@ def _cell(value: float | None, text: str) -> str:
     return "—" if value is None else text.format(value)
 
 
-def commit(checkout: Path) -> str:
-    """Abbreviated, with a plus where files have been changed since."""
+def commit(checkout: Path, *paths: str) -> str:
+    """The last one that has changed these (without any: the last one), abbreviated, with a plus where they have been
+    changed since."""
     def git(*words: str) -> str:
-        return subprocess.run(["git", "-C", str(checkout), *words], capture_output=True, text=True, check=True).stdout
+        return subprocess.run(["git", "-C", str(checkout), *words, "--", *paths], capture_output=True, text=True,
+                              check=True).stdout.strip()
 
-    changed = git("status", "--porcelain", "--untracked-files=no").strip()
-    return git("rev-parse", "--short=7", "HEAD").strip() + "+" * bool(changed)
+    return git("log", "-1", "--abbrev=7", "--format=%h") + "+" * bool(git("status", "--porcelain"))
 
 
 def table(here: str, base: str, found: dict[str, dict[str, str]]) -> Iterator[str]:
@@ -185,7 +187,7 @@ def main() -> None:
     args = parser.parse_args()
     if not (args.base / "vid2vid_dist").is_dir():
         raise UserError(f"{args.base} is no checkout of this project: make one by git worktree add {args.base} COMMIT")
-    commits = [commit(ROOT), commit(args.base)]
+    commits = [commit(ROOT, *CODE), commit(args.base)]  # what is measured stays so when only the docs change
     kept = json.loads(KEPT.read_text()) if KEPT.is_file() else {}
     if kept.get("commits") != commits:
         kept = {"commits": commits, "rows": {}}
