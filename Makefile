@@ -94,8 +94,8 @@ chain: $(READY) ## a chain of stages, coarse to fine: [CHAIN=file] [RANKS=n] [SE
 bench-plan: $(READY) ## speed-up of planned steps on 8 GPUs over the serial schedule, simulated (a minute)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_plan
 
-bench-scaling: $(READY) ## seconds to plan a step against its tasks, over three decades (2 minutes)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_scaling
+bench-scaling: $(READY) ## how cost grows: planning with tasks, training with frames, lanes, ranks, clips, pixels (10 minutes) [DOC=file]
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_scaling $(DOC)
 
 bench-weak-scaling: $(READY) ## steps of the street recipes on 8 to 1,024 GPUs, planned (2 minutes) [DOC=file]
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_weak_scaling $(DOC)
