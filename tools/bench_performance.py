@@ -4,8 +4,8 @@
     make bench-performance BASE=folder ONLY='step'      those rows whose names begin so
 
 Both commits are driven in turn in the same run, in processes of one thread; seconds are processor time, medians. Rows
-that have been measured for these two commits are kept in runs/performance.json and not measured again. When all are
-there, the table goes into docs/performance.md.
+that have been measured for these two commits are kept in runs/performance.json and not measured again: the first commit
+named is the last one that has changed what is measured. The table goes into docs/performance.md.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,8 @@ BEGIN, END = "<!-- performance: make bench-performance BASE=folder -->", "<!-- /
 FREE = ["loss.no_vgg=true", "loss.vgg_weights=", "flow.network=dis", "flow.weights=", "run.device=cpu"]
 SMALL, LARGE = (256, 128), (512, 256)
 NARROW = ["generator.ngf=4", "discriminator.ndf=2", "optim.label_conv=dense"]  # as tests/engine/test_operations.py
-CODE = ("vid2vid_dist", "configs", "tools")
-N_WARM_UP = 2  # steps: from the second one on the optimisers have their state
+CODE = ("vid2vid_dist", "configs", "tools/performance")  # what is measured
+N_WARM_UP = 1  # step: the first one makes the optimisers' state
 
 
 @dataclass(frozen=True)
@@ -164,12 +164,14 @@ def commit(checkout: Path, *paths: str) -> str:
     return git("log", "-1", "--abbrev=7", "--format=%h") + "+" * bool(git("status", "--porcelain"))
 
 
-def table(here: str, base: str, found: dict[str, dict[str, str]]) -> Iterator[str]:
+def table(here: str, base: str, found: dict[str, dict[str, str]], missing: Sequence[str] = ()) -> Iterator[str]:
     yield (f"Commit {here} against {base}, {time.strftime('%Y-%m-%d')}, {processor()}, one thread, at a load of "
            f"{os.getloadavg()[0]:.0f}.\n")
     yield from (f"| What | Now | At {base} | Bound |", "|---|---|---|---|")
     for name, cells in found.items():
         yield f"| {name} | {cells['now']} | {cells['then']} | {cells['bound']} |"
+    if missing:
+        yield f"\nNot measured at this commit yet: {'; '.join(missing)}."
 
 
 def processor() -> str:
@@ -187,7 +189,7 @@ def main() -> None:
     args = parser.parse_args()
     if not (args.base / "vid2vid_dist").is_dir():
         raise UserError(f"{args.base} is no checkout of this project: make one by git worktree add {args.base} COMMIT")
-    commits = [commit(ROOT, *CODE), commit(args.base)]  # what is measured stays so when only the docs change
+    commits = [commit(ROOT, *CODE), commit(args.base)]
     kept = json.loads(KEPT.read_text()) if KEPT.is_file() else {}
     if kept.get("commits") != commits:
         kept = {"commits": commits, "rows": {}}
@@ -198,12 +200,9 @@ def main() -> None:
             KEPT.write_text(json.dumps(kept, indent=1))
         for name, cells in kept["rows"].get(row.name, {}).items():
             print(f"{name:50} {cells['now']:>10} {cells['then']:>10}   {cells['bound']}", flush=True)
+    found = {name: cells for row in rows() for name, cells in kept["rows"].get(row.name, {}).items()}
     missing = [row.name for row in rows() if row.name not in kept["rows"]]
-    if missing:
-        print(f"not measured yet, so {PAGE.relative_to(ROOT)} stays as it is: {'; '.join(missing)}")
-        return
-    found = {name: cells for row in rows() for name, cells in kept["rows"][row.name].items()}
-    put_between(PAGE, BEGIN, END, "\n".join(table(commits[0], commits[1], found)))
+    put_between(PAGE, BEGIN, END, "\n".join(table(commits[0], commits[1], found, missing)))
 
 
 if __name__ == "__main__":
