@@ -86,7 +86,8 @@ class Growth:
 
     def row(self) -> str:
         return (f"| {self.title} | {self.sizes[0]:g} to {self.sizes[-1]:g} | {self.seconds[0]:.3g} to "
-                f"{self.seconds[-1]:.3g} | {exponent(self.sizes, self.seconds):.2f} | {self.why} |")
+                f"{self.seconds[-1]:.3g} | {exponent(self.sizes, self.seconds):.2f} | "
+                f"{exponent(self.sizes[-2:], self.seconds[-2:]):.2f} | {self.why} |")
 
 
 def planning() -> Iterator[Growth]:
@@ -182,7 +183,7 @@ def report(growths: Sequence[Growth]) -> Iterator[str]:
     yield (f"On {os.cpu_count()} cores at a load of {os.getloadavg()[0]:.0f}; seconds of processor time of all ranks, "
            "where nothing else is said.\n")
     yield f"![How costs grow with what is made larger]({PICTURE})\n"
-    yield from ("| What grows | Sizes | Seconds | Exponent | |", "|---" * 5 + "|")
+    yield from ("| What grows | Sizes | Seconds | Exponent | of the last two | |", "|---" * 6 + "|")
     yield from (growth.row() for growth in growths)
 
 

@@ -50,7 +50,7 @@ def test_an_index_of_copies_reads_the_same_frames(folder: Path) -> None:
 
 
 def test_a_row_tells_sizes_seconds_and_exponent() -> None:
-    assert Growth("it", [1, 10], [0.5, 50], "since").row() == "| it | 1 to 10 | 0.5 to 50 | 2.00 | since |"
+    assert Growth("it", [1, 10], [0.5, 50], "since").row() == "| it | 1 to 10 | 0.5 to 50 | 2.00 | 2.00 | since |"
 
 
 @pytest.mark.long
