@@ -135,7 +135,8 @@ def measured(base: Path, row: Row) -> dict[str, Cells]:
     if kind in ("step", "generation"):
         now, then = in_turn(ROOT, base, row)
         limit = once(ROOT, Job(**asdict(row.job) | {"kind": "bound", "of": kind}))
-        note = f"{limit['flops'] / limit['rate']:.2f} s: {limit['flops'] / 1e9:.0f} GFLOP at {limit['rate'] / 1e9:.0f}"
+        note = (f"{limit['flops'] / limit['rate']:.2f} s ({limit['flops'] / 1e9:.0f} GFLOP at "
+                f"{limit['rate'] / 1e9:.0f} GFLOP/s)")
         return {row.name: Cells(_cell(now, "{:.2f} s"), _cell(then, "{:.2f} s"), note)}
     now, then = once(ROOT, row.job), once(base, row.job)
     if kind == "operations":
