@@ -17,16 +17,17 @@ def draw(path: Path, x: str, y: str, lines: Lines, *, both_logarithmic: bool) ->
         from matplotlib.figure import Figure
     except ImportError as error:
         raise UserError("drawings need matplotlib: pip install '.[dev]'") from error
-    figure = Figure(figsize=(7.5, 4.2), layout="constrained")
+    figure = Figure(figsize=(7.5, 5 if both_logarithmic else 4.2), layout="constrained")
     axes = figure.add_subplot(xlabel=x, ylabel=y)
     for name, (across, up) in lines.items():
         axes.plot(across, up, marker="o", markersize=4, label=name)
-    ticks = sorted({value for across, _ in lines.values() for value in across})
-    axes.set_xscale("log", base=2)
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    if both_logarithmic:
-        axes.set_yscale("log", base=2)
-        axes.yaxis.set_major_formatter("{x:g}")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    if both_logarithmic:
+        axes.loglog()
+        figure.legend(loc="outside lower center", ncols=2, fontsize="small")
+    else:
+        ticks = sorted({value for across, _ in lines.values() for value in across})
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.legend(fontsize="small")
     figure.savefig(path, dpi=110, metadata={"Software": None})
