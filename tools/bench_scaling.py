@@ -133,7 +133,9 @@ def together(folder: Path, given: list[str]) -> Iterator[Growth]:
     for n in N_RANKS:
         started.append(time.time())
         found += ranks(folder, n, [Case("ranks", n, given)])
-    yield _growth("A training step, by ranks, a clip each", found)
+    several = exponent([one.size for one in found[1:]], [one.step for one in found[1:]])
+    yield _growth("A training step, by ranks, a clip each", found,
+                  f"one rank has nobody to reduce gradients with; from {found[1].size} ranks on {several:.2f}")
     yield Growth("Until the first step is done, by ranks, on the clock", N_RANKS,
                  [one.began - start for one, start in zip(found, started, strict=True)])
     yield Growth("GB of all ranks, by ranks", N_RANKS, [one.memory / 1e9 for one in found])
@@ -143,8 +145,8 @@ def _chunk(n_frames: int) -> list[str]:
     return [f"schedule.n_frames_total={n_frames}", f"schedule.max_frames_per_rank={n_frames}"]
 
 
-def _growth(title: str, found: Sequence[Found]) -> Growth:
-    return Growth(title, [one.size for one in found], [one.step for one in found])
+def _growth(title: str, found: Sequence[Found], why: str = "") -> Growth:
+    return Growth(title, [one.size for one in found], [one.step for one in found], why)
 
 
 def ranks(folder: Path, n_ranks: int, cases: list[Case]) -> list[Found]:
