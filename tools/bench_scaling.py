@@ -136,6 +136,7 @@ def together(folder: Path, given: list[str]) -> Iterator[Growth]:
     several = exponent([one.size for one in found[1:]], [one.step for one in found[1:]])
     yield _growth("A training step, by ranks, a clip each", found,
                   f"one rank has nobody to reduce gradients with; from {found[1].size} ranks on {several:.2f}")
+    yield Growth("Getting ready, by ranks", N_RANKS, [one.ready for one in found])
     yield Growth("Until the first step is done, by ranks, on the clock", N_RANKS,
                  [one.began - start for one, start in zip(found, started, strict=True)])
     yield Growth("GB of all ranks, by ranks", N_RANKS, [one.memory / 1e9 for one in found])
