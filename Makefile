@@ -15,7 +15,7 @@ THREADS := $(shell echo $$(( $(CORES) > 1 ? $(CORES) / 2 : 1 )))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo toy shards weights test lint lock image type parity test-all test-slurm test-full drill soak chain bench bench-plan bench-scaling bench-engine bench-step bench-generate bench-craft bench-data gpu-check clean
+.PHONY: help setup demo toy shards weights test lint lock image type parity test-all test-slurm test-full drill soak chain bench bench-plan bench-scaling bench-weak-scaling bench-gloo bench-performance bench-engine bench-step bench-generate bench-craft bench-data gpu-check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -94,8 +94,18 @@ chain: $(READY) ## a chain of stages, coarse to fine: [CHAIN=file] [RANKS=n] [SE
 bench-plan: $(READY) ## speed-up of planned steps on 8 GPUs over the serial schedule, simulated (a minute)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_plan
 
-bench-scaling: $(READY) ## seconds to plan a step against its tasks, over three decades (2 minutes)
-	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_scaling
+bench-scaling: $(READY) ## how cost grows: planning with tasks, training with frames, lanes, ranks, clips, pixels (10 minutes) [DOC=file]
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_scaling $(DOC)
+
+bench-weak-scaling: $(READY) ## steps of the street recipes on 8 to 1,024 GPUs, planned (2 minutes) [DOC=file]
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_weak_scaling $(DOC)
+
+bench-gloo: $(READY) ## the planner's network model against messages and reductions of 2 to 8 ranks [DOC=file]
+	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_gloo $(DOC)
+
+bench-performance: $(READY) ## this commit against another, into docs/performance.md (15 minutes): BASE=checkout [ONLY='row']
+	@test -n "$(BASE)" || { echo "error: name a checkout of the other commit: make bench-performance BASE=folder" >&2; exit 2; }
+	@$(BIN)/python -m tools.bench_performance "$(BASE)" $(if $(ONLY),--only "$(ONLY)")
 
 bench-engine: $(READY) ## real ranks against the simulator, and planned against serial steps (3 minutes on idle cores)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.bench_engine

@@ -37,6 +37,7 @@ from vid2vid_dist.engine.plan.schedule import in_order
 from vid2vid_dist.engine.plan.tasks import LaneChunk, StepShape
 from vid2vid_dist.engine.roles.build import build_frozen, build_modules, build_roles, role_specs
 from vid2vid_dist.engine.run.executor import Executor
+from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.tensor_store import LanePart
 from vid2vid_dist.engine.run.transport import Transport
@@ -63,7 +64,7 @@ def main() -> None:
     print(f"{width}x{height}, {now.chunk_frames} frames a step, {torch.get_num_threads()} threads, median of {ROUNDS}")
 
     frames = source.load(Request.span(clip, 0, n_frames))
-    both = Both(cfg, now, frames)
+    both = Both(cfg, now, frames, solo_grid())
     ours, original = timed(both.our_step, both.original_step)
     print(f"training step      {ours:8.3f} s   in the original's order of work {original:8.3f} s   "
           f"ratio {original / ours:.2f}")
@@ -109,9 +110,8 @@ def timed(*calls: Callable[[], object]) -> list[float]:
 class Both:
     """The same networks, optimisers and frames for both ways to take the first step of a clip."""
 
-    def __init__(self, cfg: Config, now: Phase, frames: Frames) -> None:
-        self.cfg, self.now, self.frames = cfg, now, frames
-        self.specs, grid = role_specs(cfg), solo_grid()
+    def __init__(self, cfg: Config, now: Phase, frames: Frames, grid: Grid) -> None:
+        self.cfg, self.now, self.frames, self.specs = cfg, now, frames, role_specs(cfg)
         layout, self.frozen = colocated(self.specs, 1), build_frozen(self.specs)
         roles = build_roles(self.specs, grid.holders(layout.slots), build_modules(self.specs), self.frozen, now.rates)
         self.executor = Executor(roles, self.specs.shapes(), 0, Transport(grid), torch.float32, self.specs.trained)

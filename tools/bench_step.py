@@ -18,17 +18,16 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from tools.lanes import clip_of
+from tools.operations import Operations
 from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.config.load import load_config
@@ -46,7 +45,7 @@ from vid2vid_dist.engine.roles.build import build_frozen, build_modules, build_r
 from vid2vid_dist.engine.run.executor import Executor
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.tensor_store import LanePart
-from vid2vid_dist.engine.run.timing import Span, Timer
+from vid2vid_dist.engine.run.timing import Span
 from vid2vid_dist.engine.run.transport import Transport
 from vid2vid_dist.models.precision import DTYPES
 from vid2vid_dist.network_input import FrameLoader
@@ -127,30 +126,6 @@ def of_tasks(spans: list[Span]) -> dict[str, float]:
         if span.key is not None:
             seconds[str(span.key)].append(span.seconds / span.units)
     return {kind: statistics.median(found) for kind, found in sorted(seconds.items())}
-
-
-class Operations(TorchDispatchMode):
-    """Counts what is given to the device inside the `with`, by the span of time that is on: about its kernels."""
-
-    def __init__(self, timer: Timer) -> None:
-        super().__init__()
-        self._timer = timer
-        self.of_span: Counter[str] = Counter()
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        on_device = any(isinstance(x, torch.Tensor) for x in tree_leaves((args, kwargs, found)))
-        if on_device and not func.is_view and "empty" not in func.overloadpacket.__name__:
-            self.of_span[self._timer.current] += 1
-        return found
-
-    def by_kind(self, spans: list[Span]) -> dict[str, int]:
-        """By kind of task; the rest is not in it."""
-        kinds = {span.name: str(span.key) for span in spans if span.key is not None}
-        found: Counter[str] = Counter()
-        for name, kind in kinds.items():
-            found[kind] += self.of_span[name]
-        return dict(found)
 
 
 def of_roles(spans: list[Span], costs: Costs, n_steps: int) -> dict[str, dict[str, float]]:

@@ -101,13 +101,14 @@ def row(recipe: Recipe) -> str:
     n_clips = request.n_lanes * cfg.parallel.batch_size
     cells = (f"`{recipe.file}`", f"{found.size.width}×{found.size.height}", f"{n_clips} × {request.n_frames}",
              recipe.n_gpus,
-             _placement(choice), f"{choice.peak / GB:.0f}", f"{1e3 * period:.0f}",
+             placement_of(choice), f"{choice.peak / GB:.0f}", f"{1e3 * period:.0f}",
              # The original runs whole clips side by side here too: there is no serial schedule to compare with.
              "" if choice.plan.layout.n_slots == 1 < recipe.n_gpus else f"{serial / period:.1f}×")
     return "| " + " | ".join(map(str, cells)) + " |"
 
 
-def _placement(choice: Choice) -> str:
+def placement_of(choice: Choice) -> str:
+    """What a plan is called."""
     if choice.plan.layout.n_slots == 1:
         return "one rank" if choice.n_pipelines == 1 else "data parallel"
     return choice.plan.layout.name + (f", {choice.n_pipelines} pipelines" if choice.n_pipelines > 1 else "")

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from tests.training.conftest import grid as grid
-from tools.bench_step import Operations, configured
+from tools.bench_step import configured
 from tools.lanes import clip_of
+from tools.operations import Operations
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.plan.graph import step_tasks
 from vid2vid_dist.engine.plan.placement import colocated

@@ -12,8 +12,11 @@ from tests.engine.plans import street_costs
 from tools.bench_plan import RECIPES, street
 from vid2vid_dist.engine.plan.costs import Costs, Machine, count_costs
 from vid2vid_dist.engine.plan.counting import Work, measure
+from vid2vid_dist.engine.plan.graph import step_tasks
+from vid2vid_dist.engine.plan.placement import split
 from vid2vid_dist.engine.plan.role import Resolution
-from vid2vid_dist.engine.plan.tasks import CostKey, Kind
+from vid2vid_dist.engine.plan.step_graph import task_seconds
+from vid2vid_dist.engine.plan.tasks import CostKey, Kind, steady_shape
 from vid2vid_dist.engine.plan.tensors import RAW, image
 from vid2vid_dist.engine.roles.build import role_specs
 from vid2vid_dist.engine.roles.kinds import features, fg_features, flow_features, label_features
@@ -200,7 +203,34 @@ def test_bytes_on_the_wire() -> None:
 def test_all_reduce_of_the_whole_model() -> None:
     n_bytes = 2 * sum(costs_of(1024).parameters.values())
     known = {8: 3.4, 16: 5.5, 64: 7.1, 256: 7.6, 1024: 7.8}
-    assert {n: 1e3 * Machine().all_reduce(n_bytes, n) for n in known} == pytest.approx(known, rel=0.03)
+    at_once = Machine(latency_in_node=0, latency_between_nodes=0)
+    assert {n: 1e3 * at_once.all_reduce(n_bytes, n) for n in known} == pytest.approx(known, rel=0.03)
+
+
+def test_every_hop_of_a_ring_takes_its_latency() -> None:
+    """Of nothing at all, in a node and between nodes: 7 ranks and 15 nodes on, there and back."""
+    machine = Machine(latency_in_node=1.0, latency_between_nodes=100.0)
+    assert machine.all_reduce(0, 8) == 2 * 7
+    assert machine.all_reduce(0, 128) == 2 * 7 + 2 * 15 * 100
+    assert machine.message(0, 0, 7) == 1
+    assert machine.message(0, 7, 8) == 100
+
+
+def test_ranks_that_are_spread_over_nodes_share_fewer_links() -> None:
+    """Two of each of four nodes, against the same eight in one: each carries half over the network, not nothing."""
+    machine = Machine(latency_in_node=0, latency_between_nodes=0, link_in_node=1.0, link_between_nodes=0.1)
+    assert machine.all_reduce(8, 8) == pytest.approx(2 * 7)
+    assert machine.all_reduce(8, 8, n_nodes=4) == pytest.approx(2 * 8 / 2 + 2 * 3 / 4 * 4 / 0.1)
+
+
+def test_a_step_knows_over_how_many_nodes_a_role_is_spread() -> None:
+    """Two discriminator ranks of each of four pipelines of eight, a node each."""
+    specs, costs = role_specs(street(512, list(SMALL))), counted(512, *SMALL, height=64)
+    layout = split(specs, 6, 2)
+    tasks = step_tasks(specs, steady_shape(1, 2))
+    seconds = dict(zip((task.cost_key for task in tasks), task_seconds(tasks, layout, costs, 4), strict=True))
+    n_bytes = costs.parameters["image"] * costs.element
+    assert seconds[CostKey("image", Kind.REDUCE)] == costs.machine.all_reduce(n_bytes, 8, n_nodes=4)
 
 
 def test_batch_multiplies_work_and_bytes_but_not_parameters() -> None:

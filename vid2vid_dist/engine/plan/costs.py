@@ -28,6 +28,8 @@ class Machine:
     memory_bandwidth: float = 2.6e12  # bytes/s
     link_in_node: float = 450e9  # bytes/s and direction, between two ranks of a node
     link_between_nodes: float = 50e9
+    latency_in_node: float = 3.4e-6  # seconds of a message, or of each hop of a ring: as NCCL reckons with NVLink
+    latency_between_nodes: float = 14e-6  # ... and with a network
     link_to_host: float = 25e9
     host_bandwidth: float = 20e9  # bytes/s of a rank's share of the host's memory
     ranks_per_node: int = 8
@@ -35,17 +37,20 @@ class Machine:
 
     def message(self, n_bytes: float, source: int, destination: int) -> float:
         """Seconds from one rank to another, both counted from the first rank of a node."""
-        is_near = source // self.ranks_per_node == destination // self.ranks_per_node
-        return n_bytes / (self.link_in_node if is_near else self.link_between_nodes)
+        if source // self.ranks_per_node == destination // self.ranks_per_node:
+            return self.latency_in_node + n_bytes / self.link_in_node
+        return self.latency_between_nodes + n_bytes / self.link_between_nodes
 
-    def all_reduce(self, n_bytes: float, n_ranks: int) -> float:
-        """Seconds of a hierarchical ring: within each node, then between nodes on the part of each rank."""
-        def ring(share: float, n: int, bandwidth: float) -> float:
-            return 2 * (n - 1) / n * share / bandwidth
+    def all_reduce(self, n_bytes: float, n_ranks: int, n_nodes: int = 0) -> float:
+        """Seconds of a hierarchical ring: within each node, then between nodes on the part of each rank. `n_nodes`:
+        over which the ranks are spread evenly, 0 = as few as hold them."""
+        def ring(share: float, n: int, latency: float, bandwidth: float) -> float:
+            return 2 * (n - 1) * (latency + share / n / bandwidth)
 
-        in_node = min(n_ranks, self.ranks_per_node)
-        n_nodes = -(-n_ranks // in_node)
-        return ring(n_bytes, in_node, self.link_in_node) + ring(n_bytes / in_node, n_nodes, self.link_between_nodes)
+        n_nodes = n_nodes or -(-n_ranks // self.ranks_per_node)
+        in_node = -(-n_ranks // n_nodes)
+        return (ring(n_bytes, in_node, self.latency_in_node, self.link_in_node)
+                + ring(n_bytes / in_node, n_nodes, self.latency_between_nodes, self.link_between_nodes))
 
 
 CPU_CORE = Machine(flops={"bf16": 2e10, "fp32": 5e10, "fp64": 2.5e10}, memory_bandwidth=5e9, link_in_node=1e9,
@@ -73,13 +78,14 @@ class Costs:
     offload: bool = False
     frame_bytes: dict[str, int] = field(default_factory=lambda: {"labels": 0, "real": 0})
 
-    def seconds(self, key: CostKey, n_ranks: int = 1) -> float:
-        """Predicted time of one unit on one rank; of a reduction or an update if `n_ranks` ranks hold the role."""
+    def seconds(self, key: CostKey, n_ranks: int = 1, n_nodes: int = 0) -> float:
+        """Predicted time of one unit on one rank; of a reduction or an update if `n_ranks` ranks of `n_nodes` nodes
+        hold the role."""
         machine = self.machine
         if key in self.measured:
             return self.measured[key]
         if key.kind == Kind.REDUCE:  # gradients to their owners and new weights back
-            return machine.all_reduce(self.parameters[key.role] * self.element, n_ranks)
+            return machine.all_reduce(self.parameters[key.role] * self.element, n_ranks, n_nodes)
         if key.kind == Kind.UPDATE:  # the optimiser on one rank's shard
             shard = self.parameters[key.role] / n_ranks
             if not self.offload:

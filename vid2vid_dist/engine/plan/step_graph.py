@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from vid2vid_dist.engine.plan.costs import Costs
 from vid2vid_dist.engine.plan.placement import Layout
 from vid2vid_dist.engine.plan.role import GENERATOR
-from vid2vid_dist.engine.plan.tasks import INTO_WEIGHTS, Kind, Site, Task
+from vid2vid_dist.engine.plan.tasks import INTO_WEIGHTS, CostKey, Kind, Site, Task
+from vid2vid_dist.engine.plan.tensors import Part
 
 SHORTEST = 1e-9  # seconds; keeps planned times of dependent tasks apart
 
@@ -58,23 +59,32 @@ class StepGraph:
 
     @property
     def between_nodes(self) -> float:
-        """How many times as long a message takes to another node."""
+        """How many times as long a message takes to another node, about: it weighs more than its latency."""
         return self.costs.machine.link_in_node / self.costs.machine.link_between_nodes
 
 
 def task_seconds(tasks: Sequence[Task], layout: Layout, costs: Costs, n_pipelines: int) -> list[float]:
     """Predicted times of tasks, on one rank each."""
-    units = {key: costs.seconds(key, len(layout.slots.get(key.role, ())) * n_pipelines)
-             for key in {task.cost_key for task in tasks}}
+    per_node = costs.machine.ranks_per_node
+
+    def seconds(key: CostKey) -> float:
+        slots = layout.slots.get(key.role, ())
+        nodes = {(pipeline * layout.n_slots + slot) // per_node for pipeline in range(n_pipelines) for slot in slots}
+        return costs.seconds(key, len(slots) * n_pipelines, len(nodes))
+
+    units = {key: seconds(key) for key in {task.cost_key for task in tasks}}
     return [max(SHORTEST, units[task.cost_key] * task.units) for task in tasks]
 
 
 def step_graph(tasks: list[Task], layout: Layout, costs: Costs, n_pipelines: int = 1) -> StepGraph:
     """Numbers of the tasks of a step on a layout."""
     durations = task_seconds(tasks, layout, costs, n_pipelines)
-    link, n_bytes = costs.machine.link_in_node, costs.tensors
-    needs = [[(need.task, sum([n_bytes[part.kind] for part in need.parts]) / link) for need in task.needs]
-             for task in tasks]
+    n_bytes = costs.tensors
+
+    def message(parts: Iterable[Part]) -> float:
+        return costs.machine.message(sum([n_bytes[part.kind] for part in parts]), 0, 0) if parts else 0.0
+
+    needs = [[(need.task, message(need.parts)) for need in task.needs] for task in tasks]
     index: dict[Site, int] = {}
     site: list[int] = []
     members: list[list[int]] = []

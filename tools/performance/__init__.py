@@ -1,0 +1,1 @@
+"""Drivers of steps, generation and plans, for one commit against another."""
