@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
+from vid2vid_dist.models.convolution import Conv3x3, Conv7x7
 from vid2vid_dist.models.spectral import with_plain_kernels
 
 N = TypeVar("N", bound=nn.Module)
@@ -55,6 +56,8 @@ class FrameNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        if len(x) == 1:  # which keeps the memory layout
+            return nn.functional.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
         return nn.functional.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
 
 
@@ -71,7 +74,7 @@ def per_frame_norms(network: N) -> N:
 
 def conv7(in_channels: int, out_channels: int) -> list[nn.Module]:
     """7x7 convolution that keeps the size."""
-    return [nn.ReflectionPad2d(3), nn.Conv2d(in_channels, out_channels, 7)]
+    return [nn.ReflectionPad2d(3), Conv7x7(in_channels, out_channels)]
 
 
 def relu(norm: str) -> nn.Module:
@@ -132,8 +135,8 @@ class ResnetBlock(nn.Module):
     def __init__(self, channels: int, norm: str) -> None:
         super().__init__()
         self.conv_block = nn.Sequential(
-            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), norm_layer(norm, channels), relu(norm),
-            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), norm_layer(norm, channels))
+            nn.ReflectionPad2d(1), Conv3x3(channels, channels), norm_layer(norm, channels), relu(norm),
+            nn.ReflectionPad2d(1), Conv3x3(channels, channels), norm_layer(norm, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv_block(x)

@@ -13,11 +13,11 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vid2vid_dist.config.schema import GeneratorConfig
 from vid2vid_dist.models.blocks import conv7, decoder, down, encoder, init_weights, resnet_blocks, stem, up
 from vid2vid_dist.models.compute_options import ComputeOptions, laid_out, recomputed
+from vid2vid_dist.models.convolution import convolve7x7
 from vid2vid_dist.models.label_conv import label_convolution
 from vid2vid_dist.models.labels import EncodedLabels
 from vid2vid_dist.models.spade import modulate, through
@@ -172,7 +172,7 @@ class ScaleGenerator(nn.Module):
         heads = [cast(nn.Conv2d, self.model_final_flow[1]), cast(nn.Conv2d, self.model_final_w[1])]
         kernel = torch.cat([head.weight for head in heads])
         bias = torch.cat([cast(Tensor, head.bias) for head in heads])
-        out = F.conv2d(self.model_final_flow[0](features), kernel, bias)
+        out = convolve7x7(self.model_final_flow[0](features), kernel, bias)
         return out[:, :2] * self.flow_unit, torch.sigmoid(out[:, 2:])
 
 

@@ -15,7 +15,7 @@ from vid2vid_dist.config.schema import OptimConfig
 
 @dataclass(frozen=True)
 class ComputeOptions:
-    """How a generator computes: equal results for less memory or less time."""
+    """How a network computes: equal results for less memory or less time."""
 
     gather_labels: bool = True  # look label ids up instead of multiplying one-hot planes
     checkpoint: bool = False  # compute a stage's activations again in the backward pass instead of keeping them
@@ -23,9 +23,10 @@ class ComputeOptions:
 
 
 def compute_options_from(optim: OptimConfig, on_cpu: bool) -> ComputeOptions:
-    """What the configuration asks for. Looking ids up is faster on CPUs; on GPUs it has not been measured yet."""
+    """What the configuration asks for. On CPUs looking ids up and channels last are faster; on GPUs neither has been
+    measured yet."""
     gather = optim.label_conv == "gather" or (optim.label_conv == "auto" and on_cpu)
-    return ComputeOptions(gather, optim.checkpoint_activations, optim.channels_last)
+    return ComputeOptions(gather, optim.checkpoint_activations, optim.channels_last or on_cpu)
 
 
 def recomputed(run: Callable[[Tensor], Tensor], x: Tensor, *stacks: nn.Module) -> Tensor:
