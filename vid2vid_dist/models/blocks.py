@@ -9,6 +9,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from vid2vid_dist.models.convolution import Conv3x3, Conv7x7
@@ -56,8 +57,10 @@ class FrameNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        if len(x) == 1:  # which keeps the memory layout
-            return nn.functional.batch_norm(x, None, None, self.weight, self.bias, training=True, eps=self.eps)
+        if x.device.type == "cpu" and not torch.compiler.is_compiling():  # in torch's it gives channels last up
+            frames = [nn.functional.batch_norm(frame, None, None, self.weight, self.bias, training=True, eps=self.eps)
+                      for frame in x.split(1)]
+            return torch.cat(frames) if len(frames) > 1 else frames[0]
         return nn.functional.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
 
 
