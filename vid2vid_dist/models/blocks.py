@@ -12,7 +12,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from vid2vid_dist.models.convolution import Conv3x3, Conv7x7
+from vid2vid_dist.models.convolution import Conv3x3, Conv7x7, takes_other_forms
 from vid2vid_dist.models.spectral import with_plain_kernels
 
 N = TypeVar("N", bound=nn.Module)
@@ -27,7 +27,7 @@ def norm_layer(norm: str, channels: int) -> nn.Module:
     if norm in ("batch", "spade"):
         return BatchNorm(channels)
     assert norm == "instance", norm
-    return nn.InstanceNorm2d(channels, affine=False, track_running_stats=True)
+    return InstanceNorm(channels, affine=False, track_running_stats=True)
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -44,6 +44,16 @@ class BatchNorm(nn.BatchNorm2d):
                                         self.training, self.momentum, self.eps)
 
 
+class InstanceNorm(nn.InstanceNorm2d):
+    """Of one image, which is batch normalisation, without giving channels last up on a CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) == 1 and self.training and takes_other_forms(x):
+            return nn.functional.batch_norm(x, self.running_mean, self.running_var, None, None, True, self.momentum,
+                                            self.eps)
+        return super().forward(x)
+
+
 class FrameNorm(nn.Module):
     """Normalises every frame of a batch by itself: what `norm_layer` does to a batch of one."""
 
@@ -57,7 +67,7 @@ class FrameNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        if x.device.type == "cpu" and not torch.compiler.is_compiling():  # in torch's it gives channels last up
+        if takes_other_forms(x):  # torch's gives channels last up
             frames = [nn.functional.batch_norm(frame, None, None, self.weight, self.bias, training=True, eps=self.eps)
                       for frame in x.split(1)]
             return torch.cat(frames) if len(frames) > 1 else frames[0]

@@ -52,5 +52,6 @@ def _statistics_left_alone(stacks: tuple[nn.Module, ...]) -> Iterator[None]:
 
 
 def laid_out(x: Tensor, options: ComputeOptions) -> Tensor:
-    """`x` (N, C, H, W) in the memory layout that convolutions are to run in; those that follow keep it."""
+    """`x` (N, C, H, W) in the memory layout that convolutions are to run in; those that follow keep it.
+    What has units, frames and flow, is contiguous again."""
     return x.contiguous(memory_format=torch.channels_last) if options.channels_last else x

@@ -52,7 +52,7 @@ class Conv7x7(nn.Conv2d):
 def convolve7x7(x: Tensor, kernel: Tensor, bias: Tensor | None) -> Tensor:
     """(N, C, H, W) and (O, C, 7, 7) to (N, O, H - 6, W - 6)."""
     n_out, channels, size, _ = kernel.shape
-    if n_out > FEW or not _takes_other_forms(x):
+    if n_out > FEW or not takes_other_forms(x):
         return F.conv2d(x, kernel, bias)
     rows = kernel.permute(2, 0, 1, 3).reshape(size * n_out, channels, 1, size)
     shifts = torch.eye(size * n_out, dtype=x.dtype).view(size, n_out, size, n_out).permute(3, 0, 1, 2)
@@ -88,11 +88,11 @@ def prepared(network: N) -> N:
 
 def is_minimal(x: Tensor, out_channels: int) -> bool:
     """Whether `x` (N, C, H, W) is convolved with minimal filtering."""
-    return min(x.shape[1], out_channels) >= LEAST_CHANNELS and _takes_other_forms(x)
+    return min(x.shape[1], out_channels) >= LEAST_CHANNELS and takes_other_forms(x)
 
 
-def _takes_other_forms(x: Tensor) -> bool:
-    """Compilers are given the plain convolution, which they know; bfloat16 would be rounded once more."""
+def takes_other_forms(x: Tensor) -> bool:
+    """Compilers are given what they know; bfloat16 would be rounded once more."""
     wide = x.dtype in (torch.float32, torch.float64)
     return x.device.type == "cpu" and wide and not torch.compiler.is_compiling()
 
