@@ -49,6 +49,7 @@ class InstanceNorm(nn.InstanceNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         if len(x) == 1 and self.training and takes_other_forms(x):
+            assert self.momentum is not None
             return nn.functional.batch_norm(x, self.running_mean, self.running_var, None, None, True, self.momentum,
                                             self.eps)
         return super().forward(x)

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.blocks import halve, init_weights, norm_layer
-from vid2vid_dist.models.compute_options import ComputeOptions, laid_out
 from vid2vid_dist.models.spectral import spectrally_normalised
 
 
@@ -47,7 +46,6 @@ class MultiscaleDiscriminator(nn.Module):
         self.num_D = num_D
         self.n_layers = n_layers
         self.features = features
-        self._compute_options = ComputeOptions()
         self.register_parameter("strength", None)
         for scale in range(num_D):
             layers = patch_layers(in_channels, min(64, ndf * 2 ** (num_D - 1 - scale)), n_layers, norm)
@@ -57,10 +55,6 @@ class MultiscaleDiscriminator(nn.Module):
             else:
                 self.add_module(f"layer{scale}", nn.Sequential(*chain.from_iterable(layers)))
         init_weights(self)
-
-    def set_compute_options(self, options: ComputeOptions) -> None:
-        """Choose how to compute; results stay what they are."""
-        self._compute_options = options
 
     def forward(self, x: Tensor) -> list[list[Tensor]]:
         """(N, C, H, W) to one list per scale, finest first: the outputs of all layers, or of the last alone.
@@ -72,7 +66,7 @@ class MultiscaleDiscriminator(nn.Module):
         if min(height, width) <= 2 ** (self.num_D - 1):  # halving rounds up
             raise UserError(f"frames of {width}x{height} are too small for a discriminator of {self.num_D} scales: "
                             "lower discriminator.num_D, or raise data.loadSize or data.fineSize")
-        x, outputs = laid_out(x, self._compute_options), []
+        outputs = []
         for scale in reversed(range(self.num_D)):
             outputs.append(self._patch_scores(scale, x))
             if scale > 0:

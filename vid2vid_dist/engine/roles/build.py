@@ -22,7 +22,6 @@ from vid2vid_dist.engine.run.executor import Role
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.optimizer import MakeOptimizer, PlainEngine, RoleEngine
 from vid2vid_dist.models.compute_options import compute_options_from
-from vid2vid_dist.models.discriminator import MultiscaleDiscriminator
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.precision import DTYPES
 
@@ -77,9 +76,8 @@ def build_trained_role(spec: RoleSpec, grid: Grid, module: nn.Module, make_optim
     """A role with its engine; the generator's is over all scales, or over the finest and the style encoder only."""
     optim = spec.cfg.optim
     module = module.to(grid.device, DTYPES[optim.precision])
-    assert isinstance(module, Generator | MultiscaleDiscriminator)
-    module.set_compute_options(compute_options_from(optim, on_cpu=grid.device.type == "cpu"))
     if isinstance(module, Generator):
+        module.set_compute_options(compute_options_from(optim, on_cpu=grid.device.type == "cpu"))
         module.requires_grad_(False)
         for part in module.trained_parts(train_all_scales):
             part.requires_grad_(True)
