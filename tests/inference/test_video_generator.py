@@ -9,6 +9,7 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource, Frames, Request
 from vid2vid_dist.data.images import to_float
 from vid2vid_dist.inference.video_generator import VideoGenerator
+from vid2vid_dist.models.compute_options import compute_options_from
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.labels import EncodedLabels, encode_labels
 
@@ -37,12 +38,19 @@ def whole_clip(generator: Generator, cfg: Config, n_frames: int) -> tuple[Encode
     return labels, generator.start_history(to_float(frames.images[None, :n_past], torch.float32))
 
 
+def as_on_cpus(cfg: Config) -> Generator:
+    """Which computes as `VideoGenerator` lets it."""
+    generator = Generator(cfg)
+    generator.set_compute_options(compute_options_from(cfg.optim, on_cpu=True))
+    return generator
+
+
 @pytest.mark.parametrize(
     ("n_scales", "norm", "n_frames_G"), [(1, "batch", 3), (2, "batch", 2), (2, "instance", 3)])
 def test_frame_by_frame_equals_the_clip_in_one_piece(cfg: Config, n_scales: int, norm: str,
                                                      n_frames_G: int) -> None:
     cfg.generator.n_scales_spatial, cfg.generator.norm, cfg.generator.n_frames_G = n_scales, norm, n_frames_G
-    generator = Generator(cfg)
+    generator = as_on_cpus(cfg)
     n_frames = 7 - (n_frames_G - 1)
     with torch.no_grad():
         labels, history = whole_clip(generator, cfg, n_frames)
@@ -54,7 +62,7 @@ def test_frame_by_frame_equals_the_clip_in_one_piece(cfg: Config, n_scales: int,
 
 
 def test_from_nothing_only_the_first_frame_is_raw(cfg: Config) -> None:
-    generator = Generator(cfg)
+    generator = as_on_cpus(cfg)
     labels, real_history = whole_clip(generator, cfg, 3)
     history = [torch.zeros_like(scale) for scale in real_history]
     with torch.no_grad():

@@ -12,6 +12,7 @@ from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.inference.styles import classes_of
 from vid2vid_dist.models.blocks import per_frame_norms
 from vid2vid_dist.models.compute_options import compute_options_from
+from vid2vid_dist.models.convolution import prepared
 from vid2vid_dist.models.generator import GeneratedChunk, Generator
 from vid2vid_dist.models.labels import join_frames
 from vid2vid_dist.models.regions import paint_classes
@@ -27,7 +28,8 @@ class VideoGenerator:
 
     def __init__(self, generator: Generator, cfg: Config, device: torch.device, dtype: torch.dtype, *,
                  compiled: bool = False) -> None:
-        self._generator = per_frame_norms(generator).to(device, dtype).train().requires_grad_(False)
+        plain = per_frame_norms(generator).to(device, dtype).train().requires_grad_(False)
+        self._generator = plain if compiled else prepared(plain)
         self._generator.set_compute_options(compute_options_from(cfg.optim, on_cpu=device.type == "cpu"))
         self._generate = torch.compile(self._generator.generate) if compiled else self._generator.generate
         self._cfg = cfg

@@ -9,8 +9,10 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
+from vid2vid_dist.models.convolution import Conv3x3, Conv7x7, takes_other_forms
 from vid2vid_dist.models.spectral import with_plain_kernels
 
 N = TypeVar("N", bound=nn.Module)
@@ -25,7 +27,7 @@ def norm_layer(norm: str, channels: int) -> nn.Module:
     if norm in ("batch", "spade"):
         return BatchNorm(channels)
     assert norm == "instance", norm
-    return nn.InstanceNorm2d(channels, affine=False, track_running_stats=True)
+    return InstanceNorm(channels, affine=False, track_running_stats=True)
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -42,6 +44,17 @@ class BatchNorm(nn.BatchNorm2d):
                                         self.training, self.momentum, self.eps)
 
 
+class InstanceNorm(nn.InstanceNorm2d):
+    """Of one image, which is batch normalisation, without giving channels last up on a CPU."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if len(x) == 1 and self.training and takes_other_forms(x):
+            assert self.momentum is not None
+            return nn.functional.batch_norm(x, self.running_mean, self.running_var, None, None, True, self.momentum,
+                                            self.eps)
+        return super().forward(x)
+
+
 class FrameNorm(nn.Module):
     """Normalises every frame of a batch by itself: what `norm_layer` does to a batch of one."""
 
@@ -55,6 +68,10 @@ class FrameNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
+        if takes_other_forms(x):  # torch's gives channels last up
+            frames = [nn.functional.batch_norm(frame, None, None, self.weight, self.bias, training=True, eps=self.eps)
+                      for frame in x.split(1)]
+            return torch.cat(frames) if len(frames) > 1 else frames[0]
         return nn.functional.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
 
 
@@ -71,7 +88,7 @@ def per_frame_norms(network: N) -> N:
 
 def conv7(in_channels: int, out_channels: int) -> list[nn.Module]:
     """7x7 convolution that keeps the size."""
-    return [nn.ReflectionPad2d(3), nn.Conv2d(in_channels, out_channels, 7)]
+    return [nn.ReflectionPad2d(3), Conv7x7(in_channels, out_channels)]
 
 
 def relu(norm: str) -> nn.Module:
@@ -132,8 +149,8 @@ class ResnetBlock(nn.Module):
     def __init__(self, channels: int, norm: str) -> None:
         super().__init__()
         self.conv_block = nn.Sequential(
-            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), norm_layer(norm, channels), relu(norm),
-            nn.ReflectionPad2d(1), nn.Conv2d(channels, channels, 3), norm_layer(norm, channels))
+            nn.ReflectionPad2d(1), Conv3x3(channels, channels), norm_layer(norm, channels), relu(norm),
+            nn.ReflectionPad2d(1), Conv3x3(channels, channels), norm_layer(norm, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv_block(x)

@@ -13,11 +13,11 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from vid2vid_dist.config.schema import GeneratorConfig
 from vid2vid_dist.models.blocks import conv7, decoder, down, encoder, init_weights, resnet_blocks, stem, up
 from vid2vid_dist.models.compute_options import ComputeOptions, laid_out, recomputed
+from vid2vid_dist.models.convolution import convolve7x7
 from vid2vid_dist.models.label_conv import label_convolution
 from vid2vid_dist.models.labels import EncodedLabels
 from vid2vid_dist.models.spade import modulate, through
@@ -111,7 +111,7 @@ class ScaleGenerator(nn.Module):
         """Foreground image from the label frames; `fg_features` are those of the next coarser scale."""
         encoded = _add(self._encode(self.indv_down, labels), fg_features)
         features = self._stage(encoded, self.indv_res, self.indv_up, labels=labels)
-        return Foreground(self._stage(features, self.indv_final), features)
+        return Foreground(self._stage(features, self.indv_final).contiguous(), features)
 
     def _encode(self, stack: nn.Sequential, labels: EncodedLabels) -> Tensor:
         """A stack that begins with a pad and a 7x7 convolution, from labels."""
@@ -139,7 +139,7 @@ class ScaleGenerator(nn.Module):
         """The purely synthesised frame (B, 3, h, w) and its last feature map; `coarse` is that of the next coarser
         scale. `labels`: the window, where norm layers read it."""
         features = self._stage(_add(trunk, coarse), self.model_res_img, self.model_up_img, labels=labels)
-        return self._stage(features, self.model_final_img), features
+        return self._stage(features, self.model_final_img).contiguous(), features
 
     def flow_branch(self, trunk: Tensor, previous: Tensor | None, coarse: Tensor | None = None,
                     labels: EncodedLabels | None = None) -> Flow:
@@ -172,7 +172,7 @@ class ScaleGenerator(nn.Module):
         heads = [cast(nn.Conv2d, self.model_final_flow[1]), cast(nn.Conv2d, self.model_final_w[1])]
         kernel = torch.cat([head.weight for head in heads])
         bias = torch.cat([cast(Tensor, head.bias) for head in heads])
-        out = F.conv2d(self.model_final_flow[0](features), kernel, bias)
+        out = convolve7x7(self.model_final_flow[0](features), kernel, bias).contiguous()
         return out[:, :2] * self.flow_unit, torch.sigmoid(out[:, 2:])
 
 

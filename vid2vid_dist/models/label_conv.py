@@ -7,6 +7,8 @@ therefore the border of objects, a few per cent of a wide frame.
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import or_
 from typing import Any
 
 import torch
@@ -17,8 +19,7 @@ from torch.nn.grad import conv2d_weight
 from vid2vid_dist.models.labels import EncodedLabels
 
 MIXED_SHARE = 0.1  # of windows that see several classes, where there are no labels to look at: Cityscapes at 1024
-
-BLOCK = 1024  # rows
+STEPS_SHARE = 0.02  # of pixels whose left neighbour is of another class, likewise
 
 
 def label_convolution(labels: EncodedLabels, conv: nn.Conv2d, gather: bool) -> Tensor:
@@ -94,69 +95,62 @@ def _gather(ids: Tensor, kernels: Tensor) -> Tensor:
     columns = kernels.to(wide).permute(1, 3, 4, 2, 0).flatten(1, 2)  # (T, taps, C, O)
     nothing = columns.new_zeros(time, 1, n_out)
     whole = torch.cat([columns.sum(dim=1), nothing], dim=1)  # a window of one class; the last row is for mixed ones
-    windows = [_Windows(ids[:, t], size, n_classes) for t in range(time)]
-    rows = torch.stack([w.pure for w in windows], dim=1) + torch.arange(time, device=ids.device) * (n_classes + 1)
-    out = F.embedding_bag(rows, whole.flatten(0, 1), mode="sum")
-    taps = torch.arange(size * size, device=ids.device) * n_classes
-    for w, table in zip(windows, columns.flatten(1, 2), strict=True):
-        out.index_add_(0, w.mixed, F.embedding_bag(w.seen.T + taps, table, mode="sum"))
     batch, height, width = ids.shape[0], ids.shape[2] - size + 1, ids.shape[3] - size + 1
-    return out.to(kernels.dtype).view(batch, height, width, n_out).permute(0, 3, 1, 2).contiguous()
-
-
-def _scatter(ids: Tensor, gradient: Tensor, shape: torch.Size) -> Tensor:
-    """The adjoint of `_gather`: to each kernel column the gradients of the pixels that it was added to."""
-    n_out, time, n_classes, size, _ = shape
-    wide = torch.promote_types(gradient.dtype, torch.float32)
-    rows = gradient.permute(0, 2, 3, 1).reshape(-1, n_out).to(wide)
-    columns = rows.new_zeros(time, size * size, n_classes, n_out)
-    for t in range(time):
-        windows = _Windows(ids[:, t], size, n_classes)
-        of_mixed = rows[windows.mixed]
-        for column, seen in zip(columns[t], windows.seen, strict=True):
-            column += _sum_by_class(seen, of_mixed, n_classes)
-        columns[t] += _sum_by_class(windows.pure, rows, n_classes + 1)[:n_classes]
-    of_kernels = columns.unflatten(1, (size, size)).permute(4, 0, 3, 1, 2)
-    return of_kernels.to(gradient.dtype).contiguous()
-
-
-def _sum_by_class(classes: Tensor, rows: Tensor, n_classes: int) -> Tensor:
-    """Sums of the rows of each class (n_classes, O). In two stages: a million float32 numbers added one by one lose
-    their last digits."""
-    n_blocks = len(rows) // BLOCK + 1
-    block = torch.arange(len(rows), device=rows.device) // BLOCK
-    sums = rows.new_zeros(n_blocks * n_classes, rows.shape[1]).index_add_(0, block * n_classes + classes, rows)
-    return sums.view(n_blocks, n_classes, -1).sum(dim=0)
-
-
-class _Windows:
-    """What the windows of `size` x `size` pixels see of one frame of padded ids (B, H + size - 1, W + size - 1).
-
-    `pure` (B * H * W): the class of a window that sees one class, or `n_classes`; `mixed`: the numbers of the
-    windows that may see more; `seen` (size * size, mixed windows): the classes under their taps.
-    """
-
-    def __init__(self, ids: Tensor, size: int, n_classes: int) -> None:
-        centre = ids[:, size // 2 : 1 - (size - size // 2) or None, size // 2 : 1 - (size - size // 2) or None]
-        is_mixed = _sees_border(ids, size).flatten()
+    centre = ids[:, :, size // 2 : size // 2 + height, size // 2 : size // 2 + width]
+    mixed = _sees_border(ids.flatten(0, 1), size).view_as(centre)
+    rows = centre.int().masked_fill(mixed, n_classes).permute(0, 2, 3, 1).reshape(-1, time)
+    frames, taps = (torch.arange(n, dtype=torch.int, device=ids.device) for n in (time, size * size))
+    out = F.embedding_bag(rows + frames * (n_classes + 1), whole.flatten(0, 1), mode="sum")
+    windows = ids.unfold(2, size, 1).unfold(3, size, 1)
+    for t, table in enumerate(columns.flatten(1, 2)):
         if ids.is_meta:  # costs are counted without labels to look at
-            self.mixed = torch.empty(int(MIXED_SHARE * is_mixed.numel()), dtype=torch.long, device=ids.device)
+            at = torch.empty(int(MIXED_SHARE * len(rows)), dtype=torch.long, device=ids.device)
+            seen = at.int()[:, None] + taps
         else:
-            self.mixed = is_mixed.nonzero()[:, 0]
-        self.pure = centre.flatten().long().masked_fill(is_mixed, n_classes)
-        height, width = centre.shape[1:]
-        image, pixel = self.mixed // (height * width), self.mixed % (height * width)
-        first = image * ids[0].numel() + pixel // width * ids.shape[2] + pixel % width
-        across = torch.arange(size, device=ids.device)
-        taps = (across[:, None] * ids.shape[2] + across).flatten()
-        self.seen = ids.flatten()[first + taps[:, None]].long()
+            at = mixed[:, t].flatten().nonzero()[:, 0]
+            seen = windows[:, t][mixed[:, t]].flatten(1)
+        out.index_add_(0, at, F.embedding_bag(seen + taps * n_classes, table, mode="sum"))
+    return out.to(kernels.dtype).view(batch, height, width, n_out).permute(0, 3, 1, 2)
 
 
 def _sees_border(ids: Tensor, size: int) -> Tensor:
-    """(B, H, W), whether a window holds a pixel that differs from its right or lower neighbour: all that see two
-    classes, and a few along whose far edge a border runs."""
-    differs = torch.zeros(ids.shape, device=ids.device)
-    differs[:, :, :-1] += ids[:, :, 1:] != ids[:, :, :-1]
-    differs[:, :-1] += ids[:, 1:] != ids[:, :-1]
-    rows = F.max_pool2d(differs[:, None], (size, 1), stride=1)
-    return F.max_pool2d(rows, (1, size), stride=1)[:, 0] > 0
+    """(N, H, W), whether a window of padded ids holds a pixel that differs from its right or lower neighbour: all that
+    see two classes, and a few along whose far edge a border runs."""
+    differs = torch.zeros_like(ids, dtype=torch.bool)
+    differs[:, :, :-1] = ids[:, :, 1:] != ids[:, :, :-1]
+    differs[:, :-1] |= ids[:, 1:] != ids[:, :-1]
+    for dim in (1, 2):
+        n = differs.shape[dim] - size + 1
+        differs = reduce(or_, [differs.narrow(dim, first, n) for first in range(size)])
+    return differs
+
+
+def _scatter(ids: Tensor, gradient: Tensor, shape: torch.Size) -> Tensor:
+    """The adjoint: to each kernel column the gradients of the pixels that it was added to.
+
+    Along a row of labels a class comes in runs. What a run adds up is the difference of two sums from the left, so only
+    the places count where the class changes.
+    """
+    n_out, time, n_classes, size, _ = shape
+    _, _, height, width = gradient.shape
+    sums = F.pad(gradient.permute(0, 2, 3, 1).cumsum(dim=2, dtype=torch.float64), (0, 0, 1, 0)).flatten(0, 2)
+    classes = F.pad(ids.long(), (1, 1), value=n_classes)  # nothing at both ends
+    before, now = classes[..., :-1], classes[..., 1:]
+    if ids.is_meta:
+        clip, frame, row, column = torch.empty(int(STEPS_SHARE * ids.numel()), 4, dtype=torch.long,
+                                               device=ids.device).unbind(1)
+        ends = begins = frame
+    else:
+        changes = before != now
+        clip, frame, row, column = changes.nonzero().unbind(1)
+        ends, begins = (frame * (n_classes + 1) + x[changes] for x in (before, now))
+    column = (column[:, None] - torch.arange(size, device=ids.device)).clamp(0, width)
+    table = sums.new_zeros(size, time * (n_classes + 1), size * n_out)
+    for row_of_kernel, columns in enumerate(table):
+        y = row - row_of_kernel
+        first = (clip * height + y.clamp(0, height - 1)) * (width + 1)
+        at = first[:, None] + column.masked_fill(((y < 0) | (y >= height))[:, None], 0)  # where nothing has been added
+        to_the_left = sums[at].flatten(1)
+        columns.index_add_(0, ends, to_the_left).index_add_(0, begins, to_the_left, alpha=-1)
+    of_kernels = table.view(size, time, n_classes + 1, size, n_out)[:, :, :n_classes].permute(4, 1, 2, 0, 3)
+    return of_kernels.to(gradient.dtype).contiguous()

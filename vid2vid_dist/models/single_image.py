@@ -171,5 +171,5 @@ class ImageNetwork(ScaleGenerator):
     def image_branch(self, trunk: Tensor, coarse: Tensor | None = None,
                      labels: EncodedLabels | None = None) -> tuple[Tensor, Tensor]:
         """One image (B, 3, H, W) in [-1, 1] from `label_branch`."""
-        image = self._stage(laid_out(trunk, self.compute_options), self.net)
+        image = self._stage(laid_out(trunk, self.compute_options), self.net).contiguous()
         return image, image
