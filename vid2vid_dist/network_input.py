@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -58,6 +59,10 @@ class FrameLoader:
 
     source: ClipSource
 
+    def opener(self) -> Callable[[], FrameLoader]:
+        """As `ClipSource.opener`."""
+        return partial(_frame_loader, self.source.opener())
+
     def load(self, request: Request) -> Frames:
         """As `ClipSource.load`."""
         if not request.flows:
@@ -69,6 +74,10 @@ class FrameLoader:
         picture = dict(zip(numbers, loaded.images, strict=True))
         flows = torch.stack([dis_flow(picture[now], picture[before]) for now, before in pairs])
         return replace(loaded, images=loaded.images[[numbers.index(i) for i in request.images]], flows=flows)
+
+
+def _frame_loader(open_source: Callable[[], ClipSource]) -> FrameLoader:
+    return FrameLoader(open_source())
 
 
 def stacked(tensors: list[Tensor], device: torch.device) -> Tensor:

@@ -198,7 +198,7 @@ def test_a_python_alone_under_nohup_goes_on(arguments: list[str], run: Path) -> 
 def test_a_killed_run_is_told_from_a_running_one(arguments: list[str], run: Path) -> None:
     job = subprocess.Popen([sys.executable, "launch/train.py", *arguments, "run.save_every_steps=1"], cwd=ROOT,
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_until(lambda: trains(run), 240)
+    wait_until(lambda: trains(run) and newest_checkpoint(run) is not None, 240)
     assert "running, step" in tell(run)
     job.kill()
     job.wait()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -81,8 +82,7 @@ class Request:
 
 
 class ClipSource:
-    """The clips of one split. Stateless: every method is a function of its arguments; a copy in another process opens
-    the shards again.
+    """The clips of one split. Stateless: every method is a function of its arguments.
 
     Raises UserError when the shards are missing or damaged, or contradict the configuration.
     """
@@ -105,8 +105,9 @@ class ClipSource:
         check_task(cfg)
         return cls(cfg.data, cfg.generator.n_frames_G, cfg.run.seed, split, check_tars)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _reopened, (self.index.hash, self.data, self.n_frames_G, self.seed, self.split)
+    def opener(self) -> Callable[[], ClipSource]:
+        """What opens the same shards in another process; raises UserError there when they are others by then."""
+        return partial(_reopened, self.index.hash, self.data, self.n_frames_G, self.seed, self.split)
 
     @property
     def n_videos(self) -> int:

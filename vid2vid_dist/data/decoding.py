@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 import signal
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
 from functools import cache
 from typing import Protocol
@@ -21,9 +20,13 @@ SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal
 
 
 class Loader(Protocol):
-    """Loads what is asked for; threads share it, processes have copies of it."""
+    """Loads what is asked for; threads share it."""
 
     def load(self, request: Request) -> Frames: ...
+
+    def opener(self) -> Callable[[], Loader]:
+        """What makes the same loader in another process."""
+        ...
 
 
 class Decoders:
@@ -38,7 +41,7 @@ class Decoders:
         self._loader, self._n_workers = loader, n_workers
         self._pool: Executor | None = None
         if n_workers and in_processes:
-            self._pool = spawned(n_workers, _begin, pickle.dumps(loader))
+            self._pool = spawned(n_workers, _begin, loader.opener())
             for _ in range(n_workers):  # each waits for none to be idle
                 self._pool.submit(_loader)
         elif n_workers:
@@ -72,23 +75,22 @@ class Decoders:
                 future.cancel()
 
 
-# In a process: the loader, as it came.
-_pickled = b""
+_opener: Callable[[], Loader]  # in a process
 
 
-def _begin(parent: int, pickled: bytes) -> None:
+def _begin(parent: int, opener: Callable[[], Loader]) -> None:
     """Signals, which come to all processes of a job, are the parent's matter. One core of torch's for each."""
-    global _pickled
+    global _opener
     end_with(parent, signal.SIG_IGN)
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     torch.set_num_threads(1)
-    _pickled = pickled
+    _opener = opener
 
 
 @cache
 def _loader() -> Loader:
-    return pickle.loads(_pickled)
+    return _opener()
 
 
 def _load(request: Request) -> Frames:
