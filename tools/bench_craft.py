@@ -7,8 +7,8 @@
 Then the test videos are made, each frame from those made before it; of the toy street 200 frames. L1 to the real
 frames in [-1, 1]; warp error; drift: by how much L1 grows per 100 frames; KID of a small network that is trained here
 on the training frames of the toy street, so it compares with nothing else, elsewhere SSIM; generated frames per second.
-Means over the seeds, the standard deviation over them in brackets. `key=value` holds for all. What has been trained is
-not trained again, what broke off is.
+Means over the seeds, the standard deviation over them in brackets. `key=value` holds for all. What has been trained
+in the folder is not trained again, what broke off is: other settings want another `--out`.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--cityscapes", type=Path, default=Path("../shared/cityscapes_example"), help="raw folders")
     parser.add_argument("--out", type=Path, default=Path("runs/bench_craft"))
     args, overrides = parser.parse_known_args()
-    on, out = SETS[args.on], args.out.absolute()
+    on, out = SETS[args.on], args.out.absolute() / args.on
     load_config(on.config, overrides)  # what cannot be is refused before anything is trained
     shards, test = on.ready(out, args.cityscapes)
     overrides = [*on.options, f"data.shards={shards}", *overrides]

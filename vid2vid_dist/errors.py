@@ -9,6 +9,10 @@ class UserError(Exception):
     """
 
 
+class ResourceError(UserError):
+    """The machine has too little of something: no other input would fare better, so none is left out for it."""
+
+
 class LostRankError(RuntimeError):
     """Another rank has left or does not answer: names the step, this rank, and what it was waiting for.
 

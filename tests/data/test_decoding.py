@@ -163,12 +163,14 @@ def test_they_end_with_a_program_that_is_killed(data: DataConfig, tmp_path: Path
 def test_a_run_whose_decoder_is_killed_says_so(data: DataConfig, tmp_path: Path) -> None:
     settings = [option for option in SMALL if not option.startswith("data.workers")]
     run = subprocess.Popen(
-        [sys.executable, "launch/train.py", "toy/face", *settings, "data.workers=1", f"data.shards={data.shards}",
-         "parallel.placement=data_parallel", f"run.root={tmp_path}", "run.name=face", "schedule.niter=1000"],
+        [sys.executable, "launch/train.py", "toy/face", *settings, "data.workers=3", f"data.shards={data.shards}",
+         "parallel.placement=data_parallel", f"run.root={tmp_path}", "run.name=face", "schedule.niter=1000",
+         "data.max_faults=5"],
         cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     wait_until(lambda: (tmp_path / "face/metrics.jsonl").is_file())
-    (decoder,) = (pid for pid in children(run.pid) if "spawn_main" in Path("/proc", pid, "cmdline").read_text())
-    os.kill(int(decoder), signal.SIGKILL)
+    decoders = [pid for pid in children(run.pid) if "spawn_main" in Path("/proc", pid, "cmdline").read_text()]
+    assert len(decoders) == 3
+    os.kill(int(decoders[1]), signal.SIGKILL)  # the others wait for work
     _, told = run.communicate(timeout=100)
     assert run.returncode == 2
     assert "error: a process that decodes frames was ended (killed, for want of memory?): lower data.workers" in told

@@ -116,6 +116,7 @@ def _try_out(made: Path, folder: Path) -> str:
     """Make one frame of noise with what was made of `folder`: a picture of another network is grey, white or NaN."""
     loaded = load_generator(made)
     cfg = loaded.config
+    n_parameters = sum(parameter.numel() for parameter in loaded.generator.parameters())  # later they are others
     side = max(32, 4 * loaded.generator.size_unit)
     torch.manual_seed(0)
     n_channels, n_values = (1, cfg.data.label_nc) if cfg.data.label_nc else (cfg.data.input_nc, 256)
@@ -129,6 +130,5 @@ def _try_out(made: Path, folder: Path) -> str:
     if not fake.isfinite().all() or float(fake.abs().max()) > 1 or float(fake.std()) == 0:
         raise UserError(f"{folder}: the network makes no picture (range {float(fake.min()):.3g} to "
                         f"{float(fake.max()):.3g}): give the options that it was trained with")
-    n_parameters = sum(parameter.numel() for parameter in loaded.generator.parameters())
     return f"generator of {n_parameters:,} parameters makes a frame: mean {float(fake.mean()):.3f}, " \
            f"spread {float(fake.std()):.3f}"

@@ -147,7 +147,7 @@ class OptimConfig:
     zero_stage: int = opt(1, "what a rank gets of summed gradients: 1 = all, 2 = those of its optimiser shard, for half the traffic", low=1, high=3)
     offload: bool = opt(False, "keep optimiser state and master weights in the host's memory; needs backend zero")
     checkpoint_activations: bool = opt(False, "generator: recompute activations in the backward pass instead of keeping them; a third more arithmetic")
-    channels_last: bool = opt(False, "generator: channels-last memory layout of activations on GPUs, which tensor cores prefer; CPUs choose by size")
+    channels_last: bool = opt(False, "generator: channels-last memory layout of activations, which tensor cores prefer")
     label_conv: str = opt("auto", "first convolution over label maps: gather = look ids up, dense = multiply one-hot planes; auto = gather on CPUs", choices=("auto", "gather", "dense"))
     clip_norm: float = opt(0.0, "longest gradient of a role, over all its tensors and ranks; a longer one is scaled down to it; 0 = any", low=0)
     max_nonfinite: int = opt(0, "steps left out because a loss or gradient is not finite, before the run stops; 0 = stop at the first", unit="steps", low=0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import cache
 from typing import Protocol
 from weakref import finalize
@@ -13,8 +13,8 @@ from weakref import finalize
 import torch
 
 from vid2vid_dist.data.clips import Frames, Request
-from vid2vid_dist.data.workers import end_with, require_shared_memory, spawned
-from vid2vid_dist.errors import UserError
+from vid2vid_dist.data.workers import end_with, kill, require_shared_memory, spawned
+from vid2vid_dist.errors import ResourceError
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT)
 
@@ -42,8 +42,10 @@ class Decoders:
         self._pool: Executor | None = None
         if n_workers and in_processes:
             self._pool = spawned(n_workers, _begin, loader.opener())
-            for _ in range(n_workers):  # each waits for none to be idle
-                self._pool.submit(_loader)
+            heeded = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)  # theirs too, until they ignore them
+            for _ in range(n_workers):  # each begins one, as none is idle yet
+                self._pool.submit(_get_ready)
+            signal.pthread_sigmask(signal.SIG_SETMASK, heeded)
         elif n_workers:
             self._pool = ThreadPoolExecutor(n_workers, "decode")
         if self._pool is not None:
@@ -53,8 +55,8 @@ class Decoders:
     def stream(self, requests: Iterable[Request]) -> Iterator[Frames]:
         """The frames of each request, in order.
 
-        Raises UserError as the loader does, when a process was ended, and where the machine has too little shared
-        memory for what processes are asked for at a time.
+        Raises UserError as the loader does; ResourceError when a process was ended, and where the machine has too
+        little shared memory for what processes are asked for at a time.
         """
         if self._pool is None:
             yield from map(self._loader.load, requests)
@@ -68,7 +70,9 @@ class Decoders:
             while ahead:
                 yield ahead.popleft().result()
         except BrokenExecutor:
-            raise UserError("a process that decodes frames was ended (killed, for want of memory?): lower "
+            assert isinstance(self._pool, ProcessPoolExecutor)
+            kill(self._pool)
+            raise ResourceError("a process that decodes frames was ended (killed, for want of memory?): lower "
                             "data.workers, and give the same command again") from None
         finally:
             for future in ahead:
@@ -84,6 +88,7 @@ def _begin(parent: int, opener: Callable[[], Loader]) -> None:
     end_with(parent, signal.SIG_IGN)
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     torch.set_num_threads(1)
     _opener = opener
 
@@ -91,6 +96,10 @@ def _begin(parent: int, opener: Callable[[], Loader]) -> None:
 @cache
 def _loader() -> Loader:
     return _opener()
+
+
+def _get_ready() -> None:
+    _loader()
 
 
 def _load(request: Request) -> Frames:

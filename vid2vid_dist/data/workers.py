@@ -11,7 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from typing import Any
 from weakref import WeakSet
 
-from vid2vid_dist.errors import UserError
+from vid2vid_dist.errors import ResourceError
 
 PR_SET_PDEATHSIG = 1
 _pools: WeakSet[ProcessPoolExecutor] = WeakSet()
@@ -24,11 +24,17 @@ def spawned(n_workers: int, begin: Callable[..., None], *arguments: Any) -> Proc
     return pool
 
 
+def kill(pool: ProcessPoolExecutor) -> None:
+    """End the processes of a pool, whatever they do. One that has lost a process waits for the others for ever, where
+    these do not heed SIGTERM."""
+    for process in list((pool._processes or {}).values()):
+        process.kill()
+
+
 def end_spawned() -> None:
-    """End the processes of all pools, whatever they do: for a process without the interpreter's own tear-down."""
-    for child in multiprocessing.active_children():
-        child.kill()
-    for pool in _pools:
+    """End all pools: for a process without the interpreter's own tear-down."""
+    for pool in list(_pools):
+        kill(pool)
         pool.shutdown(cancel_futures=True)
 
 
@@ -41,11 +47,12 @@ def end_with(parent: int, at_interrupt: signal.Handlers) -> None:
 
 
 def require_shared_memory(n_bytes: int, instead: str) -> None:
-    """Raise `UserError` where the machine has less than twice of that left: a write beyond it would end the process.
+    """Raise `ResourceError` where the machine has less than twice of that left: a write beyond would end the process.
 
     instead: what does without.
     """
     room = os.statvfs("/dev/shm")
     if room.f_bavail * room.f_frsize < 2 * n_bytes:
-        raise UserError("/dev/shm, which frames go through from one process to another, is full: give the container "
-                        f"more (docker run --shm-size or --ipc=host), or use {instead}")
+        raise ResourceError(
+            "/dev/shm, which frames go through from one process to another, is full: give the container "
+            f"more (docker run --shm-size or --ipc=host), or use {instead}")

@@ -12,10 +12,6 @@ from torch.utils.checkpoint import checkpoint
 
 from vid2vid_dist.config.schema import OptimConfig
 
-MOST_PIXELS = 2**17
-"""In channels last on a CPU: there batch norm adds them up one by one in float32, and loses 4e-6 of its outputs at
-256x128, 8e-5 at 1024x512."""
-
 
 @dataclass(frozen=True)
 class ComputeOptions:
@@ -27,8 +23,7 @@ class ComputeOptions:
 
 
 def compute_options_from(optim: OptimConfig, on_cpu: bool) -> ComputeOptions:
-    """What the configuration asks for. On CPUs looking ids up and channels last are faster; on GPUs neither has been
-    measured yet."""
+    """What the configuration asks for. Looking ids up is faster on CPUs; on GPUs it has not been measured yet."""
     gather = optim.label_conv == "gather" or (optim.label_conv == "auto" and on_cpu)
     return ComputeOptions(gather, optim.checkpoint_activations, optim.channels_last)
 
@@ -58,5 +53,4 @@ def _statistics_left_alone(stacks: tuple[nn.Module, ...]) -> Iterator[None]:
 def laid_out(x: Tensor, options: ComputeOptions) -> Tensor:
     """`x` (N, C, H, W) in the memory layout that convolutions are to run in; those that follow keep it.
     What has units, frames and flow, is contiguous again."""
-    fits = x.device.type != "cpu" or x.shape[-2] * x.shape[-1] <= MOST_PIXELS
-    return x.contiguous(memory_format=torch.channels_last) if options.channels_last and fits else x
+    return x.contiguous(memory_format=torch.channels_last) if options.channels_last else x

@@ -73,6 +73,7 @@ class PreparedConv3x3(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """As `Conv3x3`."""
+        assert takes_other_forms(x), "prepared for another device or number format"
         return _convolve(x, self.kernel, self.bias)
 
 

@@ -20,7 +20,7 @@ from vid2vid_dist.data.clips import Clip, Frames
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.streams import Mark, ToHost
 from vid2vid_dist.engine.run.updates import Verdict
-from vid2vid_dist.errors import UserError
+from vid2vid_dist.errors import ResourceError, UserError
 from vid2vid_dist.models.weights import save_tensors
 from vid2vid_dist.training.checkpoint import Position, checkpoint_name, weights_file
 from vid2vid_dist.training.copies import copied
@@ -112,6 +112,8 @@ class FaultHandler:
         fault, decoded = "", None
         try:
             decoded = decode()
+        except ResourceError:
+            raise
         except UserError as error:
             fault = str(error)
         if not self._grid.largest(torch.full((), bool(fault), dtype=torch.int32, device=self._grid.device)).item():

@@ -26,7 +26,6 @@ TURN, MOVE, SWAP, EXCHANGE = range(4)  # kinds of move
 KINDS = (TURN, TURN, TURN, MOVE, MOVE, SWAP, EXCHANGE)  # as often as they are tried
 
 
-
 def compiled(function: Callable[..., Any]) -> Any:
     """Kept beside the module, or in the user's cache folder, for the next program."""
     try:
@@ -74,6 +73,7 @@ class Numbers(NamedTuple):
     into: np.ndarray
     reduction: float
     mean_work: float
+    shortest: float
 
 
 def anneal(graph: StepGraph, slots: Sequence[int], order: Sequence[int], n_moves: int, goal: float = 0.0) -> Found:
@@ -99,7 +99,7 @@ def numbers_of(graph: StepGraph) -> Numbers:
         np.array(graph.longest) - graph.durations, np.array(graph.site), _lists(graph.members),
         _lists([graph.layout.slots[site.role] for site in graph.sites]), np.array(graph.work), np.array(graph.saved),
         np.array(graph.node), graph.between_nodes, np.array([need for need, _ in graph.needs[last]]),
-        graph.durations[last], sum(graph.work) / graph.layout.n_slots)
+        graph.durations[last], sum(graph.work) / graph.layout.n_slots, SHORTEST)
 
 
 def _lists(lists: Sequence[Sequence[int]]) -> Lists:
@@ -275,6 +275,6 @@ def _reduced(step: Any, order: Any, ends: Any) -> float:
         since = max(since, ends[task])
     begin = since
     for task in order:
-        if begin < ends[task] and ends[task] - step.durations[task] < since - SHORTEST:
+        if begin < ends[task] and ends[task] - step.durations[task] < since - step.shortest:
             begin = ends[task]
     return begin + step.reduction
