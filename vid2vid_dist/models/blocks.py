@@ -9,10 +9,9 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TypeVar
 
-import torch
 from torch import Tensor, nn
 
-from vid2vid_dist.models.convolution import Conv3x3, Conv7x7, takes_other_forms
+from vid2vid_dist.models.convolution import Conv3x3, Conv7x7
 from vid2vid_dist.models.spectral import with_plain_kernels
 
 N = TypeVar("N", bound=nn.Module)
@@ -27,17 +26,7 @@ def norm_layer(norm: str, channels: int) -> nn.Module:
     if norm in ("batch", "spade"):
         return BatchNorm(channels)
     assert norm == "instance", norm
-    return InstanceNorm(channels, affine=False, track_running_stats=True)
-
-
-MOST_PIXELS = 2**17
-"""Of a channel, for torch's batch norm in channels last on a CPU: it adds them up one by one in float32, and loses 4e-6
-of its outputs at 256x128, 8e-5 at 1024x512."""
-
-
-def exactly_summed(x: Tensor) -> Tensor:
-    """`x` (N, C, H, W) in a layout in which its means come out right."""
-    return x.contiguous() if x.device.type == "cpu" and x.numel() > MOST_PIXELS * x.shape[1] else x
+    return nn.InstanceNorm2d(channels, affine=False, track_running_stats=True)
 
 
 class BatchNorm(nn.BatchNorm2d):
@@ -50,19 +39,10 @@ class BatchNorm(nn.BatchNorm2d):
     def forward(self, x: Tensor) -> Tensor:
         assert self.momentum is not None
         self.n_uncounted += self.training and self.momentum > 0
-        return nn.functional.batch_norm(exactly_summed(x), self.running_mean, self.running_var, self.weight, self.bias,
+        if x.device.type == "cpu":  # in channels last torch adds all pixels up one by one, and loses digits
+            x = x.contiguous()
+        return nn.functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,
                                         self.training, self.momentum, self.eps)
-
-
-class InstanceNorm(nn.InstanceNorm2d):
-    """Of one image, which is batch normalisation, without giving channels last up on a CPU."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        if len(x) == 1 and self.training and takes_other_forms(x):
-            assert self.momentum is not None
-            return nn.functional.batch_norm(exactly_summed(x), self.running_mean, self.running_var, None, None, True,
-                                            self.momentum, self.eps)
-        return super().forward(x)
 
 
 class FrameNorm(nn.Module):
@@ -78,10 +58,6 @@ class FrameNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        if takes_other_forms(x):  # torch's gives channels last up
-            frames = [nn.functional.batch_norm(frame, None, None, self.weight, self.bias, training=True, eps=self.eps)
-                      for frame in exactly_summed(x).split(1)]
-            return torch.cat(frames) if len(frames) > 1 else frames[0]
         return nn.functional.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
 
 
