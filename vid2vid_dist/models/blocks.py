@@ -9,10 +9,9 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TypeVar
 
-import torch
 from torch import Tensor, nn
 
-from vid2vid_dist.models.convolution import Conv3x3, Conv7x7, takes_other_forms
+from vid2vid_dist.models.convolution import Conv3x3, Conv7x7
 from vid2vid_dist.models.spectral import with_plain_kernels
 
 N = TypeVar("N", bound=nn.Module)
@@ -46,12 +45,6 @@ class BatchNorm(nn.BatchNorm2d):
                                         self.training, self.momentum, self.eps)
 
 
-MOST_PIXELS = 2**17
-"""Of generated frames for torch's batch norm in channels last on a CPU: it adds them up one by one in float32, and
-loses 4e-6 of its outputs at 256x128, 8e-5 at 1024x512. In training that is too much: Adam's first steps make signs of
-it."""
-
-
 class FrameNorm(nn.Module):
     """Normalises every frame of a batch by itself: what `norm_layer` does to a batch of one."""
 
@@ -65,10 +58,6 @@ class FrameNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        if takes_other_forms(x) and x.shape[-2] * x.shape[-1] <= MOST_PIXELS:  # torch's gives channels last up
-            frames = [nn.functional.batch_norm(frame, None, None, self.weight, self.bias, training=True, eps=self.eps)
-                      for frame in x.split(1)]
-            return torch.cat(frames) if len(frames) > 1 else frames[0]
         return nn.functional.instance_norm(x, weight=self.weight, bias=self.bias, eps=self.eps)
 
 
