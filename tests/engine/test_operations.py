@@ -16,14 +16,12 @@ from vid2vid_dist.engine.plan.graph import step_tasks
 from vid2vid_dist.engine.plan.placement import colocated
 from vid2vid_dist.engine.plan.schedule import in_order
 from vid2vid_dist.engine.plan.tasks import LaneChunk, StepShape
-from vid2vid_dist.engine.roles import build
 from vid2vid_dist.engine.roles.build import build_frozen, build_modules, build_roles, role_specs
 from vid2vid_dist.engine.run.executor import Executor
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.tensor_store import LanePart
 from vid2vid_dist.engine.run.transport import Transport
 from vid2vid_dist.models import convolution
-from vid2vid_dist.models.compute_options import compute_options_from
 from vid2vid_dist.models.precision import DTYPES
 from vid2vid_dist.training.curriculum import phase
 
@@ -36,13 +34,12 @@ anywhere would add 300."""
 
 @pytest.fixture(autouse=True)
 def computed_as_on_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "compute_options_from", lambda optim, on_cpu: compute_options_from(optim, on_cpu=False))
     monkeypatch.setattr(convolution, "takes_other_forms", lambda x: False)
 
 
 def operations(grid: Grid, *overrides: str) -> Counter[str]:
     """Of the second step on one frame, by task, reduction and update."""
-    cfg = configured(512, 4, ["run.device=cpu", *overrides])
+    cfg = configured(512, 4, ["run.device=cpu", "optim.label_conv=dense", *overrides])
     specs, chunk, n = role_specs(cfg), LaneChunk(0, 1), cfg.generator.n_frames_G
     shape, layout = StepShape((chunk,)), colocated(specs, 1)
     plan = in_order(step_tasks(specs, shape, whole_chunks=True), layout)

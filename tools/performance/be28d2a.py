@@ -14,11 +14,10 @@ from vid2vid_dist.engine.grid import open_grid
 from vid2vid_dist.engine.lane import Lane
 from vid2vid_dist.engine.search import PlanRequest, choose
 from vid2vid_dist.engine.step import LaneWork, active_roles, train_step
-from vid2vid_dist.inference.video import VideoGenerator
+from vid2vid_dist.inference.video import VideoGenerator as VideoGenerator  # for the worker
 
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.data.clips import Frames
-from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.training.curriculum import LONGEST_CLIP, n_epochs, phase
 from vid2vid_dist.training.state import optimizers
 
@@ -36,15 +35,6 @@ def training(config: str, overrides: list[str], frames: Frames) -> Callable[[], 
                    detach_coarse=False)
 
     return step
-
-
-def generation(config: str, overrides: list[str], frames: Frames) -> Callable[[], object]:
-    cfg = load_config(config, overrides)
-    torch.manual_seed(0)
-    video = VideoGenerator(Generator(cfg), cfg, torch.device("cpu"), torch.float32)
-    n_past = cfg.generator.n_frames_G - 1
-    video.start([frames.part(slice(0, n_past))], None)
-    return lambda: video.step([frames.part(slice(n_past, n_past + 1))])
 
 
 def planned(config: str, size: tuple[int, int], n_lanes: int) -> dict[str, float]:

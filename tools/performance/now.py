@@ -6,8 +6,6 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-import torch
-
 from tools.bench import Both
 from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.config.load import load_config
@@ -17,8 +15,7 @@ from vid2vid_dist.engine.plan.costs import count_costs
 from vid2vid_dist.engine.plan.search import PlanRequest, choose
 from vid2vid_dist.engine.plan.step_graph import step_graph
 from vid2vid_dist.engine.roles.build import role_specs
-from vid2vid_dist.inference.video_generator import VideoGenerator
-from vid2vid_dist.models.generator import Generator
+from vid2vid_dist.inference.video_generator import VideoGenerator as VideoGenerator  # for the worker
 from vid2vid_dist.training.curriculum import LONGEST_CLIP, n_epochs, phase
 
 
@@ -27,16 +24,6 @@ def training(config: str, overrides: list[str], frames: Frames) -> Callable[[], 
     cfg = load_config(config, overrides)
     n_frames = len(frames.names) - cfg.generator.n_frames_G + 1
     return Both(cfg, replace(phase(cfg, 1, LONGEST_CLIP), chunk_frames=n_frames), frames, open_grid("cpu")).our_step
-
-
-def generation(config: str, overrides: list[str], frames: Frames) -> Callable[[], object]:
-    """A frame of a video that goes on."""
-    cfg = load_config(config, overrides)
-    torch.manual_seed(0)
-    video = VideoGenerator(Generator(cfg), cfg, torch.device("cpu"), torch.float32)
-    n_past = cfg.generator.n_frames_G - 1
-    video.start([frames.part(slice(0, n_past))], None)
-    return lambda: video.step([frames.part(slice(n_past, n_past + 1))])
 
 
 def planned(config: str, size: tuple[int, int], n_lanes: int) -> dict[str, float]:

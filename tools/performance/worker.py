@@ -57,7 +57,21 @@ def some_frames(n: int, width: int, height: int) -> Any:
 def step_of(driver: Any, kind: str, job: Job) -> Callable[[], object]:
     config = str(Path(sys.argv[1]) / job.config)
     frames = some_frames(job.n_frames + 2, *job.size)
-    return (driver.generation if kind == "generation" else driver.training)(config, job.overrides, frames)
+    return generation(driver, config, job.overrides, frames) if kind == "generation" else driver.training(
+        config, job.overrides, frames)
+
+
+def generation(driver: Any, config: str, overrides: list[str], frames: Any) -> Callable[[], object]:
+    """A frame of a video that goes on."""
+    from vid2vid_dist.config.load import load_config
+    from vid2vid_dist.models.generator import Generator
+
+    cfg = load_config(config, overrides)
+    torch.manual_seed(0)
+    video = driver.VideoGenerator(Generator(cfg), cfg, torch.device("cpu"), torch.float32)
+    n_past = cfg.generator.n_frames_G - 1
+    video.start([frames.part(slice(0, n_past))], None)
+    return lambda: video.step([frames.part(slice(n_past, n_past + 1))])
 
 
 def gemm_rate() -> float:

@@ -44,10 +44,10 @@ from vid2vid_dist.training.validation import ValidationClips
 from vid2vid_dist.training.watchdog import HEARTBEAT, Watchdog
 from vid2vid_dist.version import code_version, versions
 
-GRACE = 10.0  # seconds for a save that goes on when a run fails
 log = logging.getLogger(__name__)
 
 PATIENCE = 60  # seconds for another run to leave the folder
+GRACE = 10.0  # seconds for a save that goes on when a run fails
 
 
 class Trainer:
