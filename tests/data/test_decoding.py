@@ -110,7 +110,7 @@ def test_shards_packed_again_are_refused(data: DataConfig, tmp_path: Path) -> No
         next(Decoders(source, 1, in_processes=True).stream(requests(data)))
 
 
-def test_too_little_shared_memory_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_little_shared_memory_is_told() -> None:
     room = os.statvfs("/dev/shm")
     workers.require_shared_memory(room.f_bavail * room.f_frsize // 4, "nothing")
     with pytest.raises(UserError, match=r"/dev/shm.*is full: .*--shm-size.* or use data\.workers=0"):
