@@ -232,6 +232,8 @@ def test_code_that_cannot_be_written_to_by_a_user_without_name_and_home(argument
 def test_no_place_for_temporary_files(arguments: list[str], tmp_path: Path) -> None:
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode:
         pytest.skip("no mounts of one's own here")
+    if any(ROOT.is_relative_to(folder) for folder in ("/tmp", "/var/tmp", "/usr/tmp")):
+        pytest.skip(f"{ROOT} would be hidden with what lies in that folder: take a checkout elsewhere")
     shards = next(setting.partition("=")[2] for setting in arguments if setting.startswith("data.shards="))
     (tmp_path / "odd").mkdir()
     script = f"""
