@@ -40,6 +40,7 @@ from vid2vid_dist.training.status import tell
 from vid2vid_dist.training.trainer import Trainer
 
 LONG = (pytest.mark.long, pytest.mark.timeout(3600))
+FULL = (pytest.mark.full, pytest.mark.timeout(4 * 3600))  # ten times as many
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +122,7 @@ def each(calls: list[Callable[[], object]]) -> None:
     "any file of a run, an export or shards is damaged, a link, a pipe, another file",
     "one line, or goes on",
     "at most lines of the journal")
-@pytest.mark.parametrize("n", [60, pytest.param(3000, marks=LONG)])
+@pytest.mark.parametrize("n", [60, pytest.param(3000, marks=LONG), pytest.param(30_000, marks=FULL)])
 def test_readers(n: int, made: Path, tmp_path: Path) -> None:
     """In one process; the files are put right again after each. What is read is what was written, or is refused."""
     copy = fresh(made, tmp_path)
@@ -181,7 +182,7 @@ def test_readers(n: int, made: Path, tmp_path: Path) -> None:
     "the same, and training goes on from what is damaged",
     "the weights of the undisturbed run, or one line",
     "steps since an older checkpoint")
-@pytest.mark.parametrize("n", [3, pytest.param(60, marks=LONG)])
+@pytest.mark.parametrize("n", [3, pytest.param(60, marks=LONG), pytest.param(600, marks=FULL)])
 def test_resumed_runs(n: int, made: Path, tmp_path: Path) -> None:
     """Each goes on to the weights of the undisturbed run, or says in one line why it does not."""
     grid = open_grid("cpu")
@@ -230,7 +231,7 @@ COMMANDS = {
     "any file of a run is damaged, and a whole command meets it",
     "one line, or goes on",
     "as above")
-@pytest.mark.parametrize("n", [pytest.param(60, marks=LONG)])
+@pytest.mark.parametrize("n", [pytest.param(60, marks=LONG), pytest.param(600, marks=FULL)])
 def test_whole_commands(n: int, made: Path, tmp_path: Path) -> None:
     """In processes of their own: one line or nothing wrong, in time and memory."""
     outcomes: Counter[str] = Counter()
