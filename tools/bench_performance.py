@@ -5,7 +5,8 @@
 
 Both commits are driven in turn in the same run, in processes of one thread; seconds are processor time, medians. Rows
 that have been measured for these two commits are kept in runs/performance.json and not measured again: the first commit
-named is the last one that has changed what is measured. The table goes into docs/performance.md.
+named is the last one that has changed what is measured. The table goes into docs/performance.md, the planned steps as a
+picture beside it.
 """
 
 from __future__ import annotations
@@ -24,12 +25,14 @@ from pathlib import Path
 from typing import Any
 
 from tools.performance.worker import Job
+from tools.plots import Bar, draw_steps
 from tools.recipe_table import put_between
 from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.errors import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGE, KEPT = ROOT / "docs/performance.md", ROOT / "runs/performance.json"
+PAGE, PICTURE = ROOT / "docs/performance.md", ROOT / "docs/images/steps.png"
+KEPT = ROOT / "runs/performance.json"
 BEGIN, END = "<!-- performance: make bench-performance BASE=folder -->", "<!-- /performance -->"
 FREE = ["loss.no_vgg=true", "loss.vgg_weights=", "flow.network=dis", "flow.weights=", "run.device=cpu"]
 SMALL, LARGE = (256, 128), (512, 256)
@@ -129,26 +132,34 @@ def in_turn(here: Path, base: Path, row: Row) -> tuple[float | None, float | Non
     return now, then
 
 
-def measured(base: Path, row: Row) -> dict[str, Cells]:
-    """The lines that a row makes, by their names."""
+@dataclass(frozen=True)
+class Measured:
+    """`cells`: of the lines that a row makes, by their names; `steps`: bars of a plan's step, now and then."""
+
+    cells: dict[str, Cells]
+    steps: tuple[list[Bar], list[Bar]] | None = None
+
+
+def measured(base: Path, row: Row) -> Measured:
     kind = row.job.kind
     if kind in ("step", "generation"):
         now, then = in_turn(ROOT, base, row)
         limit = once(ROOT, Job(**asdict(row.job) | {"kind": "bound", "of": kind}))
         note = (f"{limit['flops'] / limit['rate']:.2f} s ({limit['flops'] / 1e9:.0f} GFLOP at "
                 f"{limit['rate'] / 1e9:.0f} GFLOP/s)")
-        return {row.name: Cells(_cell(now, "{:.2f} s"), _cell(then, "{:.2f} s"), note)}
+        return Measured({row.name: Cells(_cell(now, "{:.2f} s"), _cell(then, "{:.2f} s"), note)})
     now, then = once(ROOT, row.job), once(base, row.job)
     if kind == "operations":
-        return {row.name: Cells(_cell(now, "{}"), _cell(then, "{}"), "—")}
+        return Measured({row.name: Cells(_cell(now, "{}"), _cell(then, "{}"), "—")})
 
     def of(key: str, bound: str, text: str, unit: float = 1.0) -> Cells:
         values = (found.get(name) if found else None for found, name in ((now, key), (then, key), (now, bound)))
         return Cells(*(_cell(None if value is None else unit * value, text) for value in values))
 
-    return {f"{row.name}: step": of("step", "step bound", "{:.1f} ms", 1e3),
-            f"{row.name}: busy": of("busy", "busy bound", "{:.0f} %", 100),
-            f"{row.name}: time to find it": of("seconds", "", "{:.2f} s")}
+    cells = {f"{row.name}: step": of("step", "step bound", "{:.1f} ms", 1e3),
+             f"{row.name}: busy": of("busy", "busy bound", "{:.0f} %", 100),
+             f"{row.name}: time to find it": of("seconds", "", "{:.2f} s")}
+    return Measured(cells, (now["bars"], then["bars"]) if now and then else None)
 
 
 def _cell(value: float | None, text: str) -> str:
@@ -196,14 +207,19 @@ def main() -> None:
         kept = {"commits": commits, "rows": {}}
     for row in rows():
         if row.name not in kept["rows"] and row.name.startswith(args.only):
-            kept["rows"][row.name] = {name: asdict(cells) for name, cells in measured(args.base, row).items()}
+            kept["rows"][row.name] = asdict(measured(args.base, row))
             KEPT.parent.mkdir(exist_ok=True)
             KEPT.write_text(json.dumps(kept, indent=1))
-        for name, cells in kept["rows"].get(row.name, {}).items():
+        for name, cells in kept["rows"].get(row.name, {"cells": {}})["cells"].items():
             print(f"{name:50} {cells['now']:>10} {cells['then']:>10}   {cells['bound']}", flush=True)
-    found = {name: cells for row in rows() for name, cells in kept["rows"].get(row.name, {}).items()}
-    missing = [row.name for row in rows() if row.name not in kept["rows"]]
+    done = {row.name: kept["rows"][row.name] for row in rows() if row.name in kept["rows"]}
+    found = {name: cells for one in done.values() for name, cells in one["cells"].items()}
+    missing = [row.name for row in rows() if row.name not in done]
     put_between(PAGE, BEGIN, END, "\n".join(table(commits[0], commits[1], found, missing)))
+    steps = {(name.removeprefix("plan of "), when): bars for name, one in done.items() if one["steps"]
+             for when, bars in zip((f"at {commits[1]}", "now"), reversed(one["steps"]), strict=True)}
+    if steps:
+        draw_steps(PICTURE, steps)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from tools.bench_plan import known_costs
-from tools.log_plot import draw
+from tools.plots import draw
 from tools.recipe_table import put_between
 from tools.scaling_worker import Case, Found
 from vid2vid_dist.cli.entry import run_main

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tools.bench_plan import JITTER
-from tools.log_plot import draw
+from tools.plots import draw
 from tools.recipe_table import Chosen, Recipe, chosen, placement_of, put_between
 from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.engine.plan.schedule import Plan

@@ -6,6 +6,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import torch
 from vid2vid_dist.engine.build import build_frozen, build_modules, build_roles
@@ -37,11 +38,13 @@ def training(config: str, overrides: list[str], frames: Frames) -> Callable[[], 
     return step
 
 
-def planned(config: str, size: tuple[int, int], n_lanes: int) -> dict[str, float]:
+def planned(config: str, size: tuple[int, int], n_lanes: int) -> dict[str, Any]:
     cfg = load_config(config)
     last, costs = phase(cfg, n_epochs(cfg), LONGEST_CLIP), count_costs(cfg, size[1], size[0])
     started = time.process_time()
     choice = choose(cfg, costs, PlanRequest(8, n_lanes, last.chunk_frames, cfg.parallel.placement,
                                             n_frames_bp=last.n_frames_bp))
     return {"step": choice.prediction.period, "busy": choice.prediction.mean_busy,
-            "seconds": time.process_time() - started}
+            "seconds": time.process_time() - started,
+            "bars": [(run.slot, run.start, run.end, run.task.role, run.task.kind)
+                     for run in choice.prediction.timeline]}

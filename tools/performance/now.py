@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from tools.bench import Both
 from vid2vid_dist.cli.ranks import open_grid
@@ -26,8 +27,9 @@ def training(config: str, overrides: list[str], frames: Frames) -> Callable[[], 
     return Both(cfg, replace(phase(cfg, 1, LONGEST_CLIP), chunk_frames=n_frames), frames, open_grid("cpu")).our_step
 
 
-def planned(config: str, size: tuple[int, int], n_lanes: int) -> dict[str, float]:
-    """The step of the last epoch on 8 GPUs as the recipe places it, what no plan can beat, and seconds to find it."""
+def planned(config: str, size: tuple[int, int], n_lanes: int) -> dict[str, Any]:
+    """The step of the last epoch on 8 GPUs as the recipe places it, what no plan can beat, and seconds to find it;
+    bars: slot, start, end, role and kind of each task."""
     cfg = load_config(config)
     specs, last = role_specs(cfg), phase(cfg, n_epochs(cfg), LONGEST_CLIP)
     costs = count_costs(specs, size[1], size[0])
@@ -37,4 +39,6 @@ def planned(config: str, size: tuple[int, int], n_lanes: int) -> dict[str, float
     seconds = time.process_time() - started
     bound = lower_bound(step_graph(choice.plan.tasks, choice.plan.layout, costs, choice.n_pipelines))
     return {"step": choice.prediction.period, "busy": choice.prediction.mean_busy, "seconds": seconds,
-            "step bound": bound.step, "busy bound": bound.busy}
+            "step bound": bound.step, "busy bound": bound.busy,
+            "bars": [(run.slot, run.start, run.end, run.task.role, run.task.kind)
+                     for run in choice.prediction.timeline]}
