@@ -54,7 +54,8 @@ def draw_steps(path: Path, steps: Mapping[tuple[str, str], Sequence[Bar]]) -> No
         axes.set_yticks(range(1 + max(bar[0] for bar in bars)))
         axes.tick_params(labelsize="x-small")
     grid[0, 0].invert_yaxis()
-    figure.supxlabel("milliseconds", fontsize="small")
+    for axes in grid[-1]:
+        axes.set_xlabel("milliseconds", fontsize="small")
     figure.supylabel("rank", fontsize="small")
     marks = [Patch(color=f"C{number}") for number in range(len(roles))]
     figure.legend(marks, [role.replace("_", " ") for role in roles], loc="outside lower center", ncols=len(roles),
