@@ -11,10 +11,11 @@ from vid2vid_dist.data.index import ShardIndex
 from vid2vid_dist.data.store import content_hash
 
 
-def spoil_picture(shards: Path, video: int = 0, split: str = "train") -> None:
+def spoil_picture(shards: Path, video: int = 0, split: str = "train", modality: str = "images", frame: int = 2
+                  ) -> None:
     """The bytes are as the index says, but they are no image."""
     def change(index: dict) -> None:
-        entry = index["videos"][video]["entries"]["images"][2]
+        entry = index["videos"][video]["entries"][modality][frame]
         with tar_of(shards / split).open("r+b") as tar:
             tar.seek(entry[1])
             tar.write(bytes(entry[2]))

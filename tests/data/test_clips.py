@@ -32,6 +32,16 @@ def clips(source: ClipSource, epoch: int) -> list[Clip]:
     return [source.clip(epoch, number, 4, 2) for number in source.order(epoch)]
 
 
+def test_chunks_and_sizes_are_known_without_clips(data: DataConfig) -> None:
+    """At a random scale too: those of many clips are among them, the extremes are there."""
+    drawn = ClipSource(replace(data, resize_or_crop="randomScaleWidth", loadSize=160, fineSize=64), 3, seed=1)
+    found = [drawn.clip(epoch, number, 4, 3) for epoch in range(40) for number in range(drawn.n_clips)]
+    assert {clip.geometry.size for clip in found} == drawn.sizes() > {(64, 32), (160, 64)}
+    for epoch, total, chunk in ((0, 4, 2), (1, 9, 4), (2, 3, 1)):
+        cut = [drawn.clip(epoch, number, total, chunk).n_chunks for number in range(drawn.n_clips)]
+        assert drawn.n_chunks(epoch, total, chunk).tolist() == cut
+
+
 def test_frames_of_a_clip(data: DataConfig, toy_raw: Path) -> None:
     source = ClipSource(data, 3, seed=1)
     clip = source.clip(0, 2, n_frames_total=5, chunk_frames=2)

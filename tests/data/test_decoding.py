@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,6 +74,17 @@ def test_processes_draw_the_same(data: DataConfig, decoders: Decoders) -> None:
     for a, b in zip(alone, decoders.stream(wanted), strict=True):
         assert a.names == b.names
         assert all(x.equal(y) for x, y in zip(tensors(a), tensors(b), strict=True))
+
+
+def test_what_cannot_be_asked_for_is_told_in_its_turn(data: DataConfig, decoders: Decoders) -> None:
+    def asked() -> Iterator[Request]:
+        yield from requests(data)[:2]
+        raise UserError("the third clip cannot be cut")
+
+    stream = decoders.stream(asked())
+    assert len([next(stream), next(stream)]) == 2
+    with pytest.raises(UserError, match="third"):
+        next(stream)
 
 
 def test_a_stream_that_is_dropped_leaves_the_processes_for_the_next(data: DataConfig, decoders: Decoders) -> None:

@@ -148,6 +148,9 @@ def test_long_videos_are_drawn_more_often(tmp_path: Path, raw: Path) -> None:
     train = source(tmp_path / "shards")
     assert (train.n_clips, train.n_videos) == (3 + 1, 2)
     clips = [train.clip(epoch, number, 1, 1) for epoch in range(200) for number in range(train.n_clips)]
+    for epoch in range(20):
+        cut = [train.clip(epoch, number, 2, 1).n_chunks for number in range(train.n_clips)]
+        assert train.n_chunks(epoch, 2, 1).tolist() == cut
     counts = Counter(clip.name for clip in clips)
     assert 0.7 < counts["long"] / len(clips) < 0.8
     assert {(i % train.n_clips % 3, clip.window.start) for i, clip in enumerate(clips) if clip.name == "long"} == {

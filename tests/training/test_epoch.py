@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,10 @@ class Videos:
 
     def order(self, epoch: int) -> list[int]:
         return epoch_order(0, epoch, len(self.lengths))
+
+    def n_chunks(self, epoch: int, n_frames_total: int, chunk_frames: int) -> np.ndarray:
+        return np.array([self.clip(epoch, number, n_frames_total, chunk_frames).n_chunks
+                         for number in range(len(self.lengths))])
 
     def clip(self, epoch: int, number: int, n_frames_total: int, chunk_frames: int) -> Clip:
         frames = window(self.lengths[number], n_frames_total, chunk_frames, N_PAST + 1, 1, 0, 0)

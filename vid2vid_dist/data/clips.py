@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -13,11 +13,11 @@ from PIL import Image
 from torch import Tensor
 
 from vid2vid_dist.config.schema import Config, DataConfig
-from vid2vid_dist.data.geometry import MIDDLE, Geometry, draw
+from vid2vid_dist.data.geometry import MIDDLE, Geometry, Size, draw, n_scales
 from vid2vid_dist.data.images import fill
 from vid2vid_dist.data.index import ShardIndex
 from vid2vid_dist.data.inputs import FrameFiles, frame_geometry
-from vid2vid_dist.data.sampling import Window, clip_rng, epoch_order, frame_rng, pick, window
+from vid2vid_dist.data.sampling import Window, clip_rng, epoch_order, first_draws, frame_rng, window
 from vid2vid_dist.data.store import MAKE_SHARDS, open_store
 from vid2vid_dist.data.tasks.registry import check_task, task_of
 from vid2vid_dist.errors import UserError
@@ -138,10 +138,26 @@ class ClipSource:
         """All clip numbers of an epoch, in the order in which they are to be used."""
         return epoch_order(self.seed, epoch, self.n_clips) if self.data.shuffle else list(range(self.n_clips))
 
+    def n_chunks(self, epoch: int, n_frames_total: int, chunk_frames: int) -> np.ndarray:
+        """(n_clips,): the chunks of each of an epoch's clips, by number, as `clip` cuts them."""
+        lengths = self._lengths
+        if self.task.by_length:
+            lengths = lengths[_video_of(first_draws(self.seed, epoch, self.n_clips), self._n_generable)]
+        generated = np.minimum(n_frames_total, lengths - self.n_frames_G + 1)
+        return generated // np.minimum(generated, chunk_frames)
+
+    def sizes(self) -> set[Size]:
+        """Of frames in training, at every scale that may be drawn; where what is used of a frame depends on what it
+        shows, as the first frame of one video of each size has it."""
+        files = [FrameFiles(self.index, video, 0) for video in self.index.one_of_each_size(self.n_videos)]
+        n = n_scales(self.data)
+        draws = [replace(MIDDLE, scale=(i + 0.5) / n) for i in range(n)]
+        return {frame_geometry(of, self.data, drawn, may_flip=False).size for of in files for drawn in draws}
+
     def clip(self, epoch: int, number: int, n_frames_total: int, chunk_frames: int) -> Clip:
         """Clip `number` of `epoch`; generates up to `n_frames_total` frames in chunks of `chunk_frames`."""
         rng = clip_rng(self.seed, epoch, number)
-        which = _video_of(rng.random(), self._n_generable) if self.task.by_length else number
+        which = int(_video_of(rng.random(), self._n_generable)) if self.task.by_length else number
         video = self.index.videos[which]
         if len(video.frames) < chunk_frames + self.n_frames_G - 1:
             self.require_chunk(chunk_frames)
@@ -234,7 +250,7 @@ def _reopened(expected: str, data: DataConfig, n_frames_G: int, seed: int, split
     return source
 
 
-def _video_of(u: float, n_generable: np.ndarray) -> int:
-    """The video that the uniform number `u` in [0, 1) falls on when each is as likely as the frames that it can
+def _video_of(u: float | np.ndarray, n_generable: np.ndarray) -> np.ndarray:
+    """The videos that uniform numbers `u` in [0, 1) fall on when each is as likely as the frames that it can
     generate are many; `n_generable` are those of all videos up to each."""
-    return int(np.searchsorted(n_generable, pick(u, int(n_generable[-1])), side="right"))
+    return np.searchsorted(n_generable, (u * n_generable[-1]).astype(np.int64), side="right")

@@ -43,8 +43,8 @@ FILM = np.dtype([("pts", "<i8"), ("start", "<u4"), ("crc", "<u4")])
 """Of a frame in a video file: its time stamp, the frame of the video from which decoding leads to it, and a checksum of
 it as decoded (`data.film`). `start` is PICTURE where the frame is a file of its own."""
 PICTURE = 2**32 - 1
-ROWS = 2**18
-"""Entries that are looked at together: memory does not grow with their number."""
+ROWS = 2**14
+"""Entries that are looked at together: what is made of them stays in a core's cache."""
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ import torch
 
 from vid2vid_dist.data.clips import Frames, Request
 from vid2vid_dist.data.workers import end_with, kill, require_shared_memory, spawned
-from vid2vid_dist.errors import ResourceError
+from vid2vid_dist.errors import ResourceError, UserError
 
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT)
 
@@ -63,8 +63,8 @@ class Decoders:
             return
         ahead: deque[Future[Frames]] = deque()
         try:
-            for request in requests:
-                ahead.append(self._pool.submit(self._load, request))
+            for future in self._submitted(requests):
+                ahead.append(future)
                 if len(ahead) > 2 * self._n_workers:
                     yield ahead.popleft().result()
             while ahead:
@@ -77,6 +77,17 @@ class Decoders:
         finally:
             for future in ahead:
                 future.cancel()
+
+    def _submitted(self, requests: Iterable[Request]) -> Iterator[Future[Frames]]:
+        """What cannot even be asked for is told in its turn, after the frames before it."""
+        assert self._pool is not None
+        try:
+            for request in requests:
+                yield self._pool.submit(self._load, request)
+        except UserError as error:
+            failed: Future[Frames] = Future()
+            failed.set_exception(error)
+            yield failed
 
 
 _opener: Callable[[], Loader]  # in a process

@@ -139,12 +139,21 @@ def target_size(size: Size, mode: str, load_size: int, fine_size: int, u_scale: 
     elif "scaleHeight" in mode:
         size = load_size * width // height, load_size
     elif "randomScaleWidth" in mode:
-        drawn = fine_size + pick(u_scale, load_size + 2 - fine_size)
+        drawn = fine_size + pick(u_scale, _n_drawn(load_size, fine_size))
         size = drawn, drawn * height // width
     elif "randomScaleHeight" in mode:
-        drawn = fine_size + pick(u_scale, load_size + 2 - fine_size)
+        drawn = fine_size + pick(u_scale, _n_drawn(load_size, fine_size))
         size = drawn * width // height, drawn
     return _rounded(size, 4)
+
+
+def n_scales(data: DataConfig) -> int:
+    """How many sizes a frame may be scaled to."""
+    return _n_drawn(data.loadSize, data.fineSize) if "randomScale" in data.resize_or_crop else 1
+
+
+def _n_drawn(load_size: int, fine_size: int) -> int:
+    return load_size + 2 - fine_size
 
 
 def _crop_size(size: Size, mode: str, fine_size: int) -> Size:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
+import numpy as np
+
 from vid2vid_dist.data import index_v1
 from vid2vid_dist.data.columns import PICTURE, Columns, Counts, Names, check, map_columns, of_frames
 from vid2vid_dist.data.film import Film, FilmBytes, Films
@@ -91,6 +93,12 @@ class ShardIndex:
         self.videos = Videos(self._columns)
         if check_tars:
             store.check(self.shards)
+
+    def one_of_each_size(self, n_videos: int) -> list[int]:
+        """Of the first videos one of every width and height."""
+        videos = self._columns.videos[:n_videos]
+        sizes = videos["width"].astype(np.uint64) << 32 | videos["height"]
+        return np.unique(sizes, return_index=True)[1].tolist()
 
     def entry(self, video: int, modality: str, frame: int) -> Entry:
         """Where a frame's bytes lie."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property, partial
 
 from vid2vid_dist.data.clips import Request
 from vid2vid_dist.engine.plan.planner import Planner
@@ -26,8 +27,13 @@ class PlannedStep:
     shape: StepShape
     plan: Plan
     needed: dict[int, NeededFrames]
-    requests: list[Request]
     shown: int | None
+    request: Callable[[dict[int, NeededFrames]], list[Request]]
+
+    @cached_property
+    def requests(self) -> list[Request]:
+        """What to decode, in the order of the lanes. Raises `UserError` where a clip cannot be cut (`Round`)."""
+        return self.request(self.needed)
 
 
 @dataclass
@@ -73,7 +79,7 @@ class EpochPlans:
                 n_seen = part.n_seen + part.n_frames
                 n_kept = frames_kept(specs.cfg.discriminator, n_seen)
                 has[number] = (has[number] | wanted).kept(n_seen, self.epoch.n_past, n_kept)
-            yield PlannedStep(round_, chunk, shape, plan, needed, self._requests(round_, needed), shown)
+            yield PlannedStep(round_, chunk, shape, plan, needed, shown, partial(self._requests, round_))
 
     def _chunks(self, round_: int, chunk: int) -> tuple[LaneChunk, ...]:
         n_frames = self.epoch.chunk_frames

@@ -218,7 +218,7 @@ class Trainer:
     def _count_steps(self) -> int:
         """Optimiser steps of the whole stage, about, for the time that is left: clips grow from epoch to epoch.
 
-        Epochs of equal clips are laid out once: to lay out 50 000 clips takes seconds.
+        Epochs of equal clips are laid out once.
         """
         steps: dict[tuple[int, int], int] = {}
         total = 0
@@ -273,13 +273,10 @@ class Trainer:
                             f"clips_per_step={self.source.n_clips} or less, start fewer ranks, or pack more videos")
 
     def _check_sizes(self) -> None:
-        """The frame sizes of the first epoch, against what the networks can halve."""
-        if self.state.generator is None:
-            return
-        now = self.state.phase(1)
-        clips = (self.source.clip(1, n, now.n_frames_total, now.chunk_frames) for n in self.source.order(1))
-        for size in sorted({clip.geometry.size for clip in clips}):
-            self.state.generator.check_size(*size)
+        """The sizes of frames, against what the networks can halve."""
+        if self.state.generator is not None:
+            for size in sorted(self.source.sizes()):
+                self.state.generator.check_size(*size)
 
     def _take_run_folder(self) -> int:
         """Keep other runs out of the folder, before anything in it is read; how often it was taken up before."""
