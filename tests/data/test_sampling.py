@@ -5,8 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vid2vid_dist.data.philox import BLOCK
-from vid2vid_dist.data.sampling import Window, clip_rng, epoch_order, first_draws, pick, window
+from vid2vid_dist.data.sampling import Window, clip_rng, epoch_order, pick, window
 
 unit = st.floats(0, 1, exclude_max=True)
 
@@ -58,14 +57,6 @@ def test_order_is_a_permutation_of_its_own_for_every_seed_and_epoch() -> None:
     assert all(sorted(order) == list(range(20)) for order in orders.values())
     assert len(set(orders.values())) == 15
     assert epoch_order(1, 2, 20) == list(orders[1, 2])
-
-
-@given(st.integers(0, 2**31 - 1), st.integers(0, 2**32 - 1))
-def test_first_draws_of_many_clips_are_those_of_each(seed: int, epoch: int) -> None:
-    """To the bit, across the border of two blocks too."""
-    many = first_draws(seed, epoch, BLOCK + 2)
-    for number in (0, 1, 77, BLOCK - 1, BLOCK, BLOCK + 1):
-        assert many[number] == clip_rng(seed, epoch, number).random()
 
 
 def test_numbers_of_a_clip_are_its_own() -> None:

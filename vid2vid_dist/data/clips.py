@@ -17,7 +17,7 @@ from vid2vid_dist.data.geometry import MIDDLE, Geometry, Size, draw, n_scales
 from vid2vid_dist.data.images import fill
 from vid2vid_dist.data.index import ShardIndex
 from vid2vid_dist.data.inputs import FrameFiles, frame_geometry
-from vid2vid_dist.data.sampling import Window, clip_rng, epoch_order, first_draws, frame_rng, window
+from vid2vid_dist.data.sampling import Window, clip_rng, epoch_order, frame_rng, window
 from vid2vid_dist.data.store import MAKE_SHARDS, open_store
 from vid2vid_dist.data.tasks.registry import check_task, task_of
 from vid2vid_dist.errors import UserError
@@ -142,7 +142,8 @@ class ClipSource:
         """(n_clips,): the chunks of each of an epoch's clips, by number, as `clip` cuts them."""
         lengths = self._lengths
         if self.task.by_length:
-            lengths = lengths[_video_of(first_draws(self.seed, epoch, self.n_clips), self._n_generable)]
+            draws = [clip_rng(self.seed, epoch, number).random() for number in range(self.n_clips)]  # 15 µs each
+            lengths = lengths[_video_of(np.array(draws), self._n_generable)]
         generated = np.minimum(n_frames_total, lengths - self.n_frames_G + 1)
         return generated // np.minimum(generated, chunk_frames)
 

@@ -10,19 +10,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vid2vid_dist.data.philox import first_uniforms
-
 _ORDER, _CLIP, _FRAME, _STEP = 0, 1, 2, 3
 
 
 def clip_rng(seed: int, epoch: int, number: int) -> np.random.Generator:
     """The random numbers of clip `number` in `epoch`."""
     return _rng(seed, _CLIP, epoch, number)
-
-
-def first_draws(seed: int, epoch: int, n: int) -> np.ndarray:
-    """(n,): the first `random()` of `clip_rng` for each of the clips 0..n-1."""
-    return first_uniforms(seed, (_CLIP, epoch), n)
 
 
 def frame_rng(seed: int, epoch: int, number: int, frame: int) -> np.random.Generator:
