@@ -36,7 +36,11 @@ def input_pictures(drawn: Tensor, data: DataConfig) -> np.ndarray:
 def image_pictures(images: Tensor) -> np.ndarray:
     """Images `(T, C, H, W)` in [-1, 1], C = 1 or >= 3 (the first three are shown). Truncated, not rounded."""
     pixels = ((images.float() + 1) / 2.0).mul_(255.0).clamp_(0, 255).byte()
-    return _rgb(np.ascontiguousarray(pixels.movedim(1, -1).numpy()))
+    planes = pixels[:, : 3 if pixels.shape[1] >= 3 else 1].movedim(1, 0).numpy()
+    out = np.empty((*planes.shape[1:], 3), np.uint8)
+    for channel in range(3):  # three times as fast as numpy's copy of the transposed array
+        out[..., channel] = planes[min(channel, len(planes) - 1)]
+    return out
 
 
 def unit_pictures(maps: Tensor) -> np.ndarray:
