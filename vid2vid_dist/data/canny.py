@@ -17,7 +17,7 @@ from vid2vid_dist.data.geometry import Box
 
 LOW, HIGH = 0.1, 0.2
 """Slopes: an edge is what is above LOW and hangs together with something above HIGH. Grey has a range of 1."""
-STRONG, UNDECIDED = 1, 2
+WEAK, STRONG, UNDECIDED = 1, 2, 3
 RADIUS = 4  # pixels, of a Gaussian of sigma 1
 MARGIN = RADIUS + 2  # pixels that an edge's depends on: those of the slopes, and of the slopes beside it
 STRIP = 96  # rows that are worked on together: their arrays stay in the processor's cache
@@ -30,8 +30,8 @@ def canny_edges(image: Image.Image, box: Box) -> np.ndarray:
     while True:
         known = _grown(box, reach, whole)
         strips = [(known[0], y, known[2], min(y + STRIP, known[3])) for y in range(known[1], known[3], STRIP)]
-        strengths = np.concatenate([_strengths_in(image, strip) for strip in strips])
-        count, labels = cv2.connectedComponents((strengths > 0).view(np.uint8), connectivity=8)
+        edges = np.concatenate([_edges_in(image, strip) for strip in strips])
+        count, labels = cv2.connectedComponents(edges, connectivity=8)
         # What leaves the known part without being strong there may be so elsewhere.
         (height, width), rim = labels.shape, np.ones_like(labels, bool)
         left, top, right, bottom = (int(a != b) for a, b in zip(known, whole, strict=True))
@@ -39,16 +39,18 @@ def canny_edges(image: Image.Image, box: Box) -> np.ndarray:
         verdicts = np.zeros(count, np.uint8)
         verdicts[labels[rim]] = UNDECIDED
         verdicts[0] = 0
-        verdicts[labels[strengths >= HIGH]] = STRONG
+        verdicts[labels[edges == STRONG]] = STRONG
         found = verdicts.take(labels[_within(box, known)])  # half the time of an index
         if (found != UNDECIDED).all():
             return found == STRONG
         reach *= 4
 
 
-def _strengths_in(image: Image.Image, box: Box) -> np.ndarray:
+def _edges_in(image: Image.Image, box: Box) -> np.ndarray:
+    """(h, w) uint8: WEAK and STRONG edges, else 0."""
     seen = _grown(box, MARGIN, (0, 0, image.width, image.height))
-    return edge_strengths(np.asarray(image.crop(seen).convert("L")))[_within(box, seen)]
+    strengths = edge_strengths(np.asarray(image.crop(seen).convert("L")))[_within(box, seen)]
+    return (strengths > 0) * np.uint8(WEAK) + (strengths >= HIGH) * np.uint8(STRONG - WEAK)
 
 
 def edge_strengths(grey: np.ndarray) -> np.ndarray:
