@@ -41,10 +41,14 @@ def _function(x: list[float], y: list[float]) -> Curve | None:
     from scipy.optimize import leastsq  # half a second of every rank's start that other tasks need not spend
 
     polynomial = _line if len(x) == 2 else _parabola
-    # Plain numbers: arrays of 2 or 3 take three times as long.
+    pairs = list(zip(x, y, strict=True))
+
+    def missed(p: np.ndarray) -> list[float]:  # plain numbers: arrays of 2 or 3 take three times as long
+        known = p.tolist()
+        return [polynomial(at, *known) - wanted for at, wanted in pairs]
+
     # With its full output it says nothing where the fit is exact.
-    coefficients = leastsq(lambda p: [polynomial(at, *p.tolist()) - wanted for at, wanted in zip(x, y, strict=True)],
-                           np.ones(len(x)), full_output=True)[0]
+    coefficients = leastsq(missed, np.ones(len(x)), full_output=True)[0]
     if len(x) == 3 and abs(coefficients[0]) > 1:
         return None
     low, high = sorted((x[0], x[-1]))
