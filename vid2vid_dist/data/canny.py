@@ -38,7 +38,7 @@ def canny_edges(image: Image.Image, box: Box) -> np.ndarray:
         verdicts[labels[rim]] = UNDECIDED
         verdicts[0] = 0
         verdicts[labels[edges == STRONG]] = STRONG
-        found = verdicts.take(labels[_within(box, known)])  # half the time of an index
+        found = verdicts.take(labels[_within(box, known)].astype(int))  # half the time of an index
         if (found != UNDECIDED).all():
             return found == STRONG
         reach *= 4

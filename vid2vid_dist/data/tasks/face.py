@@ -139,7 +139,7 @@ def rescaled(points: np.ndarray) -> np.ndarray:
 
 def part_labels(points: np.ndarray, size: Size) -> np.ndarray:
     """(H, W) uint8 of completed landmarks: 0 background, then the labels of `PARTS`."""
-    import cv2  # here, as below: other tasks go without OpenCV and scikit-image
+    import cv2  # here, as below: other tasks go without OpenCV, SciPy and numba
 
     labels = np.zeros(size[::-1], np.uint8)
     for part in PARTS:
