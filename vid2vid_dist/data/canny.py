@@ -36,9 +36,10 @@ def canny_edges(image: Image.Image, box: Box) -> np.ndarray:
         rim[top : height - bottom, left : width - right] = False
         verdicts = np.zeros(count, np.uint8)
         verdicts[labels[rim]] = UNDECIDED
-        verdicts[0] = 0
         verdicts[labels[edges == STRONG]] = STRONG
-        found = verdicts.take(labels[_within(box, known)].astype(int))  # half the time of an index
+        here = edges > 0
+        edges[here] = verdicts[labels[here]]
+        found = edges[_within(box, known)]
         if (found != UNDECIDED).all():
             return found == STRONG
         reach *= 4

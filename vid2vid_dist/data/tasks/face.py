@@ -159,11 +159,12 @@ def draw_edges(points: np.ndarray, size: Size, distances: bool, box: Box | None 
     left, top, right, bottom = box or (0, 0, *size)
     edges = [edge for part in PARTS for edge in part.edges]
     edge_map = np.zeros(size[::-1], np.uint8)
-    drawn = np.full((1 + distances * len(edges), bottom - top, right - left), 255, np.uint8)
+    drawn = np.empty((1 + distances * len(edges), bottom - top, right - left), np.uint8)
     for number, edge in enumerate(edges, 1):
         curves = [curve_through(points[numbers]) for numbers in pieces(edge)]
         drawn_edge = stroke([curve for curve in curves if curve is not None], size)
         if drawn_edge is None:
+            drawn[number * distances] = 255  # the first map is overwritten
             continue
         edge_map[drawn_edge.rows_columns] |= drawn_edge.pixels
         if distances:
