@@ -17,7 +17,7 @@ from vid2vid_dist.original.options import ELSEWHERE, SAME
 
 # Bottom up. An import only ever points to a lower floor, or stays within its own package.
 FLOORS = [
-    {"vid2vid_dist.version", "vid2vid_dist.parent"},
+    {"vid2vid_dist.version", "vid2vid_dist.parent", "vid2vid_dist.compiled"},
     {"vid2vid_dist.errors", "vid2vid_dist.untrusted", "vid2vid_dist.config"},
     {"vid2vid_dist.data", "vid2vid_dist.models", "vid2vid_dist.losses", "vid2vid_dist.scores"},
     {"vid2vid_dist.network_input"},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image, ImageFilter
 from skimage.feature import canny
 
@@ -27,6 +29,17 @@ def test_a_part_is_as_in_the_whole(size: tuple[int, int], boxes: list[Box]) -> N
     assert whole.any() == (min(size) > 3)
     for left, top, right, bottom in boxes:
         np.testing.assert_array_equal(canny_edges(image, (left, top, right, bottom)), whole[top:bottom, left:right])
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 60), st.integers(1, 60), st.sampled_from([0, 1, 2]),
+       st.sampled_from([1, 64, 255]))
+@settings(deadline=None)
+def test_edges_of_any_image_are_scikit_images(seed: int, width: int, height: int, blur: int, step: int) -> None:
+    """Few levels make slopes of one height side by side, and such that are as steep along x as along y."""
+    noise = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    image = Image.fromarray(noise).filter(ImageFilter.GaussianBlur(blur)).point(lambda v: (v + 16) // step * step)
+    whole = canny(np.asarray(image.convert("L")), sigma=1.0)
+    np.testing.assert_array_equal(canny_edges(image, (0, 0, width, height)), whole)
 
 
 @pytest.mark.parametrize("strong", [True, False])

@@ -25,6 +25,15 @@ def a_person() -> dict:
             for key, n in KEYS.values()}
 
 
+@pytest.fixture(scope="module", autouse=True)
+def drawn_once() -> None:
+    """Before an attack: what is compiled for the first time is written beside the package."""
+    people = parse_people(json.dumps({"people": [a_person()]}).encode(), "some/file")
+    draw_people(people, SIZE, [NOTHING_DROPPED], 0.0, basic=False)
+    points = np.random.default_rng(0).uniform((0, 0), SIZE, (face.N_LANDMARKS, 2))
+    face.draw_edges(face.completed(points), SIZE, distances=True)
+
+
 @examples(400)
 def test_people(n: int, tmp_path: Path) -> None:
     tree = {"version": 1.3, "people": [a_person(), a_person()]}

@@ -136,7 +136,6 @@ def test_every_command_says_what_it_does(trained: tuple[Environment, Path], tmp_
 
 def test_extras_bring_what_is_missed() -> None:
     optional = PROJECT["optional-dependencies"]
-    names = {"cv2": "opencv-python-headless", "skimage": "scikit-image", "torch_fidelity": "torch-fidelity",
-             "mlflow": "mlflow-skinny"}
+    names = {"cv2": "opencv-python-headless", "torch_fidelity": "torch-fidelity", "mlflow": "mlflow-skinny"}
     for module, extra in EXTRA_OF.items():
         assert any(text.startswith(names.get(module, module)) for text in optional[extra]), module

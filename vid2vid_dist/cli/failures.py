@@ -26,8 +26,8 @@ FIXES = {
 }
 
 EXTRA_OF = {
-    **dict.fromkeys(("cv2", "deepspeed", "numba", "rich", "scipy", "skimage", "tensorboard", "torchvision",
-                     "webdataset"), "train"),
+    **dict.fromkeys(("cv2", "deepspeed", "numba", "rich", "scipy", "tensorboard", "torchvision", "webdataset"),
+                    "train"),
     **dict.fromkeys(("torch_fidelity", "torchmetrics"), "eval"),
     **dict.fromkeys(("mlflow", "wandb"), "mirrors"),
     "dlib": "prepare",

@@ -41,10 +41,14 @@ def _function(x: list[float], y: list[float]) -> Curve | None:
     from scipy.optimize import leastsq  # half a second of every rank's start that other tasks need not spend
 
     polynomial = _line if len(x) == 2 else _parabola
-    # Plain numbers: arrays of 2 or 3 take three times as long.
+    pairs = list(zip(x, y, strict=True))
+
+    def missed(p: np.ndarray) -> list[float]:  # plain numbers: arrays of 2 or 3 take three times as long
+        known = p.tolist()
+        return [polynomial(at, *known) - wanted for at, wanted in pairs]
+
     # With its full output it says nothing where the fit is exact.
-    coefficients = leastsq(lambda p: [polynomial(at, *p.tolist()) - wanted for at, wanted in zip(x, y, strict=True)],
-                           np.ones(len(x)), full_output=True)[0]
+    coefficients = leastsq(missed, np.ones(len(x)), full_output=True)[0]
     if len(x) == 3 and abs(coefficients[0]) > 1:
         return None
     low, high = sorted((x[0], x[-1]))
@@ -138,40 +142,8 @@ def _lies_within(line: Curve, shape: tuple[int, int], margin: int) -> bool:
 
 
 def _stamp(canvas: np.ndarray, strokes: list[tuple[Curve, np.ndarray]], color: Color) -> None:
-    """Draw lines at offsets (k, 2) of theirs, one stamp after the other, all at once.
+    """Draw lines at offsets (k, 2) of theirs, one stamp after the other."""
+    from vid2vid_dist.data.stamps import stamp
 
-    A stamp is painted if its pixels were black and none is an earlier stamp's. Its color is not, so what matters of a
-    pixel is whether its first stamp was painted, and by how many it is mixed.
-    """
-    # Of each pixel of each stamp: its place, and the stamp's number.
-    found_y, found_x, found_stamps, n_stamps = [], [], [], 0
     for curve, offsets in strokes:
-        y, x = curve.y + offsets[:, 0, None], curve.x + offsets[:, 1, None]
-        if _lies_within(curve, canvas.shape[:2], -int(offsets.min())):
-            stamps = np.repeat(np.arange(len(offsets)), len(curve.x))
-        else:
-            y, x = np.clip(y, 0, canvas.shape[0] - 1), np.clip(x, 0, canvas.shape[1] - 1)
-            new = np.ones(y.shape, bool)  # points that the border moved to one pixel follow each other
-            new[:, 1:] = (y[:, 1:] != y[:, :-1]) | (x[:, 1:] != x[:, :-1])
-            y, x, stamps = y[new], x[new], new.nonzero()[0]
-        found_y.append(y.ravel())
-        found_x.append(x.ravel())
-        found_stamps.append(n_stamps + stamps)
-        n_stamps += len(offsets)
-    y, x, stamps = (np.concatenate(values) for values in (found_y, found_x, found_stamps))
-    top, left, width = y.min(), x.min(), np.ptp(x) + 1
-    cells = (y - top) * width + x - left
-    first = np.full((np.ptp(y) + 1) * width, n_stamps)
-    first[cells[::-1]] = stamps[::-1]
-    touched = np.flatnonzero(first < n_stamps)
-    place = touched // width + top, touched % width + left
-    pixels, paint = canvas[place], np.array(color, np.uint16)
-    bright = np.zeros(len(first), bool)
-    bright[touched] = pixels.any(axis=1)
-    mixed = np.zeros(n_stamps, bool)
-    mixed[stamps[bright[cells] | (first[cells] < stamps)]] = True
-    n_mixed = np.bincount(cells[mixed[stamps]], minlength=len(first))[touched]
-    pixels[~mixed[first[touched]]] = color
-    for i in range(min(int(n_mixed.max()), 8)):  # more of them change nothing in 8 bits
-        pixels = np.where((n_mixed > i)[:, None], (pixels + paint) >> 1, pixels)
-    canvas[place] = pixels
+        stamp(canvas, curve.y, curve.x, offsets, np.array(color, np.uint8))

@@ -14,8 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from vid2vid_dist.config.schema import DataConfig
-from vid2vid_dist.data.canny import canny_edges
-from vid2vid_dist.data.face_curves import Stroke, curve_through, pieces, stroke
+from vid2vid_dist.data.face_curves import curve_through, pieces, stroke
 from vid2vid_dist.data.geometry import Box, Geometry, Size
 from vid2vid_dist.data.images import read_rgb
 from vid2vid_dist.data.tasks.base import DataTask, Modality, Parts
@@ -140,7 +139,7 @@ def rescaled(points: np.ndarray) -> np.ndarray:
 
 def part_labels(points: np.ndarray, size: Size) -> np.ndarray:
     """(H, W) uint8 of completed landmarks: 0 background, then the labels of `PARTS`."""
-    import cv2  # here, as below: other tasks go without OpenCV and scikit-image
+    import cv2  # here, as below: other tasks go without OpenCV, SciPy and numba
 
     labels = np.zeros(size[::-1], np.uint8)
     for part in PARTS:
@@ -155,37 +154,23 @@ def draw_edges(points: np.ndarray, size: Size, distances: bool, box: Box | None 
     They are of the part `box` of a frame of `size`, None = all of it. A distance is a third of the pixels to the
     nearest pixel of the edge, along the axes, at most 255.
     """
+    from vid2vid_dist.data.distances import fill_distances
+
     left, top, right, bottom = box or (0, 0, *size)
     edges = [edge for part in PARTS for edge in part.edges]
     edge_map = np.zeros(size[::-1], np.uint8)
-    drawn = np.full((1 + distances * len(edges), bottom - top, right - left), 255, np.uint8)
+    drawn = np.empty((1 + distances * len(edges), bottom - top, right - left), np.uint8)
     for number, edge in enumerate(edges, 1):
         curves = [curve_through(points[numbers]) for numbers in pieces(edge)]
         drawn_edge = stroke([curve for curve in curves if curve is not None], size)
         if drawn_edge is None:
+            drawn[number * distances] = 255  # the first map is overwritten
             continue
         edge_map[drawn_edge.rows_columns] |= drawn_edge.pixels
         if distances:
-            _fill_distances(drawn[number], replace(drawn_edge, x=drawn_edge.x - left, y=drawn_edge.y - top))
+            fill_distances(drawn[number], replace(drawn_edge, x=drawn_edge.x - left, y=drawn_edge.y - top))
     drawn[0] = edge_map[top:bottom, left:right]
     return drawn
-
-
-def _fill_distances(out: np.ndarray, edge: Stroke) -> None:
-    """Fill a map `out` (h, w) with the distances to an edge, whose place is counted from the map's first pixel."""
-    import cv2
-
-    y, x = (np.arange(length) - first for length, first in zip(out.shape, (edge.y, edge.x), strict=True))
-    near_y, near_x = (np.clip(i, 0, length - 1) for i, length in zip((y, x), edge.pixels.shape, strict=True))
-    # Beyond the edge's rectangle a distance grows by one with every pixel, so rows repeat, but for what is added.
-    inside = cv2.distanceTransform(255 - edge.pixels, cv2.DIST_L1, 3)[:, near_x] + abs(x - near_x).astype(np.float32)
-    inside = np.minimum(inside, 3 * 255).astype(np.uint16)
-    thirds = np.minimum((inside + np.arange(3, dtype=np.uint16)[:, None, None]) // 3, 255).astype(np.uint8)
-    more, rest = np.divmod(abs(y - near_y), 3)
-    np.take(thirds.reshape(-1, out.shape[1]), rest * len(inside) + near_y, axis=0, out=out, mode="clip")
-    more = np.minimum(more, 255).astype(np.uint8)[:, None]
-    np.minimum(out, 255 - more, out=out)
-    out += more
 
 
 def _draw(files: FrameFiles, data: DataConfig, geometry: Geometry, rng: np.random.Generator | None) -> np.ndarray:
@@ -194,6 +179,8 @@ def _draw(files: FrameFiles, data: DataConfig, geometry: Geometry, rng: np.rando
     shown = rescaled(points) if data.random_scale_points and rng is None else points
     drawn = draw_edges(shown, files.size, not data.no_dist_map, box)
     if not data.no_canny_edge:
+        from vid2vid_dist.data.canny import canny_edges
+
         left, top, right, bottom = box
         background = part_labels(points, files.size)[top:bottom, left:right] == 0
         # Added with the wrap-around of 8 bits, as in the original: an edge on a drawn one stays bright.

@@ -8,14 +8,14 @@ Compiled by numba, twenty times as fast as the interpreter: what is found gets b
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
-from numba import njit
 
+from vid2vid_dist.compiled import compiled
 from vid2vid_dist.engine.plan.step_graph import SHORTEST, StepGraph
 from vid2vid_dist.engine.plan.tasks import Kind
 
@@ -24,14 +24,6 @@ MORE_SAVED = 1.25  # times what the fullest slot of the given plan keeps
 SPREAD = 0.05  # weight of the mean slot's length beside the longest one's: makes progress visible before it counts
 TURN, MOVE, SWAP, EXCHANGE = range(4)  # kinds of move
 KINDS = (TURN, TURN, TURN, MOVE, MOVE, SWAP, EXCHANGE)  # as often as they are tried
-
-
-def compiled(function: Callable[..., Any]) -> Any:
-    """Kept beside the module, or in the user's cache folder, for the next program."""
-    try:
-        return njit(cache=True, error_model="numpy")(function)
-    except RuntimeError:  # neither can be written to
-        return njit(error_model="numpy")(function)
 
 
 @dataclass
