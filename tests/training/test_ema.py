@@ -18,7 +18,7 @@ def test_average_forgets_at_the_rate_of_the_decay() -> None:
     with torch.no_grad():
         module.weight.add_(1.0)
     for _ in range(5):
-        ema.update(module)
+        ema.update(module, None)
     torch.testing.assert_close(ema.average["weight"], start + 1 - 0.9**5, rtol=0, atol=1e-14)
 
 
@@ -27,10 +27,24 @@ def test_average_is_the_weighted_mean_of_all_weights() -> None:
     ema, weights = Ema(module, decay), [module.weight.item()]
     for value in (3.0, -1.0, 0.5):
         module.weight.data.fill_(value)
-        ema.update(module)
+        ema.update(module, None)
         weights.append(value)
     shares = [decay**3, *((1 - decay) * decay**age for age in (2, 1, 0))]
     assert float(ema.average["weight"]) == pytest.approx(sum(s * w for s, w in zip(shares, weights, strict=True)))
+
+
+def test_first_updates_keep_less_of_what_was() -> None:
+    """The random weights of the start are all but gone after some updates, whatever the decay."""
+    module = nn.Linear(3, 2, dtype=torch.float64)
+    ema, start = Ema(module, decay=0.999), module.weight.detach().clone()
+    with torch.no_grad():
+        module.weight.add_(1.0)
+    kept = 1.0
+    for number in range(20):
+        ema.update(module, number)
+        kept *= (1 + number) / (10 + number)
+    torch.testing.assert_close(ema.average["weight"], start + 1 - kept, rtol=0, atol=1e-14)
+    assert kept < 1e-6
 
 
 def test_small_steps_of_bfloat16_weights_are_not_lost() -> None:
@@ -38,7 +52,7 @@ def test_small_steps_of_bfloat16_weights_are_not_lost() -> None:
     module.weight.data.fill_(1.0)
     ema = Ema(module, decay=0.999)
     module.weight.data.fill_(1.0078125)  # the next number that bfloat16 has
-    ema.update(module)
+    ema.update(module, None)
     assert ema.average["weight"].dtype == torch.float32
     assert float(ema.average["weight"]) == pytest.approx(1 + 0.0078125e-3, abs=1e-7)
 
@@ -47,7 +61,7 @@ def test_counters_are_copied() -> None:
     module = nn.BatchNorm2d(2)
     ema = Ema(module, decay=0.9)
     module(torch.randn(4, 2, 3, 3))
-    ema.update(module)
+    ema.update(module, None)
     assert ema.average["num_batches_tracked"] == 1
 
 
@@ -57,7 +71,7 @@ def test_vectors_of_spectral_norms_are_those_of_now() -> None:
     ema = Ema(module, decay=0.9)
     module[0].parametrizations.weight.original.data.normal_()  # type: ignore[union-attr, operator]
     advance(module)
-    ema.update(module)
+    ema.update(module, None)
     now = module.state_dict()
     same = {name for name, x in ema.average.items() if x.equal(now[name])}
     assert same == {f"0.{name}" for name in VECTORS}

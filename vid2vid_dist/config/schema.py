@@ -151,7 +151,7 @@ class OptimConfig:
     label_conv: str = opt("auto", "first convolution over label maps: gather = look ids up, dense = multiply one-hot planes; auto = gather on CPUs", choices=("auto", "gather", "dense"))
     clip_norm: float = opt(0.0, "longest gradient of a role, over all its tensors and ranks; a longer one is scaled down to it; 0 = any", low=0)
     max_nonfinite: int = opt(0, "steps left out because a loss or gradient is not finite, before the run stops; 0 = stop at the first", unit="steps", low=0)
-    ema_decay: float = opt(0.0, "decay per step of the averaged generator, which validates, generates and is exported; 0 = none", low=0, high=0.99999)
+    ema_decay: float = opt(0.0, "decay per step of the averaged generator, which validates, generates and is exported, after a warm-up; 0 = none", low=0, high=0.99999)
 
 
 @dataclass

@@ -68,6 +68,7 @@ class SavedState:
     data: dict[str, Any]  # what the sequence of clips depends on
     networks: dict[str, Any]  # what weights and moments depend on
     versions: dict[str, str]  # of the packages that made it
+    averaged_from: int | None = None  # steps before the average began; None: it did not warm up then
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -86,6 +87,7 @@ class SavedState:
             raise UserError(f"{path} is damaged ({reason(error)}): {way_on(folder)}") from None
         parts = (saved.layout, saved.data, saved.networks, saved.versions)
         if not (all(map(is_whole, (*asdict(saved.position).values(), saved.clips_per_step)))
+                and (saved.averaged_from is None or is_whole(saved.averaged_from))
                 and type(saved.trains_all_scales) is bool and all(isinstance(part, dict) for part in parts)):
             raise UserError(f"{path} is damaged (values of the wrong kind): {way_on(folder)}")
         return saved

@@ -11,10 +11,16 @@ from torch import Tensor, nn
 from vid2vid_dist.engine.run.optimizer import Statistics
 from vid2vid_dist.models.spectral import VECTORS
 
+GENERATOR_EMA = "generator_ema"
+"""The averaged generator's name among the weights of a checkpoint."""
+
 
 class Ema:
     """Exponential moving average of a module's state in float32 (or wider); what counts in integers is copied, and so
     are the unit vectors of spectral norms.
+
+    It warms up: update n, from 0 on, keeps at most (1 + n) / (10 + n) of what was. With the decay alone the random
+    weights of a run's start would be seen in it for some times 1 / (1 - decay) steps.
 
     Kept by one rank only: the weights are equal on all ranks of a role.
     """
@@ -24,8 +30,10 @@ class Ema:
         self.average = {name: _wide(tensor) for name, tensor in module.state_dict().items()}
 
     @torch.no_grad()
-    def update(self, module: nn.Module) -> None:
+    def update(self, module: nn.Module, number: int | None) -> None:
+        """`number` of the update, None = after the warm-up."""
         means, now = [], []
+        decay = self.decay if number is None else min(self.decay, (1 + number) / (10 + number))
         for name, tensor in module.state_dict().items():
             mean = self.average[name]
             if mean.is_floating_point() and not name.endswith(VECTORS):
@@ -33,7 +41,7 @@ class Ema:
                 now.append(tensor.to(mean.dtype))
             else:
                 mean.copy_(tensor)
-        torch._foreach_lerp_(means, now, 1 - self.decay)
+        torch._foreach_lerp_(means, now, 1 - decay)
 
     @contextmanager
     def in_place_of(self, module: nn.Module) -> Iterator[None]:

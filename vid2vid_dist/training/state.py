@@ -32,7 +32,7 @@ from vid2vid_dist.models.weights import read_weights
 from vid2vid_dist.training.checkpoint import Files, Position, SavedState, differences, way_on, weights_file
 from vid2vid_dist.training.copies import Buffers, at_rest, copied
 from vid2vid_dist.training.curriculum import Phase, n_epochs, phase, warmth
-from vid2vid_dist.training.ema import Ema, buffers_kept
+from vid2vid_dist.training.ema import GENERATOR_EMA, Ema, buffers_kept
 from vid2vid_dist.training.epoch import Epoch
 from vid2vid_dist.training.health import Figures, take_figures
 from vid2vid_dist.training.pretrain import PretrainReport, find_weights, load_pretrained
@@ -65,6 +65,7 @@ class TrainingState:
         self.position, self.trains_all_scales = Position(), self.phase(1).train_all_scales
         self._buffers: defaultdict[str, Buffers] = defaultdict(dict)  # by file of a checkpoint
         self._moved = False  # to another grid than the one that saved
+        self._averaged_from: int | None = 0
         self.changes: list[str] = []  # what the configuration says otherwise than the one that was saved
         cfg = specs.cfg
         if resume:
@@ -73,6 +74,8 @@ class TrainingState:
             with reading(resume / "config.yaml", way_on(resume)):
                 self.changes = differences(_flat(read_yaml(resume / "config.yaml")), flatten(cfg))
             self.position, self.trains_all_scales = saved.position, saved.trains_all_scales
+            is_averaged = weights_file(resume, GENERATOR_EMA).is_file()
+            self._averaged_from = saved.averaged_from if is_averaged else self.position.step
         frozen = build_frozen(specs)  # first: a missing weights file is found before anything expensive
         modules = build_modules(specs)
         self.pretrained: list[PretrainReport] = []
@@ -155,7 +158,8 @@ class TrainingState:
         """To be called after every optimiser step."""
         if self.ema:
             assert self.generator is not None
-            self.ema.update(self.generator)
+            start = self._averaged_from
+            self.ema.update(self.generator, None if start is None else self.position.step - start)
 
     def figures(self) -> Figures:
         """What this rank's roles know about their health since the last call (`health`)."""
@@ -227,7 +231,7 @@ class TrainingState:
             if self._is_first(name):
                 live[f"{name}.safetensors"] = at_rest(engine.module)
         if self.ema:
-            live["generator_ema.safetensors"] = self.ema.average
+            live[f"{GENERATOR_EMA}.safetensors"] = self.ema.average
         if self.position.chunk:  # in the middle of a clip
             live |= {f"lanes/{name}": content for name, content in self.pipeline.snapshot().items()}
         with self.pipeline.beside.stream():
@@ -237,7 +241,7 @@ class TrainingState:
         if self.grid.is_first:
             files["config.yaml"] = to_yaml(self.cfg)
             state = SavedState(self.position, self.trains_all_scales, self.cfg.parallel.clips_per_step, self._layout(),
-                               self._clips_at(self.position), _networks(self.cfg), versions())
+                               self._clips_at(self.position), _networks(self.cfg), versions(), self._averaged_from)
             files["state.json"] = state.to_json()
         return files, there
 
@@ -279,8 +283,8 @@ class TrainingState:
         """The saved average; where there is none, one that starts with the weights of now."""
         assert self.generator is not None
         ema = Ema(self.generator, self.cfg.optim.ema_decay)
-        if resume and weights_file(resume, "generator_ema").is_file():
-            averaged = read_weights(weights_file(resume, "generator_ema"), ema.average, way_on(resume))
+        if resume and weights_file(resume, GENERATOR_EMA).is_file():
+            averaged = read_weights(weights_file(resume, GENERATOR_EMA), ema.average, way_on(resume))
             ema.average = {name: tensor.to(self.grid.device) for name, tensor in averaged.items()}
         return ema
 
