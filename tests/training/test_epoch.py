@@ -68,6 +68,13 @@ def test_every_step_has_work_and_counts_its_clips(lengths: list[int], n_lanes: i
         assert all(clip.n_chunks > chunk for lane in active for clip in r.lanes[lane])
 
 
+@given(lengths, st.integers(1, 6), st.integers(1, 3))
+def test_the_fullest_round_has_most_clips_then_most_chunks(lengths: list[int], n_lanes: int, batch_size: int) -> None:
+    epoch = plan(lengths, n_lanes, batch_size)
+    sizes = [(r.n_clips(0), r.n_chunks) for r in epoch.rounds]
+    assert sizes[epoch.fullest_round()] == max(sizes)
+
+
 def test_a_clip_alone_in_its_lane_runs_to_its_end() -> None:
     epoch = plan([4, 14, 8], n_lanes=3, batch_size=1)
     assert {lane[0].video: epoch.rounds[0].lane_chunks(i) for i, lane in enumerate(epoch.rounds[0].lanes)} == {

@@ -41,7 +41,8 @@ def steps(planned: Planner, slot: int, start: tuple[int, int] = (0, 0), pictured
 
 
 def decoded(found: list[PlannedStep], modality: str) -> list[tuple[int, int]]:
-    return [(request.clip.video, i) for step in found for request in step.requests for i in getattr(request, modality)]
+    requests = (request for step in found for request in step.requests())
+    return [(request.clip.video, i) for request in requests for i in getattr(request, modality)]
 
 
 @pytest.mark.parametrize("slot", range(5))
@@ -75,7 +76,7 @@ def test_ranks_that_run_whole_lanes_read_every_frame_once(lengths: list[int], n_
     for rank in range(n_ranks):
         lanes = range(rank, 2 * n_ranks, n_ranks)
         for step in EpochPlans(epoch, NOW, ALONE, 0, lanes, lambda _: False).steps(start, 1, flow_ready=False):
-            requests = iter(step.requests)
+            requests = iter(step.requests())
             for lane in (lane for lane in lanes if epoch.rounds[step.round].is_active(lane, step.chunk)):
                 for clip in epoch.rounds[step.round].lanes[lane]:
                     request = next(requests)
@@ -111,7 +112,7 @@ def test_a_run_that_goes_on_decodes_again_what_it_looks_back_at(planned: Planner
     whole = steps(planned, slot)
     rest = steps(planned, slot, start)
     whole = whole[len(whole) - len(rest):]
-    assert [step.requests for step in rest[1:]] == [step.requests for step in whole[1:]]
+    assert [step.requests() for step in rest[1:]] == [step.requests() for step in whole[1:]]
     first = set(decoded(rest[:1], "images"))
     assert first > set(decoded(whole[:1], "images"))
     assert min(i for _, i in first) >= 0

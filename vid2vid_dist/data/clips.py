@@ -149,7 +149,7 @@ class ClipSource:
 
     def sizes(self) -> set[Size]:
         """Of frames in training, at every scale that may be drawn; where what is used of a frame depends on what it
-        shows, as the first frame of one video of each size has it."""
+        shows, as the first frame of one video of each size has it, which raises UserError if it cannot be read."""
         files = [FrameFiles(self.index, video, 0) for video in self.index.one_of_each_size(self.n_videos)]
         n = n_scales(self.data)
         draws = [replace(MIDDLE, scale=(i + 0.5) / n) for i in range(n)]

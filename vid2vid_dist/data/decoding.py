@@ -33,7 +33,8 @@ class Decoders:
     """`n_workers` that decode ahead with a loader, 0 = nobody does, frames are decoded when they are asked for.
 
     in_processes: rather than in threads. These are enough for label maps and pictures: the time goes into Pillow's
-    decoding and resizing, which release the interpreter's lock. Faces and bodies are drawn in Python, which does not.
+    decoding and resizing, which release the interpreter's lock. Faces and bodies are in part drawn by Python, which
+    does not.
     Processes start at once, and end with this object or with the process.
     """
 

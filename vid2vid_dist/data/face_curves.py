@@ -103,14 +103,16 @@ def brush(canvas: np.ndarray, curve: Curve, size: int, color: Color) -> None:
 
     The brush moves the whole line from offset to offset. Where all of it falls on black it is painted, else all of
     it is mixed half and half with what is there. Later strokes see earlier ones, so the order of offsets counts.
-    What lies outside is moved to the border, whence it costs no more than the border is long.
+    What lies outside is moved to the border.
     """
+    from vid2vid_dist.data.stamps import stamp  # numba: other tasks go without
+
     if len(curve.x):
         square, disc = _offsets(size)
         both = [0, -1][: len(curve.x)]
         ends = Curve(curve.x[both], curve.y[both])
-        curve = pulled_in(curve, canvas.shape[:2], 2 * size)
-        _stamp(canvas, [(curve, square), (ends, disc)], color)
+        for line, offsets in ((curve, square), (ends, disc)):
+            stamp(canvas, line.y, line.x, offsets, np.array(color, np.uint8))
 
 
 @lru_cache
@@ -118,32 +120,3 @@ def _offsets(size: int) -> tuple[np.ndarray, np.ndarray]:
     """Of a square and of a disc: (k, 2) of y and x, in the order in which they are drawn."""
     square, disc = (np.moveaxis(np.mgrid[-n:n, -n:n], 0, -1).reshape(-1, 2) for n in (size, 2 * size))
     return square, disc[(disc**2).sum(axis=1) < 4 * size * size]
-
-
-def pulled_in(curve: Curve, shape: tuple[int, int], margin: int) -> Curve:
-    """What brushes whose offsets are at most `margin` need of a curve to draw the same on a canvas of `shape` (H, W).
-
-    Points further outside are moved to `margin` pixels from the border, and stand for all that come to lie there in a
-    row: of a line at most 2 * (H + W + 4 * `margin`) points are left, however long it was.
-    """
-    if _lies_within(curve, shape, -margin):
-        return curve
-    x, y = (np.clip(values, -margin, length - 1 + margin)
-            for values, length in zip((curve.x, curve.y), reversed(shape), strict=True))
-    moves = np.flatnonzero((np.diff(x) != 0) | (np.diff(y) != 0)) + 1
-    kept = np.concatenate([[0], moves])
-    return Curve(x[kept], y[kept])
-
-
-def _lies_within(line: Curve, shape: tuple[int, int], margin: int) -> bool:
-    """Whether a line, which is where its ends are, stays `margin` pixels away from the border."""
-    return all(margin <= end < length - margin for values, length in zip((line.y, line.x), shape, strict=True)
-               for end in (values[0], values[-1]))
-
-
-def _stamp(canvas: np.ndarray, strokes: list[tuple[Curve, np.ndarray]], color: Color) -> None:
-    """Draw lines at offsets (k, 2) of theirs, one stamp after the other."""
-    from vid2vid_dist.data.stamps import stamp
-
-    for curve, offsets in strokes:
-        stamp(canvas, curve.y, curve.x, offsets, np.array(color, np.uint8))

@@ -22,7 +22,7 @@ from vid2vid_dist.training.checkpoint import Position
 from vid2vid_dist.training.curriculum import Phase
 
 T = TypeVar("T")
-KEPT = 64  # rounds, of those that were asked for last: decoding is some ahead of training
+KEPT = 512  # rounds, of those that were asked for last: decoding is ahead by twice data.workers at most
 
 
 class Made(Sequence[T], Generic[T]):

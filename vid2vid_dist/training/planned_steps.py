@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import partial
 
 from vid2vid_dist.data.clips import Request
 from vid2vid_dist.engine.plan.planner import Planner
@@ -20,7 +20,8 @@ REST = LaneChunk(0, 0)
 @dataclass(frozen=True)
 class PlannedStep:
     """A step of a pipeline. `needed`: frames to decode for this rank, by lane of the run, beyond those that it has;
-    `shown`: the lane (of the pipeline) that pictures are made of, None for none."""
+    `shown`: the lane (of the pipeline) that pictures are made of, None for none; `requests` says what to decode, in the
+    order of the lanes, and raises `UserError` where a clip cannot be cut (`Round`)."""
 
     round: int
     chunk: int
@@ -28,12 +29,7 @@ class PlannedStep:
     plan: Plan
     needed: dict[int, NeededFrames]
     shown: int | None
-    request: Callable[[dict[int, NeededFrames]], list[Request]]
-
-    @cached_property
-    def requests(self) -> list[Request]:
-        """What to decode, in the order of the lanes. Raises `UserError` where a clip cannot be cut (`Round`)."""
-        return self.request(self.needed)
+    requests: Callable[[], list[Request]]
 
 
 @dataclass
@@ -79,7 +75,7 @@ class EpochPlans:
                 n_seen = part.n_seen + part.n_frames
                 n_kept = frames_kept(specs.cfg.discriminator, n_seen)
                 has[number] = (has[number] | wanted).kept(n_seen, self.epoch.n_past, n_kept)
-            yield PlannedStep(round_, chunk, shape, plan, needed, shown, partial(self._requests, round_))
+            yield PlannedStep(round_, chunk, shape, plan, needed, shown, partial(self._requests, round_, needed))
 
     def _chunks(self, round_: int, chunk: int) -> tuple[LaneChunk, ...]:
         n_frames = self.epoch.chunk_frames

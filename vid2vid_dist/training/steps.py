@@ -50,7 +50,7 @@ class Steps:
         plans = EpochPlans(epoch, now, state.pipeline.planner, grid.rank_in_pipeline, state.my_lanes, pictured)
         # Looked at twice, far ahead for the frames to decode and by the steps: each plan is made once.
         self._planned, ahead = tee(plans.steps(start, state.position.step + 1, state.flow_ready))
-        requests = (request for step in ahead for request in step.requests)
+        requests = (request for step in ahead for request in step.requests())
         self._frames = decoders.stream(requests)
         self._ahead: Future[Ready] | None = None
 

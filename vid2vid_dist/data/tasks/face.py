@@ -164,7 +164,8 @@ def draw_edges(points: np.ndarray, size: Size, distances: bool, box: Box | None 
         curves = [curve_through(points[numbers]) for numbers in pieces(edge)]
         drawn_edge = stroke([curve for curve in curves if curve is not None], size)
         if drawn_edge is None:
-            drawn[number * distances] = 255  # the first map is overwritten
+            if distances:
+                drawn[number] = 255
             continue
         edge_map[drawn_edge.rows_columns] |= drawn_edge.pixels
         if distances:
