@@ -11,6 +11,7 @@ fi
 
 cache=${NODE_CACHE:-${TMPDIR:-/tmp}/vid2vid_dist.$(id -un)}
 export TORCHINDUCTOR_CACHE_DIR=$cache/inductor TRITON_CACHE_DIR=$cache/triton TORCH_EXTENSIONS_DIR=$cache/extensions
+export NUMBA_CACHE_DIR=$cache/numba # a shared one would mix the code of different processors
 mkdir -p "$cache"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$((${SLURM_CPUS_PER_TASK:-$ranks} / ranks))}
 export NCCL_DEBUG=${NCCL_DEBUG:-WARN}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -85,6 +86,18 @@ def test_what_is_not_as_it_was_written_is_not_believed(
         load_generator(run)
     with pytest.raises(UserError, match=f"{words}.*: name another checkpoint in run.load_pretrain"):
         find_weights(str(folder))
+
+
+def test_a_manifest_that_has_lost_the_average(cfg: Config, make_run: MakeRun) -> None:
+    """The trained weights are not taken in its place, also where the number of files is not told."""
+    run = make_run(cfg, ema=True)
+    folder = run / "checkpoints/step_00000100"
+    seal(folder)
+    told = json.loads((folder / "manifest.json").read_text())
+    del told["files"]["generator_ema.safetensors"], told["n_files"]
+    (folder / "manifest.json").write_text(json.dumps(told))
+    with pytest.raises(UserError, match=r"manifest\.json does not name generator_ema\.safetensors"):
+        load_generator(run)
 
 
 def test_an_export_that_was_damaged_on_its_way(cfg: Config, make_run: MakeRun, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def load_generator(path: Path, overrides: Sequence[str] = (), *, raw_weights: bo
 def _load(folder: Path, overrides: Sequence[str], raw_weights: bool) -> LoadedGenerator:
     fix = f"choose another one of {folder.parent}, or remove {MANIFEST} to take it as it is"
     entries = entries_beside(folder, fix)
-    averaged = not raw_weights and (AVERAGED in entries if entries else (folder / AVERAGED).is_file())
+    averaged = not raw_weights and (AVERAGED in entries or (folder / AVERAGED).is_file())
     file = folder / (AVERAGED if averaged else TRAINED)
     require_as_written(folder, entries, ["config.yaml", file.name], fix)
     config = load_config(folder / "config.yaml", overrides)
