@@ -193,8 +193,8 @@ def _load(store: Store, name: str) -> dict[str, Any]:
         if any(path.parent.glob("*.tar")):
             raise UserError(f"{store.where} holds tars but no index.json, so they are not ours or not all there: "
                             f"{store.fix}")
-        raise UserError(f"no shards at {store.where}: run `{MAKE_SHARDS}` (bare `vid2vid-shards` makes the toy street) "
-                        "or set data.shards")
+        raise UserError(f"no shards at {store.where}: run `{MAKE_SHARDS}` or set data.shards "
+                        "(bare `vid2vid-shards` makes the toy street, with `--task face` and so on other toys)")
     try:
         raw = parse_json(read_text(path, MAX_INDEX_BYTES))
     except (OSError, ValueError) as error:
