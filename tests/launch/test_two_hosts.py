@@ -81,7 +81,8 @@ def weights(run: Path) -> dict[str, Tensor]:
     return {f"{path.stem}.{name}": x for path in folder.glob("*.safetensors") for name, x in load_file(path).items()}
 
 
-@pytest.mark.parametrize("each", [1, pytest.param(2, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("each", [1, 2])
 def test_a_pipeline_over_two_hosts_equals_one_host(hosts: list[str], tmp_path: Path, each: int) -> None:
     """With so many ranks on each host: the generator's on the first, the others on the second."""
     arguments = [*arguments_in(tmp_path), f"parallel.placement=split:{each}+{each}", "run.max_steps=3"]

@@ -99,6 +99,7 @@ def start_of(run_dir: Path) -> dict[str, float]:
     return {name: statistics.mean(losses[name] for losses in reports) for name in UNTRAINED}
 
 
+@pytest.mark.long
 def test_an_interrupted_stage_goes_on_and_a_finished_one_is_skipped(chain: list[Stage],
                                                                     capfd: pytest.CaptureFixture[str]) -> None:
     assert any("resumed from" in event and "step 4" in event for event in events(chain[0]))
@@ -107,6 +108,7 @@ def test_an_interrupted_stage_goes_on_and_a_finished_one_is_skipped(chain: list[
     assert capfd.readouterr().out.count("finished before") == 3
 
 
+@pytest.mark.long
 def test_each_stage_says_what_it_took_from_the_one_before(chain: list[Stage]) -> None:
     for number, stage in enumerate(chain[1:], 1):
         (line,) = (event for event in events(stage) if event.startswith("generator: "))
@@ -115,6 +117,7 @@ def test_each_stage_says_what_it_took_from_the_one_before(chain: list[Stage]) ->
         assert any(event.startswith("image: ") and "left as initialised" not in event for event in events(stage))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_stage_starts_better_than_from_scratch(chain: list[Stage], grid: Grid, number: int) -> None:
     cfg = read_chain(chain[0].config.parent / "chain.yaml", [])[number].cfg
@@ -124,6 +127,7 @@ def test_a_stage_starts_better_than_from_scratch(chain: list[Stage], grid: Grid,
     assert all(started[name] < scratch[name] for name in UNTRAINED), (started, scratch)
 
 
+@pytest.mark.long
 def test_after_the_switch_every_scale_learns_and_the_rate_keeps_falling(chain: list[Stage]) -> None:
     """The original goes on with the finest scale alone, at its full rate."""
     weights = {step: load_file(chain[1].run_dir / f"checkpoints/step_{step:08d}/generator.safetensors")

@@ -132,6 +132,11 @@ def test_the_command_tells_all_runs(
         f"error: {runs[2]} has no status.json that can be read: name a run folder (runs/NAME)"]
 
 
+def test_a_run_that_was_refused_has_saved_nothing(tmp_path: Path) -> None:
+    Status(tmp_path, 0, 0).write("failed", Position(), why="no shards")
+    assert status.tell(tmp_path) == f"{tmp_path}: failed, epoch 1, nothing saved yet: no shards"
+
+
 def beat(run: Path, count: int) -> None:
     """A heartbeat whose file is of another century."""
     (run / "watch").mkdir(exist_ok=True)

@@ -39,7 +39,8 @@ def tell(run_dir: Path) -> str:
     known = read_object(run_dir / "status.json")
     if not known:
         raise UserError(f"{run_dir} has no status.json that can be read: name a run folder (runs/NAME)")
-    status, saved = known.get("status"), f"saved at step {shown(known.get('step'))}"
+    status = known.get("status")
+    saved = f"saved at step {shown(known.get('step'))}" if known.get("step") else "nothing saved yet"
     if status == "running":
         step = read_object(run_dir / HEARTBEAT).get("step", known.get("step"))
         status = {
