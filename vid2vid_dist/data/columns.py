@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
 
 import numpy as np
 
+from vid2vid_dist.data.lazy import LazySequence
 from vid2vid_dist.data.store import MAKE_SHARDS
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.untrusted import is_file_name, is_printable
@@ -87,27 +87,19 @@ class Columns:
         return Names(self, self.entries.shape[1], len(self.videos), is_printable)
 
 
-class Names(Sequence[str]):
+class Names(LazySequence[str]):
     """`count` of the names from number `first` on, decoded and checked when they are asked for.
 
     Raises UserError for one that is damaged.
     """
 
     def __init__(self, columns: Columns, first: int, count: int, is_right: Callable[[object], bool]) -> None:
-        self._columns, self._first, self._count, self._is_right = columns, first, count, is_right
+        super().__init__(count)
+        self._columns, self._first, self._is_right = columns, first, is_right
 
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, which: int) -> str: ...
-    @overload
-    def __getitem__(self, which: slice) -> list[str]: ...
-    def __getitem__(self, which: int | slice) -> str | list[str]:
-        if isinstance(which, slice):
-            return [self[i] for i in range(*which.indices(self._count))]
+    def make(self, number: int) -> str:
         ends, text = self._columns.ends, self._columns.text
-        number = self._first + range(self._count)[which]
+        number += self._first
         start, end = int(ends[number - 1]) if number else 0, int(ends[number])
         name = None
         if start <= end <= min(len(text), start + MAX_PATH_BYTES):

@@ -5,16 +5,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
 from vid2vid_dist.data import index_v1
 from vid2vid_dist.data.columns import PICTURE, Columns, Counts, Names, check, map_columns, of_frames
 from vid2vid_dist.data.film import Film, FilmBytes, Films
+from vid2vid_dist.data.lazy import LazySequence
 from vid2vid_dist.data.store import MAKE_SHARDS, Entry, Folder, Shard, Store, content_hash
 from vid2vid_dist.data.tasks.registry import KINDS
 from vid2vid_dist.errors import UserError
@@ -37,23 +38,14 @@ class Video:
     frames: Names
 
 
-class Videos(Sequence[Video]):
+class Videos(LazySequence[Video]):
     """The videos of a split, each put together when it is asked for."""
 
     def __init__(self, columns: Columns) -> None:
+        super().__init__(len(columns.videos))
         self._columns = columns
 
-    def __len__(self) -> int:
-        return len(self._columns.videos)
-
-    @overload
-    def __getitem__(self, which: int) -> Video: ...
-    @overload
-    def __getitem__(self, which: slice) -> list[Video]: ...
-    def __getitem__(self, which: int | slice) -> Video | list[Video]:
-        number = range(len(self))[which]
-        if isinstance(number, range):
-            return [self[i] for i in number]
+    def make(self, number: int) -> Video:
         row = self._columns.videos[number]
         size = int(row["width"]), int(row["height"])
         return Video(self._columns.video_names[number], size, self._columns.frame_names(number))

@@ -13,11 +13,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Generic, TypeVar, overload
+from typing import TypeVar
 
 import numpy as np
 
 from vid2vid_dist.data.clips import Clip, ClipSource
+from vid2vid_dist.data.lazy import LazySequence
 from vid2vid_dist.training.checkpoint import Position
 from vid2vid_dist.training.curriculum import Phase
 
@@ -25,23 +26,15 @@ T = TypeVar("T")
 KEPT = 512  # rounds, of those that were asked for last: decoding is ahead by twice data.workers at most
 
 
-class Made(Sequence[T], Generic[T]):
-    """`count` things, each made when it is asked for."""
+class Made(LazySequence[T]):
+    """Items that a function makes. kept: how many of those that were asked for last; None = all."""
 
     def __init__(self, count: int, make: Callable[[int], T], kept: int | None = None) -> None:
-        """kept: how many of those that were asked for last; None = all."""
-        self._count, self._make = count, lru_cache(kept)(make)
+        super().__init__(count)
+        self._cached = lru_cache(kept)(make)
 
-    def __len__(self) -> int:
-        return self._count
-
-    @overload
-    def __getitem__(self, which: int) -> T: ...
-    @overload
-    def __getitem__(self, which: slice) -> list[T]: ...
-    def __getitem__(self, which: int | slice) -> T | list[T]:
-        number = range(self._count)[which]
-        return [self._make(i) for i in number] if isinstance(number, range) else self._make(number)
+    def make(self, number: int) -> T:
+        return self._cached(number)
 
 
 @dataclass(frozen=True)
