@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 from vid2vid_dist.compiled import compiled
 
 
@@ -10,3 +15,22 @@ def test_a_function_is_compiled_where_it_cannot_be_kept() -> None:
     twice = compiled(eval("lambda x: 2 * x"))
     assert twice.py_func(3) == twice(3) == 6
     assert twice.stats.cache_path is None
+
+
+FULL = """
+import resource
+import numpy as np
+from vid2vid_dist.data.stamps import stamp
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+canvas = np.zeros((2, 2, 3), np.uint8)
+here = np.zeros(1, np.int64)
+stamp(canvas, here, here, np.zeros((1, 2), np.int64), np.full(3, 7, np.uint8))
+print(canvas[0, 0])
+"""
+
+
+def test_a_full_disk_keeps_nothing_and_says_nothing(tmp_path: Path) -> None:
+    found = subprocess.run([sys.executable, "-c", FULL], env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+                           capture_output=True, text=True, check=True)
+    assert (found.stdout, found.stderr) == ("[7 7 7]\n", "")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and path.stat().st_size]
