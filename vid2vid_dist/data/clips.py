@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Any
@@ -149,11 +150,18 @@ class ClipSource:
 
     def sizes(self) -> set[Size]:
         """Of frames in training, at every scale that may be drawn; where what is used of a frame depends on what it
-        shows, as the first frame of one video of each size has it, which raises UserError if it cannot be read."""
-        files = [FrameFiles(self.index, video, 0) for video in self.index.one_of_each_size(self.n_videos)]
-        n = n_scales(self.data)
+        shows, as the first frame of one video of each size has it. One that cannot be read raises UserError, or is left
+        out where `data.max_faults` allows some: it is met again in training."""
+        n, found = n_scales(self.data), set()
         draws = [replace(MIDDLE, scale=(i + 0.5) / n) for i in range(n)]
-        return {frame_geometry(of, self.data, drawn, may_flip=False).size for of in files for drawn in draws}
+        for video in self.index.one_of_each_size(self.n_videos):
+            files = FrameFiles(self.index, video, 0)
+            try:
+                found |= {frame_geometry(files, self.data, drawn, may_flip=False).size for drawn in draws}
+            except UserError:
+                if not self.data.max_faults:
+                    raise
+        return found
 
     def clip(self, epoch: int, number: int, n_frames_total: int, chunk_frames: int) -> Clip:
         """Clip `number` of `epoch`; generates up to `n_frames_total` frames in chunks of `chunk_frames`."""
@@ -168,6 +176,14 @@ class ClipSource:
         files = FrameFiles(self.index, which, frames.start)
         geometry = frame_geometry(files, self.data, draw(rng), may_flip=training)
         return Clip(which, video.name, frames, geometry, (epoch, number) if training else None)
+
+    def first(self, n_frames_total: int, chunk_frames: int) -> Clip:
+        """The first clip of the first epoch that can be cut; `data.max_faults` before it need not."""
+        n_passed_over = min(self.data.max_faults, self.n_clips - 1)
+        for number in range(n_passed_over):
+            with suppress(UserError):
+                return self.clip(1, number, n_frames_total, chunk_frames)
+        return self.clip(1, n_passed_over, n_frames_total, chunk_frames)
 
     def whole(self, number: int) -> Clip:
         """Every frame of video `number` in order, not mirrored, crops and scales in mid-range, nothing left out."""

@@ -204,7 +204,7 @@ class Trainer:
     def _longest_step(self) -> tuple[int, tuple[int, int], int, int, bool]:
         """Ranks, width and height, frames of a chunk, frames that gradients run back through, whether on GPUs."""
         last = phase(self.cfg, n_epochs(self.cfg), self.source.longest)
-        clip = self.source.clip(1, 0, last.n_frames_total, last.chunk_frames)
+        clip = self.source.first(last.n_frames_total, last.chunk_frames)
         return (self.grid.world_size, clip.geometry.size, last.chunk_frames, last.n_frames_bp,
                 self.grid.device.type == "cuda")
 
