@@ -17,18 +17,23 @@ PLAIN = {"str": str, "int": int, "bool": bool, "object": object}
 
 def strangers(found: Any, kind: str, models: list[ModuleType], where: str) -> list[str]:
     """What of a tree is not of the `kind` that the models say, by their generated tables of keys and kinds."""
-    if (inner := re.fullmatch(r"(list\[|dict\(str, ?)(.+)[])]", kind)) is not None:
-        if not isinstance(found, list if inner[1] == "list[" else dict):
-            return [f"{where}: no {kind}"]
+    if (inner := re.fullmatch(r"(?i)(list|dict)[[(](?:str, ?)?(.+)[])]", kind)) is not None:
+        if not isinstance(found, list if inner[1].lower() == "list" else dict):
+            return [f"{where}: no {kind.lower()}"]
         items = enumerate(found) if isinstance(found, list) else found.items()
         return [one for key, value in items for one in strangers(value, inner[2], models, f"{where}.{key}")]
     if kind in PLAIN:
         return [] if isinstance(found, PLAIN[kind]) else [f"{where}: no {kind}"]
     model = next(getattr(module, kind) for module in models if hasattr(module, kind))
     names = {key: name for name, key in model.attribute_map.items()}
-    return [one for key, value in found.items() for one in (
+    slips = [one for key, value in found.items() for one in (
         strangers(value, model.openapi_types[names[key]], models, f"{where}.{key}") if key in names
         else [f"{where}: has no {key}"])]
+    try:
+        model(**{names[key]: value for key, value in found.items() if key in names})
+    except ValueError:  # some versions look below it, too
+        slips = slips or [f"{where}: lacks a key"]
+    return slips
 
 
 @pytest.fixture
@@ -49,9 +54,11 @@ def test_a_job_of_kubeflow(job: dict) -> None:
 def test_a_slip_in_a_job_of_kubeflow_is_seen(job: dict) -> None:
     worker = job["spec"]["pytorchReplicaSpecs"]["Worker"]
     worker["replica"] = worker.pop("replicas")
-    worker["template"]["spec"]["containers"][0]["args"] = "run.name=street"
-    assert of_kubeflow(job) == ["job.spec.pytorchReplicaSpecs.Worker.template.spec.containers.0.args: no list[str]",
-                                "job.spec.pytorchReplicaSpecs.Worker: has no replica"]
+    worker["restartPolicy"] = 3
+    del worker["template"]["spec"]["containers"][0]["name"]
+    where = "job.spec.pytorchReplicaSpecs.Worker"
+    assert {*of_kubeflow(job)} == {f"{where}.restartPolicy: no str", f"{where}: has no replica",
+                                   f"{where}.template.spec.containers.0: lacks a key"}
 
 
 def test_a_task_of_skypilot() -> None:

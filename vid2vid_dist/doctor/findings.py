@@ -81,7 +81,7 @@ def check_memory(seen: list[Seen], needs: Needs) -> Check:
         "" if has >= need else f"{has / GIB:.1f} GiB free, the plan needs {need / GIB:.1f}: free the device, or ask "
                                "vid2vid-plan --gpu-memory" for has, need in zip(free, needs.memory, strict=True)])
     most = max(needs.memory)
-    return check("memory", f"{min(free) / GIB:.1f} GiB free or more, at most {most / GIB:.1f} needed", faults)
+    return check("memory", f"{min(free) / GIB:.1f} GiB free or more, tensors take at most {most / GIB:.1f}", faults)
 
 
 def check_disk(seen: list[Seen], needed: float) -> Check:
