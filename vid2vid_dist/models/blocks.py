@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from vid2vid_dist.models.convolution import Conv3x3, Conv7x7
+from vid2vid_dist.models.convolution import Conv7x7, MinimalConv
 from vid2vid_dist.models.spectral import with_plain_kernels
 
 N = TypeVar("N", bound=nn.Module)
@@ -135,8 +135,8 @@ class ResnetBlock(nn.Module):
     def __init__(self, channels: int, norm: str) -> None:
         super().__init__()
         self.conv_block = nn.Sequential(
-            nn.ReflectionPad2d(1), Conv3x3(channels, channels), norm_layer(norm, channels), relu(norm),
-            nn.ReflectionPad2d(1), Conv3x3(channels, channels), norm_layer(norm, channels))
+            nn.ReflectionPad2d(1), MinimalConv(channels, channels, 3), norm_layer(norm, channels), relu(norm),
+            nn.ReflectionPad2d(1), MinimalConv(channels, channels, 3), norm_layer(norm, channels))
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.conv_block(x)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.blocks import halve, init_weights, norm_layer
+from vid2vid_dist.models.convolution import MinimalConv
 from vid2vid_dist.models.spectral import spectrally_normalised
 
 
@@ -25,7 +26,8 @@ def patch_layers(in_channels: int, ndf: int, n_layers: int, norm: str) -> list[l
     width = ndf
     for layer in range(1, n_layers + 1):
         narrow, width = width, min(2 * width, 512)
-        conv = nn.Conv2d(narrow, width, 4, stride=2 if layer < n_layers else 1, padding=2)
+        conv = (nn.Conv2d(narrow, width, 4, stride=2, padding=2) if layer < n_layers
+                else MinimalConv(narrow, width, 4, padding=2))
         layers.append([conv, norm_layer(norm, width), relu()])
     layers.append([nn.Conv2d(width, 1, 4, stride=1, padding=2)])
     return layers
