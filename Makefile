@@ -5,6 +5,7 @@ GOLDEN ?= ../shared/golden
 FRAMES ?= ../shared/cityscapes_example
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 BIN := .venv/bin
+TORCHRUN := $(BIN)/torchrun --standalone --local-addr 127.0.0.1# whose name may be in no DNS
 READY := .venv/.ready
 DEMO := runs/demo
 DEMO_CONFIG := configs/toy/demo.yaml
@@ -34,7 +35,7 @@ $(READY): pyproject.toml
 
 demo: shards ## toy street from nothing: shards, training on 2 ranks, video, page (7 to 13 minutes on 2 cores)
 	@echo "demo: training $(DEMO) on 2 ranks"
-	@OMP_NUM_THREADS=$(THREADS) $(BIN)/torchrun --standalone --nproc_per_node 2 launch/train.py $(DEMO_CONFIG)
+	@OMP_NUM_THREADS=$(THREADS) $(TORCHRUN) --nproc_per_node 2 launch/train.py $(DEMO_CONFIG)
 	@echo "demo: generating the test videos"
 	@OMP_NUM_THREADS=$(THREADS) $(BIN)/python launch/generate.py $(DEMO)
 	@echo "training page: file://$(CURDIR)/$(DEMO)/web/index.html"
@@ -80,7 +81,7 @@ type: $(READY) ## mypy
 
 parity: $(READY) ## compare with the original's numbers: [GOLDEN=folder] [FRAMES=folder] [ONLY=kind/name]
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.parity --golden $(GOLDEN) --frames $(FRAMES) $(if $(ONLY),--only $(ONLY))
-	$(if $(ONLY),,@OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node 2 -m tools.parity.placed_trace $(GOLDEN))
+	$(if $(ONLY),,@OMP_NUM_THREADS=1 $(TORCHRUN) --nproc_per_node 2 -m tools.parity.placed_trace $(GOLDEN))
 
 drill: $(READY) ## end a run of 4 ranks 60 times, in all ways that runs end; nothing may be lost (an hour)
 	@OMP_NUM_THREADS=1 $(BIN)/python -m tools.drill

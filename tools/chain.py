@@ -119,7 +119,8 @@ def run_chain(stages: list[Stage], n_ranks: int) -> int:
         print(f"chain: {title}", flush=True)
         if stage.cfg.data.shards == DataConfig().shards:
             ensure_toy_shards(Path(stage.cfg.data.shards))
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(n_ranks)]
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1",
+                    "--nproc_per_node", str(n_ranks)]
         status = subprocess.run([sys.executable, *launcher, str(TRAIN), *stage.arguments]).returncode
         if not status and stage.status() in ("preempted", "stopped"):
             status = UNFINISHED
