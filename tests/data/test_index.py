@@ -166,3 +166,9 @@ def test_a_tar_stays_open_while_it_is_read(folder: Path, monkeypatch: pytest.Mon
     expected = index.read(0, "labels", 0)
     monkeypatch.setattr(index._store, "_tar", index._store._tar.__wrapped__)
     assert index.read(0, "labels", 0) == expected
+
+
+@pytest.mark.parametrize("named", ["", "shard-000000.tar", "shard-{000000..000001}.tar"])
+def test_a_split_or_its_tars_are_not_the_shards(folder: Path, named: str) -> None:
+    with pytest.raises(UserError, match=f"is of one split: name the folder of all splits, {folder.parent}$"):
+        ShardIndex(folder / named / "train")

@@ -185,6 +185,10 @@ def _load(store: Store, name: str) -> dict[str, Any]:
         if any(path.parent.glob("*.tar")):
             raise UserError(f"{store.where} holds tars but no index.json, so they are not ours or not all there: "
                             f"{store.fix}")
+        named = path.parent.parent  # as data.shards or --input has it
+        split = next((folder for folder in (named, named.parent) if (folder / INDEX).is_file()), None)
+        if split is not None:
+            raise UserError(f"{named} is of one split: name the folder of all splits, {split.parent}")
         raise UserError(f"no shards at {store.where}: run `{MAKE_SHARDS}` or set data.shards "
                         "(bare `vid2vid-shards` makes the toy street, with `--task face` and so on other toys)")
     try:
