@@ -36,6 +36,13 @@ def test_unknown_name_is_told_with_the_nearest(name: str) -> None:
         load_config(name)
 
 
+def test_a_missing_file_of_ones_own_is_no_misspelt_recipe(elsewhere: Path) -> None:
+    with pytest.raises(UserError, match=r"face\.yaml: No such file or directory; name a file that is there"):
+        load_config("face.yaml")
+    with pytest.raises(UserError, match=r"did you mean the recipe street/512\?"):
+        load_config("street/521.yaml")
+
+
 @pytest.mark.parametrize("name", ["../configs/street/512", "/street/512", "street//512", ""])
 def test_no_way_around_the_folder_of_recipes(name: str) -> None:
     with pytest.raises(UserError):

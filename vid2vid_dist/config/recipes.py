@@ -27,8 +27,9 @@ def find_config(name: Path | str, folder: Path = Path()) -> Path:
         return RECIPES / f"{recipe}.yaml"
     if path.exists():
         return path  # a folder, a pipe: whoever reads it says so
-    near = difflib.get_close_matches(shown(recipe), recipe_names(), n=1)
-    hint = f"did you mean the recipe {near[0]}?" if near else "name a file, or a recipe like street/512"
+    is_own = "/" not in recipe and f"{name}".endswith(".yaml")  # a file of somebody's own, not a recipe misspelt
+    near = [] if is_own else difflib.get_close_matches(shown(recipe), recipe_names(), n=1)
+    hint = f"did you mean the recipe {near[0]}?" if near else "name a file that is there, or a recipe like street/512"
     raise UserError(f"cannot read the configuration file {path}: No such file or directory; {hint}")
 
 
