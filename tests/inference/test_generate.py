@@ -63,6 +63,8 @@ def test_from_the_command_line_to_a_page(cfg: Config, make_run: MakeRun) -> None
     assert "<h2>a &amp; b</h2>" in page
     for caption in ("input", "output", "real", "warp error"):
         assert f"<span>{caption}</span>" in page
+    assert "</b> warp error of the real</span>" in page
+    assert "L1 to real: absolute difference of colours in [−1, 1]." in page
     references = [unquote(unescape(ref)) for ref in re.findall(r'(?:src|poster|href)="([^"]*)"', page)]
     assert len(references) == 8
     assert all((out / reference).exists() for reference in references)

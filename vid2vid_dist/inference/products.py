@@ -16,7 +16,6 @@ from vid2vid_dist.config.schema import DataConfig, FlowConfig
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.inference.panels import FrameView, Look
 from vid2vid_dist.models.flow import build_flow
-from vid2vid_dist.models.warp_error import WarpErrorMeter
 from vid2vid_dist.monitor.pictures import image_pictures, reduced, tile
 from vid2vid_dist.monitor.video import VideoWriter
 
@@ -64,8 +63,8 @@ class CompareVideo:
     def add(self, name: str, frame: Frames, fakes: Tensor) -> dict[str, float]:
         if self._video is None:
             self._n_frames, self._video = 0, VideoWriter(self._folder / "compare.mp4", self._fps)
-            meter = WarpErrorMeter(build_flow(FlowConfig())) if find_spec("cv2") else None
-            self._view = FrameView(self._looks, self._data, meter)
+            flow = build_flow(FlowConfig()) if find_spec("cv2") else None
+            self._view = FrameView(self._looks, self._data, flow)
         panels, figures = self._view.panels(frame, fakes.clone())  # it keeps them for the next frame
         wide = tile([picture[None] for picture in panels.values()])
         tiled = reduced(wide, fakes.shape[-1], COMPARE_PANEL_WIDTH)[0]

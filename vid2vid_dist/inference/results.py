@@ -38,6 +38,12 @@ from vid2vid_dist.monitor.svg_curves import number
 T = TypeVar("T")
 MAX_NAME_BYTES = 200  # file systems take 255, endings included
 AUTOPLAY = 4  # so many videos play as soon as the page is open
+UNITS = {
+    "L1 to real": "absolute difference of colours in [−1, 1]",
+    "warp error": "absolute difference of colours in [0, 1] to the frame before, moved by the flow",
+    "warp error of the real": "what can be reached",
+}  # fmt: skip
+"""Of the figures of a video, as the page explains them."""
 
 
 @dataclass
@@ -149,6 +155,8 @@ class Results:
         """Write `index.html` with some figures on top; gives its path."""
         parts = [f"<header><h1>{escape(self._title)}</h1></header>", facts(figures)]
         parts += [_section(video, autoplay=i < AUTOPLAY) for i, video in enumerate(videos)]
+        known = {name for video in videos for name in video.figures}
+        parts += [f"<p>{name}: {unit}.</p>" for name, unit in UNITS.items() if name in known]
         page = self._out / "index.html"
         write_page(page, self._title, "\n".join(parts))
         return page
