@@ -178,7 +178,7 @@ def write(video: Path, out: Path, find: Find, frames: Iterable[np.ndarray], n_te
             raise UserError(f"{video}: no {MIN_FRAMES} frames in a row to train on: of its {n_frames} frames the last "
                             f"{n_test} are for the test split (--test-frames), and nothing was found in {n_missing}")
         sheet.draw().save(aside / "contact_sheet.png")
-    return (f"{out}: {n_train} + {n_written} frames of {n_frames}, nobody found in {n_missing}; "
+    return (f"{out}: {n_train} + {n_written} frames of {n_frames}, nothing found in {n_missing}; "
             f"look at {out / 'contact_sheet.png'}")
 
 
