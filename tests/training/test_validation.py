@@ -41,6 +41,15 @@ def test_figures_are_those_of_the_evaluation(
     assert found["L1_fake"] != found["L1_fake_averaged"]
 
 
+def test_single_images_are_validated_without_a_flow(configure: Configure, grid: Grid, tmp_path: Path) -> None:
+    Trainer(configure(*SHORT, "generator.netG=global", "generator.norm=instance", "generator.n_scales_spatial=1",
+                      "generator.fg=false", "generator.no_flow=true", "generator.no_first_img=true",
+                      "flow.network=none", "loss.lambda_T=0", "discriminator.n_scales_temporal=0"), grid).run()
+    (record,) = read_journal(tmp_path / "run").validations
+    assert record["validation"].keys() == {"L1_fake"}
+    assert 0 < record["validation"]["L1_fake"] < 2
+
+
 def test_no_test_split(configure: Configure, shards: Path, tmp_path: Path) -> None:
     assert open_source(configure())[0].split == "test"
     shutil.copytree(shards / "train", tmp_path / "shards/train")

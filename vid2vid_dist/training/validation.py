@@ -37,7 +37,7 @@ N_CLIPS, N_FRAMES = 2, 6
 @dataclass(frozen=True)
 class ValidationClip:
     """The first frames of a video as decoded, given ones included, and reference flow between the real ones: of the
-    second generated frame and of each after it to the frame before. On the CPU."""
+    second generated frame and of each after it to the frame before, none without a network for it. On the CPU."""
 
     frames: Frames
     reference: list[FlowReference]
@@ -73,7 +73,7 @@ class ValidationClips:
             self._clips = self._read(source)
         except UserError as error:
             return False, f"no validation clips: {error}"
-        n_frames = sum(1 + len(clip.reference) for clip in self._clips)
+        n_frames = sum(len(clip.frames.names) - self._n_past for clip in self._clips)
         weights = ", with trained and with averaged weights" if self._cfg.optim.ema_decay else ""
         return True, (f"validation every {self._cfg.monitor.pictures_every} steps: rank {self._rank} generates "
                       f"{n_frames} frames of {len(self._clips)} clips of the {source.split} split{weights}{why}")
@@ -81,14 +81,14 @@ class ValidationClips:
     def _read(self, source: ClipSource) -> list[ValidationClip]:
         """The beginnings of the first videos. Raises `UserError` for frames that cannot be read or generated."""
         with torch.random.fork_rng([]):  # its weights are drawn before they are loaded
-            network = build_flow(self._cfg.flow).to(self._grid.device)
+            flow = build_flow(self._cfg.flow).to(self._grid.device) if self._cfg.flow.network != "none" else None
         clips = []
         for number in range(min(N_CLIPS, source.n_videos)):
             clip = source.whole(number)
             self._module.check_size(*clip.geometry.size)
             frames = source.load(Request.span(clip, 0, min(clip.n_frames, self._n_past + N_FRAMES)))
             real = self._real(frames).unbind(1)[self._n_past :]
-            references = [network(now, before) for before, now in pairwise(real)]
+            references = [flow(now, before) for before, now in pairwise(real)] if flow is not None else []
             clips.append(ValidationClip(frames, [FlowReference(x.flow.cpu(), x.confidence.cpu()) for x in references]))
         return clips
 
