@@ -71,7 +71,7 @@ def test_memory_of_the_first_optimiser_is_given_back(configure: Configure, grid:
 
 
 def rates(state: TrainingState) -> dict[str, float]:
-    return {name: engine._optimizer.param_groups[0]["lr"] for name, engine in state.engines().items()}
+    return {name: engine._shard.optimizer.param_groups[0]["lr"] for name, engine in state.engines().items()}
 
 
 def test_every_role_gets_the_rate_of_the_epoch(configure: Configure) -> None:
@@ -110,6 +110,6 @@ def test_settings_of_adam_are_those_of_now(configure: Configure, grid: Grid, bac
     trainer = Trainer(now, grid)
     trainer.state.enter(1)
     engine = trainer.state.engines()["generator"]
-    (settings,) = (engine._optimizer if backend == "plain" else engine._engine.optimizer).param_groups
+    (settings,) = engine._shard.optimizer.param_groups
     assert (settings["lr"], settings["betas"]) == (1e-3, (0.9, 0.999))
     assert engine.state()["step"] == 2

@@ -10,7 +10,7 @@ import torch
 
 from tests.torchrun import wait_until
 from tools.solo_grid import solo_grid
-from vid2vid_dist.engine.run.optimizer import PlainEngine
+from vid2vid_dist.engine.run.optimizer import RoleEngine, plain_shard
 from vid2vid_dist.engine.run.streams import Beside
 from vid2vid_dist.engine.run.timing import Timer
 from vid2vid_dist.engine.run.updates import Updates, Verdict, always
@@ -89,7 +89,8 @@ def test_all_roles_are_updated_or_none() -> None:
 @pytest.mark.parametrize("fused", [True, False])
 def test_a_step_takes_one_power_iteration_and_puts_it_back_with_the_weights(fused: bool) -> None:
     module = spectrally_normalised(torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3)))
-    engine = PlainEngine(module, lambda p: torch.optim.SGD(p, lr=0.1, fused=fused), solo_grid())
+    shard = plain_shard(module, lambda p: torch.optim.SGD(p, lr=0.1, fused=fused), solo_grid())
+    engine = RoleEngine(module, shard, solo_grid())
     before = {name: x.clone() for name, x in module.state_dict().items()}
     for agreed in (False, True):
         updates = Updates({"image": engine}, Timer(), Beside(torch.device("cpu"), True))

@@ -20,7 +20,7 @@ from vid2vid_dist.engine.roles.perceptual import PerceptualSpec
 from vid2vid_dist.engine.roles.temporal import TemporalSpec
 from vid2vid_dist.engine.run.executor import Role
 from vid2vid_dist.engine.run.grid import Grid
-from vid2vid_dist.engine.run.optimizer import MakeOptimizer, PlainEngine, RoleEngine
+from vid2vid_dist.engine.run.optimizer import MakeOptimizer, RoleEngine, plain_shard
 from vid2vid_dist.models.compute_options import compute_options_from
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.precision import DTYPES
@@ -88,7 +88,7 @@ def build_trained_role(spec: RoleSpec, grid: Grid, module: nn.Module, make_optim
 def build_engine(module: nn.Module, make_optimizer: MakeOptimizer, optim: OptimConfig, grid: Grid) -> RoleEngine:
     """The engine that the configuration asks for; trains the parameters of `module` that require a gradient."""
     if optim.backend == "plain":
-        return PlainEngine(module, make_optimizer, grid, optim.clip_norm)
-    from vid2vid_dist.engine.run.zero import ZeroEngine  # DeepSpeed takes seconds to import: only where it is used
+        return RoleEngine(module, plain_shard(module, make_optimizer, grid), grid, optim.clip_norm)
+    from vid2vid_dist.engine.run.zero import zero_shard  # DeepSpeed takes seconds to import: only where it is used
 
-    return ZeroEngine(module, make_optimizer, optim, grid)
+    return RoleEngine(module, zero_shard(module, make_optimizer, optim, grid), grid, optim.clip_norm)

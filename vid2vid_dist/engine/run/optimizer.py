@@ -1,4 +1,4 @@
-"""Optimiser backends behind one small interface: DeepSpeed ZeRO for real runs, a plain one for verification.
+"""A role's weights and their optimiser behind one small interface, with DeepSpeed ZeRO (`zero`) or without.
 
 A step is: enter `accumulate()` of every role, call `backward` any number of times (also never), leave it, `step()`,
 and `discard()` if that was refused. Gradients of all ranks are summed, so the caller divides a loss by the number of
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol, cast
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import cast
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
@@ -22,44 +24,6 @@ from vid2vid_dist.models.blocks import BatchNorm
 
 Tensors = Tensor | Sequence[Tensor]
 MakeOptimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
-
-
-class RoleEngine(Protocol):
-    """A role's module together with its optimiser, over all ranks that hold the role."""
-
-    module: nn.Module
-    gradient_norm: torch.Tensor
-    """Of what this rank has accumulated in the step, before the reduction: not finite if any of it is not."""
-
-    update_norm: torch.Tensor
-    """Of the gradients of the last update, summed over the ranks, before they were shortened; NaN before the first."""
-
-    def accumulate(self) -> AbstractContextManager[None]:
-        """All backward passes of one step happen inside; the reduction over ranks happens on leaving."""
-
-    def backward(self, outputs: Tensors, gradients: Tensors | None = None,
-                 leaves: Sequence[Tensor] = ()) -> Sequence[Tensor | None]:
-        """Add the gradients of a scalar, or what `gradients` of `outputs` make of them. Returns those of `leaves`, None
-        where the outputs do not depend on one."""
-
-    def step(self, refused: Tensor | None = None) -> None:
-        """Update the weights by the summed gradients; where `refused`, a scalar on the device, is 1, weights and
-        optimiser stay as they are."""
-
-    def discard(self) -> None:
-        """After a step that was refused: the module's statistics are those from before it, too."""
-
-    def set_lr(self, lr: float) -> None: ...
-
-    def state(self) -> dict[str, Tensor]:
-        """What this rank owns of master weights and moments (`optimizer_state.pieces`), not copied."""
-
-    def restore(self, saved: SavedPieces) -> None:
-        """Take up masters and moments from what all ranks of a run saved. Weights are loaded before; learning rate
-        and Adam's decays stay those of the configuration."""
-
-    def close(self) -> None:
-        """Give the memory back; neither engine nor module is used again."""
 
 
 def trained_parameters(module: nn.Module) -> list[nn.Parameter]:
@@ -100,22 +64,6 @@ def norm(parts: Sequence[Tensor]) -> Tensor:
     return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(parts), 2, wide)))
 
 
-def shorten(gradients: Tensor, norm: Tensor, longest: float) -> None:
-    """Scale gradients, which are part of a whole of this norm, as torch's `clip_grad_norm_` would; 0 = leave them."""
-    if longest:
-        gradients.mul_((longest / (norm + 1e-6)).clamp(max=1))
-
-
-def descend(optimizer: torch.optim.Optimizer, refused: Tensor | None) -> None:
-    """A step of an optimiser, none where `refused` is 1. Fused ones look at it on the device, DeepSpeed's in
-    the host's memory cannot."""
-    if optimizer.defaults.get("fused"):
-        optimizer.found_inf = refused  # type: ignore[attr-defined]
-    elif refused is not None and refused:
-        return
-    optimizer.step()
-
-
 class Statistics:
     """The running statistics of a module's normalisations: a step writes them, and may be discarded."""
 
@@ -147,58 +95,117 @@ def _copy(to: list[torch.Tensor], source: list[torch.Tensor]) -> None:
         torch._foreach_copy_(to, source)
 
 
-class PlainEngine:
-    """torch.optim on every rank, gradients summed over the ranks; any dtype."""
+@dataclass(frozen=True)
+class Shard:
+    """What the optimiser of a rank updates: part `number` of `n_parts` equal ones of a role's weights.
 
-    def __init__(self, module: nn.Module, make_optimizer: MakeOptimizer, grid: Grid, clip_norm: float = 0.0) -> None:
-        self.module, self._clip_norm = module, clip_norm
-        parameters = trained_parameters(module)
-        self._weights = nn.Parameter(parameters_to_vector(parameters).detach())
-        vector_to_parameters(self._weights.detach(), parameters)
-        self._gradients = Gradients(parameters, self._weights)
-        self._weights.grad = self._gradients.flat
-        self._optimizer = make_optimizer([self._weights])
-        self._statistics = Statistics(module)
-        self._grid = grid
+    `weights`: all trained parameters, which are views into this flat tensor. `master`: the part, in the optimiser's
+    format and memory, of which `owned` are runs of parameters; `publish` copies all ranks' masters into the weights.
+    `scatters`: a rank gets the sums of its own part only.
+    """
+
+    weights: Tensor
+    master: Tensor
+    optimizer: torch.optim.Optimizer
+    owned: list[Owned]
+    close: Callable[[], None]
+    publish: Callable[[], None] = lambda: None
+    number: int = 0
+    n_parts: int = 1
+    scatters: bool = False
+
+
+def plain_shard(module: nn.Module, make_optimizer: MakeOptimizer, grid: Grid) -> Shard:
+    """All weights, in any format, on every rank."""
+    parameters = trained_parameters(module)
+    weights = nn.Parameter(parameters_to_vector(parameters).detach())
+    vector_to_parameters(weights.detach(), parameters)
+    grid.share_first(module)
+    optimizer = make_optimizer([weights])
+    owned = [Owned(name, 0, p.numel(), int(p.storage_offset())) for name, p in module.named_parameters()
+             if p.requires_grad]
+    return Shard(weights, weights, optimizer, owned, optimizer.state.clear)
+
+
+class RoleEngine:
+    """A role's module together with its optimiser, over all ranks that hold the role (`grid`)."""
+
+    gradient_norm: Tensor
+    """Of what this rank has accumulated in the step, before the reduction: not finite if any of it is not."""
+
+    update_norm: Tensor
+    """Of the gradients of the last update, summed over the ranks, before they were shortened; NaN before the first."""
+
+    def __init__(self, module: nn.Module, shard: Shard, grid: Grid, clip_norm: float = 0.0) -> None:
+        """`clip_norm`: gradients are scaled as by torch's `clip_grad_norm_`; 0 = never."""
+        self.module, self._shard, self._grid, self._clip_norm = module, shard, grid, clip_norm
+        self._gradients, self._statistics = Gradients(trained_parameters(module), shard.weights), Statistics(module)
+        self._mine = self._gradients.flat.chunk(shard.n_parts)[shard.number]
         self.update_norm = self._norm_before = torch.tensor(math.nan)
-        grid.share_first(module)
 
     @contextmanager
     def accumulate(self) -> Iterator[None]:
+        """All backward passes of one step happen inside; the reduction over ranks happens on leaving."""
         self._statistics.keep()
         self._gradients.flat.zero_()
         yield
         self._statistics.count()
         self.gradient_norm = self._gradients.norm()
-        self._grid.sum(self._gradients.flat)
+        if self._shard.scatters:
+            dist.reduce_scatter_tensor(self._mine, self._gradients.flat, group=self._grid.everyone)
+        else:
+            self._grid.sum(self._gradients.flat)
 
     def backward(self, outputs: Tensors, gradients: Tensors | None = None,
                  leaves: Sequence[Tensor] = ()) -> Sequence[Tensor | None]:
+        """Add the gradients of a scalar, or what `gradients` of `outputs` make of them. Returns those of `leaves`, None
+        where the outputs do not depend on one."""
         return self._gradients.add(outputs, gradients, leaves)
 
     def step(self, refused: Tensor | None = None) -> None:
-        self._norm_before = self.update_norm
-        self.update_norm = self.gradient_norm if self._grid.world_size == 1 else self._gradients.norm()
-        shorten(self._gradients.flat, self.update_norm, self._clip_norm)
-        descend(self._optimizer, refused)
+        """Update the weights by the summed gradients; where `refused`, a scalar on the device, is 1, weights and
+        optimiser stay as they are."""
+        master, optimizer = self._shard.master, self._shard.optimizer
+        self._norm_before, self.update_norm = self.update_norm, self._summed_norm()
+        if self._clip_norm:
+            self._mine.mul_((self._clip_norm / (self.update_norm + 1e-6)).clamp(max=1))
+        master.grad = self._mine.to(master.device, master.dtype)
+        refused = None if refused is None else refused.to(master.device)
+        if optimizer.defaults.get("fused"):  # looks at it on the device
+            optimizer.found_inf = refused  # type: ignore[attr-defined]
+            optimizer.step()
+        elif refused is None or not refused:
+            optimizer.step()
+        master.grad = None
+        self._shard.publish()
+
+    def _summed_norm(self) -> Tensor:
+        """Of the reduced gradients, of which every rank has those of its shard, or all."""
+        if self._shard.scatters:
+            return self._grid.sum(norm(self._mine.split(2**20)).square()).sqrt()
+        return self.gradient_norm if self._grid.world_size == 1 else self._gradients.norm()
 
     def discard(self) -> None:
+        """After a step that was refused: the module's statistics are those from before it, too."""
         self.update_norm = self._norm_before
         self._statistics.put_back()
 
     def set_lr(self, lr: float) -> None:
-        for group in self._optimizer.param_groups:
+        for group in self._shard.optimizer.param_groups:
             group["lr"] = lr
 
     def state(self) -> dict[str, Tensor]:
-        return pieces(self._owned(), self._weights, self._optimizer.state[self._weights]) if self._grid.is_first else {}
+        """What this rank saves of master weights and moments (`optimizer_state.pieces`), not copied."""
+        shard = self._shard
+        if shard.n_parts == 1 and not self._grid.is_first:
+            return {}
+        return pieces(shard.owned, shard.master, shard.optimizer.state[shard.master])
 
     def restore(self, saved: SavedPieces) -> None:
-        saved.restore(self._owned(), self._weights, self._optimizer.state[self._weights])
-
-    def _owned(self) -> list[Owned]:
-        return [Owned(name, 0, p.numel(), int(p.storage_offset())) for name, p in self.module.named_parameters()
-                if p.requires_grad]
+        """Take up masters and moments from what all ranks of a run saved. Weights are loaded before; learning rate
+        and Adam's decays stay those of the configuration."""
+        saved.restore(self._shard.owned, self._shard.master, self._shard.optimizer.state[self._shard.master])
 
     def close(self) -> None:
-        self._optimizer.state.clear()
+        """Give the memory back; neither engine nor module is used again."""
+        self._shard.close()
