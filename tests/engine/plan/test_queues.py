@@ -49,7 +49,7 @@ def issued_behind_the_last_task(plan: Plan, slot: int, stream: str) -> list[Comm
     reduce()
     for op in program:
         if not isinstance(op, Run):
-            found.message(op.transfer)
+            found.message(op)
         elif op.task.kind not in COLLECTIVE:
             found.task(op)
             left[op.task.role] -= 1

@@ -15,7 +15,7 @@ from vid2vid_dist.engine.plan.graph import step_tasks
 from vid2vid_dist.engine.plan.memory import plan_memory
 from vid2vid_dist.engine.plan.placement import Layout, colocated, split
 from vid2vid_dist.engine.plan.role import RoleSpecs
-from vid2vid_dist.engine.plan.schedule import Op, Plan, Receive, Run, Send, Strategy, in_order, make_plan
+from vid2vid_dist.engine.plan.schedule import Op, Plan, Run, Strategy, Transfer, in_order, make_plan
 from vid2vid_dist.engine.plan.simulate import simulate
 from vid2vid_dist.engine.plan.tasks import COLLECTIVE, CostKey, Kind, LaneChunk, StepShape, steady_shape
 from vid2vid_dist.engine.plan.tensors import FLOW, WEIGHT, Part, image
@@ -94,10 +94,9 @@ def check_message_order(plan: Plan) -> None:
     programs = plan.programs
     for source in range(plan.layout.n_slots):
         for destination in range(plan.layout.n_slots):
-            sent = [op.transfer for op in programs[source]
-                    if isinstance(op, Send) and op.transfer.destination == destination]
-            received = [op.transfer for op in programs[destination]
-                        if isinstance(op, Receive) and op.transfer.source == source]
+            sent, received = ([op for op in programs[slot] if isinstance(op, Transfer)
+                               and (op.source, op.destination) == (source, destination)]
+                              for slot in (source, destination))
             assert sent == received
             assert source != destination or not sent
 
@@ -120,13 +119,13 @@ def run_without_buffers(plan: Plan, rng: random.Random, turn: Sequence[str] = ()
     def partners(op: Op, slot: int) -> list[int]:
         if isinstance(op, Run):
             return list(plan.layout.slots[op.task.role]) if op.task.kind == Kind.REDUCE else [slot]
-        return [op.transfer.source, op.transfer.destination]
+        return [op.source, op.destination]
 
     def are_ready(op: Op, slots: list[int]) -> bool:
         def same(other: Op | None) -> bool:
             if isinstance(op, Run):
                 return isinstance(other, Run) and other.task is op.task
-            return isinstance(other, Send | Receive) and other.transfer is op.transfer
+            return other is op
         return all(same(head(slot)) for slot in slots)
 
     remaining = sum(map(len, programs))
@@ -141,9 +140,8 @@ def run_without_buffers(plan: Plan, rng: random.Random, turn: Sequence[str] = ()
                 check_inputs(plan, op, slot, present, done)
                 done[slot].add(op.task.number)
         else:
-            transfer = op.transfer
-            assert transfer.producer in done[transfer.source]
-            present[transfer.destination] |= {(transfer.producer, part) for part in transfer.parts}
+            assert op.producer in done[op.source]
+            present[op.destination] |= {(op.producer, part) for part in op.parts}
         for slot in slots:
             position[slot] += 1
         remaining -= len(slots)

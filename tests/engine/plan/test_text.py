@@ -7,7 +7,7 @@ import pytest
 from tests.engine.plans import made_up_costs, specs_of
 from vid2vid_dist.engine.plan.graph import step_tasks
 from vid2vid_dist.engine.plan.placement import split
-from vid2vid_dist.engine.plan.schedule import Op, Plan, Receive, Run, Send, make_plan
+from vid2vid_dist.engine.plan.schedule import Op, Plan, Run, Transfer, make_plan
 from vid2vid_dist.engine.plan.tasks import steady_shape
 from vid2vid_dist.engine.plan.text import AROUND, excerpt, plan_text
 
@@ -18,14 +18,14 @@ def plan() -> Plan:
     return make_plan(step_tasks(specs, steady_shape(2, 3)), split(specs, 2, 1), made_up_costs(specs))
 
 
-def says(plan: Plan, op: Op, line: str) -> bool:
-    """Whether a line is about an operation."""
+def says(plan: Plan, slot: int, op: Op, line: str) -> bool:
+    """Whether a line is about an operation of a slot."""
     if isinstance(op, Run):
         return line.startswith(f"run      {op.task.name}")
-    kinds = {str(part.kind) for part in op.transfer.parts}
-    verb, other = {Send: ("send", f"-> rank {op.transfer.destination}"),
-                   Receive: ("receive", f"<- rank {op.transfer.source}")}[type(op)]
-    what, _, rest = line.removeprefix(verb).strip().partition(f" of {plan.tasks[op.transfer.producer].name} ")
+    kinds = {str(part.kind) for part in op.parts}
+    verb, other = {op.source: ("send", f"-> rank {op.destination}"),
+                   op.destination: ("receive", f"<- rank {op.source}")}[slot]
+    what, _, rest = line.removeprefix(verb).strip().partition(f" of {plan.tasks[op.producer].name} ")
     return line.startswith(verb) and set(what.split(", ")) == kinds and rest == other
 
 
@@ -35,9 +35,10 @@ def test_every_operation_of_every_rank_is_a_line(plan: Plan) -> None:
     for slot, (text, program) in enumerate(zip(ranks, plan.programs, strict=True)):
         heading, *lines = text.splitlines()
         assert heading == f"rank {slot} of 3 in a pipeline: {', '.join(plan.layout.roles_on(slot))}"
-        assert {type(op) for op in program} == {Run, Send, Receive}
+        assert any(isinstance(op, Transfer) and op.source == slot for op in program)
+        assert any(isinstance(op, Transfer) and op.destination == slot for op in program)
         for op, line in zip(program, lines, strict=True):
-            assert says(plan, op, line.strip()), line
+            assert says(plan, slot, op, line.strip()), line
 
 
 def test_a_task_names_those_that_it_reads_of(plan: Plan) -> None:
@@ -49,10 +50,10 @@ def test_a_task_names_those_that_it_reads_of(plan: Plan) -> None:
 def test_an_excerpt_marks_the_operation_that_failed(plan: Plan) -> None:
     program = plan.programs[2]
     for index in (0, 1, len(program) // 2, len(program) - 1):
-        heading, *lines = excerpt(plan, program, index).splitlines()
+        heading, *lines = excerpt(plan, 2, program, index).splitlines()
         assert heading == f"operation {index + 1} of {len(program)} of this rank's step:"
         first = max(0, index - AROUND)
         shown = program[first:index + AROUND + 1]
         assert [line.startswith("> ") for line in lines] == [number == index for number in range(
             first, first + len(shown))]
-        assert all(says(plan, op, line[2:]) for op, line in zip(shown, lines, strict=True))
+        assert all(says(plan, 2, op, line[2:]) for op, line in zip(shown, lines, strict=True))

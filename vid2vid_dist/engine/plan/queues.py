@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from vid2vid_dist.engine.plan.collection import without_collection
-from vid2vid_dist.engine.plan.schedule import Plan, Receive, Run, Send, Transfer
+from vid2vid_dist.engine.plan.schedule import Plan, Run, Transfer
 from vid2vid_dist.engine.plan.tasks import Kind, Task
 
 POOL = 32  # streams that PyTorch has for communicators and others, besides the one of the tasks; more share them
@@ -87,8 +87,8 @@ def issued(plan: Plan, slot: int, turn: Sequence[str]) -> list[Command]:
     """What a slot issues as the engine does it, with the reductions of the roles `turn` in that order."""
     found = Issued(plan, slot)
     for op in plan.programs_in(turn)[slot]:
-        if isinstance(op, Send | Receive):
-            found.message(op.transfer)
+        if isinstance(op, Transfer):
+            found.message(op)
         elif op.task.kind == Kind.REDUCE:
             found.reduction(op.task.role)
         elif op.task.kind != Kind.UPDATE:

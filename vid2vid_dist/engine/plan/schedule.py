@@ -23,7 +23,11 @@ from vid2vid_dist.engine.plan.tensors import Part
 
 @dataclass(frozen=True)
 class Transfer:
-    """Tensors of one task for one other slot, in one message. `seconds` on an idle link."""
+    """Tensors of one task for one other slot, in one message. `seconds` on an idle link.
+
+    Its source hands it on without waiting for it to arrive; its destination gets ready for it, and the tasks that need
+    it wait for it.
+    """
 
     producer: int
     parts: tuple[Part, ...]
@@ -46,21 +50,7 @@ class Run:
     end: float
 
 
-@dataclass(frozen=True)
-class Send:
-    """Hand a message on, without waiting for it to arrive."""
-
-    transfer: Transfer
-
-
-@dataclass(frozen=True)
-class Receive:
-    """Be ready for a message; the tasks that need it wait for it."""
-
-    transfer: Transfer
-
-
-Op = Run | Send | Receive
+Op = Run | Transfer
 
 
 @dataclass(frozen=True)
@@ -106,7 +96,7 @@ class Plan:
     strategy: Strategy
     assignment: dict[Site, int]
     durations: list[float]  # planned seconds by task number
-    sequence: list[Run | Transfer] = field(default_factory=list)
+    sequence: list[Op] = field(default_factory=list)
     _programs: dict[tuple[str, ...], list[list[Op]]] = field(default_factory=dict, init=False)
     _tasks: list[dict[int, list[Task]]] = field(default_factory=list, init=False)  # by slot
 
@@ -125,14 +115,11 @@ class Plan:
         if key not in self._programs:
             programs = self._programs[key] = [[] for _ in range(self.layout.n_slots)]
             for item in self._reducing_in(key):
-                if isinstance(item, Run):
-                    programs[item.slot].append(item)
-                else:
-                    programs[item.source].append(Send(item))
-                    programs[item.destination].append(Receive(item))
+                for slot in [item.slot] if isinstance(item, Run) else [item.source, item.destination]:
+                    programs[slot].append(item)
         return self._programs[key]
 
-    def _reducing_in(self, turn: tuple[str, ...]) -> Iterator[Run | Transfer]:
+    def _reducing_in(self, turn: tuple[str, ...]) -> Iterator[Op]:
         planned: dict[str, list[Run]] = {role: [] for role in turn}
         for item in self.sequence:
             if isinstance(item, Run) and item.task.kind == Kind.REDUCE:
@@ -225,7 +212,7 @@ def in_order(tasks: list[Task], layout: Layout, costs: Costs | None = None, n_pi
         after = max((need.task for need in task.needs), default=0) if task.kind == Kind.REDUCE else task.number
         return task.kind == Kind.UPDATE, after, task.kind == Kind.REDUCE
 
-    runs: list[Run | Transfer] = [Run(task, 0, 0.0, 0.0) for task in sorted(tasks, key=place)]
+    runs: list[Op] = [Run(task, 0, 0.0, 0.0) for task in sorted(tasks, key=place)]
     return Plan(layout, tasks, costs, n_pipelines, Strategy(), sites, durations, runs)
 
 
@@ -233,7 +220,7 @@ def _planned(graph: StepGraph, slots: list[int], starts: list[float], n_pipeline
     """Starts by task and slots by site as a plan. A reduction begins with the last of its gradients, before the task
     that follows there; updates when all else is done."""
     tasks, durations, layout = graph.tasks, graph.durations, graph.layout
-    runs: list[tuple[tuple[float, int, int, int], Run | Transfer]] = []
+    runs: list[tuple[tuple[float, int, int, int], Op]] = []
     ends = [start + duration for start, duration in zip(starts, durations, strict=True)]
     where = [slots[site] if site >= 0 else -1 for site in graph.site]
     for number, task in enumerate(tasks):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.engine.plan.role import GENERATOR
-from vid2vid_dist.engine.plan.schedule import Plan, Receive, Run, Send
+from vid2vid_dist.engine.plan.schedule import Plan, Run, Transfer
 from vid2vid_dist.engine.plan.tasks import Kind, Site, StepShape, Task
 from vid2vid_dist.engine.plan.tensors import TensorKind, TensorShape
 from vid2vid_dist.engine.plan.text import excerpt
@@ -88,22 +88,20 @@ class Executor:
                           self.beside)
         for index, op in enumerate(program):
             try:
-                if isinstance(op, Send):
-                    store.send(op.transfer)
-                elif isinstance(op, Receive):
-                    store.receive(op.transfer)
+                if isinstance(op, Transfer):
+                    store.send(op) if op.source == self.slot else store.receive(op)
                 elif op.task.kind == Kind.REDUCE:
                     updates.reduce(op.task.role)
                 elif op.task.kind != Kind.UPDATE:
                     self._run(op.task, store)
             except LostRankError as error:
-                raise type(error)(f"{error}\n{excerpt(plan, program, index)}") from error
+                raise type(error)(f"{error}\n{excerpt(plan, self.slot, program, index)}") from error
             except UserError:
                 raise
             except Exception as error:
                 what = op.task.name if isinstance(op, Run) else "a message"
                 raise TaskError(f"step {self.transport.step}, {what}: {str(error) or type(error).__name__}\n"
-                                f"{excerpt(plan, program, index)}") from error
+                                f"{excerpt(plan, self.slot, program, index)}") from error
         store.finish()
         collected = [] if shown is None else self._collect(store, shown)
         updated = updates.finish(store.losses, may_update)
