@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from vid2vid_dist.engine.plan.collection import without_collection
 from vid2vid_dist.engine.plan.role import RoleSpecs
@@ -16,17 +17,24 @@ from vid2vid_dist.engine.plan.tasks import INTO_WEIGHTS, Kind, LaneChunk, Need, 
 from vid2vid_dist.engine.plan.tensors import Part, TensorKind
 
 
+@dataclass
 class LaneTasks:
-    """A lane's chunk, to which roles add their tasks."""
+    """A lane's chunk, to which roles add their tasks.
 
-    def __init__(self, specs: RoleSpecs, shape: StepShape, lane: int, chunk: LaneChunk, tasks: list[Task], *,
-                 whole_chunks: bool = False, is_ahead: bool = False, after: Sequence[int] = ()) -> None:
-        """`tasks`: of the step so far. `whole_chunks`: critics take all frames of a chunk at once, where they may.
-        `after`: tasks that the generator's wait for, to bound memory."""
-        self.specs, self.shape, self.lane, self.chunk = specs, shape, lane, chunk
-        self.tasks, self.whole_chunks, self.is_ahead, self.after = tasks, whole_chunks, is_ahead, list(after)
-        self.made: dict[Part, Task] = {}
-        self.gradients: dict[Part, list[Task]] = defaultdict(list)  # who makes them, by the part they are for
+    `tasks`: of the step so far. `whole_chunks`: critics take all frames of a chunk at once, where they may. `after`:
+    tasks that the generator's wait for, to bound memory. `made`: who makes a part; `gradients`: who makes one for it.
+    """
+
+    specs: RoleSpecs
+    shape: StepShape
+    lane: int
+    chunk: LaneChunk
+    tasks: list[Task]
+    whole_chunks: bool
+    is_ahead: bool = False
+    after: Sequence[int] = ()
+    made: dict[Part, Task] = field(default_factory=dict)
+    gradients: dict[Part, list[Task]] = field(default_factory=lambda: defaultdict(list))
 
     def add(self, kind: Kind, site: Site, frames: Sequence[int] = (), *, role: str = "", scale: int = 0, gap: int = 1,
             units: float = 1.0, follows: Iterable[Task] = (), reads: Iterable[Part] = (),
@@ -76,7 +84,7 @@ class LaneTasks:
         return self.passes(0 if self.whole_chunks else 1)
 
 
-@without_collection
+@without_collection()
 def step_tasks(specs: RoleSpecs, shape: StepShape, whole_chunks: bool = False) -> list[Task]:
     """All tasks of a step; `tasks[i].number == i`, and every need is of a smaller number.
 
@@ -87,7 +95,7 @@ def step_tasks(specs: RoleSpecs, shape: StepShape, whole_chunks: bool = False) -
     for number, chunk in enumerate(shape.lanes):
         if chunk.n_frames:
             earlier = backwards[-shape.in_flight] if 0 < shape.in_flight <= len(backwards) else []
-            lane = LaneTasks(specs, shape, number, chunk, tasks, whole_chunks=whole_chunks, after=earlier)
+            lane = LaneTasks(specs, shape, number, chunk, tasks, whole_chunks, after=earlier)
             for spec in specs.all:
                 spec.add_tasks(lane)
             n_before = len(tasks)
@@ -97,7 +105,7 @@ def step_tasks(specs: RoleSpecs, shape: StepShape, whole_chunks: bool = False) -
             _hand_on(specs, lane)
     for number, chunk in enumerate(shape.ahead):
         if chunk.n_frames:
-            lane = LaneTasks(specs, shape, number, chunk, tasks, whole_chunks=whole_chunks, is_ahead=True)
+            lane = LaneTasks(specs, shape, number, chunk, tasks, whole_chunks, is_ahead=True)
             for spec in specs.all:
                 spec.add_tasks_ahead(lane)
             _hand_on(specs, lane)

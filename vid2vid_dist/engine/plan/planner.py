@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from vid2vid_dist.engine.plan.costs import CPU_CORE, Costs, count_costs
 from vid2vid_dist.engine.plan.graph import step_tasks
@@ -75,25 +76,21 @@ class Planner:
     def __init__(self, specs: RoleSpecs, placed: Placed) -> None:
         self.specs, self.placed = specs, placed
         self.assignment: dict[Site, int] = {}  # slots of the sites of clips in flight
-        self._plans: dict[tuple[StepShape, frozenset[tuple[Site, int]]], Plan] = {}
+        self._plan = lru_cache(MAX_PLANS)(self._make_plan)
 
     def next(self, shape: StepShape) -> Plan:
         """The plan of the step after the last one."""
         fixed = {site: slot for site, slot in self.assignment.items() if shape.lanes[site.lane].n_seen}
         known = replace(shape, lanes=tuple(map(self._known, shape.lanes)), ahead=tuple(map(self._known, shape.ahead)))
-        key = known, frozenset(fixed.items())
-        if key not in self._plans:
-            placed, tasks = self.placed, step_tasks(self.specs, known, whole_chunks=self.placed.costs is None)
-            if placed.costs is None:
-                self._plans[key] = in_order(tasks, placed.layout, n_pipelines=placed.n_pipelines)
-            else:
-                self._plans[key] = make_plan(tasks, placed.layout, placed.costs, n_pipelines=placed.n_pipelines,
-                                             strategy=placed.strategy, fixed=fixed)
-            if len(self._plans) > MAX_PLANS:
-                self._plans.pop(next(iter(self._plans)))
-        plan = self._plans[key]
+        plan = self._plan(known, frozenset(fixed.items()))
         self.assignment = left_at(plan)
         return plan
+
+    def _make_plan(self, shape: StepShape, fixed: frozenset[tuple[Site, int]]) -> Plan:
+        placed = self.placed
+        return make_plan(
+            step_tasks(self.specs, shape, whole_chunks=placed.layout.n_slots == 1), placed.layout, placed.costs,
+            n_pipelines=placed.n_pipelines, strategy=placed.strategy, fixed=dict(fixed))
 
     def _known(self, chunk: LaneChunk) -> LaneChunk:
         """Frames of a clip that were generated before, as far as they make a difference: plans repeat sooner."""

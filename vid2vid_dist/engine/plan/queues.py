@@ -82,7 +82,7 @@ def _name(task: Task) -> str:
     return f"task {task.number}, {task.name}"
 
 
-@without_collection
+@without_collection()
 def issued(plan: Plan, slot: int, turn: Sequence[str]) -> list[Command]:
     """What a slot issues as the engine does it, with the reductions of the roles `turn` in that order."""
     found = Issued(plan, slot)
@@ -96,7 +96,7 @@ def issued(plan: Plan, slot: int, turn: Sequence[str]) -> list[Command]:
     return found.commands
 
 
-@without_collection
+@without_collection()
 def stuck(commands: Sequence[Sequence[Command]], n_queues: int) -> list[str]:
     """What each queue that hangs stands at, of the commands of all slots; nothing if all are done."""
     queues = [queue for of_slot in commands for queue in _dealt_out(of_slot, n_queues)]

@@ -6,6 +6,7 @@ step. The order is then fixed; it does not depend on how long tasks take when th
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -98,7 +99,6 @@ class Plan:
     durations: list[float]  # planned seconds by task number
     sequence: list[Op] = field(default_factory=list)
     _programs: dict[tuple[str, ...], list[list[Op]]] = field(default_factory=dict, init=False)
-    _tasks: list[dict[int, list[Task]]] = field(default_factory=list, init=False)  # by slot
 
     @property
     def programs(self) -> list[list[Op]]:
@@ -121,45 +121,39 @@ class Plan:
 
     def _reducing_in(self, turn: tuple[str, ...]) -> Iterator[Op]:
         planned: dict[str, list[Run]] = {role: [] for role in turn}
-        for item in self.sequence:
+        last = dict.fromkeys(turn, -1)  # place in the sequence
+        for place, run in self._planned_reductions():
+            planned[run.task.role].append(run)
+            last[run.task.role] = place
+        due: dict[int, list[Run]] = defaultdict(list)
+        place = -1
+        for role in turn:
+            place, task = max(place, last[role]), Task(-1, Kind.REDUCE, role)
+            due[place] += planned[role] or [Run(task, slot, 0, 0) for slot in self.layout.slots[role]]
+        yield from due[-1]
+        for place, item in enumerate(self.sequence):
             if isinstance(item, Run) and item.task.kind == Kind.REDUCE:
-                planned[item.task.role].append(item)
-        left, there = list(turn), dict.fromkeys(turn, 0)
-
-        def due() -> Iterator[Run]:
-            while left and there[left[0]] == len(planned[left[0]]):
-                task = Task(-1, Kind.REDUCE, left.pop(0))
-                yield from planned[task.role] or (Run(task, slot, 0, 0) for slot in self.layout.slots[task.role])
-
-        yield from due()
-        for item in self.sequence:
-            if isinstance(item, Run) and item.task.kind == Kind.REDUCE:
-                there[item.task.role] += 1
-                yield from due()
+                yield from due[place]
             else:
                 yield item
 
-    def tasks_on(self, slot: int) -> Iterator[Task]:
-        """The tasks of a slot, but for collectives."""
-        return (task for of_lane in self._by_lane()[slot].values() for task in of_lane)
-
-    def lane_on(self, slot: int, lane: int) -> list[Task]:
-        """Those of a lane."""
-        return self._by_lane()[slot].get(lane, [])
-
-    def _by_lane(self) -> list[dict[int, list[Task]]]:
-        if not self._tasks:
-            self._tasks = [{} for _ in range(self.layout.n_slots)]
-            for task in self.tasks:
-                if task.site is not None:
-                    self._tasks[self.assignment[task.site]].setdefault(task.lane, []).append(task)
-        return self._tasks
+    def _planned_reductions(self) -> Iterator[tuple[int, Run]]:
+        return ((place, item) for place, item in enumerate(self.sequence)
+                if isinstance(item, Run) and item.task.kind == Kind.REDUCE)
 
     @cached_property
     def reductions(self) -> tuple[str, ...]:
         """Roles in the order in which their gradients are complete: every rank reduces them in one order."""
-        return tuple(dict.fromkeys(item.task.role for item in self.sequence
-                                   if isinstance(item, Run) and item.task.kind == Kind.REDUCE))
+        return tuple(dict.fromkeys(run.task.role for _, run in self._planned_reductions()))
+
+    @cached_property
+    def by_lane(self) -> list[dict[int, list[Task]]]:
+        """The tasks of every slot, but for collectives, by lane."""
+        found: list[dict[int, list[Task]]] = [defaultdict(list) for _ in range(self.layout.n_slots)]
+        for task in self.tasks:
+            if task.site is not None:
+                found[self.assignment[task.site]][task.lane].append(task)
+        return found
 
 
 def needed_frames(specs: RoleSpecs, plan: Plan, slot: int, lane: int, chunk: LaneChunk) -> NeededFrames:
@@ -169,20 +163,21 @@ def needed_frames(specs: RoleSpecs, plan: Plan, slot: int, lane: int, chunk: Lan
     """
     ahead = LaneChunk(chunk.n_seen + chunk.n_frames, chunk.n_frames)
     found = NeededFrames()
-    for task in plan.lane_on(slot, lane):
+    for task in plan.by_lane[slot].get(lane, []):
         found |= specs[task.role].needed_frames(task, ahead if task.is_ahead else chunk)
     return found
 
 
-@without_collection
-def make_plan(tasks: list[Task], layout: Layout, costs: Costs, *, n_pipelines: int = 1,
+@without_collection()
+def make_plan(tasks: list[Task], layout: Layout, costs: Costs | None, *, n_pipelines: int = 1,
               strategy: Strategy | None = None, fixed: Mapping[Site, int] | None = None) -> Plan:
     """Place and order the tasks of a step on the slots of a pipeline.
 
-    `fixed` binds sites to slots where an earlier step of the same clips has put them.
+    `costs`: for several slots. `fixed` binds sites to slots where an earlier step of the same clips has put them.
     """
     if layout.n_slots == 1:
         return in_order(tasks, layout, costs, n_pipelines)
+    assert costs is not None
     graph, strategy = step_graph(tasks, layout, costs, n_pipelines), strategy or Strategy()
     found = {**strategy.slots, **(fixed or {})}
     slots, order = [found.get(site, -1) for site in graph.sites], strategy.order(graph)
@@ -219,33 +214,38 @@ def in_order(tasks: list[Task], layout: Layout, costs: Costs | None = None, n_pi
 def _planned(graph: StepGraph, slots: list[int], starts: list[float], n_pipelines: int, strategy: Strategy) -> Plan:
     """Starts by task and slots by site as a plan. A reduction begins with the last of its gradients, before the task
     that follows there; updates when all else is done."""
-    tasks, durations, layout = graph.tasks, graph.durations, graph.layout
-    runs: list[tuple[tuple[float, int, int, int], Op]] = []
+    tasks, durations, layout, costs = graph.tasks, graph.durations, graph.layout, graph.costs
+    sequence: list[tuple[tuple[float, int, int, int], Op]] = []
     ends = [start + duration for start, duration in zip(starts, durations, strict=True)]
     where = [slots[site] if site >= 0 else -1 for site in graph.site]
+
+    def add(task: Task, slot: int, start: float, turn: int = 2) -> None:
+        run = Run(task, slot, start, start + durations[task.number])
+        sequence.append(((start, turn, task.number, slot), run))
+
+    done = 0.0
     for number, task in enumerate(tasks):
         if task.kind == Kind.REDUCE:
-            starts[number] = max(ends[need.task] for need in task.needs)
-            ends[number] = starts[number] + durations[number]
-            runs += [((starts[number], 1, number, slot), Run(task, slot, starts[number], ends[number]))
-                     for slot in layout.slots[task.role]]
+            start = max(ends[need.task] for need in task.needs)
+            done = max(done, start + durations[number])
+            for slot in layout.slots[task.role]:
+                add(task, slot, start, 1)
         elif task.kind != Kind.UPDATE:
-            run = Run(task, where[number], starts[number], ends[number])
-            runs.append(((run.start, 2, number, run.slot), run))
-    free = [max((end for end, task in zip(ends, tasks, strict=True) if task.kind != Kind.UPDATE), default=0.0)
-            ] * layout.n_slots
+            done = max(done, ends[number])
+            add(task, where[number], starts[number])
+    free = [done] * layout.n_slots
     for task in (task for task in tasks if task.kind == Kind.UPDATE):
         for slot in layout.slots[task.role]:
-            start, free[slot] = free[slot], free[slot] + durations[task.number]
-            runs.append(((start, 2, task.number, slot), Run(task, slot, start, free[slot])))
+            add(task, slot, free[slot])
+            free[slot] += durations[task.number]
     assignment = dict(zip(graph.sites, slots, strict=True))
     for (number, slot), parts in _messages(graph, assignment, where).items():
-        n_bytes = sum(graph.costs.tensors[part.kind] for part in parts)
-        seconds = graph.costs.machine.message(n_bytes, where[number], slot)
-        runs.append(((ends[number], 0, number, slot), Transfer(number, parts, where[number], slot, n_bytes, seconds)))
-    runs.sort(key=itemgetter(0))
-    return Plan(layout, graph.tasks, graph.costs, n_pipelines, strategy, assignment, durations,
-                [item for _, item in runs])
+        n_bytes = sum(costs.tensors[part.kind] for part in parts)
+        transfer = Transfer(number, parts, where[number], slot, n_bytes,
+                            costs.machine.message(n_bytes, where[number], slot))
+        sequence.append(((ends[number], 0, number, slot), transfer))
+    sequence.sort(key=itemgetter(0))
+    return Plan(layout, tasks, costs, n_pipelines, strategy, assignment, durations, [op for _, op in sequence])
 
 
 def _messages(graph: StepGraph, assignment: dict[Site, int], where: list[int]

@@ -13,7 +13,7 @@ from vid2vid_dist.engine.plan.graph import step_tasks
 from vid2vid_dist.engine.plan.memory import RankMemory, plan_memory
 from vid2vid_dist.engine.plan.placement import Layout, colocated, explicit, slots_per_pipeline, split
 from vid2vid_dist.engine.plan.role import GENERATOR, RoleSpecs
-from vid2vid_dist.engine.plan.schedule import Plan, Run, Strategy, in_order, make_plan
+from vid2vid_dist.engine.plan.schedule import Plan, Run, Strategy, make_plan
 from vid2vid_dist.engine.plan.simulate import Prediction, simulate
 from vid2vid_dist.engine.plan.step_graph import step_graph
 from vid2vid_dist.engine.plan.tasks import Kind, StepShape, steady_shape
@@ -69,7 +69,7 @@ def best_plan(specs: RoleSpecs, shape: StepShape, layout: Layout, costs: Costs, 
     same input gives the same."""
     tasks = step_tasks(specs, shape, whole_chunks=layout.n_slots == 1)
     if layout.n_slots == 1:
-        return in_order(tasks, layout, costs, n_pipelines)
+        return make_plan(tasks, layout, costs, n_pipelines=n_pipelines)
 
     def plan(strategy: Strategy) -> Plan:
         return make_plan(tasks, layout, costs, n_pipelines=n_pipelines, strategy=strategy)

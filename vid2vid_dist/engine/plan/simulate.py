@@ -28,7 +28,7 @@ class Prediction:
         return sum(self.busy) / len(self.busy)
 
 
-@without_collection
+@without_collection()
 def simulate(plan: Plan, n_steps: int = WARM_UP + 1, jitter: float = 0.0, seed: int = 0) -> Prediction:
     """Run the programs of a plan over and over, every slot in its order, waiting where it must.
 

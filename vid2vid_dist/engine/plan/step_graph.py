@@ -85,39 +85,22 @@ def step_graph(tasks: list[Task], layout: Layout, costs: Costs, n_pipelines: int
         return costs.machine.message(sum([n_bytes[part.kind] for part in parts]), 0, 0) if parts else 0.0
 
     needs = [[(need.task, message(need.parts)) for need in task.needs] for task in tasks]
-    index: dict[Site, int] = {}
-    site: list[int] = []
-    members: list[list[int]] = []
-    work: list[float] = []
-    saved: list[float] = []
+    sites = list(dict.fromkeys([*(task.site for task in tasks if task.site),
+                                *(heir for task in tasks for _, heir in task.to_next_step)]))
+    index = {site: number for number, site in enumerate(sites)}
     trained = {task.site for task in tasks if task.kind in INTO_WEIGHTS and task.role == GENERATOR}
-
-    def number(of: Site) -> int:
-        if of not in index:
-            index[of] = len(index)
-            members.append([])
-            work.append(0.0)
-            saved.append(0.0)
-        return index[of]
-
-    for task, duration in zip(tasks, durations, strict=True):
-        at = -1
-        if task.site is not None:
-            at = number(task.site)
+    site = [index[task.site] if task.site else -1 for task in tasks]
+    members: list[list[int]] = [[] for _ in sites]
+    work, saved, update = [0.0] * len(sites), [0.0] * len(sites), [0.0] * layout.n_slots
+    for task, at, duration in zip(tasks, site, durations, strict=True):
+        if task.site:
             members[at].append(task.number)
             work[at] += duration
-            if task.site in trained:
-                saved[at] += costs.work[task.cost_key].saved * task.units
-        site.append(at)
-    for task in tasks:
-        for _, heir in task.to_next_step:
-            number(heir)
-    update = [0.0] * layout.n_slots
-    for task, duration in zip(tasks, durations, strict=True):
+            saved[at] += costs.work[task.cost_key].saved * task.units if task.site in trained else 0.0
         for slot in layout.slots[task.role] if task.kind == Kind.UPDATE else ():
             update[slot] += duration
-    return StepGraph(tasks, layout, costs, durations, needs, site, _longest(tasks, durations, needs), list(index),
-                     members, work, saved, update)
+    return StepGraph(tasks, layout, costs, durations, needs, site, _longest(tasks, durations, needs), sites, members,
+                     work, saved, update)
 
 
 def _longest(tasks: Sequence[Task], durations: list[float], needs: list[list[tuple[int, float]]]) -> list[float]:

@@ -78,16 +78,8 @@ class CostKey(NamedTuple):
         return f"{self.role}/{self.kind}/{self.scale}"
 
 
-class Identity(NamedTuple):
-    """What tells a task from the others of its step; the same task of another step has it too."""
-
-    role: str
-    kind: Kind
-    lane: int
-    frames: tuple[int, ...]
-    scale: int
-    gap: int
-    is_ahead: bool
+Identity = tuple[Site | None, str, Kind, tuple[int, ...]]
+"""What tells a task from the others of its step; the same task of another step has it too."""
 
 
 @dataclass
@@ -123,7 +115,7 @@ class Task:
 
     @property
     def identity(self) -> Identity:
-        return Identity(self.role, self.kind, self.lane, self.frames, self.scale, self.gap, self.is_ahead)
+        return self.site, self.role, self.kind, self.frames
 
     @property
     def name(self) -> str:

@@ -62,7 +62,8 @@ class TensorStore:
         self._here: dict[int, TaskTensors] = {}
         self._coming: dict[int, tuple[tuple[Part, ...], Pending]] = {}
         self._going: list[Pending] = []
-        self._readers = Counter(need.task for task in plan.tasks_on(slot) for need in task.needs if need.parts)
+        self._readers = Counter(need.task for tasks in plan.by_lane[slot].values() for task in tasks
+                                for need in task.needs if need.parts)
         self._inherited = [(task, part) for task in plan.tasks for part, site in task.to_next_step
                            if task.site and plan.assignment[site] == slot != plan.assignment[task.site]]
         self._readers.update(task.number for task, _ in self._inherited)
@@ -98,7 +99,7 @@ class TensorStore:
     def zeros(self, task: Task, kind: TensorKind) -> Tensor:
         """In place of a tensor of one frame that nobody makes."""
         ((shape, dtype),) = self.expected(task.lane, [kind])
-        return torch.zeros(shape, dtype=dtype, device=self._transport.device)
+        return torch.zeros(shape, dtype=dtype, device=self._transport.grid.device)
 
     def real(self, task: Task, back: int = 0) -> Tensor:
         """The real frames (B, F, 3, H, W) of a task, or those so many frames before."""
