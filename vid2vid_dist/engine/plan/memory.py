@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.costs import Costs
@@ -37,10 +40,8 @@ def plan_memory(specs: RoleSpecs, plan: Plan, shape: StepShape, timeline: list[R
     activations computed again, is workspace.
     """
     assert plan.costs is not None
-    averages = plan.layout.slots[GENERATOR][0]
-    return [_of_slot(plan, plan.costs, slot, [run for run in timeline if run.slot == slot],
-                     _clips(specs, plan, plan.costs, shape, slot),
-                     average_bytes(specs.cfg, plan.costs) if slot == averages else 0.0)
+    return [_peak(_always(specs, plan, plan.costs, shape, slot),
+                  _events(plan.costs, [run for run in timeline if run.slot == slot and run.task.site is not None]))
             for slot in range(plan.layout.n_slots)]
 
 
@@ -49,57 +50,58 @@ def average_bytes(cfg: Config, costs: Costs) -> float:
     return 4.0 * costs.parameters[GENERATOR] if cfg.optim.ema_decay else 0.0
 
 
-def _clips(specs: RoleSpecs, plan: Plan, costs: Costs, shape: StepShape, slot: int) -> float:
-    """Bytes of the frames of all lanes that a slot reads."""
+def _always(specs: RoleSpecs, plan: Plan, costs: Costs, shape: StepShape, slot: int) -> dict[str, float]:
+    """Bytes that a slot holds all the time, by cause."""
+    holders = plan.layout.slots
+    weights = average_bytes(specs.cfg, costs) if slot == holders[GENERATOR][0] else 0.0
+    weights += sum(2 * costs.element * n for role, n in costs.parameters.items() if slot in holders[role])
+    weights += sum(costs.element * n for role, n in costs.frozen.items() if slot in holders[role])
+    shards = 0.0 if costs.offload else sum(SHARD_BYTES * n / len(holders[role]) / plan.n_pipelines
+                                           for role, n in costs.parameters.items() if slot in holders[role])
     needed = [needed_frames(specs, plan, slot, lane, chunk) for lane, chunk in enumerate(shape.lanes)]
     of_frame = costs.frame_bytes
-    return float(sum(len(found.labels) * of_frame["labels"] + len(found.real) * of_frame["real"] for found in needed))
+    clips = sum(len(found.labels) * of_frame["labels"] + len(found.real) * of_frame["real"] for found in needed)
+    return {"weights, gradients": weights, "optimiser shard": shards, "clips": float(clips), "context": CONTEXT_BYTES}
 
 
-def _of_slot(plan: Plan, costs: Costs, slot: int, runs: list[Run], clips: float, average: float) -> RankMemory:
-    roles = [role for role in costs.parameters if slot in plan.layout.slots[role]]
-    weights = average + sum(2 * costs.element * costs.parameters[role] for role in roles)
-    weights += sum(costs.element * n for role, n in costs.frozen.items() if slot in plan.layout.slots[role])
-    shards = 0.0 if costs.offload else sum(
-        SHARD_BYTES * costs.parameters[role] / len(plan.layout.slots[role]) / plan.n_pipelines for role in roles)
-    fixed = {"weights, gradients": float(weights), "optimiser shard": shards, "clips": clips, "context": CONTEXT_BYTES}
+class _Event(NamedTuple):
+    """Bytes that come or, negative, go; of the generator also whose frame they are: (lane, frame)."""
 
-    last: dict[Site, float] = {}  # when a site is done
-    trained: set[Site] = set()
+    time: float
+    comes: bool
+    cause: str
+    n_bytes: float
+    frame: tuple[int, int] | None = None
+
+
+def _events(costs: Costs, runs: list[Run]) -> Iterator[_Event]:
+    """What the tasks of a slot take and give back."""
+    last: dict[Site | None, float] = {}  # when a site is done
     for run in runs:
-        if run.task.site is not None:
-            last[run.task.site] = max(run.end, last.get(run.task.site, 0.0))
-            if run.task.kind in FREES_GRAPH:
-                trained.add(run.task.site)
-    # (time, 0 = give back before 1 = take, cause, bytes, frame)
-    events: list[tuple[float, int, str, float, tuple[int, int] | None]] = []
+        last[run.task.site] = max(run.end, last.get(run.task.site, 0.0))
+    trained = {run.task.site for run in runs if run.task.kind in FREES_GRAPH}
     for run in runs:
-        task, site = run.task, run.task.site
-        if site is None:
-            continue
-        if site in trained:
-            cause = "live frames" if task.role == GENERATOR else "critics"
-            saved = costs.work[task.cost_key].saved * task.units
-            frame = (task.lane, site.frame) if task.role == GENERATOR else None
-            events += [(run.start, 1, cause, saved, frame), (last[site], 0, cause, -saved, frame)]
-        transient = costs.work[task.cost_key].transient * task.units
+        task, site, work = run.task, run.task.site, costs.work[run.task.cost_key]
+        if site in trained and site is not None:
+            cause, frame = ("live frames", (task.lane, site.frame)) if task.role == GENERATOR else ("critics", None)
+            yield _Event(run.start, True, cause, work.saved * task.units, frame)
+            yield _Event(last[site], False, cause, -work.saved * task.units, frame)
+        transient = work.transient * task.units
         if task.kind in INTO_WEIGHTS:
             transient += sum(costs.tensors[part.kind] for need in task.needs for part in need.parts
                              if part.kind.what in FEATURES)
-        events += [(run.start, 1, "workspace", transient, None), (run.end, 0, "workspace", -transient, None)]
-    return _peak(events, fixed)
+        yield _Event(run.start, True, "workspace", transient)
+        yield _Event(run.end, False, "workspace", -transient)
 
 
-def _peak(events: list[tuple[float, int, str, float, tuple[int, int] | None]], fixed: dict[str, float]) -> RankMemory:
+def _peak(always: dict[str, float], events: Iterable[_Event]) -> RankMemory:
     now = dict.fromkeys(("live frames", "critics", "workspace"), 0.0)
-    fullest = dict(now)
-    alive: dict[tuple[int, int], int] = {}
-    most = 0
-    for _, is_take, cause, n_bytes, frame in sorted(events, key=lambda event: event[:2]):
-        now[cause] += n_bytes
-        if frame is not None:
-            alive[frame] = alive.get(frame, 0) + (1 if is_take else -1)
+    fullest, alive, most = dict(now), Counter[tuple[int, int]](), 0
+    for event in sorted(events, key=lambda event: event[:2]):  # given back before taken
+        now[event.cause] += event.n_bytes
+        if event.frame is not None:
+            alive[event.frame] += 1 if event.comes else -1
             most = max(most, sum(count > 0 for count in alive.values()))
         if sum(now.values()) > sum(fullest.values()):
             fullest = dict(now)
-    return RankMemory({cause: (fixed | fullest)[cause] for cause in CAUSES}, most)
+    return RankMemory({cause: (always | fullest)[cause] for cause in CAUSES}, most)
