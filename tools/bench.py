@@ -188,8 +188,9 @@ def sides(cfg: Config, network: torch.nn.Module, real: Tensor, fake: Tensor) -> 
 @contextmanager
 def descending(engine: RoleEngine) -> Iterator[None]:
     """Clear a role's gradients, accumulate them inside, step."""
-    with engine.accumulate():
-        yield
+    engine.begin()
+    yield
+    engine.reduce()
     engine.step()
 
 

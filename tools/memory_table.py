@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -53,10 +52,10 @@ META = torch.device("meta")
 class Messages:
     """In the place of a `Transport`: what is sent goes nowhere, what is received is there."""
 
-    device, is_alone, step = META, True, 0
+    step = 0
 
     def __init__(self) -> None:
-        self.grid = solo_grid()
+        self.grid = replace(solo_grid(), device=META)
 
     def send(self, slot: int, tensors: list[Tensor], task: str) -> Pending:
         return Pending([tensor.detach().contiguous() for tensor in tensors], [], task, None)
@@ -78,9 +77,9 @@ class Engine:
         vector_to_parameters(weights, parameters)
         self._gradients = Gradients(parameters, weights)
 
-    @contextmanager
-    def accumulate(self) -> Iterator[None]:
-        yield
+    def begin(self) -> None: ...
+
+    def reduce(self) -> None: ...
 
     def backward(self, outputs: Tensors, gradients: Tensors | None = None,
                  leaves: Sequence[Tensor] = ()) -> Sequence[Tensor | None]:

@@ -187,8 +187,9 @@ def test_a_nonfinite_step_is_undone_by_every_zero_stage(grid: Grid) -> None:
         engine = build_engine(module, lambda p: torch.optim.Adam(p, 1e-2, (0.5, 0.999), fused=fused), optim, grid)
         norms = []
         for factor in losses:
-            with engine.accumulate():
-                engine.backward(factor * engine.module(torch.ones(2, 3)).sum())
+            engine.begin()
+            engine.backward(factor * engine.module(torch.ones(2, 3)).sum())
+            engine.reduce()
             finite = engine.gradient_norm.isfinite()
             engine.step(refused=(~finite).float())
             if not finite:

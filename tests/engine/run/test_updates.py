@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 
 import pytest
 import torch
@@ -27,9 +26,9 @@ class Engine:
         self.module = torch.nn.Linear(1, 1)
         self.name, self.reduced = name, reduced
 
-    @contextmanager
-    def accumulate(self) -> Iterator[None]:
-        yield
+    def begin(self) -> None: ...
+
+    def reduce(self) -> None:
         self.reduced.append(self.name)
 
     def step(self, refused: torch.Tensor | None) -> None:

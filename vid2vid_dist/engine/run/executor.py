@@ -62,7 +62,7 @@ class Executor:
         """`reductions`: the order in which roles are reduced, the same on all ranks (`Plan.reductions` of any step);
         roles that are missing in it come first. Every rank makes its executor at the same time."""
         self.reductions = reductions
-        self.beside = Beside(transport.device, transport.is_alone)
+        self.beside = Beside(transport.grid.device, alone=transport.grid.world_size == 1)
         self.roles, self.shapes, self.slot, self.transport, self.dtype = roles, shapes, slot, transport, dtype
         self.timer = Timer()
 

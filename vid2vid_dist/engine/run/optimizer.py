@@ -1,15 +1,13 @@
 """A role's weights and their optimiser behind one small interface, with DeepSpeed ZeRO (`zero`) or without.
 
-A step is: enter `accumulate()` of every role, call `backward` any number of times (also never), leave it, `step()`,
-and `discard()` if that was refused. Gradients of all ranks are summed, so the caller divides a loss by the number of
-clips in the step.
+A step is: `begin()`, `backward` any number of times (also never), `reduce()`, `step()`, and `discard()` if that was
+refused. Gradients of all ranks are summed, so the caller divides a loss by the number of clips in the step.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -143,24 +141,25 @@ class RoleEngine:
         self._mine = self._gradients.flat.chunk(shard.n_parts)[shard.number]
         self.update_norm = self._norm_before = torch.tensor(math.nan)
 
-    @contextmanager
-    def accumulate(self) -> Iterator[None]:
-        """All backward passes of one step happen inside; the reduction over ranks happens on leaving."""
+    def begin(self) -> None:
+        """All backward passes of a step come after this."""
         self._statistics.keep()
         self._gradients.flat.zero_()
-        yield
-        self._statistics.count()
-        self.gradient_norm = self._gradients.norm()
-        if self._shard.scatters:
-            dist.reduce_scatter_tensor(self._mine, self._gradients.flat, group=self._grid.everyone)
-        else:
-            self._grid.sum(self._gradients.flat)
 
     def backward(self, outputs: Tensors, gradients: Tensors | None = None,
                  leaves: Sequence[Tensor] = ()) -> Sequence[Tensor | None]:
         """Add the gradients of a scalar, or what `gradients` of `outputs` make of them. Returns those of `leaves`, None
         where the outputs do not depend on one."""
         return self._gradients.add(outputs, gradients, leaves)
+
+    def reduce(self) -> None:
+        """Sum the gradients over the ranks; all of these call it."""
+        self._statistics.count()
+        self.gradient_norm = self._gradients.norm()
+        if self._shard.scatters:
+            dist.reduce_scatter_tensor(self._mine, self._gradients.flat, group=self._grid.everyone)
+        else:
+            self._grid.sum(self._gradients.flat)
 
     def step(self, refused: Tensor | None = None) -> None:
         """Update the weights by the summed gradients; where `refused`, a scalar on the device, is 1, weights and

@@ -78,15 +78,6 @@ class Transport:
         self._timeout = None if on_gpu else timeout
         self.step = 0  # of the run
 
-    @property
-    def device(self) -> torch.device:
-        return self.grid.device
-
-    @property
-    def is_alone(self) -> bool:
-        """Whether the run has this rank only."""
-        return self.grid.world_size == 1
-
     def send(self, slot: int, tensors: Sequence[Tensor], task: str) -> Pending:
         """Hand tensors to a slot, to be received in the same order there."""
         peer = self._ranks[slot]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 
@@ -49,9 +48,8 @@ class Updates:
     def __init__(self, engines: Mapping[str, RoleEngine], timer: Timer, beside: Beside) -> None:
         """`engines`: those that step, by role."""
         self._engines, self._timer, self._beside = engines, timer, beside
-        self._accumulating = {role: ExitStack() for role in engines}
-        for role, engine in engines.items():
-            self._accumulating[role].enter_context(engine.accumulate())
+        for engine in engines.values():
+            engine.begin()
             advance(engine.module)  # on every holder alike; a step that is discarded puts it back
 
     def reduce(self, role: str) -> None:
@@ -77,4 +75,4 @@ class Updates:
 
     def _reduce(self, role: str) -> None:
         with self._timer.span(f"reduce {role}", CostKey(role, Kind.REDUCE)):
-            self._accumulating[role].close()
+            self._engines[role].reduce()
