@@ -6,7 +6,6 @@ matter on which rank the others are.
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -61,7 +60,8 @@ class GeneratorRole:
         if task.kind not in forward:
             return self.backward(task, step)
         graph: Graph = step.sites.setdefault(task.site, Graph())
-        made = forward[task.kind](task, step, graph)
+        with torch.set_grad_enabled(task.kind == Kind.STYLE or self._is_trained(task.scale, step)):  # styles always are
+            made = forward[task.kind](task, step, graph)
         return {Part(kind, task.frames[0]): x.detach() for kind, x in made.items()}
 
     def style(self, task: Task, step: TensorStore, graph: Graph) -> dict[TensorKind, Tensor]:
@@ -73,17 +73,14 @@ class GeneratorRole:
         return graph.outputs
 
     def label(self, task: Task, step: TensorStore, graph: Graph) -> dict[TensorKind, Tensor]:
-        labels = self._labels(task, step, graph)
-        with self._recording(task, step):
-            made = self._network(task).label_branch(labels)
+        made = self._network(task).label_branch(self._labels(task, step, graph))
         graph.outputs = {trunk(task.scale): made}  # the trunk is a sum: its gradient is that of each part
         return {label_features(task.scale): made}
 
     def foreground(self, task: Task, step: TensorStore, graph: Graph) -> dict[TensorKind, Tensor]:
         scale, labels = task.scale, self._labels(task, step, graph)
         coarse = self._read(task, step, graph, fg_features(scale - 1)) if scale else None
-        with self._recording(task, step):
-            made = self._network(task).foreground_branch(labels, coarse)
+        made = self._network(task).foreground_branch(labels, coarse)
         graph.outputs = {foreground(scale): made.image}
         if not self._is_finest(scale):
             graph.outputs[fg_features(scale)] = made.features
@@ -92,20 +89,18 @@ class GeneratorRole:
     def past(self, task: Task, step: TensorStore, graph: Graph) -> dict[TensorKind, Tensor]:
         labels = step.read(task, Part(label_features(task.scale), task.frames[0]))
         previous = [self._before(task, step, graph, back) for back in range(self.cfg.generator.n_frames_G - 1, 0, -1)]
-        with self._recording(task, step):
-            graph.outputs = {trunk(task.scale): self._network(task).encode_past(labels, torch.cat(previous, dim=1))}
+        graph.outputs = {trunk(task.scale): self._network(task).encode_past(labels, torch.cat(previous, dim=1))}
         return graph.outputs
 
     def synthesis(self, task: Task, step: TensorStore, graph: Graph) -> dict[TensorKind, Tensor]:
         scale, network = task.scale, self._network(task)
         coarse = self._read(task, step, graph, features(scale - 1)) if scale else None
-        with self._recording(task, step):
-            if self.cfg.generator.has_branches:
-                begin, labels = self._read(task, step, graph, trunk(scale)), self._modulating(task, step, graph)
-            else:
-                labels = self._labels(task, step, graph)
-                begin = network.label_branch(labels)
-            frame, maps = network.image_branch(begin, coarse, labels)
+        if self.cfg.generator.has_branches:
+            begin, labels = self._read(task, step, graph, trunk(scale)), self._modulating(task, step, graph)
+        else:
+            labels = self._labels(task, step, graph)
+            begin = network.label_branch(labels)
+        frame, maps = network.image_branch(begin, coarse, labels)
         graph.outputs = {synthesised(scale): frame, **({} if self._is_finest(scale) else {features(scale): maps})}
         return graph.outputs
 
@@ -113,9 +108,7 @@ class GeneratorRole:
         scale, begin = task.scale, self._read(task, step, graph, trunk(task.scale))
         coarse = self._read(task, step, graph, flow_features(scale - 1)) if scale else None
         before = self._before(task, step, graph, 1) if self._warps(task, step) else None
-        with self._recording(task, step):
-            graph.flow = made = self._network(task).flow_branch(
-                begin, before, coarse, self._modulating(task, step, graph))
+        graph.flow = made = self._network(task).flow_branch(begin, before, coarse, self._modulating(task, step, graph))
         finest = self._is_finest(scale)
         graph.outputs = {FLOW: made.flow, WEIGHT: made.weight} if finest else {flow_features(scale): made.features}
         if made.warped is None:
@@ -131,8 +124,7 @@ class GeneratorRole:
         if self.cfg.generator.fg:
             covering = step.read(task, Part(foreground(scale), t)), self._mask(task, step)
         # What is not synthesised is constant here: other branches take their gradients from those of the frame.
-        with self._recording(task, step):
-            frame, raw = blend(graph.outputs[synthesised(scale)], before, weight, covering)
+        frame, raw = blend(graph.outputs[synthesised(scale)], before, weight, covering)
         made = {image(scale): frame, **({RAW: raw} if self._is_finest(scale) else {})}
         graph.outputs |= made
         if self._is_finest(scale):
@@ -168,9 +160,6 @@ class GeneratorRole:
 
     def _network(self, task: Task) -> ScaleGenerator:
         return self.module.network(task.scale)
-
-    def _recording(self, task: Task, step: TensorStore) -> AbstractContextManager[object]:
-        return torch.set_grad_enabled(self._is_trained(task.scale, step))
 
     def _is_finest(self, scale: int) -> bool:
         return scale == self.module.n_scales - 1

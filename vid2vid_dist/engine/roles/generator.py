@@ -144,22 +144,16 @@ class GeneratorSpec(RoleSpec):
                         yield Part(image(s), t), self._site(lane, heir, s, "flow")
 
     def needed_frames(self, task: Task, chunk: LaneChunk) -> NeededFrames:
-        (frame,) = (chunk.n_seen + t for t in task.frames)
-        now, window = frozenset([frame]), frozenset(range(frame - self.n_past, frame + 1))
-        covered = now if self.cfg.generator.fg else frozenset()  # the mask is found in the labels
+        gen, (frame,) = self.cfg.generator, (chunk.n_seen + t for t in task.frames)
+        nothing, now, window = frozenset[int](), frozenset([frame]), frozenset(range(frame - self.n_past, frame + 1))
+        modulating = window if gen.is_modulated else nothing
+        covered = now if gen.fg else nothing  # the mask is found in the labels
         # A clip begins with given frames, unless it begins from nothing.
-        given = frozenset() if self.cfg.generator.no_first_img else frozenset(i for i in window if i < 0)
-        reads_all = Kind.LABEL if self.cfg.generator.has_branches else Kind.SYNTHESIS
-        if task.kind in (reads_all, Kind.FOREGROUND):
-            return NeededFrames(labels=window)
-        modulating = window if self.cfg.generator.is_modulated else frozenset()
-        if task.kind == Kind.STYLE:
-            return NeededFrames(labels=now, real=now)
-        if task.kind == Kind.PAST:
-            return NeededFrames(real=given)
-        if task.kind == Kind.FLOW:
-            return NeededFrames(labels=covered | modulating, real=given & {frame - 1})
-        return NeededFrames(labels={Kind.SYNTHESIS: modulating, Kind.BLEND: covered}.get(task.kind, frozenset()))
+        given = nothing if gen.no_first_img else frozenset(i for i in window if i < 0)
+        labels = {Kind.STYLE: now, Kind.LABEL: window, Kind.FOREGROUND: window, Kind.FLOW: covered | modulating,
+                  Kind.SYNTHESIS: modulating if gen.has_branches else window, Kind.BLEND: covered}
+        real = {Kind.STYLE: now, Kind.PAST: given, Kind.FLOW: given & {frame - 1}}
+        return NeededFrames(labels.get(task.kind, nothing), real.get(task.kind, nothing))
 
     def shapes(self) -> Mapping[TensorKind, TensorShape]:
         gen = self.cfg.generator
