@@ -21,7 +21,7 @@ from vid2vid_dist.engine.plan.counting import Work, backward, gradients, measure
 from vid2vid_dist.engine.plan.graph import LaneTasks
 from vid2vid_dist.engine.plan.role import Counted, Loss, Minimised, Resolution, RoleSpec
 from vid2vid_dist.engine.plan.tasks import Kind, Site, Task
-from vid2vid_dist.engine.plan.tensors import Part, TensorKind
+from vid2vid_dist.engine.plan.tensors import Part, TensorKind, image
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore, scaled
 from vid2vid_dist.models.augment import Augmentation, augmented, draw, strength_loss
@@ -48,13 +48,46 @@ class Terms:
 
 
 class DiscriminatorSpec(RoleSpec):
-    """A discriminator in a plan: what has losses of these names."""
+    """A discriminator in a plan: what has losses of these names.
+
+    `kept_inputs`: channels of what it sees of real frames that stay until the generated ones are judged.
+    """
 
     terms: Terms
+    kept_inputs = slice(0)
 
     def __init__(self, cfg: Config) -> None:
         super().__init__(cfg)
         self.losses = self.terms.losses(cfg.loss)
+
+    def judged(self) -> list[TensorKind]:
+        """What of a generated frame it judges, one after the other."""
+        return [image(self.finest)]
+
+    def count(self, resolution: Resolution) -> Counted:
+        """It runs once on real and once on each kind of fake; two gradients are taken from the fake passes. R1 counts
+        by the time of a mean step and the memory of one that has it."""
+        network, loss, n_fakes = self.network(), self.cfg.loss, len(self.judged())
+        assert network is not None
+        first = next(x for x in network.to(resolution.dtype).modules() if isinstance(x, nn.Conv2d))
+        inputs = first.weight.new_empty(1, first.in_channels, resolution.height, resolution.width, requires_grad=True)
+        forward, outputs = measure(network, network, inputs)
+        scores = [scale[-1] for scale in outputs]
+        to_frames, _ = measure(network, gradients, scores, [inputs])
+        to_weights, _ = measure(network, gradients, scores, list(network.parameters()))
+        real, own = forward, replace((1 + n_fakes) * to_weights, transient=to_weights.transient)
+        if loss.r1_gamma:
+            share = 1 / loss.r1_every
+            steep, penalty = measure(network, losses.r1_penalty, outputs, inputs, slice(None), 1.0)
+            of_penalty, _ = measure(network, backward, [penalty])
+            real = replace(forward + share * steep, saved=forward.saved + steep.saved, transient=steep.transient)
+            own = replace(own + share * of_penalty, transient=max(own.transient, of_penalty.transient))
+        kept = inputs[:, self.kept_inputs].nbytes
+        work: Mapping[tuple[Kind, int], Work] = {
+            (Kind.REAL, 0): replace(real, saved=real.saved + kept),
+            (Kind.FAKE, 0): replace(n_fakes * (forward + to_frames), transient=n_fakes * to_frames.transient),
+            (Kind.CRITIC_BACKWARD, 0): own}
+        return Counted(work, n_trained=n_parameters(network))
 
 
 @dataclass
@@ -179,31 +212,3 @@ def add_pass(lane: LaneTasks, site: Site, frames: tuple[int, ...], kinds: list[T
     fake = lane.add(Kind.FAKE, site, frames, units=units, follows=[real], reads=reads, whole=whole)
     lane.sends_gradients(fake, kinds, frames)
     lane.add(Kind.CRITIC_BACKWARD, site, frames, units=units, follows=[fake], whole=whole)
-
-
-def count_discriminator(network: nn.Module, resolution: Resolution, n_fakes: int = 1,
-                        kept_inputs: slice | None = None, loss: LossConfig | None = None) -> Counted:
-    """It runs once on real and once on each kind of fake; two gradients are taken from the fake passes.
-
-    `kept_inputs`: input channels that stay until the generated frames are judged. `loss`: whose R1 is counted, by the
-    time of a mean step and the memory of one that has it.
-    """
-    first = next(x for x in network.to(resolution.dtype).modules() if isinstance(x, nn.Conv2d))
-    inputs = first.weight.new_empty(1, first.in_channels, resolution.height, resolution.width, requires_grad=True)
-    forward, outputs = measure(network, network, inputs)
-    scores = [scale[-1] for scale in outputs]
-    to_frames, _ = measure(network, gradients, scores, [inputs])
-    to_weights, _ = measure(network, gradients, scores, list(network.parameters()))
-    real, own = forward, replace((1 + n_fakes) * to_weights, transient=to_weights.transient)
-    if loss is not None and loss.r1_gamma:
-        share = 1 / loss.r1_every
-        steep, penalty = measure(network, losses.r1_penalty, outputs, inputs, slice(None), 1.0)
-        of_penalty, _ = measure(network, backward, [penalty])
-        real = replace(forward + share * steep, saved=forward.saved + steep.saved, transient=steep.transient)
-        own = replace(own + share * of_penalty, transient=max(own.transient, of_penalty.transient))
-    kept = inputs[:, kept_inputs].nbytes if kept_inputs is not None else 0
-    work: Mapping[tuple[Kind, int], Work] = {
-        (Kind.REAL, 0): replace(real, saved=real.saved + kept),
-        (Kind.FAKE, 0): replace(n_fakes * (forward + to_frames), transient=n_fakes * to_frames.transient),
-        (Kind.CRITIC_BACKWARD, 0): own}
-    return Counted(work, n_trained=n_parameters(network))

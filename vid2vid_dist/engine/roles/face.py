@@ -11,7 +11,7 @@ from vid2vid_dist import losses
 from vid2vid_dist.engine.plan.role import Counted, Resolution
 from vid2vid_dist.engine.plan.tasks import Task
 from vid2vid_dist.engine.plan.tensors import TensorKind, image
-from vid2vid_dist.engine.roles.critic import Discriminator, Pass, Terms, count_discriminator
+from vid2vid_dist.engine.roles.critic import Discriminator, Pass, Terms
 from vid2vid_dist.engine.roles.image import ImageSpec, pass_inputs
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
@@ -23,14 +23,14 @@ TERMS = Terms("G_f_GAN", "G_f_GAN_Feat", "D_f_real", "D_f_fake")
 class FaceSpec(ImageSpec):
     """One crop for all frames of a pass; passes as of the image discriminator."""
 
-    name, colour, terms = "face", "#d94801", TERMS
+    name, colour, terms, kept_inputs = "face", "#d94801", TERMS, slice(0)
 
     def judged(self) -> list[TensorKind]:
         return [image(self.finest)]
 
     def count(self, resolution: Resolution) -> Counted:
         side = losses.face_side(self.cfg.data.fineSize)
-        return count_discriminator(self.network(), replace(resolution, height=side, width=side), loss=self.cfg.loss)
+        return super().count(replace(resolution, height=side, width=side))
 
     def network(self) -> nn.Module:
         return face_discriminator(self.cfg)

@@ -6,17 +6,10 @@ import torch
 from torch import Tensor, nn
 
 from vid2vid_dist.engine.plan.graph import LaneTasks
-from vid2vid_dist.engine.plan.role import Counted, RateGroup, Resolution
+from vid2vid_dist.engine.plan.role import RateGroup
 from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, NeededFrames, Site, Task
 from vid2vid_dist.engine.plan.tensors import TensorKind
-from vid2vid_dist.engine.roles.critic import (
-    Discriminator,
-    DiscriminatorSpec,
-    Pass,
-    Terms,
-    add_pass,
-    count_discriminator,
-)
+from vid2vid_dist.engine.roles.critic import Discriminator, DiscriminatorSpec, Pass, Terms, add_pass
 from vid2vid_dist.engine.roles.kinds import judged_kinds
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
@@ -30,6 +23,7 @@ class ImageSpec(DiscriminatorSpec):
     """Passes of `discriminator.frames_per_pass` frames, which are normalised together."""
 
     name, colour, rate, terms = "image", "#f16913", RateGroup.DISCRIMINATOR, TERMS
+    kept_inputs = slice(3, None)  # labels, and what comes with them
 
     def add_tasks(self, lane: LaneTasks) -> None:
         for frames in lane.passes(self.cfg.discriminator.frames_per_pass):
@@ -41,10 +35,6 @@ class ImageSpec(DiscriminatorSpec):
     def needed_frames(self, task: Task, chunk: LaneChunk) -> NeededFrames:
         frames = frozenset(chunk.n_seen + t for t in task.frames) if task.kind == Kind.REAL else frozenset[int]()
         return NeededFrames(labels=frames, real=frames)
-
-    def count(self, resolution: Resolution) -> Counted:
-        return count_discriminator(self.network(), resolution, len(judged_kinds(self.cfg)), slice(3, None),
-                                   self.cfg.loss)
 
     def network(self) -> nn.Module:
         return image_discriminator(self.cfg)

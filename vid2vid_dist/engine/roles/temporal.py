@@ -10,17 +10,10 @@ from torch import Tensor, nn
 from vid2vid_dist import losses
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.graph import LaneTasks
-from vid2vid_dist.engine.plan.role import Counted, RateGroup, Resolution
+from vid2vid_dist.engine.plan.role import RateGroup
 from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, NeededFrames, Site, Task
 from vid2vid_dist.engine.plan.tensors import Part, image, reference
-from vid2vid_dist.engine.roles.critic import (
-    Discriminator,
-    DiscriminatorSpec,
-    Pass,
-    Terms,
-    add_pass,
-    count_discriminator,
-)
+from vid2vid_dist.engine.roles.critic import Discriminator, DiscriminatorSpec, Pass, Terms, add_pass
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
 from vid2vid_dist.models.discriminator import temporal_discriminator
@@ -73,9 +66,6 @@ class TemporalSpec(DiscriminatorSpec):
 
     def is_active(self, chunk: LaneChunk) -> bool:
         return bool(chunk_groups(self.cfg, chunk, self.scale).frames)
-
-    def count(self, resolution: Resolution) -> Counted:
-        return count_discriminator(self.network(), resolution, loss=self.cfg.loss)
 
     def network(self) -> nn.Module:
         return temporal_discriminator(self.cfg)
