@@ -64,7 +64,7 @@ class Costs:
 
     `tensors`: bytes of what travels between tasks. `frame_bytes`: of one frame's labels, at all scales, and of one
     real picture. `parameters` of the trained roles, `frozen` of the other networks. `measured`: seconds in place of
-    the machine model. `flow_precision`: of reference flow. `offload`: masters and moments lie in the host's memory.
+    the machine model. `offload`: masters and moments lie in the host's memory.
     """
 
     work: dict[CostKey, Work]
@@ -72,7 +72,6 @@ class Costs:
     parameters: dict[str, int]
     frozen: dict[str, int]
     precision: str
-    flow_precision: str = "fp32"
     machine: Machine = field(default_factory=Machine)
     measured: dict[CostKey, float] = field(default_factory=dict)
     offload: bool = False
@@ -93,7 +92,7 @@ class Costs:
             across = 2 * shard * self.element / machine.link_to_host  # gradients there, weights back
             return across + shard * UPDATE_BYTES_PER_PARAMETER / machine.host_bandwidth
         work = self.work[key]
-        precision = self.flow_precision if key.kind == Kind.REFERENCE else self.precision
+        precision = "fp32" if key.kind == Kind.REFERENCE else self.precision
         return work.flops / machine.flops[precision] + work.moved / machine.memory_bandwidth
 
     def share(self, role: str) -> float:

@@ -72,12 +72,11 @@ class Grid:
 
         Every rank must call it with the same slots: groups are created by all ranks, in the same order.
         """
+        if self.n_slots == 1:  # every rank holds every role
+            return dict.fromkeys(slots, self)
         groups = {}
         for of_role in dict.fromkeys(slots.values()):
             ranks = self.ranks[:, list(of_role)]
-            if self.n_slots == 1:  # every rank holds every role
-                groups[of_role] = self
-                continue
             groups[of_role] = replace(self, ranks=ranks, everyone=dist.new_group(
                 sorted(ranks.flatten().tolist()), timeout=self.timeout))
         return {role: groups[of_role] for role, of_role in slots.items() if self.rank_in_pipeline in of_role}
