@@ -18,8 +18,7 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -84,9 +83,10 @@ class SleepingEngine:
         self.module, self.gradient_norm = nn.Module(), torch.zeros(())
         self._grid, self._reduce, self._update = grid, reduce_seconds, update_seconds
 
-    @contextmanager
-    def accumulate(self) -> Iterator[None]:
-        yield
+    def begin(self) -> None:
+        pass
+
+    def reduce(self) -> None:
         self._grid.sum(torch.zeros(1))
         time.sleep(self._reduce)
 

@@ -7,6 +7,7 @@ from itertools import product
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from vid2vid_dist.models.convolution import FEW, LEAST_CHANNELS, Conv7x7, MinimalConv, prepared
 
@@ -62,6 +63,35 @@ def test_can_be_differentiated_twice(kernel: tuple[int, int]) -> None:
 
     found, expected = map(penalty_gradient, pair(torch.float64, *kernel))
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize("is_leaf", [True, False])
+def test_computes_the_gradients_that_are_asked_for(is_leaf: bool) -> None:
+    conv = MinimalConv(LEAST_CHANNELS, OUT, 4, padding=2)
+    leaf = torch.randn(1, LEAST_CHANNELS, 12, 12, requires_grad=True)
+    x = leaf if is_leaf else 2 * leaf
+    out = conv(x).sum()
+
+    def cost(*wanted: torch.Tensor) -> int:
+        with FlopCounterMode(display=False) as counter:
+            torch.autograd.grad(out, wanted, retain_graph=True)
+        return counter.get_total_flops()
+
+    assert cost(conv.bias) == 0
+    assert 0 < cost(x) < 0.7 * cost(x, conv.weight)
+    assert 0 < cost(conv.weight) < 0.7 * cost(x, conv.weight)
+    out.backward()
+    assert all(tensor.grad is not None for tensor in (leaf, conv.weight, conv.bias))
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_keeps_its_input_alone(kernel: tuple[int, int]) -> None:
+    kept = []
+    x = torch.randn(1, LEAST_CHANNELS, 12, 12, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.shape) or tensor, lambda x: x):
+        conv = MinimalConv(LEAST_CHANNELS, OUT, *kernel)
+        conv(x)
+    assert kept == [x.shape, conv.weight.shape]
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

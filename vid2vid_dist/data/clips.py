@@ -23,6 +23,8 @@ from vid2vid_dist.data.store import MAKE_SHARDS, open_store
 from vid2vid_dist.data.tasks.registry import check_task, task_of
 from vid2vid_dist.errors import UserError
 
+N_PASSED_OVER = 8  # clips, for the first one that can be read: a store that does not answer is asked that often
+
 
 @dataclass(frozen=True)
 class Clip:
@@ -178,8 +180,8 @@ class ClipSource:
         return Clip(which, video.name, frames, geometry, (epoch, number) if training else None)
 
     def first(self, n_frames_total: int, chunk_frames: int) -> Clip:
-        """The first clip of the first epoch that can be cut; `data.max_faults` before it need not."""
-        n_passed_over = min(self.data.max_faults, self.n_clips - 1)
+        """The first clip by number that can be cut; some before it need not, where `data.max_faults` allows any."""
+        n_passed_over = min(self.data.max_faults, N_PASSED_OVER, self.n_clips - 1)
         for number in range(n_passed_over):
             with suppress(UserError):
                 return self.clip(1, number, n_frames_total, chunk_frames)

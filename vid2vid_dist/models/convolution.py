@@ -36,9 +36,7 @@ class MinimalConv(nn.Conv2d):
         assert self.bias is not None
         if not is_minimal(x, self.out_channels):
             return super().forward(x)
-        border = int(self.padding[0])
-        padded = F.pad(x, (border,) * 4) if border else x
-        found: Tensor = _Convolution.apply(padded, self.weight, self.bias)
+        found: Tensor = _Convolution.apply(x, self.weight, self.bias, self.padding[0])
         return found
 
 
@@ -51,6 +49,7 @@ class PreparedConv(nn.Module):
     def __init__(self, conv: MinimalConv) -> None:
         super().__init__()
         assert conv.bias is not None
+        assert not any(conv.padding)
         self.filtering = Filtering(len(POINTS) + 1, conv.kernel_size[0])
         self.register_buffer("kernel", self.filtering.kernel(conv.weight.detach()))
         self.register_buffer("bias", conv.bias.detach())
@@ -164,7 +163,7 @@ def _matrices(filtering: Filtering, dtype: torch.dtype) -> tuple[Tensor, Tensor,
     return to_tiles, to_kernel, to_outputs
 
 
-def _filtering(x: Tensor, weight: Tensor) -> Filtering:
+def _filtering_for(x: Tensor, weight: Tensor) -> Filtering:
     """Tiles of 6, unless there are so few that transforming the kernel takes longer than all else."""
     size, n_pixels = weight.shape[2], len(x) * x.shape[2] * x.shape[3]
     return Filtering(4 if size == 3 and n_pixels < 2 * x.shape[1] else len(POINTS) + 1, size)
@@ -174,22 +173,45 @@ class _Convolution(torch.autograd.Function):
     """Keeps what a plain convolution keeps; transforms are made again."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+        ctx.padding = padding
         ctx.save_for_backward(x, weight)
-        filtering = _filtering(x, weight)
-        return filtering.convolve(x, filtering.kernel(weight), bias)
+        padded = _padded(x, padding)
+        filtering = _filtering_for(padded, weight)
+        return filtering.convolve(padded, filtering.kernel(weight), bias)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        (x, weight), (gradient,) = ctx.saved_tensors, gradients
-        filtering = _filtering(x, weight)
-        of_x = of_weight = None
-        products = filtering.products_gradient(gradient)
-        if ctx.needs_input_grad[0]:
-            of_x = filtering.untiled(products @ filtering.kernel(weight), x.shape)
-        if ctx.needs_input_grad[1]:
-            of_weight = filtering.kernel_gradient(products.mT @ filtering.tiles(x))
-        return of_x, of_weight, gradient.sum(dim=(0, 2, 3)) if ctx.needs_input_grad[2] else None
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
+        (x, weight), (gradient,), border = ctx.saved_tensors, gradients, ctx.padding
+        padded = _padded(x, border)
+        filtering = _filtering_for(padded, weight)
+        of_x = of_weight = of_bias = None
+        if _is_wanted(ctx, 0) or _is_wanted(ctx, 1):
+            products = filtering.products_gradient(gradient)
+        if _is_wanted(ctx, 0):
+            of_padded = filtering.untiled(products @ filtering.kernel(weight), padded.shape)
+            of_x = of_padded[:, :, border : border + x.shape[2], border : border + x.shape[3]]
+        if _is_wanted(ctx, 1):
+            of_weight = filtering.kernel_gradient(products.mT @ filtering.tiles(padded))
+        if _is_wanted(ctx, 2):
+            of_bias = gradient.sum(dim=(0, 2, 3))
+        return of_x, of_weight, of_bias, None
+
+
+def _padded(x: Tensor, border: int) -> Tensor:
+    return F.pad(x, (border,) * 4) if border else x
+
+
+def _is_wanted(ctx: Any, number: int) -> bool:
+    """Whether this backward pass is for an input's gradient: `needs_input_grad` says for what one might be.
+
+    Two are taken of what a discriminator says of generated frames: to the frames, and to its weights.
+    """
+    node = ctx.next_functions[number][0]
+    try:
+        return node is not None and torch._C._will_engine_execute_node(node)
+    except RuntimeError:  # a leaf that is asked for
+        return True
 
 
 class Conv7x7(nn.Conv2d):

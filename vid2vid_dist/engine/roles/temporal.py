@@ -37,7 +37,7 @@ class TemporalSpec(DiscriminatorSpec):
         groups = chunk_groups(self.cfg, lane.chunk, self.scale)
         if not groups.frames:
             return
-        kind, frames = image(self.finest), sorted({i for group in groups.frames for i in group})
+        (kind,), frames = self.judged(), sorted({i for group in groups.frames for i in group})
         flows = [Part(reference(now - before), now) for pairs in groups.flow_pairs for now, before in pairs]
         add_pass(lane, Site(self.name, lane.lane), tuple(i for i in frames if i >= 0), [kind], len(groups.frames),
                  reads_real=flows, earlier=[Part(kind, i) for i in frames if i < 0], whole=True)

@@ -89,7 +89,7 @@ class Executor:
         for index, op in enumerate(program):
             try:
                 if isinstance(op, Transfer):
-                    store.send(op) if op.source == self.slot else store.receive(op)
+                    (store.send if op.source == self.slot else store.receive)(op)
                 elif op.task.kind == Kind.REDUCE:
                     updates.reduce(op.task.role)
                 elif op.task.kind != Kind.UPDATE:

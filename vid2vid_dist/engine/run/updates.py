@@ -48,12 +48,14 @@ class Updates:
     def __init__(self, engines: Mapping[str, RoleEngine], timer: Timer, beside: Beside) -> None:
         """`engines`: those that step, by role."""
         self._engines, self._timer, self._beside = engines, timer, beside
+        self._to_reduce = {*engines}
         for engine in engines.values():
             engine.begin()
             advance(engine.module)  # on every holder alike; a step that is discarded puts it back
 
     def reduce(self, role: str) -> None:
         """The last gradient of a role is there."""
+        self._to_reduce.remove(role)
         self._beside.do(partial(self._reduce, role))
 
     def finish(self, losses: Mapping[str, Tensor], may_update: MayUpdate) -> bool:
@@ -61,6 +63,7 @@ class Updates:
 
         Call it when all messages of the step have been received: `may_update` may be a collective.
         """
+        assert not self._to_reduce, self._to_reduce
         self._beside.wait()
         verdict = may_update({**losses, **{f"gradient of {role}": engine.gradient_norm
                                            for role, engine in self._engines.items()}})

@@ -86,9 +86,12 @@ def zero_shard(module: nn.Module, make_optimizer: MakeOptimizer, optim: OptimCon
         )
     optimizer = engine.optimizer
     (weights,), (master,) = optimizer.bit16_groups_flat, optimizer.single_partition_of_fp32_groups
-    # Its hooks lie on autograd nodes, where no garbage collector finds the cycle: it would live for ever.
-    return Shard(weights, master, optimizer.optimizer, _owned(module), engine.destroy, optimizer.update_lp_params,
-                 dist.get_rank(grid.everyone), grid.world_size, optim.zero_stage == 2 and grid.world_size > 1)
+    return Shard(
+        weights, master, optimizer.optimizer, _owned(module),
+        close=engine.destroy,  # its hooks lie on autograd nodes, where no garbage collector finds the cycle
+        publish=optimizer.update_lp_params,
+        number=dist.get_rank(grid.everyone), n_parts=grid.world_size,
+        scatters=optim.zero_stage == 2 and grid.world_size > 1)
 
 
 def _owned(module: nn.Module) -> list[Owned]:
