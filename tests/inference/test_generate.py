@@ -202,7 +202,7 @@ def test_goes_on_where_it_was_interrupted(cfg: Config, make_run: MakeRun, tmp_pa
     assert (tmp_path / "park/output.mp4").stat().st_mtime_ns == complete
     page = outcome.page.read_text()
     assert "<b>8</b> frames" in page
-    assert page.count("L1 to real") == 2
+    assert page.count("</b> L1 to real</span>") == 2
     assert generate(load_generator(run), replace(options, batch=2), tmp_path).kept == 2
     assert generate(load_generator(run), replace(options, again=True), tmp_path).kept == 0
     assert generate(load_generator(run), replace(options, start_frame=1), tmp_path).kept == 0

@@ -32,7 +32,7 @@ from vid2vid_dist.inference.styles import StyleBook, book_of, classes_of, look_o
 from vid2vid_dist.inference.video_generator import VideoGenerator
 from vid2vid_dist.models.encoder import FeatureEncoder
 from vid2vid_dist.models.flow import ReferenceFlow, build_flow
-from vid2vid_dist.models.warp_error import WarpErrorMeter
+from vid2vid_dist.models.warp_error import FIGURES, WarpErrorMeter
 from vid2vid_dist.monitor.html import mosaic
 from vid2vid_dist.monitor.svg_curves import number
 
@@ -49,18 +49,16 @@ class Evaluator:
     def begin_video(self, name: str) -> None:
         self._figures = self.evaluation.frames[name] = {}
         self._n_frames = 0
-        self._meters = {"warp error": WarpErrorMeter(self._flow), "warp error of the real": WarpErrorMeter(self._flow)}
+        self._meter = WarpErrorMeter(self._flow)
         for quality in self._sets:
             quality.begin_video()
 
     def add(self, fake: Tensor, real: Tensor | None, labels: Tensor) -> None:
         """Add the next frame, both (1, 3, H, W) in [-1, 1]; labels (1, 1, H, W), as decoded."""
         figures = {} if real is None else self._quality(fake, real)
-        for name, meter in self._meters.items():
-            frame = fake if name == "warp error" else real
-            error = None if frame is None else meter.step(frame, real)
-            if error is not None:
-                figures[name] = float(error.mean)
+        error = self._meter.step(fake, real)
+        if error is not None:
+            figures |= dict(zip(FIGURES, error.mean.tolist(), strict=False))
         for name, value in figures.items():
             known = self._figures.setdefault(name, [])
             known += [float("nan")] * (self._n_frames - len(known)) + [value]  # the first frame has no warp error

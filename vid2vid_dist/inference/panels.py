@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from vid2vid_dist.config.schema import DataConfig
@@ -15,8 +14,8 @@ from vid2vid_dist.data.images import to_float
 from vid2vid_dist.inference.colours import ColourMeter, edit_figures
 from vid2vid_dist.inference.edits import NO_EDIT, LabelEdit
 from vid2vid_dist.inference.styles import Style
-from vid2vid_dist.models.flow import FlowReference, ReferenceFlow
-from vid2vid_dist.models.warp_error import WarpError, warp_error
+from vid2vid_dist.models.flow import ReferenceFlow
+from vid2vid_dist.models.warp_error import FIGURES, WarpErrorMeter
 from vid2vid_dist.monitor.pictures import heat_pictures, image_pictures, input_pictures
 
 HEAT_SCALE = 0.25  # error, of a colour range of 1, that the heat map shows as its brightest
@@ -48,8 +47,7 @@ class FrameView:
     included."""
 
     def __init__(self, looks: Sequence[Look], data: DataConfig, flow: ReferenceFlow | None) -> None:
-        self._looks, self._data, self._flow = looks, data, flow
-        self._before: Tensor | None = None
+        self._looks, self._data, self._meter = looks, data, None if flow is None else WarpErrorMeter(flow)
         self._colours, self._n_plain = ColourMeter(), sum(not look.edit for look in looks)
 
     def panels(self, frame: Frames, fakes: Tensor) -> tuple[dict[str, np.ndarray], dict[str, float]]:
@@ -66,25 +64,15 @@ class FrameView:
         if real is not None:
             pictures["real"] = image_pictures(real)[0]
             figures["L1 to real"] = float((fakes[:1] - real).abs().mean())
-        if self._flow is not None:
-            error = self._warp_error(self._flow, fakes[:1] if real is None else torch.cat([fakes[:1], real]))
+        if self._meter is not None:
+            error = self._meter.step(fakes[:1], real)
             heat = fakes.new_zeros(1, 1, *fakes.shape[-2:]) if error is None else error.map[:1]
             pictures["warp error"] = heat_pictures(heat, HEAT_SCALE)[0]
             if error is not None and error.mean.isfinite().all():
-                figures |= dict(zip(("warp error", "warp error of the real"), error.mean.tolist(), strict=False))
+                figures |= dict(zip(FIGURES, error.mean.tolist(), strict=False))
         if self._data.label_nc:
             plain, edited = fakes[: self._n_plain], fakes[self._n_plain :]
             figures |= self._colours.step(frame.labels[0], plain)
             if len(edited):
                 figures |= edit_figures(self._looks[-1].edit.changed(frame)[0], plain, edited)
         return pictures, figures
-
-    @torch.no_grad()
-    def _warp_error(self, flow: ReferenceFlow, frames: Tensor) -> WarpError | None:
-        """Of an output and, where there is one, the real frame, by the flow of the last of them; None at the first."""
-        before, self._before = self._before, frames
-        if before is None:
-            return None
-        found = flow(frames[-1:], before[-1:])
-        shape = (len(frames), -1, -1, -1)
-        return warp_error(frames, before, FlowReference(found.flow.expand(shape), found.confidence.expand(shape)))

@@ -10,6 +10,9 @@ from torch import Tensor
 from vid2vid_dist.models.flow import FlowReference, ReferenceFlow
 from vid2vid_dist.models.warp import warp
 
+FIGURES = "warp error", "warp error of the real"
+"""Names of what a meter finds, row by row."""
+
 
 @dataclass(frozen=True)
 class WarpError:
@@ -31,7 +34,7 @@ def warp_error(frame: Tensor, previous: Tensor, reference: FlowReference) -> War
 
 
 class WarpErrorMeter:
-    """Measures B videos frame by frame. The flow is taken from the real frames where there are some."""
+    """Measures a video frame by frame, and the real one beside it, by the flow of the real one where there is one."""
 
     def __init__(self, flow: ReferenceFlow) -> None:
         self._flow = flow
@@ -39,11 +42,15 @@ class WarpErrorMeter:
 
     @torch.no_grad()
     def step(self, frame: Tensor, real: Tensor | None) -> WarpError | None:
-        """The error of the next frame (B, 3, H, W) in [-1, 1]; None for the first one."""
+        """The error of the next frame and, in a second row, of the real one, (1, 3, H, W) in [-1, 1]; None for the
+        first ones."""
         before, self._before = self._before, (frame, real)
         if before is None:
             return None
-        previous, real_previous = before
-        if real is None or real_previous is None:
-            return warp_error(frame, previous, self._flow(frame, previous))
-        return warp_error(frame, previous, self._flow(real, real_previous))
+        now, previous = [frame], [before[0]]
+        if real is not None and before[1] is not None:
+            now, previous = [frame, real], [before[0], before[1]]
+        found = self._flow(now[-1], previous[-1])
+        shape = (len(now), -1, -1, -1)
+        return warp_error(torch.cat(now), torch.cat(previous),
+                          FlowReference(found.flow.expand(shape), found.confidence.expand(shape)))
