@@ -5,7 +5,8 @@ GOLDEN ?= ../shared/golden
 FRAMES ?= ../shared/cityscapes_example
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 BIN := .venv/bin
-TORCHRUN := $(BIN)/torchrun --standalone --local-addr 127.0.0.1# whose name may be in no DNS
+# Of a host whose name is in no DNS, torchrun waits for the address.
+TORCHRUN := $(BIN)/torchrun --standalone --local-addr 127.0.0.1
 READY := .venv/.ready
 DEMO := runs/demo
 DEMO_CONFIG := configs/toy/demo.yaml

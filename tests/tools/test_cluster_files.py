@@ -55,9 +55,11 @@ def test_a_slip_in_a_job_of_kubeflow_is_seen(job: dict) -> None:
     worker = job["spec"]["pytorchReplicaSpecs"]["Worker"]
     worker["replica"] = worker.pop("replicas")
     worker["restartPolicy"] = 3
+    worker["template"]["spec"]["volumes"] = "shm"
     del worker["template"]["spec"]["containers"][0]["name"]
     where = "job.spec.pytorchReplicaSpecs.Worker"
     assert {*of_kubeflow(job)} == {f"{where}.restartPolicy: no str", f"{where}: has no replica",
+                                   f"{where}.template.spec.volumes: no list[v1volume]",
                                    f"{where}.template.spec.containers.0: lacks a key"}
 
 

@@ -21,7 +21,8 @@ from torch.nn import functional as F
 N = TypeVar("N", bound=nn.Module)
 
 LEAST_CHANNELS = 128  # of minimal filtering; below, the transforms take what the products save
-POINTS = (0, 1, -1, 0.5, -2)  # all products lie between them and infinity; among five the ones that round least
+POINTS = (0, 1, -1, 0.5, -2)  # beside infinity; among five the ones that round least
+TILE = len(POINTS) + 1
 FEW = 4  # outputs of 7x7
 
 
@@ -50,7 +51,7 @@ class PreparedConv(nn.Module):
         super().__init__()
         assert conv.bias is not None
         assert not any(conv.padding)
-        self.filtering = Filtering(len(POINTS) + 1, conv.kernel_size[0])
+        self.filtering = Filtering(TILE, conv.kernel_size[0])
         self.register_buffer("kernel", self.filtering.kernel(conv.weight.detach()))
         self.register_buffer("bias", conv.bias.detach())
 
@@ -94,13 +95,17 @@ class Filtering:
         """Of a tile, along a side."""
         return self.tile + 1 - self.size
 
+    def n_tiles(self, length: int) -> int:
+        """Along a side of so many inputs."""
+        return -(-(length + 1 - self.size) // self.n_outputs)
+
     def convolve(self, x: Tensor, kernel: Tensor, bias: Tensor) -> Tensor:
         """(N, C, H, W) and (P, O, C) to (N, O, H + 1 - size, W + 1 - size)."""
         _, _, to_outputs = _matrices(self, x.dtype)
         n, height, width = self.n_outputs, x.shape[2] + 1 - self.size, x.shape[3] + 1 - self.size
         products = self.tiles(x) @ kernel.mT
         products[self.tile + 1] += bias  # at 1 and 1: the product that all outputs of a tile add up
-        outputs = (to_outputs @ products.flatten(1)).view(n, n, len(x), -(-height // n), -(-width // n), -1)
+        outputs = (to_outputs @ products.flatten(1)).view(n, n, len(x), *map(self.n_tiles, x.shape[2:]), -1)
         return outputs.permute(2, 3, 0, 4, 1, 5).flatten(1, 2).flatten(2, 3).permute(0, 3, 1, 2)[:, :, :height, :width]
 
     def kernel(self, weight: Tensor) -> Tensor:
@@ -111,7 +116,7 @@ class Filtering:
     def tiles(self, x: Tensor) -> Tensor:
         """(N, C, H, W) to transformed tiles (P, T, C)."""
         to_tiles, _, _ = _matrices(self, x.dtype)
-        windows = self._padded(x, self.size - 1).permute(0, 2, 3, 1)
+        windows = self._filled_up(x, self.size - 1).permute(0, 2, 3, 1)
         windows = windows.unfold(1, self.tile, self.n_outputs).unfold(2, self.tile, self.n_outputs)
         flat = windows.permute(4, 5, 0, 1, 2, 3).reshape(self.tile**2, -1)
         return (to_tiles @ flat).view(self.tile**2, -1, x.shape[1])
@@ -120,7 +125,7 @@ class Filtering:
         """The adjoint of `tiles`: (P, T, C) to `shape` (N, C, H, W)."""
         to_tiles, _, _ = _matrices(self, tiles.dtype)
         n, (batch, channels, height, width) = self.n_outputs, shape
-        down, across = -(-(height + 1 - self.size) // n), -(-(width + 1 - self.size) // n)
+        down, across = self.n_tiles(height), self.n_tiles(width)
         flat = to_tiles.T @ tiles.flatten(1)
         windows = flat.view(self.tile, self.tile, batch, down, across, channels).permute(2, 3, 0, 4, 1, 5)
         found = windows.new_zeros(batch, down + 1, n, across + 1, n, channels)
@@ -133,7 +138,7 @@ class Filtering:
         """Gradients of outputs (N, O, h, w) to those of products (P, T, O)."""
         _, _, to_outputs = _matrices(self, gradient.dtype)
         n = self.n_outputs
-        tiles = self._padded(gradient, 0).permute(0, 2, 3, 1).unflatten(1, (-1, n)).unflatten(3, (-1, n))
+        tiles = self._filled_up(gradient, 0).permute(0, 2, 3, 1).unflatten(1, (-1, n)).unflatten(3, (-1, n))
         flat = to_outputs.T @ tiles.permute(2, 4, 0, 1, 3, 5).reshape(n * n, -1)
         return flat.view(self.tile**2, -1, gradient.shape[1])
 
@@ -142,7 +147,7 @@ class Filtering:
         _, to_kernel, _ = _matrices(self, gradient.dtype)
         return (gradient.flatten(1).T @ to_kernel).view(*gradient.shape[1:], self.size, self.size)
 
-    def _padded(self, x: Tensor, border: int) -> Tensor:
+    def _filled_up(self, x: Tensor, border: int) -> Tensor:
         """With rows and columns of zeros more, up to whole tiles beside the border."""
         down, across = ((border - length) % self.n_outputs for length in x.shape[-2:])
         return F.pad(x, (0, across, 0, down)) if down or across else x
@@ -166,7 +171,7 @@ def _matrices(filtering: Filtering, dtype: torch.dtype) -> tuple[Tensor, Tensor,
 def _filtering_for(x: Tensor, weight: Tensor) -> Filtering:
     """Tiles of 6, unless there are so few that transforming the kernel takes longer than all else."""
     size, n_pixels = weight.shape[2], len(x) * x.shape[2] * x.shape[3]
-    return Filtering(4 if size == 3 and n_pixels < 2 * x.shape[1] else len(POINTS) + 1, size)
+    return Filtering(4 if size == 3 and n_pixels < 2 * x.shape[1] else TILE, size)
 
 
 class _Convolution(torch.autograd.Function):
@@ -183,17 +188,18 @@ class _Convolution(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         (x, weight), (gradient,), border = ctx.saved_tensors, gradients, ctx.padding
+        wants_x, wants_weight, wants_bias = (_is_wanted(ctx, number) for number in range(3))
         padded = _padded(x, border)
         filtering = _filtering_for(padded, weight)
         of_x = of_weight = of_bias = None
-        if _is_wanted(ctx, 0) or _is_wanted(ctx, 1):
+        if wants_x or wants_weight:
             products = filtering.products_gradient(gradient)
-        if _is_wanted(ctx, 0):
+        if wants_x:
             of_padded = filtering.untiled(products @ filtering.kernel(weight), padded.shape)
             of_x = of_padded[:, :, border : border + x.shape[2], border : border + x.shape[3]]
-        if _is_wanted(ctx, 1):
+        if wants_weight:
             of_weight = filtering.kernel_gradient(products.mT @ filtering.tiles(padded))
-        if _is_wanted(ctx, 2):
+        if wants_bias:
             of_bias = gradient.sum(dim=(0, 2, 3))
         return of_x, of_weight, of_bias, None
 

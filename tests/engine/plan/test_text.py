@@ -35,6 +35,7 @@ def test_every_operation_of_every_rank_is_a_line(plan: Plan) -> None:
     for slot, (text, program) in enumerate(zip(ranks, plan.programs, strict=True)):
         heading, *lines = text.splitlines()
         assert heading == f"rank {slot} of 3 in a pipeline: {', '.join(plan.layout.roles_on(slot))}"
+        assert any(isinstance(op, Run) for op in program)
         assert any(isinstance(op, Transfer) and op.source == slot for op in program)
         assert any(isinstance(op, Transfer) and op.destination == slot for op in program)
         for op, line in zip(program, lines, strict=True):
