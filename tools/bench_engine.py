@@ -14,7 +14,6 @@ import argparse
 import json
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -29,6 +28,7 @@ from torch import Tensor, nn
 
 from tools.bench_plan import RECIPES, known_costs
 from tools.lanes import clip_of
+from tools.one_node import torchrun
 from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.config.load import load_config
@@ -242,8 +242,7 @@ def job(n_ranks: int, task: str, trace: str, n_steps: int, step_seconds: float) 
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "found.json"
         arguments = [task, str(out), trace, str(n_steps), str(step_seconds)]
-        subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n_ranks}",
-                        "-m", "tools.bench_engine", "--worker", *arguments], check=True)
+        subprocess.run([*torchrun(n_ranks), "-m", "tools.bench_engine", "--worker", *arguments], check=True)
         return json.loads(out.read_text())
 
 

@@ -26,6 +26,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from tools.one_node import torchrun
 from tools.recipe_table import put_between
 from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.cli.ranks import open_grid
@@ -137,8 +138,8 @@ def on_ranks(n_ranks: int, sizes: tuple[int, ...]) -> list[Sample]:
     """Run the worker under torchrun."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "found.json"
-        subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n_ranks}",
-                        "-m", "tools.bench_gloo", "--worker", str(out), *map(str, sizes)], check=True)
+        subprocess.run([*torchrun(n_ranks), "-m", "tools.bench_gloo", "--worker", str(out), *map(str, sizes)],
+                       check=True)
         return [Sample(**sample) for sample in json.loads(out.read_text())]
 
 

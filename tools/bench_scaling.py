@@ -23,6 +23,7 @@ from pathlib import Path
 import numpy as np
 
 from tools.bench_plan import known_costs
+from tools.one_node import torchrun
 from tools.plots import draw
 from tools.recipe_table import put_between
 from tools.scaling_worker import Case, Found
@@ -154,8 +155,8 @@ def ranks(folder: Path, n_ranks: int, cases: list[Case]) -> list[Found]:
     """Train under torchrun."""
     given, out = folder / "cases.json", folder / f"found_{n_ranks}.json"
     given.write_text(json.dumps([asdict(case) for case in cases]))
-    subprocess.run([sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n_ranks}", "-m",
-                    "tools.scaling_worker", str(given), str(out)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run([*torchrun(n_ranks), "-m", "tools.scaling_worker", str(given), str(out)], check=True,
+                   stdout=subprocess.DEVNULL)
     return [Found(**one) for one in json.loads(out.read_text())]
 
 

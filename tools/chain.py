@@ -22,6 +22,7 @@ from typing import Any
 
 import yaml
 
+from tools.one_node import torchrun
 from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.config.load import load_config, to_yaml
 from vid2vid_dist.config.schema import Config, DataConfig
@@ -119,9 +120,7 @@ def run_chain(stages: list[Stage], n_ranks: int) -> int:
         print(f"chain: {title}", flush=True)
         if stage.cfg.data.shards == DataConfig().shards:
             ensure_toy_shards(Path(stage.cfg.data.shards))
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1",
-                    "--nproc_per_node", str(n_ranks)]
-        status = subprocess.run([sys.executable, *launcher, str(TRAIN), *stage.arguments]).returncode
+        status = subprocess.run([*torchrun(n_ranks), str(TRAIN), *stage.arguments]).returncode
         if not status and stage.status() in ("preempted", "stopped"):
             status = UNFINISHED
         if status:

@@ -7,13 +7,13 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tools.one_node import torchrun
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.toy.set import ToyOptions
 from vid2vid_dist.toy.street import render_toy_street
@@ -45,8 +45,8 @@ class Run:
         n_discriminators = n_ranks // 2
         placement = f"split:{n_ranks - n_discriminators}+{n_discriminators}"
         self._command = [
-            sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={n_ranks}",
-            f"--max-restarts={RESTARTS}", str(self._code / "launch/train.py"), *TINY, f"run.max_steps={n_steps}",
+            *torchrun(n_ranks), f"--max-restarts={RESTARTS}", str(self._code / "launch/train.py"), *TINY,
+            f"run.max_steps={n_steps}",
             f"data.shards={folder.parent / 'shards'}", f"run.root={folder.parent}", f"run.name={folder.name}",
             f"parallel.placement={placement}", "parallel.clips_per_step=2", "parallel.pipelines=1"]
         self._job: subprocess.Popen[bytes] | None = None
