@@ -51,7 +51,7 @@ def test_nor_does_the_best_of_all_plans_of_a_tiny_step() -> None:
             periods.append(simulate(make_plan(tasks, layout, costs, strategy=strategy)).period)
     assert len(set(periods)) > 2
     bound = lower_bound(graph).step
-    assert bound <= min(periods) < 1.1 * bound
+    assert bound <= min(periods) * (1 + 1e-12) < 1.1 * bound
 
 
 def test_roles_on_few_ranks_have_a_bound_of_their_own() -> None:
@@ -64,9 +64,9 @@ def test_roles_on_few_ranks_have_a_bound_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(("size", "n_lanes", "n_frames", "reached"), [
-    (512, 1, 6, 0.86), (512, 2, 6, 0.86), (1024, 1, 4, 0.86),
+    (512, 1, 6, 0.95), (512, 2, 6, 0.90), (1024, 1, 4, 0.94),
     *(pytest.param(*row, marks=pytest.mark.long) for row in (
-        (1024, 2, 4, 0.90), (2048, 1, 4, 0.82), (2048, 2, 4, 0.90)))])
+        (1024, 2, 4, 0.97), (2048, 1, 4, 0.93), (2048, 2, 4, 0.97)))])
 def test_street_steps_come_near_to_their_bound(size: int, n_lanes: int, n_frames: int, reached: float) -> None:
     specs, costs = street_costs(size)
     choice = choose(specs, costs, PlanRequest(8, n_lanes, n_frames, "colocated"))

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from vid2vid_dist.compiled import compiled
-from vid2vid_dist.engine.plan.step_graph import SHORTEST, StepGraph
+from vid2vid_dist.engine.plan.step_graph import StepGraph
 from vid2vid_dist.engine.plan.tasks import Kind
 
 HOTTEST = 0.006  # of the step's length: how much longer a move may make it at first
@@ -65,7 +65,6 @@ class Numbers(NamedTuple):
     into: np.ndarray
     reduction: float
     mean_work: float
-    shortest: float
 
 
 def anneal(graph: StepGraph, slots: Sequence[int], order: Sequence[int], n_moves: int, goal: float = 0.0) -> Found:
@@ -91,7 +90,7 @@ def numbers_of(graph: StepGraph) -> Numbers:
         np.array(graph.longest) - graph.durations, np.array(graph.site), _lists(graph.members),
         _lists([graph.layout.slots[site.role] for site in graph.sites]), np.array(graph.work), np.array(graph.saved),
         np.array(graph.node), graph.between_nodes, np.array([need for need, _ in graph.needs[last]]),
-        graph.durations[last], sum(graph.work) / graph.layout.n_slots, SHORTEST)
+        graph.durations[last], sum(graph.work) / graph.layout.n_slots)
 
 
 def _lists(lists: Sequence[Sequence[int]]) -> Lists:
@@ -247,26 +246,22 @@ def _replay(step: Any, order: Any, slots: Any, first: int, ends: Any, free: Any,
         longest = max(longest, ends[task] + step.tail[task])
         if longest > limit:
             return np.inf
-    length = max(longest, _reduced(step, order, ends)) + SPREAD * free.mean()
+    length = max(longest, _reduced(step, ends)) + SPREAD * free.mean()
     return length if length <= limit + SPREAD * step.mean_work else np.inf
 
 
 @compiled
 def _longest(step: Any, order: Any, ends: Any) -> float:
-    longest = _reduced(step, order, ends)
+    longest = _reduced(step, ends)
     for task in order:
         longest = max(longest, ends[task] + step.tail[task])
     return longest
 
 
 @compiled
-def _reduced(step: Any, order: Any, ends: Any) -> float:
-    """When the longest reduction ends: on no slot does it begin within a task."""
+def _reduced(step: Any, ends: Any) -> float:
+    """When the longest reduction ends."""
     since = 0.0
     for task in step.into:
         since = max(since, ends[task])
-    begin = since
-    for task in order:
-        if begin < ends[task] and ends[task] - step.durations[task] < since - step.shortest:
-            begin = ends[task]
-    return begin + step.reduction
+    return since + step.reduction

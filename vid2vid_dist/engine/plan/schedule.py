@@ -212,27 +212,30 @@ def in_order(tasks: list[Task], layout: Layout, costs: Costs | None = None, n_pi
 
 
 def _planned(graph: StepGraph, slots: list[int], starts: list[float], n_pipelines: int, strategy: Strategy) -> Plan:
-    """Starts by task and slots by site as a plan. A reduction begins with the last of its gradients, before the task
-    that follows there; updates when all else is done."""
+    """Starts by task and slots by site as a plan. A reduction begins with the last of its gradients: a slot that is
+    within a task then has begun it before that task, which nothing up to there waits for. Updates when all else is
+    done."""
     tasks, durations, layout, costs = graph.tasks, graph.durations, graph.layout, graph.costs
     sequence: list[tuple[tuple[float, int, int, int], Op]] = []
     ends = [start + duration for start, duration in zip(starts, durations, strict=True)]
     where = [slots[site] if site >= 0 else -1 for site in graph.site]
+    begun: list[list[float]] = [[] for _ in range(layout.n_slots)]  # reductions
 
-    def add(task: Task, slot: int, start: float, turn: int = 2) -> None:
+    def add(task: Task, slot: int, start: float, place: float = 0.0, turn: int = 2) -> None:
         run = Run(task, slot, start, start + durations[task.number])
-        sequence.append(((start, turn, task.number, slot), run))
+        sequence.append(((max(start, place), turn, task.number, slot), run))
 
-    done = 0.0
+    done = max(ends, default=0.0)
+    for task in (task for task in tasks if task.kind == Kind.REDUCE):
+        start = max(ends[need.task] for need in task.needs)
+        done = max(done, start + durations[task.number])
+        for slot in layout.slots[task.role]:
+            add(task, slot, start, turn=1)
+            begun[slot].append(start)
     for number, task in enumerate(tasks):
-        if task.kind == Kind.REDUCE:
-            start = max(ends[need.task] for need in task.needs)
-            done = max(done, start + durations[number])
-            for slot in layout.slots[task.role]:
-                add(task, slot, start, 1)
-        elif task.kind != Kind.UPDATE:
-            done = max(done, ends[number])
-            add(task, where[number], starts[number])
+        if task.site:
+            within = [begin for begin in begun[where[number]] if starts[number] < begin < ends[number]]
+            add(task, where[number], starts[number], max(within, default=0.0))
     free = [done] * layout.n_slots
     for task in (task for task in tasks if task.kind == Kind.UPDATE):
         for slot in layout.slots[task.role]:

@@ -21,7 +21,7 @@ from vid2vid_dist.errors import UserError
 
 N_ORDERS = 12  # that are tried per placement, each in two ways, of steps of a few tasks
 ORDERED_TASKS = 3_000  # in all orders together
-MOVED_TASKS = 40_000_000  # by a search on 8 slots, about: tasks of the step times moves; on fewer in proportion
+MOVED_TASKS = 80_000_000  # by a search on 8 slots, about: tasks of the step times moves; on fewer in proportion
 FEWEST_MOVES = 500  # fewer find nothing
 FINALISTS = 3  # placements that are searched further
 LONG_PIPELINE = 16  # ranks; longer pipelines are tried only where clips are too few for shorter ones
