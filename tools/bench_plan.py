@@ -50,13 +50,14 @@ RECIPES = {
 def street(size: int, overrides: list[str] | None = None) -> Config:
     """The street configuration for frames of `size` x `size`/2, as far as costs depend on it.
 
-    One frame per pass of the image discriminator: the original's grouping with as many discriminator GPUs as
+    One frame, or one group, per pass of a discriminator: the original's grouping with as many discriminator GPUs as
     frames, and what lets it start with the first frame.
     """
     recipe = RECIPES[size]
     return load_config(None, [
         "data.use_instance=true", "generator.fg=true", f"generator.n_scales_spatial={recipe.n_scales_spatial}",
-        f"discriminator.num_D={recipe.num_D}", "discriminator.frames_per_pass=1", "flow.network=raft_large",
+        f"discriminator.num_D={recipe.num_D}", "discriminator.frames_per_pass=1",
+        "discriminator.groups_per_pass=1", "flow.network=raft_large",
         "optim.precision=bf16", f"data.loadSize={size}",
         f"schedule.n_generator_slots={recipe.n_generator}", f"schedule.n_frames_total={recipe.n_frames}",
         f"schedule.max_frames_per_rank={recipe.n_frames // recipe.n_generator}", *(overrides or [])])

@@ -34,6 +34,7 @@ NO_FLOW = "generator.no_flow=true"
 SPARSE = "discriminator.sparse_D=true"
 TWO_TEMPORAL = "discriminator.n_scales_temporal=2"
 PASSES = "discriminator.frames_per_pass=2"
+GROUP_PASSES = ("discriminator.n_frames_D=2", "discriminator.groups_per_pass=1")
 FINEST_ONLY = "schedule.niter_fix_global=1"
 STYLES = "generator.style_nc=3"
 SPECTRAL = ("generator.spectral_norm=true", "discriminator.spectral_norm=true")
@@ -77,6 +78,7 @@ LONG_ROWS = [
     Row(1, "colocated", 2, (STYLES, SPARSE, TWO_TEMPORAL, ONE_SCALE)),
     Row(3, "split:2+1", 1, (PASSES, TWO_TEMPORAL), n_frames_bp=2),
     Row(3, "split:2+1", 1, (FINEST_ONLY, NO_FIRST), n_frames_bp=2),
+    Row(3, "split:2+1", 2, (*GROUP_PASSES, *PENALISED, TWO_TEMPORAL), ahead=True),
     Row(3, "split:2+1", 2, (THREE_SCALES, NO_FLOW, PERCEPTUAL), n_frames_bp=3, ahead=True),
     Row(4, "split:2+2", 3, (NO_FIRST, SPARSE, TWO_TEMPORAL), n_frames_bp=2, in_flight=2),
     Row(4, "colocated", 2, (THREE_SCALES, TWO_TEMPORAL), n_frames_bp=2),

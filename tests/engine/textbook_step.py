@@ -231,14 +231,17 @@ class TextbookStep:
             groups = temporal_groups(disc, scale, chunk.new)
             # Sparse groups have the flow of neighbouring frames, even where they skip frames.
             back = 1 if disc.sparse_D else disc.n_frames_D**scale
-            real, fake = [], []
-            for group in groups:
-                flows = [self.flow(chunk.real[t], chunk.real[t - back]).flow / 20 for t in group[1:]]
-                real.append(torch.cat([*(chunk.real[t] for t in group), *flows], dim=1))
-                fake.append(torch.cat([*(chunk.fake[t] for t in group), *flows], dim=1))
-            if groups:
-                add(terms, self.adversarial_terms(f"temporal_{scale}", torch.cat(real), torch.cat(fake)))
-                add(terms, self.penalty(f"temporal_{scale}", torch.cat(real)))
+            per_pass = disc.groups_per_pass or len(groups) or 1
+            for start in range(0, len(groups), per_pass):
+                together = groups[start:start + per_pass]
+                real, fake = [], []
+                for group in together:
+                    flows = [self.flow(chunk.real[t], chunk.real[t - back]).flow / 20 for t in group[1:]]
+                    real.append(torch.cat([*(chunk.real[t] for t in group), *flows], dim=1))
+                    fake.append(torch.cat([*(chunk.fake[t] for t in group), *flows], dim=1))
+                part = len(together) / len(groups)
+                add(terms, self.adversarial_terms(f"temporal_{scale}", torch.cat(real), torch.cat(fake)), part)
+                add(terms, self.penalty(f"temporal_{scale}", torch.cat(real)), part)
         return terms
 
     def motion_terms(self, chunk: Chunk) -> dict[str, Tensor]:

@@ -108,6 +108,7 @@ class DiscriminatorConfig:
     augment: str = opt("none", "what happens to real and generated frames alike before they are judged: diff = colours, place and a hole, drawn per clip and step; adaptive = each of them as often as keeps a discriminator from knowing the real frames by heart", choices=("none", "diff", "adaptive"))
     spectral_norm: bool = opt(False, "divide every kernel by its largest singular value")
     frames_per_pass: int = opt(0, "frames that the image discriminator normalises together; 0 = the chunk", unit="frames", low=0, high=256)
+    groups_per_pass: int = opt(0, "groups that a temporal discriminator normalises together; 0 = those of the chunk", low=0, high=256)
 
 
 @dataclass

@@ -321,7 +321,7 @@ class TrainingState:
 
 def _networks(cfg: Config) -> dict[str, Any]:
     """What the shapes and names of the weights depend on."""
-    free = "frames_per_pass", "sparse_D", "face_marker", "augment"
+    free = "frames_per_pass", "groups_per_pass", "sparse_D", "face_marker", "augment"
     gen, disc = asdict(cfg.generator), asdict(cfg.discriminator)
     of_disc = {f"discriminator.{k}" if k in gen else k: v for k, v in disc.items() if k not in free}
     of_disc["adaptive"] = disc["augment"] == "adaptive"  # its strength is a weight

@@ -56,7 +56,7 @@ def plans(draw: st.DrawFn) -> tuple[RoleSpecs, StepShape, Plan]:
         **inputs, generator__n_scales_spatial=draw(st.integers(1, 3)), generator__n_frames_G=draw(st.integers(2, 4)),
         generator__no_flow=draw(st.booleans()), loss__no_vgg=draw(st.booleans()),
         discriminator__n_scales_temporal=draw(st.integers(0, 3)), discriminator__sparse_D=draw(st.booleans()),
-        discriminator__frames_per_pass=draw(st.integers(0, 3)))
+        discriminator__frames_per_pass=draw(st.integers(0, 3)), discriminator__groups_per_pass=draw(st.integers(0, 2)))
     lanes = draw(st.lists(CHUNKS, min_size=1, max_size=8).filter(lambda chunks: any(c.n_frames for c in chunks)))
     shape = StepShape(tuple(lanes), tuple(draw(st.lists(CHUNKS, max_size=len(lanes)))), draw(st.booleans()),
                       draw(st.integers(1, 12)), draw(st.booleans()), draw(st.integers(0, 3)))

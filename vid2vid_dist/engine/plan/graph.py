@@ -38,10 +38,10 @@ class LaneTasks:
 
     def add(self, kind: Kind, site: Site, frames: Sequence[int] = (), *, role: str = "", scale: int = 0, gap: int = 1,
             units: float = 1.0, follows: Iterable[Task] = (), reads: Iterable[Part] = (),
-            makes: Iterable[Part] = (), whole: bool = False) -> Task:
+            makes: Iterable[Part] = (), fraction: float = 0.0) -> Task:
         """A task. `role`: the site's unless told otherwise; `follows`: tasks of the same site; `reads`: parts of other
-        tasks, those of earlier steps included; `makes`: what others may read; `whole`: its losses are means over the
-        whole chunk, whatever its frames."""
+        tasks, those of earlier steps included; `makes`: what others may read; `fraction`: its part in the means over
+        the chunk, 0 = that of its frames."""
         parts: dict[int, list[Part]] = defaultdict(list)
         earlier = []
         for part in dict.fromkeys(reads):
@@ -51,7 +51,7 @@ class LaneTasks:
                 earlier.append(part.kind)
         task = Task(
             len(self.tasks), kind, role or site.role, self.lane, tuple(frames), scale, gap, site, units,
-            1.0 if whole or not self.chunk.n_frames else len(frames) / self.chunk.n_frames,
+            fraction or (len(frames) / self.chunk.n_frames if self.chunk.n_frames else 1.0),
             needs=[*(Need(other.number) for other in follows),
                    *(Need(number, tuple(sorted(found))) for number, found in parts.items())],
             from_last_step=tuple(dict.fromkeys(earlier)), is_ahead=self.is_ahead)

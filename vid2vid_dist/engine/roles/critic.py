@@ -129,11 +129,12 @@ class Discriminator(ABC):
 
     def run(self, task: Task, step: TensorStore) -> TaskTensors:
         self._begin(task, step)
+        passes: dict[tuple[int, ...], Any] = step.sites.setdefault(task.site, {})  # by frames
         if task.kind == Kind.FAKE:
-            return self.fake(task, step, step.sites[task.site])
+            return self.fake(task, step, passes[task.frames])
         if task.kind == Kind.REAL:
-            step.sites[task.site] = self.real(task, step)
-        elif (judged := step.sites.pop(task.site)) is not None:
+            passes[task.frames] = self.real(task, step)
+        elif (judged := passes.pop(task.frames)) is not None:
             self.backward(judged, step.weight(task))
         return {}
 
@@ -204,11 +205,11 @@ class Discriminator(ABC):
 
 
 def add_pass(lane: LaneTasks, site: Site, frames: tuple[int, ...], kinds: list[TensorKind], units: float,
-             reads_real: list[Part] | None = None, earlier: list[Part] | None = None, whole: bool = False) -> None:
+             reads_real: list[Part] | None = None, earlier: list[Part] | None = None, fraction: float = 0.0) -> None:
     """The three tasks of a discriminator on these frames of a chunk. `reads_real`: what the real side needs of other
-    tasks; `earlier`: frames that are judged too, but get no gradient."""
-    real = lane.add(Kind.REAL, site, frames, units=units, reads=reads_real or [], whole=whole)
+    tasks; `earlier`: frames that are judged too, but get no gradient; `fraction`: see `LaneTasks.add`."""
+    real = lane.add(Kind.REAL, site, frames, units=units, reads=reads_real or [], fraction=fraction)
     reads = [*(Part(kind, t) for kind in kinds for t in frames), *(earlier or [])]
-    fake = lane.add(Kind.FAKE, site, frames, units=units, follows=[real], reads=reads, whole=whole)
+    fake = lane.add(Kind.FAKE, site, frames, units=units, follows=[real], reads=reads, fraction=fraction)
     lane.sends_gradients(fake, kinds, frames)
-    lane.add(Kind.CRITIC_BACKWARD, site, frames, units=units, follows=[fake], whole=whole)
+    lane.add(Kind.CRITIC_BACKWARD, site, frames, units=units, follows=[fake], fraction=fraction)

@@ -24,8 +24,18 @@ def chunk_groups(cfg: Config, chunk: LaneChunk, scale: int) -> TemporalGroups:
     return temporal_plan(cfg.discriminator, chunk.n_seen, chunk.n_frames)[scale]
 
 
+def group_passes(cfg: Config, chunk: LaneChunk, scale: int) -> dict[tuple[int, ...], TemporalGroups]:
+    """The groups of a chunk that are judged together, by the generated frames in them, oldest first."""
+    groups = chunk_groups(cfg, chunk, scale)
+    size = cfg.discriminator.groups_per_pass or len(groups.frames) or 1
+    passes = [TemporalGroups(groups.frames[i:i + size], groups.flow_pairs[i:i + size])
+              for i in range(0, len(groups.frames), size)]
+    by_frames = {tuple(sorted({i for group in one.frames for i in group if i >= 0})): one for one in passes}
+    return dict(sorted(by_frames.items(), key=lambda item: item[0][-1]))
+
+
 class TemporalSpec(DiscriminatorSpec):
-    """One temporal scale: all groups of a chunk are judged together."""
+    """One temporal scale, in passes of `discriminator.groups_per_pass` groups, which are normalised together."""
 
     colour, rate = "#807dba", RateGroup.TEMPORAL
 
@@ -34,13 +44,14 @@ class TemporalSpec(DiscriminatorSpec):
         super().__init__(cfg)
 
     def add_tasks(self, lane: LaneTasks) -> None:
-        groups = chunk_groups(self.cfg, lane.chunk, self.scale)
-        if not groups.frames:
-            return
-        (kind,), frames = self.judged(), sorted({i for group in groups.frames for i in group})
-        flows = [Part(reference(now - before), now) for pairs in groups.flow_pairs for now, before in pairs]
-        add_pass(lane, Site(self.name, lane.lane), tuple(i for i in frames if i >= 0), [kind], len(groups.frames),
-                 reads_real=flows, earlier=[Part(kind, i) for i in frames if i < 0], whole=True)
+        (kind,) = self.judged()
+        passes = group_passes(self.cfg, lane.chunk, self.scale)
+        n_groups = sum(len(groups.frames) for groups in passes.values())
+        for frames, groups in passes.items():
+            flows = [Part(reference(now - before), now) for pairs in groups.flow_pairs for now, before in pairs]
+            earlier = sorted({i for group in groups.frames for i in group if i < 0})
+            add_pass(lane, Site(self.name, lane.lane), frames, [kind], len(groups.frames), reads_real=flows,
+                     earlier=[Part(kind, i) for i in earlier], fraction=len(groups.frames) / n_groups)
 
     def needed_next(self, lane: LaneTasks) -> Iterator[tuple[Part, Site]]:
         site, n_frames = Site(self.name, lane.lane), lane.chunk.n_frames
@@ -88,7 +99,7 @@ class TemporalRole(Discriminator):
 
     def real(self, task: Task, step: TensorStore) -> Pass:
         clip, n_frames, _ = step.lane(task.lane)
-        groups = chunk_groups(self.cfg, LaneChunk(clip.n_seen, n_frames), self.scale)
+        groups = group_passes(self.cfg, LaneChunk(clip.n_seen, n_frames), self.scale)[task.frames]
         flows = _grouped([[step.read(task, Part(reference(now - before), now))[:, :2] for now, before in pairs]
                           for pairs in groups.flow_pairs])
         real = _grouped([[clip.real[step.frame(task, i)] for i in group] for group in groups.frames])
