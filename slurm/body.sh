@@ -18,17 +18,13 @@ say() { echo "$(date +%T) [job $SLURM_JOB_ID] $*"; }
 # Quoted are words that YAML would not read as such: a run.name that is a date or a number.
 setting() { sed -n "s/^$1 = \(.*[^ ]\) *# .*$/\1/p" <<< "$settings" | sed "s/^'\(.*\)'$/\1/"; }
 
-# The grid: recipes are made for 8 GPUs. Fewer share the work in a smaller pipeline; more make more pipelines, each
-# with as many clips as the recipe has.
+# The grid: recipes are made for 8 GPUs. Fewer share the same clips; more have as many clips more.
 per_node=${RANKS_PER_NODE:-${SLURM_GPUS_ON_NODE:-1}}
 ranks=$((SLURM_JOB_NUM_NODES * per_node))
 settings=$(on_host python -m vid2vid_dist.config show "$config" "$@")
 derived=()
-if ((ranks < 8)) && [[ $(setting parallel.placement) == split* ]]; then
-    derived+=(parallel.placement=split)
-elif ((ranks > 8)); then
+if ((ranks > 8)); then
     derived+=("parallel.clips_per_step=$(($(setting parallel.clips_per_step) * ranks / 8))")
-    if [[ $(setting parallel.placement) == split* ]]; then derived+=("parallel.pipelines=$((ranks / 8))"); fi
 fi
 if [[ -n ${RUNS_DIR:-} ]]; then
     derived+=("run.root=$RUNS_DIR")

@@ -161,7 +161,7 @@ def test_preempted_by_signal_then_finished(slurm: LocalSlurm, shards: Path, tmp_
     assert {key: status(run)[key] for key in ("status", "step", "restarts")} == {
         "status": "finished", "step": 100, "restarts": 1}
     assert checkpoints(run)[-1] == "step_00000100"
-    assert "derived: parallel.placement=split run.root=" in said
+    assert "derived: run.root=" in said
     assert len(list((run / "code").iterdir())) == 1
     assert len(list((run / "logs").rglob("stdout.log"))) == 2 * 2
 
@@ -237,7 +237,7 @@ def test_a_job_under_faults_is_the_run_that_nobody_disturbed(
     assert state["JobState"] == "COMPLETED", said
     assert (status(run)["status"], status(run)["step"]) == ("finished", 80), said
     print(f"{', '.join(order)}: {status(run)['restarts']} resumes, goodput {80 / steps_done(run):.0%}")
-    alone = torchrun(2, "launch/train.py", "street/512", *settings, "parallel.placement=split", f"run.root={tmp_path}",
+    alone = torchrun(2, "launch/train.py", "street/512", *settings, f"run.root={tmp_path}",
                      "run.name=undisturbed", timeout=300)
     assert alone.returncode == 0, alone.stdout
     found, wanted = (load_file(tmp_path / name / "checkpoints/step_00000080/generator.safetensors")

@@ -93,5 +93,5 @@ def test_cluster_files_train_what_there_is() -> None:
     for words in ([*container["command"], *container["args"]], task["run"].split()):
         recipe, *overrides = words[words.index("vid2vid_dist.train") + 1:]
         parallel = load_config(recipe, overrides).parallel
-        assert parallel.placement == "split:6+2"
-        assert 8 * parallel.pipelines == 16
+        assert parallel.placement == "colocated"
+        assert 8 * parallel.clips_per_step == 16
