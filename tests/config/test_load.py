@@ -103,6 +103,12 @@ def test_wrong_override(override: str, message: str) -> None:
     assert message in str(caught.value)
 
 
+@pytest.mark.parametrize("other", ["loss.r1_gamma=1", "optim.label_conv=gather"])
+def test_what_cannot_be_compiled_is_refused(other: str) -> None:
+    with pytest.raises(UserError, match=rf"^optim\.compile=tasks: .*{other.partition('=')[0]}.*optim\.compile=off"):
+        load_config(None, ["optim.compile=tasks", other])
+
+
 @pytest.mark.parametrize(("text", "message"), [
     ("data:\n  label_nc: 35\n  shrads: x\n", "run.yaml:3: unknown key data.shrads: did you mean data.shards"),
     ("dtaa:\n  label_nc: 35\n", "run.yaml:1: unknown key dtaa"),

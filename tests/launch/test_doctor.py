@@ -33,7 +33,8 @@ from vid2vid_dist.toy.street import render_toy_street
 SMALL = ["data.loadSize=64", "generator.ngf=4", "generator.n_blocks=2", "generator.n_downsample_G=2",
          "discriminator.ndf=4", "discriminator.num_D=1", "discriminator.n_scales_temporal=1", "loss.no_vgg=true",
          "schedule.n_frames_total=4", "schedule.n_generator_slots=2", "run.device=cpu", "parallel.clips_per_step=2"]
-NAMES = ["versions", "devices", "placement", "memory", "disk", "/dev/shm", "shards", "clocks", "links", "stragglers"]
+NAMES = ["versions", "devices", "placement", "memory", "disk", "/dev/shm", "shards", "compiler", "clocks", "links",
+         "stragglers"]
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +184,7 @@ def four(**odd: object) -> list[Seen]:
      "rank 3 (node1): 1 GiB free for run.root, checkpoints take 8: free some space or lower run.keep_last"),
     (preflight_checks.check_shm(four(shm_free=2**26)),
      "rank 3 (node1): 0.062 GiB free in /dev/shm, NCCL wants 0.12 (docker run --shm-size)"),
+    (preflight_checks.check_compiler(four(compiler_problem="no g++")), "rank 3 (node1): no g++"),
     (preflight_checks.check_clocks([0, 0.01, -0.02, -3.5]), "rank 3: clock -3.5 s against rank 0's: start NTP there"),
     (preflight_checks.check_speed(four(), [1.0, 1.1, 1.0, 2.5]),
      "rank 3 (node1): 2.5x the time of the fastest rank: a hot or throttled device, or another program"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import Tensor
@@ -15,13 +17,15 @@ COMBINATIONS = [ComputeOptions(gather, checkpoint, last) for gather, checkpoint,
     (False, False, False), (True, True, False), (False, True, True), (True, False, True))]
 
 
-def outcome(options: ComputeOptions, norm: str) -> dict[str, Tensor]:
+def outcome(options: ComputeOptions, norm: str, prepare: Callable[[Generator], None] = lambda _: None
+            ) -> dict[str, Tensor]:
     """Frames of a chunk of two scales, gradients, and what the norm layers have noted."""
     cfg = Config(data=DataConfig(label_nc=4), generator=GeneratorConfig(
         ngf=4, n_blocks=2, n_blocks_local=1, n_downsample_G=1, n_scales_spatial=2, fg=True, fg_labels=[2], norm=norm))
     torch.manual_seed(0)
     generator = Generator(cfg).double()
     generator.set_compute_options(options)
+    prepare(generator)
     ids = torch.randint(0, 4, (1, 4, 1, 16, 24))
     labels = encode_labels(ids, None, 4, torch.float64)
     history = generator.start_history(torch.rand(1, 2, 3, 16, 24, dtype=torch.float64))

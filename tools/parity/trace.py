@@ -86,11 +86,15 @@ class Outcome:
 
 def check(case: Case, grid: Grid | None = None) -> list[Check]:
     """`grid`: of one rank, for another device than the CPU."""
-    cfg = config_from_options(case.options)
-    cfg.optim.precision, cfg.optim.backend = "fp64", "plain"
-    tensors = case.tensors()
+    cfg, tensors = config_of(case), case.tensors()
     ours = train(cfg, case.meta, tensors, grid=grid)
     return compare(case, ours, spread(cfg, case.meta, tensors, grid) or ours)
+
+
+def config_of(case: Case) -> Config:
+    cfg = config_from_options(case.options)
+    cfg.optim.precision, cfg.optim.backend = "fp64", "plain"
+    return cfg
 
 
 def spread(cfg: Config, meta: dict[str, Any], tensors: dict[str, Tensor], grid: Grid | None = None) -> Outcome | None:

@@ -150,6 +150,7 @@ class OptimConfig:
     checkpoint_activations: bool = opt(False, "generator: recompute activations in the backward pass instead of keeping them; a third more arithmetic")
     channels_last: bool = opt(False, "generator: channels-last memory layout of activations, which tensor cores prefer")
     label_conv: str = opt("auto", "first convolution over label maps: gather = look ids up, dense = multiply one-hot planes; auto = gather on CPUs", choices=("auto", "gather", "dense"))
+    compile: str = opt("off", "tasks = what tasks call of the networks is compiled (torch.compile), once for every shape that it sees; the first steps wait for it. Made for GPUs, slower on CPUs", choices=("off", "tasks"))
     clip_norm: float = opt(0.0, "longest gradient of a role, over all its tensors and ranks; a longer one is scaled down to it; 0 = any", low=0)
     max_nonfinite: int = opt(0, "steps left out because a loss or gradient is not finite, before the run stops; 0 = stop at the first", unit="steps", low=0)
     ema_decay: float = opt(0.0, "decay per step of the averaged generator, which validates, generates and is exported, after a warm-up; 0 = none", low=0, high=0.99999)
@@ -271,6 +272,12 @@ class Config:
         if optim.zero_stage == 3:
             raise UserError("optim.zero_stage=3 gathers weights from all ranks in every forward: ranks that wait for each "
                             "other's frames would deadlock. Use 2; the generators are small beside their activations")
+        if optim.compile == "tasks" and self.loss.r1_gamma:
+            raise UserError("optim.compile=tasks: loss.r1_gamma takes gradients of gradients, which compiled code does not "
+                            "have: set loss.r1_gamma=0 or optim.compile=off")
+        if optim.compile == "tasks" and optim.label_conv == "gather":
+            raise UserError("optim.compile=tasks: how much optim.label_conv=gather does depends on the labels, which "
+                            "cannot be compiled: set optim.label_conv=auto or optim.compile=off")
         if disc.add_face_disc and data.label_nc:
             raise UserError("discriminator.add_face_disc needs body pose input: set data.label_nc=0")
         if disc.add_face_disc and data.fineSize < 32:

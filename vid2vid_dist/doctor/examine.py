@@ -30,6 +30,7 @@ from vid2vid_dist.engine.plan.search import Choice
 from vid2vid_dist.engine.roles.build import role_specs
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.models.compiling import compiler_problem
 from vid2vid_dist.training.curriculum import LONGEST_CLIP, n_epochs, phase
 from vid2vid_dist.version import versions
 
@@ -65,6 +66,7 @@ def look(cfg: Config, device: torch.device) -> Seen:
         disk_problem=_try_disk(folder),
         shards_problem=shards_problem,
         frame_size=frame_size,
+        compiler_problem=compiler_problem(device) if cfg.optim.compile == "tasks" else "",
     )
 
 

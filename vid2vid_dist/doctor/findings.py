@@ -29,6 +29,7 @@ class Seen:
     disk_problem: str
     shards_problem: str
     frame_size: tuple[int, int] | None  # width and height that the networks see; None when the shards cannot be read
+    compiler_problem: str = ""  # where optim.compile asks for one
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,7 @@ def conclude(seen: list[Seen], needs: Needs | str) -> list[Check]:
         checks += [check("placement", needs.placement, []), check_memory(seen, needs), check_disk(seen, needs.disk)]
     else:
         checks += [check("placement", "", [needs or "not planned: no rank can read the shards"]), check_disk(seen, 0)]
-    return [*checks, check_shm(seen), check_shards(seen)]
+    return [*checks, check_shm(seen), check_shards(seen), check_compiler(seen)]
 
 
 def check_versions(seen: list[Seen]) -> Check:
@@ -110,6 +111,12 @@ def check_shards(seen: list[Seen]) -> Check:
     """The first frame of the first video and the last of the last, read and decoded as in training."""
     problems = _by_rank(seen, [one.shards_problem for one in seen])
     return check("shards", "first and last frame readable on all ranks", problems)
+
+
+def check_compiler(seen: list[Seen]) -> Check:
+    """Whether a small program can be compiled, where networks are to be."""
+    problems = _by_rank(seen, [one.compiler_problem for one in seen])
+    return check("compiler", "works on all ranks, or is not asked for", problems)
 
 
 def check_clocks(offsets: list[float]) -> Check:

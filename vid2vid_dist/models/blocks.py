@@ -9,6 +9,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 
 from vid2vid_dist.models.convolution import Conv7x7, MinimalConv
@@ -38,7 +39,11 @@ class BatchNorm(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         assert self.momentum is not None
-        self.n_uncounted += self.training and self.momentum > 0
+        if torch.compiler.is_compiling():  # a program for every number else
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked.add_(self.training and self.momentum > 0)
+        else:
+            self.n_uncounted += self.training and self.momentum > 0
         if x.device.type == "cpu":  # in channels last torch adds all pixels up one by one, and loses digits
             x = x.contiguous()
         return nn.functional.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias,

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from vid2vid_dist.config.schema import GeneratorConfig
 from vid2vid_dist.models.blocks import conv7, decoder, down, encoder, init_weights, resnet_blocks, stem, up
+from vid2vid_dist.models.compiling import compilable
 from vid2vid_dist.models.compute_options import ComputeOptions, laid_out, recomputed
 from vid2vid_dist.models.convolution import convolve7x7
 from vid2vid_dist.models.label_conv import label_convolution
@@ -103,10 +104,12 @@ class ScaleGenerator(nn.Module):
                 modulate(getattr(self, name), label_channels)
         init_weights(self)
 
+    @compilable
     def label_branch(self, labels: EncodedLabels) -> Tensor:
         """Features of n_frames_G label frames, oldest first."""
         return self._encode(self.model_down_seg, labels)
 
+    @compilable
     def foreground_branch(self, labels: EncodedLabels, fg_features: Tensor | None = None) -> Foreground:
         """Foreground image from the label frames; `fg_features` are those of the next coarser scale."""
         encoded = _add(self._encode(self.indv_down, labels), fg_features)
@@ -129,11 +132,13 @@ class ScaleGenerator(nn.Module):
 
         return recomputed(run, x, *stacks) if self.compute_options.checkpoint and torch.is_grad_enabled() else run(x)
 
+    @compilable
     def encode_past(self, label_features: Tensor, previous: Tensor) -> Tensor:
         """The trunk: label features and those of the frames before, `previous` (B, 3 * (n_frames_G - 1), h, w), oldest
         first. Its gradient is also that of the label features."""
         return label_features + self._stage(laid_out(previous, self.compute_options), self.model_down_img)
 
+    @compilable
     def image_branch(self, trunk: Tensor, coarse: Tensor | None = None,
                      labels: EncodedLabels | None = None) -> tuple[Tensor, Tensor]:
         """The purely synthesised frame (B, 3, h, w) and its last feature map; `coarse` is that of the next coarser
@@ -141,6 +146,7 @@ class ScaleGenerator(nn.Module):
         features = self._stage(_add(trunk, coarse), self.model_res_img, self.model_up_img, labels=labels)
         return self._stage(features, self.model_final_img).contiguous(), features
 
+    @compilable
     def flow_branch(self, trunk: Tensor, previous: Tensor | None, coarse: Tensor | None = None,
                     labels: EncodedLabels | None = None) -> Flow:
         """Flow and weight; `previous` (B, 3, h, w) is the frame before, None where nothing is to be warped."""

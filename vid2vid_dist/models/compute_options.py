@@ -23,13 +23,17 @@ class ComputeOptions:
 
 
 def compute_options_from(optim: OptimConfig, on_cpu: bool) -> ComputeOptions:
-    """What the configuration asks for. Looking ids up is faster on CPUs; on GPUs it has not been measured yet."""
-    gather = optim.label_conv == "gather" or (optim.label_conv == "auto" and on_cpu)
+    """What the configuration asks for. Looking ids up is faster on CPUs; on GPUs it has not been measured yet. Compiled
+    it cannot be: how much there is to do depends on the labels."""
+    gather = optim.label_conv == "gather" or (optim.label_conv == "auto" and on_cpu and optim.compile == "off")
     return ComputeOptions(gather, optim.checkpoint_activations, optim.channels_last)
 
 
 def recomputed(run: Callable[[Tensor], Tensor], x: Tensor, *stacks: nn.Module) -> Tensor:
     """`run(x)` of which only x is kept for the backward pass; `stacks` are the layers that take part."""
+    if torch.compiler.is_compiling():  # a program notes statistics once
+        kept: Tensor = checkpoint(run, x, use_reentrant=False, preserve_rng_state=False)
+        return kept
     result: Tensor = checkpoint(run, x, use_reentrant=False, preserve_rng_state=False,
                                 context_fn=lambda: (nullcontext(), _statistics_left_alone(stacks)))
     return result

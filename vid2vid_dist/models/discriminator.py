@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.blocks import halve, init_weights, norm_layer
+from vid2vid_dist.models.compiling import compilable
 from vid2vid_dist.models.convolution import MinimalConv
 from vid2vid_dist.models.spectral import spectrally_normalised
 
@@ -58,6 +59,7 @@ class MultiscaleDiscriminator(nn.Module):
                 self.add_module(f"layer{scale}", nn.Sequential(*chain.from_iterable(layers)))
         init_weights(self)
 
+    @compilable
     def forward(self, x: Tensor) -> list[list[Tensor]]:
         """(N, C, H, W) to one list per scale, finest first: the outputs of all layers, or of the last alone.
 

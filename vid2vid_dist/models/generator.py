@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.models.compiling import compilable
 from vid2vid_dist.models.composite import (
     CompositeGenerator,
     CompositeLocalGenerator,
@@ -122,6 +123,7 @@ class Generator(nn.Module):
         assert labels.regions is not None
         return self.encode_style(real.flatten(0, 1), labels.regions.flatten(0, 1)).unflatten(0, real.shape[:2])
 
+    @compilable
     def style_features(self, images: Tensor) -> Tensor:
         """The same, pixel by pixel, before it is pooled."""
         assert self.netE is not None

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models._torchvision import models
+from vid2vid_dist.models.compiling import compilable
 from vid2vid_dist.models.weights import load_published
 
 MAX_WIDTH = 1024  # pixels; wider frames are halved first
@@ -25,6 +26,7 @@ class VGG19Features(nn.Module):
         self.min_side = 2 ** sum(isinstance(module, nn.MaxPool2d) for module in self.modules())
         self.requires_grad_(False)
 
+    @compilable
     def forward(self, x: Tensor) -> list[Tensor]:
         """Five feature maps of (N, 3, H, W) in [-1, 1]; they go in without ImageNet statistics.
 

@@ -25,6 +25,7 @@ from vid2vid_dist.models.blocks import (
     stem,
     up,
 )
+from vid2vid_dist.models.compiling import compilable
 from vid2vid_dist.models.composite import ScaleGenerator
 from vid2vid_dist.models.compute_options import laid_out
 from vid2vid_dist.models.labels import EncodedLabels
@@ -168,6 +169,7 @@ class ImageNetwork(ScaleGenerator):
         """`label_features`: nothing is known of the past."""
         return label_features
 
+    @compilable
     def image_branch(self, trunk: Tensor, coarse: Tensor | None = None,
                      labels: EncodedLabels | None = None) -> tuple[Tensor, Tensor]:
         """One image (B, 3, H, W) in [-1, 1] from `label_branch`."""

@@ -22,6 +22,7 @@ from vid2vid_dist.engine.roles.build import role_specs
 from vid2vid_dist.engine.run.allocator import allocator_settings
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.models.compiling import compiler_problem
 from vid2vid_dist.monitor.logs import nonfatal
 from vid2vid_dist.monitor.plan_report import grid_table
 from vid2vid_dist.monitor.run import RunMonitor
@@ -76,6 +77,8 @@ class Trainer:
         self.cfg = cfg = settle_clips(cfg, grid.world_size, resume)
         self._check_data()
         self.decoders = Decoders(FrameLoader(self.source), cfg.data.workers, self.source.task.in_python)
+        if cfg.optim.compile == "tasks" and (problem := compiler_problem(grid.device)):
+            raise UserError(problem)
         self.specs = role_specs(cfg)
         placed = grid.on_first(lambda: choose_placement(self.specs, *self._longest_step()))
         self.grid = grid = grid.in_pipelines(placed.layout.n_slots)

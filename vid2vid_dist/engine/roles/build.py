@@ -21,6 +21,7 @@ from vid2vid_dist.engine.roles.temporal import TemporalSpec
 from vid2vid_dist.engine.run.executor import Role
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.optimizer import MakeOptimizer, RoleEngine, plain_shard
+from vid2vid_dist.models.compiling import compile_network
 from vid2vid_dist.models.compute_options import compute_options_from
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.precision import DTYPES
@@ -61,6 +62,9 @@ def build_roles(specs: RoleSpecs, holders: Mapping[str, Grid], modules: Mapping[
 
     Networks of other roles in `modules` are left alone. Every rank must call it at the same time.
     """
+    if specs.cfg.optim.compile == "tasks":
+        for network in frozen.values():
+            compile_network(network)
     roles: dict[str, Role] = {}
     for name, holder in holders.items():  # the same order on all ranks: making an engine is collective
         spec = specs[name]
@@ -81,6 +85,8 @@ def build_trained_role(spec: RoleSpec, grid: Grid, module: nn.Module, make_optim
         module.requires_grad_(False)
         for part in module.trained_parts(train_all_scales):
             part.requires_grad_(True)
+    if optim.compile == "tasks":
+        compile_network(module)
     role: Role = spec.at_work(module, build_engine(module, make_optimizer, optim, grid))
     return role
 
