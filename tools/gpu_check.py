@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import time
@@ -47,6 +48,7 @@ from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.tensor_store import LanePart
 from vid2vid_dist.engine.run.transport import Transport
 from vid2vid_dist.engine.run.updates import Verdict
+from vid2vid_dist.models.compiling import compiler_problem
 from vid2vid_dist.models.flow import dis_flow
 from vid2vid_dist.models.precision import DTYPES
 from vid2vid_dist.training.curriculum import phase
@@ -54,6 +56,7 @@ from vid2vid_dist.version import versions
 
 N_GOLDEN = 2  # the smallest traces
 TOLERANCE = {"fp64": 1e-9, "fp32": 1e-3}  # of losses, CPU in fp64 against the device, relative
+COMPILED = "optim.compile=tasks"
 SETTINGS = ("CUDA_DEVICE_MAX_CONNECTIONS", "PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF", "NCCL_DEBUG",
             "TORCH_NCCL_TRACE_BUFFER_SIZE")
 
@@ -129,18 +132,45 @@ class Toy:
             engine.close()
 
 
+def second_losses(options: Options, grid: Grid, precision: str, *overrides: str) -> dict[str, float]:
+    toy = Toy(options.toy("optim.backend=plain", f"optim.precision={precision}", *overrides), grid)
+    toy.step()
+    return {name: float(value) for name, value in toy.step().items()}
+
+
+def worst(expected: dict[str, float], found: dict[str, float]) -> float:
+    return max(abs(found[name] - x) / max(abs(x), 1e-3) for name, x in expected.items())
+
+
 def same_step(options: Options) -> Found:
     """Two steps on the CPU in fp64 against the device."""
-    def losses(grid: Grid, precision: str) -> dict[str, float]:
-        toy = Toy(options.toy("optim.backend=plain", f"optim.precision={precision}"), grid)
-        toy.step()
-        return {name: float(value) for name, value in toy.step().items()}
-
-    expected, figures = losses(solo_grid(), "fp64"), {}
+    expected, figures = second_losses(options, solo_grid(), "fp64"), {}
     for precision in TOLERANCE:
-        found = losses(options.grid, precision)
-        figures[precision] = max(abs(found[name] - x) / max(abs(x), 1e-3) for name, x in expected.items())
+        figures[precision] = worst(expected, second_losses(options, options.grid, precision))
     return Found("same step", all(figures[name] <= most for name, most in TOLERANCE.items()), figures)
+
+
+def compiled(options: Options) -> Found:
+    """The same with compiled networks, and what a step takes with them and without."""
+    if problem := compiler_problem(options.grid.device):
+        return Found("compiled", False, said=problem)
+    if not options.on_gpu:
+        return Found("compiled", None, said="programs can be compiled; those of the networks take minutes on a CPU")
+    expected = second_losses(options, solo_grid(), "fp64")
+    figures = {"fp32": worst(expected, second_losses(options, options.grid, "fp32", COMPILED))}
+    for name, overrides in (("seconds a step", []), ("compiled", [COMPILED])):
+        toy = Toy(options.toy("optim.backend=plain", *overrides), options.grid)
+        figures[name] = statistics.median(seconds(toy) for _ in range(10))
+    return Found("compiled", figures["fp32"] <= TOLERANCE["fp32"], figures)
+
+
+def seconds(toy: Toy) -> float:
+    """Of a step, on a GPU."""
+    torch.cuda.synchronize()
+    started = time.perf_counter()
+    toy.step()
+    torch.cuda.synchronize()
+    return time.perf_counter() - started
 
 
 def golden(options: Options) -> Found:
@@ -232,12 +262,12 @@ def ranks(options: Options) -> Found:
         lines = (options.out / name / "metrics.jsonl").read_text().splitlines()
         found[name] = next(row["losses"] for row in map(json.loads, lines) if "losses" in row)
     one, *others = found.values()
-    worst = max(abs(of[name] - x) / max(abs(x), 1e-3) for of in others for name, x in one.items())
-    return Found("ranks", worst < TOLERANCE["fp32"], {"losses, relative": worst})
+    most = max(worst(one, other) for other in others)
+    return Found("ranks", most < TOLERANCE["fp32"], {"losses, relative": most})
 
 
 PARTS: list[Callable[[Options], Found]] = [
-    device, same_step, golden, host_waits, bf16, steps, generation, label_convolution, ranks]
+    device, same_step, compiled, golden, host_waits, bf16, steps, generation, label_convolution, ranks]
 
 
 def check(options: Options, parts: list[Callable[[Options], Found]], minutes: float) -> list[Found]:

@@ -41,7 +41,7 @@ def test_small_form_runs_to_its_end(toy_shards: Path, golden_dir: Path, tmp_path
     told = json.loads((tmp_path / "gpu_check.json").read_text())
     ok = {part["part"]: part["ok"] for part in told["parts"]}
     # What needs a GPU, or several, says so.
-    assert ok == {"device": True, "same step": True, "golden": True, "host waits": None, "bf16": True, "steps": True,
-                  "generation": True, "label convolution": True, "ranks": None}
+    assert ok == {"device": True, "same step": True, "compiled": None, "golden": True, "host waits": None,
+                  "bf16": True, "steps": True, "generation": True, "label convolution": True, "ranks": None}
     assert json.loads((tmp_path / "costs_512.json").read_text())["generator/synthesis/0"] > 0
     assert told["device"].startswith("CPU")
