@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import GOLDEN
 from tests.engine.batch import Batches, Job, patient
 from tests.engine.test_equality import worst_gradient, worst_loss, worst_parameter
-from tests.models.test_compiling import compiled_by
+from tests.models.test_compiling import HAS_COMPILER, compiled_by
 from tests.parity.test_placed_trace import SHORTEST
 from tools.parity import trace
 from tools.parity.discover import discover
@@ -43,6 +43,7 @@ def job(placement: str, ranks: int, *more: str) -> Job:
     return Job(ranks, (placement, "1", "2", "1", "0", "0", "Adam", "5e-5", *TINY, *PLAIN64, *more))
 
 
+@pytest.mark.skipif(not HAS_COMPILER, reason="no g++")
 def test_ranks_make_the_step_of_one_process(tmp_path: Path) -> None:
     """Generator and critics apart against the textbook's step, which is not compiled: losses of three steps, gradients
     of the first, weights after three of Adam, to 1e-10."""

@@ -5,6 +5,8 @@ Here torch's own operations run what the compiler has traced; its loops run in t
 
 from __future__ import annotations
 
+import os
+import shutil
 from functools import cache, partial
 from typing import Any
 
@@ -21,6 +23,8 @@ from vid2vid_dist.models.compiling import compilable, compile_network, compiler_
 from vid2vid_dist.models.compute_options import ComputeOptions
 from vid2vid_dist.models.discriminator import image_discriminator
 from vid2vid_dist.models.perceptual import VGG19Features
+
+HAS_COMPILER = shutil.which(os.environ.get("CXX", "g++")) is not None
 
 
 @pytest.fixture

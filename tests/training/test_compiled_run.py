@@ -15,6 +15,7 @@ from torch import Tensor
 
 from tests.conftest import ROOT
 from tests.engine.test_compiled_tasks import COMPILED, TINY
+from tests.models.test_compiling import HAS_COMPILER
 from tests.training.conftest import SMALL
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.run.grid import Grid
@@ -36,6 +37,7 @@ def losses(run: Path) -> list[dict[str, float]]:
     return [report["losses"] for report in read_journal(run).reports]
 
 
+@pytest.mark.skipif(not HAS_COMPILER, reason="no g++")
 def test_a_run_that_stops_goes_on(configure: Callable[..., Config], grid: Grid, tmp_path: Path) -> None:
     """Bit by bit, through ZeRO, where every part is compiled anew as in a new process; and one that was not compiled
     goes on compiled, near it."""
