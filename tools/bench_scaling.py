@@ -33,7 +33,6 @@ from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.engine.plan.costs import Costs
 from vid2vid_dist.engine.plan.graph import step_tasks
 from vid2vid_dist.engine.plan.placement import colocated
-from vid2vid_dist.engine.plan.queues import issued, stuck
 from vid2vid_dist.engine.plan.role import RoleSpecs
 from vid2vid_dist.engine.plan.schedule import make_plan
 from vid2vid_dist.engine.plan.simulate import simulate
@@ -62,11 +61,10 @@ LONGER = (Step(8, 1, 8), Step(8, 1, 80), Step(8, 1, 800), Step(8, 1, 6000))
 
 
 def planning_seconds(specs: RoleSpecs, costs: Costs, step: Step) -> tuple[int, float]:
-    """Tasks of a step, and seconds of this process to plan it, check it and simulate it."""
+    """Tasks of a step, and seconds of this process to plan it and simulate it."""
     started = time.process_time()
     tasks = step_tasks(specs, steady_shape(step.n_lanes, step.n_frames))
     plan = make_plan(tasks, colocated(specs, step.n_ranks), costs)
-    assert not stuck([issued(plan, slot, plan.reductions) for slot in range(step.n_ranks)], n_queues=1)
     simulate(plan)
     return len(tasks), time.process_time() - started
 

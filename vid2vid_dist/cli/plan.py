@@ -19,12 +19,9 @@ from vid2vid_dist.data.geometry import MIDDLE, Size
 from vid2vid_dist.data.store import is_remote
 from vid2vid_dist.data.tasks.registry import task_of
 from vid2vid_dist.engine.plan.costs import count_costs
-from vid2vid_dist.engine.plan.queues import issued, stuck
-from vid2vid_dist.engine.plan.schedule import Plan
 from vid2vid_dist.engine.plan.search import PlanRequest, choose
 from vid2vid_dist.engine.plan.text import plan_text
 from vid2vid_dist.engine.roles.build import role_specs
-from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor import gantt, plan_report
 from vid2vid_dist.monitor.serial_schedule import serial_seconds
 from vid2vid_dist.monitor.trace import read_costs
@@ -44,7 +41,6 @@ def main() -> None:
     specs = role_specs(cfg)
     costs = read_costs(count_costs(specs, height, width), args.costs)
     choice = choose(specs, costs, request)
-    _refuse_what_hangs(choice.plan)
     n_generator = min(cfg.schedule.n_generator_slots, max(1, args.ranks - 1))
     serial = serial_seconds(cfg, costs, request.n_lanes, request.n_frames, n_generator,
                             max(1, args.ranks - n_generator))
@@ -57,14 +53,6 @@ def main() -> None:
                                        {spec.name: spec.colour for spec in specs.all},
                                        plan_report.headline(choice), plan_report.timing(
                                            choice, serial, request.n_lanes * batch_size * request.n_frames)))
-
-
-def _refuse_what_hangs(plan: Plan) -> None:
-    """A plan that needs more than one hardware queue may stand still on a GPU (`queues`)."""
-    found = stuck([issued(plan, slot, plan.reductions) for slot in range(plan.layout.n_slots)], n_queues=1)
-    if found:
-        raise UserError(f"this plan could hang on GPUs, which is a fault of the planner: please report it with the "
-                        f"command. Meanwhile another --placement may do. Where it stands: {'; '.join(found)}")
 
 
 def _frame_size(cfg: Config) -> Size:

@@ -11,13 +11,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.engine.plan.queues import BESIDE, TASKS, Command, Issued, issued, stuck
 from tests.engine.plan.test_schedule import plans
 from vid2vid_dist.cli.plan import typical_size
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.engine.plan.costs import Costs, count_costs
 from vid2vid_dist.engine.plan.graph import step_tasks
 from vid2vid_dist.engine.plan.placement import colocated, split
-from vid2vid_dist.engine.plan.queues import BESIDE, TASKS, Command, Issued, issued, stuck
 from vid2vid_dist.engine.plan.role import RoleSpecs
 from vid2vid_dist.engine.plan.schedule import Plan, Run, Strategy, make_plan
 from vid2vid_dist.engine.plan.tasks import COLLECTIVE, StepShape, steady_shape
