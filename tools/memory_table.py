@@ -178,7 +178,7 @@ def count(found: Chosen, slot: int) -> Live:
             if isinstance(module, Generator):
                 module.set_compute_options(compute_options_from(cfg.optim, on_cpu=False))
             roles[spec.name] = spec.at_work(module, None if spec.rate is None else Engine(module))
-        roles |= {spec.name: spec.at_work(None, None) for spec in specs.all
+        roles |= {spec.name: spec.at_work(None) for spec in specs.all
                   if spec.place and slot in plan.layout.slots[spec.place]}
         del modules
         lanes: list[LanePart | None] = [

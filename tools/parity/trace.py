@@ -30,7 +30,7 @@ from vid2vid_dist.engine.plan.role import RateGroup, RoleSpecs
 from vid2vid_dist.engine.plan.schedule import in_order, make_plan
 from vid2vid_dist.engine.plan.tasks import LaneChunk, Site, StepShape
 from vid2vid_dist.engine.roles.build import build_modules, build_roles, role_specs
-from vid2vid_dist.engine.roles.flow import WarpSpec
+from vid2vid_dist.engine.roles.flow import WarpRole
 from vid2vid_dist.engine.roles.kinds import shown_kinds
 from vid2vid_dist.engine.run.executor import Executor
 from vid2vid_dist.engine.run.grid import Grid
@@ -59,7 +59,7 @@ class StandInFlow(torch.nn.Module):
         return FlowReference(flow, (error < 0.3).to(flow.dtype))
 
 
-class RecordedWarp(WarpSpec):
+class RecordedWarp(WarpRole):
     """Past the first chunk, the frame "before" a chunk is the chunk's own last one: called without its wrapper,
     the original's generator appends to the list that it was given (spec: quirks Q14, Q15)."""
 
@@ -144,7 +144,7 @@ def _stats(before: Tensor, after: Tensor) -> dict[str, float]:
 def recorded_specs(cfg: Config) -> RoleSpecs:
     """The roles of a configuration as the original ran them."""
     specs = role_specs(cfg)
-    return RoleSpecs(cfg, tuple(RecordedWarp(cfg) if isinstance(spec, WarpSpec) else spec for spec in specs.all))
+    return RoleSpecs(cfg, tuple(RecordedWarp(cfg) if isinstance(spec, WarpRole) else spec for spec in specs.all))
 
 
 def stored_modules(cfg: Config, tensors: dict[str, Tensor]) -> dict[str, torch.nn.Module]:

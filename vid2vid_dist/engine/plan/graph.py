@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from vid2vid_dist.engine.plan.collection import without_collection
-from vid2vid_dist.engine.plan.role import RoleSpecs
+from vid2vid_dist.engine.plan.role import GENERATOR, RoleSpecs
 from vid2vid_dist.engine.plan.tasks import INTO_WEIGHTS, Kind, LaneChunk, Need, Site, StepShape, Task
 from vid2vid_dist.engine.plan.tensors import Part, TensorKind
 
@@ -22,7 +22,8 @@ class LaneTasks:
     """A lane's chunk, to which roles add their tasks.
 
     `tasks`: of the step so far. `whole_chunks`: critics take all frames of a chunk at once, where they may. `after`:
-    tasks that the generator's wait for, to bound memory. `made`: who makes a part; `gradients`: who makes one for it.
+    tasks that the generator's wait for, to bound memory. `made`: who makes a part; `gradients`: who makes one for it;
+    `last`: of a role at a site, by frames.
     """
 
     specs: RoleSpecs
@@ -35,13 +36,15 @@ class LaneTasks:
     after: Sequence[int] = ()
     made: dict[Part, Task] = field(default_factory=dict)
     gradients: dict[Part, list[Task]] = field(default_factory=lambda: defaultdict(list))
+    last: dict[tuple[Site, str, tuple[int, ...]], Task] = field(default_factory=dict)
 
     def add(self, kind: Kind, site: Site, frames: Sequence[int] = (), *, role: str = "", scale: int = 0, gap: int = 1,
-            units: float = 1.0, follows: Iterable[Task] = (), reads: Iterable[Part] = (),
-            makes: Iterable[Part] = (), fraction: float = 0.0) -> Task:
-        """A task. `role`: the site's unless told otherwise; `follows`: tasks of the same site; `reads`: parts of other
-        tasks, those of earlier steps included; `makes`: what others may read; `fraction`: its part in the means over
-        the chunk, 0 = that of its frames."""
+            units: float = 1.0, reads: Iterable[Part] = (), makes: Iterable[Part] = (), fraction: float = 0.0) -> Task:
+        """A task, after those of its role, site and frames. `role`: the site's unless told otherwise; `reads`: parts of
+        other tasks, those of earlier steps included; `makes`: what others may read; `fraction`: its part in the means
+        over the chunk, 0 = that of its frames."""
+        frames, role = tuple(frames), role or site.role
+        before = self.last.get((site, role, frames))
         parts: dict[int, list[Part]] = defaultdict(list)
         earlier = []
         for part in dict.fromkeys(reads):
@@ -49,21 +52,21 @@ class LaneTasks:
                 parts[self.made[part].number].append(part)
             elif part.frame + self.chunk.n_seen >= 0:  # frames before the first generated one are given
                 earlier.append(part.kind)
-        task = Task(
-            len(self.tasks), kind, role or site.role, self.lane, tuple(frames), scale, gap, site, units,
-            fraction or (len(frames) / self.chunk.n_frames if self.chunk.n_frames else 1.0),
-            needs=[*(Need(other.number) for other in follows),
-                   *(Need(number, tuple(sorted(found))) for number, found in parts.items())],
-            from_last_step=tuple(dict.fromkeys(earlier)), is_ahead=self.is_ahead)
+        needs = [Need(before.number)] if before is not None else []
+        needs += [Need(number, tuple(sorted(found))) for number, found in parts.items()]
+        task = self.last[site, role, frames] = Task(
+            len(self.tasks), kind, role, self.lane, frames, scale, gap, site, units,
+            fraction or (len(frames) / self.chunk.n_frames if self.chunk.n_frames else 1.0), needs,
+            from_last_step=tuple(dict.fromkeys(earlier)), is_ahead=self.is_ahead,
+            after=list(self.after) if site.role == GENERATOR and not needs else [])
         self.tasks.append(task)
         self.made |= dict.fromkeys(makes, task)
         return task
 
-    def sends_gradients(self, task: Task, kinds: Iterable[TensorKind], frames: Iterable[int]) -> None:
-        """A task of a critic, or of what reads a frame, makes the gradients to these frames."""
-        for frame in frames:
-            for kind in kinds:
-                self.gradients[Part(kind, frame)].append(task)
+    def sends_gradients(self, task: Task, parts: Iterable[Part]) -> None:
+        """A task makes the gradients to these."""
+        for part in parts:
+            self.gradients[part].append(task)
 
     def read_gradients(self, task: Task, kinds: Sequence[TensorKind], frame: int) -> None:
         """Let a task wait for all gradients to what it has made of a frame."""

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
+from copy import copy
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -71,7 +72,7 @@ class RoleSpec(ABC):
     """A role of a configuration.
 
     `colour`: of its tasks in drawings. `rate`: None where nothing is trained. `place`: the role on whose sites it runs,
-    where it has none of its own.
+    where it has none of its own. `module` and `engine`: of one that is at work.
     """
 
     name: str
@@ -79,6 +80,8 @@ class RoleSpec(ABC):
     losses: tuple[Loss, ...] = ()
     rate: RateGroup | None = None
     place: str = ""
+    module: Any = None
+    engine: Any = None
 
     def __init__(self, cfg: Config) -> None:
         self.cfg = cfg
@@ -122,10 +125,12 @@ class RoleSpec(ABC):
         """
         return None
 
-    @abstractmethod
-    def at_work(self, network: Any, engine: Any) -> Any:
+    def at_work(self, module: nn.Module | None, engine: Any = None) -> Any:
         """The role as it runs on a rank (`run.executor.Role`), with its network and, where it is trained, the engine
         (`run.optimizer.RoleEngine`) around it."""
+        found = copy(self)
+        found.module, found.engine = module, engine
+        return found
 
     def is_active(self, chunk: LaneChunk) -> bool:
         """Whether it has something to compute in a chunk."""

@@ -12,12 +12,12 @@ from torch import nn
 
 from vid2vid_dist.config.schema import Config, OptimConfig
 from vid2vid_dist.engine.plan.role import RateGroup, RoleSpec, RoleSpecs
-from vid2vid_dist.engine.roles.face import FaceSpec
-from vid2vid_dist.engine.roles.flow import FlowSpec, WarpSpec
-from vid2vid_dist.engine.roles.generator import GeneratorSpec
-from vid2vid_dist.engine.roles.image import ImageSpec
-from vid2vid_dist.engine.roles.perceptual import PerceptualSpec
-from vid2vid_dist.engine.roles.temporal import TemporalSpec
+from vid2vid_dist.engine.roles.face import FaceRole
+from vid2vid_dist.engine.roles.flow import FlowRole, WarpRole
+from vid2vid_dist.engine.roles.frames import GeneratorRole
+from vid2vid_dist.engine.roles.image import ImageRole
+from vid2vid_dist.engine.roles.perceptual import PerceptualRole
+from vid2vid_dist.engine.roles.temporal import TemporalRole
 from vid2vid_dist.engine.run.executor import Role
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.engine.run.optimizer import MakeOptimizer, RoleEngine, plain_shard
@@ -33,13 +33,13 @@ def role_specs(cfg: Config) -> RoleSpecs:
     """All roles of a configuration. Their trained networks are drawn in this order."""
     disc = cfg.discriminator
     return RoleSpecs(cfg, (
-        FlowSpec(cfg),
-        GeneratorSpec(cfg),
-        WarpSpec(cfg),
-        ImageSpec(cfg),
-        *([FaceSpec(cfg)] if disc.add_face_disc else []),
-        *(TemporalSpec(cfg, scale) for scale in range(disc.n_scales_temporal)),
-        *([] if cfg.loss.no_vgg else [PerceptualSpec(cfg)]),
+        FlowRole(cfg),
+        GeneratorRole(cfg),
+        WarpRole(cfg),
+        ImageRole(cfg),
+        *([FaceRole(cfg)] if disc.add_face_disc else []),
+        *(TemporalRole(cfg, scale) for scale in range(disc.n_scales_temporal)),
+        *([] if cfg.loss.no_vgg else [PerceptualRole(cfg)]),
     ))
 
 
@@ -69,10 +69,10 @@ def build_roles(specs: RoleSpecs, holders: Mapping[str, Grid], modules: Mapping[
     for name, holder in holders.items():  # the same order on all ranks: making an engine is collective
         spec = specs[name]
         if spec.rate is None:
-            roles[name] = spec.at_work(frozen[name].to(holder.device) if name in frozen else None, None)
+            roles[name] = spec.at_work(frozen[name].to(holder.device) if name in frozen else None)
         else:
             roles[name] = build_trained_role(spec, holder, modules[name], make_optimizers[spec.rate], train_all_scales)
-    return roles | {spec.name: spec.at_work(None, None) for spec in specs.all if spec.place in holders}
+    return roles | {spec.name: spec.at_work(None) for spec in specs.all if spec.place in holders}
 
 
 def build_trained_role(spec: RoleSpec, grid: Grid, module: nn.Module, make_optimizer: MakeOptimizer,

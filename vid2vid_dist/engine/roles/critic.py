@@ -6,8 +6,8 @@ and of its own loss to its weights.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -47,22 +47,58 @@ class Terms:
         return (Loss(self.gan), Loss(self.features), *(Loss(name, Minimised.BY_ITSELF) for name in own))
 
 
-class DiscriminatorSpec(RoleSpec):
-    """A discriminator in a plan: what has losses of these names.
+@dataclass
+class Pass:
+    """Frames or groups that a discriminator judges together: what its real, fake and own backward tasks share.
 
-    `kept_inputs`: channels of what it sees of real frames that stay until the generated ones are judged.
+    `kept`: what the role needs of the real side for the fake one.
     """
 
+    on_real: losses.LayerOutputs
+    kept: Any = None
+    penalty: Tensor | None = None
+    own_losses: list[Tensor] = field(default_factory=list)  # of each graph
+    spreads: tuple[Tensor, Tensor] | None = None  # of the scores on real and fake frames
+
+
+class Discriminator(RoleSpec):
+    """What has losses of these names. Its role says what it is shown of a pass.
+
+    `weight`: of the generator's terms. `colours`: which channels of what it is shown are pictures, of three channels
+    each. `kept_inputs`: those of real frames that stay until the generated ones are judged.
+    """
+
+    engine: RoleEngine
+    tally: ScoreTally
     terms: Terms
+    weight = 1.0
+    colours = slice(-3, None)
     kept_inputs = slice(0)
 
     def __init__(self, cfg: Config) -> None:
         super().__init__(cfg)
         self.losses = self.terms.losses(cfg.loss)
+        self._is_penalised = False
+        self._augmentations: list[Augmentation] = []
+
+    def at_work(self, module: nn.Module | None, engine: Any = None) -> Any:
+        found = super().at_work(module, engine)
+        found.tally = ScoreTally()
+        return found
 
     def judged(self) -> list[TensorKind]:
         """What of a generated frame it judges, one after the other."""
         return [image(self.finest)]
+
+    def add_pass(self, lane: LaneTasks, site: Site, frames: tuple[int, ...], units: int,
+                 reads_real: Sequence[Part] = (), earlier: Sequence[Part] = (), fraction: float = 0.0) -> None:
+        """The three tasks on these frames of a chunk. `reads_real`: what the real side needs of other tasks; `earlier`:
+        frames that are judged too, but get no gradient; `fraction`: see `LaneTasks.add`."""
+        judged = [Part(kind, t) for kind in self.judged() for t in frames]
+        lane.add(Kind.REAL, site, frames, units=units, reads=reads_real, fraction=fraction)
+        fake = lane.add(Kind.FAKE, site, frames, units=units, reads=[*judged, *earlier], fraction=fraction)
+        lane.sends_gradients(fake, judged)
+        lane.add(Kind.CRITIC_BACKWARD, site, frames, units=units, fraction=fraction)
 
     def count(self, resolution: Resolution) -> Counted:
         """It runs once on real and once on each kind of fake; two gradients are taken from the fake passes. R1 counts
@@ -88,36 +124,6 @@ class DiscriminatorSpec(RoleSpec):
             (Kind.FAKE, 0): replace(n_fakes * (forward + to_frames), transient=n_fakes * to_frames.transient),
             (Kind.CRITIC_BACKWARD, 0): own}
         return Counted(work, n_trained=n_parameters(network))
-
-
-@dataclass
-class Pass:
-    """Frames or groups that a discriminator judges together: what its real, fake and own backward tasks share.
-
-    `kept`: what the role needs of the real side for the fake one.
-    """
-
-    on_real: losses.LayerOutputs
-    kept: Any = None
-    penalty: Tensor | None = None
-    own_losses: list[Tensor] = field(default_factory=list)  # of each graph
-    spreads: tuple[Tensor, Tensor] | None = None  # of the scores on real and fake frames
-
-
-class Discriminator(ABC):
-    """A discriminator at work. Its role says what it is shown of a pass.
-
-    `colours`: which channels of that are pictures, of three channels each.
-    """
-
-    colours = slice(-3, None)
-
-    def __init__(self, cfg: Config, engine: RoleEngine, terms: Terms, weight: float = 1.0) -> None:
-        """`weight`: of the generator's terms."""
-        self.cfg, self.engine, self.terms, self.weight = cfg, engine, terms, weight
-        self.tally = ScoreTally()
-        self._is_penalised = False
-        self._augmentations: list[Augmentation] = []
 
     @abstractmethod
     def real(self, task: Task, step: TensorStore) -> Pass | None:
@@ -149,10 +155,10 @@ class Discriminator(ABC):
     @property
     def _strength(self) -> Tensor | None:
         """Of adaptive augmentation, a weight of networks that have it."""
-        return getattr(self.engine.module, "strength", None)
+        return getattr(self.module, "strength", None)
 
     def _judge(self, inputs: Tensor) -> losses.LayerOutputs:
-        seen, module = inputs, self.engine.module
+        seen, module = inputs, self.module
         if self._augmentations:
             seen = augmented(inputs, self.colours, self._augmentations, self._strength)
         outputs: losses.LayerOutputs = module(seen)
@@ -202,14 +208,3 @@ class Discriminator(ABC):
         for own_loss in judged.own_losses:  # one after the other: autograd would add their gradients weight by weight
             self.engine.backward(scaled(own_loss, weight))
         self.tally.add(*judged.spreads, weight)
-
-
-def add_pass(lane: LaneTasks, site: Site, frames: tuple[int, ...], kinds: list[TensorKind], units: float,
-             reads_real: list[Part] | None = None, earlier: list[Part] | None = None, fraction: float = 0.0) -> None:
-    """The three tasks of a discriminator on these frames of a chunk. `reads_real`: what the real side needs of other
-    tasks; `earlier`: frames that are judged too, but get no gradient; `fraction`: see `LaneTasks.add`."""
-    real = lane.add(Kind.REAL, site, frames, units=units, reads=reads_real or [], fraction=fraction)
-    reads = [*(Part(kind, t) for kind in kinds for t in frames), *(earlier or [])]
-    fake = lane.add(Kind.FAKE, site, frames, units=units, follows=[real], reads=reads, fraction=fraction)
-    lane.sends_gradients(fake, kinds, frames)
-    lane.add(Kind.CRITIC_BACKWARD, site, frames, units=units, follows=[fake], fraction=fraction)

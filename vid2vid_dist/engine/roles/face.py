@@ -11,19 +11,18 @@ from vid2vid_dist import losses
 from vid2vid_dist.engine.plan.role import Counted, Resolution
 from vid2vid_dist.engine.plan.tasks import Task
 from vid2vid_dist.engine.plan.tensors import TensorKind, image
-from vid2vid_dist.engine.roles.critic import Discriminator, Pass, Terms
-from vid2vid_dist.engine.roles.image import ImageSpec, pass_inputs
-from vid2vid_dist.engine.run.optimizer import RoleEngine
+from vid2vid_dist.engine.roles.critic import Pass, Terms
+from vid2vid_dist.engine.roles.image import ImageRole, pass_inputs
 from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
 from vid2vid_dist.models.discriminator import face_discriminator
 
-TERMS = Terms("G_f_GAN", "G_f_GAN_Feat", "D_f_real", "D_f_fake")
 
+class FaceRole(ImageRole):
+    """One crop for all frames of a pass; passes as of the image discriminator. They keep the crop and its labels
+    (B x F, Ca, h, w); where no face is seen there is none."""
 
-class FaceSpec(ImageSpec):
-    """One crop for all frames of a pass; passes as of the image discriminator."""
-
-    name, colour, terms, kept_inputs = "face", "#d94801", TERMS, slice(0)
+    name, colour, kept_inputs, weight = "face", "#d94801", slice(0), losses.FACE_WEIGHT
+    terms = Terms("G_f_GAN", "G_f_GAN_Feat", "D_f_real", "D_f_fake")
 
     def judged(self) -> list[TensorKind]:
         return [image(self.finest)]
@@ -34,14 +33,6 @@ class FaceSpec(ImageSpec):
 
     def network(self) -> nn.Module:
         return face_discriminator(self.cfg)
-
-    def at_work(self, network: nn.Module, engine: RoleEngine) -> FaceRole:
-        return FaceRole(self.cfg, engine, TERMS, losses.FACE_WEIGHT)
-
-
-class FaceRole(Discriminator):
-    """The face discriminator at work. A pass keeps the crop and its labels (B x F, Ca, h, w); where no face is seen
-    there is none."""
 
     def real(self, task: Task, step: TensorStore) -> Pass | None:
         labels, real = pass_inputs(task, step)
@@ -54,10 +45,10 @@ class FaceRole(Discriminator):
         return self.see_real(torch.cat([cropped, box.crop(real)], dim=1), (box, cropped))
 
     def fake(self, task: Task, step: TensorStore, judged: Pass | None) -> TaskTensors:
-        kind = image(self.cfg.generator.n_scales_spatial - 1)
+        (kind,) = self.judged()
         frames = step.stack(task, kind).requires_grad_()
         if judged is None:
-            nothing = dict.fromkeys(astuple(TERMS), frames.new_zeros(()))
+            nothing = dict.fromkeys(astuple(self.terms), frames.new_zeros(()))
             return step.hand_in(task, nothing, {kind: torch.zeros_like(frames)})
         box, labels = judged.kept
         inputs = torch.cat([labels, box.crop(frames.flatten(0, 1))], dim=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,7 @@ from vid2vid_dist.models.flow import NoFlow, RaftFlow, build_flow, raft_network
 DIS_SECONDS_PER_PIXEL = 1.3e-7  # OpenCV's dense inverse search on one CPU core, measured
 
 
-class FlowSpec(RoleSpec):
+class FlowRole(RoleSpec):
     """The reference flow that other roles ask for (`needed_flow`). It depends on nothing that is trained, so it may be
     computed in the step before."""
 
@@ -69,28 +69,17 @@ class FlowSpec(RoleSpec):
         """Raises `UserError` when a weights file is missing or not what it should be."""
         return NoFlow() if self.cfg.flow.network == "none" else build_flow(self.cfg.flow)
 
-    def at_work(self, network: nn.Module, engine: None) -> FlowRole:
-        return FlowRole(network)
-
-
-@dataclass
-class FlowRole:
-    """Reference flow at work. `network`: `models.flow.ReferenceFlow`, or one that gives a `FlowReference`."""
-
-    network: nn.Module
-    engine: None = None
-
     def run(self, task: Task, step: TensorStore) -> TaskTensors:
         clip, frames = step.lane(task.lane).clip, [step.frame(task, t) for t in task.frames]
         given = [clip.flows[frame, task.gap] for frame in frames if (frame, task.gap) in clip.flows]
         with torch.no_grad():
-            found = self.network(step.real(task), step.real(task, back=task.gap),
-                                 *([torch.stack(given, dim=1)] if given else []))
+            found = self.module(step.real(task), step.real(task, back=task.gap),
+                                *([torch.stack(given, dim=1)] if given else []))
         both = torch.cat([found.flow, found.confidence], dim=2)
         return {Part(reference(task.gap), t): x for t, x in zip(task.frames, both.unbind(1), strict=True)}
 
 
-class WarpSpec(RoleSpec):
+class WarpRole(RoleSpec):
     """The warp and flow losses of a frame: they read what does not travel, so they run where it was made."""
 
     name, colour, place = "warp", "#6baed6", GENERATOR
@@ -107,7 +96,7 @@ class WarpSpec(RoleSpec):
             reads += [Part(image(self.finest), self.before(t, lane.chunk)) for t in frames]
             site = Site(GENERATOR, lane.lane, frames[0], self.finest)
             fake = lane.add(Kind.FAKE, site, frames, role=self.name, units=len(frames), reads=reads)
-            lane.sends_gradients(fake, self.judged(), frames)
+            lane.sends_gradients(fake, [Part(kind, t) for kind in self.judged() for t in frames])
 
     def before(self, frame: int, chunk: LaneChunk) -> int:
         """The generated frame that a frame is compared with."""
@@ -151,20 +140,9 @@ class WarpSpec(RoleSpec):
 
         return Counted({(Kind.FAKE, 0): replace(measure(nn.Module(), both)[0], saved=0.0)})
 
-    def at_work(self, network: None, engine: None) -> WarpRole:
-        return WarpRole(self)
-
-
-@dataclass
-class WarpRole:
-    """The warp and flow losses at work; they need no network."""
-
-    spec: WarpSpec
-    engine: None = None
-
     def run(self, task: Task, step: TensorStore) -> TaskTensors:
-        cfg, (clip, n_frames, _) = self.spec.cfg, step.lane(task.lane)
-        kinds = self.spec.judged()
+        cfg, (clip, n_frames, _) = self.cfg, step.lane(task.lane)
+        kinds = self.judged()
         leaves = {kind: step.stack(task, kind).requires_grad_() for kind in kinds}
         flow_ref = {Part(reference(), t): step.read(task, Part(reference(), t)) for t in task.frames}
         step.show(task, flow_ref)
@@ -172,7 +150,7 @@ class WarpRole:
         ref, confidence = both[:, :2], both[:, 2:]
         real, before = (step.real(task, back).flatten(0, 1) for back in (0, 1))
         chunk = LaneChunk(clip.n_seen, n_frames)
-        previous = torch.stack([step.read(task, Part(kinds[0], self.spec.before(t, chunk))) if step.frame(task, t)
+        previous = torch.stack([step.read(task, Part(kinds[0], self.before(t, chunk))) if step.frame(task, t)
                                 else clip.real[-1] for t in task.frames], dim=1).flatten(0, 1)
         fake, lambda_T = leaves[kinds[0]].flatten(0, 1), cfg.loss.lambda_T
         terms = {"G_Warp": losses.temporal_warp_loss(fake, previous, ref, confidence, lambda_T)}

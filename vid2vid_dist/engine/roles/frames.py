@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.tasks import Kind, Task
 from vid2vid_dist.engine.plan.tensors import FLOW, RAW, WEIGHT, Part, TensorKind, image
+from vid2vid_dist.engine.roles.generator import GeneratorSpec
 from vid2vid_dist.engine.roles.kinds import (
     features,
     fg_features,
@@ -42,17 +42,11 @@ class Graph:
     flow: Flow | None = None
 
 
-@dataclass
-class GeneratorRole:
+class GeneratorRole(GeneratorSpec):
     """Runs the generator's tasks."""
 
-    cfg: Config
+    module: Generator
     engine: RoleEngine
-
-    @property
-    def module(self) -> Generator:
-        assert isinstance(self.engine.module, Generator)
-        return self.engine.module
 
     def run(self, task: Task, step: TensorStore) -> TaskTensors:
         forward = {Kind.STYLE: self.style, Kind.LABEL: self.label, Kind.FOREGROUND: self.foreground,
@@ -82,13 +76,13 @@ class GeneratorRole:
         coarse = self._read(task, step, graph, fg_features(scale - 1)) if scale else None
         made = self._network(task).foreground_branch(labels, coarse)
         graph.outputs = {foreground(scale): made.image}
-        if not self._is_finest(scale):
+        if scale < self.finest:
             graph.outputs[fg_features(scale)] = made.features
         return graph.outputs
 
     def past(self, task: Task, step: TensorStore, graph: Graph) -> dict[TensorKind, Tensor]:
         labels = step.read(task, Part(label_features(task.scale), task.frames[0]))
-        previous = [self._before(task, step, graph, back) for back in range(self.cfg.generator.n_frames_G - 1, 0, -1)]
+        previous = [self._before(task, step, graph, back) for back in range(self.n_past, 0, -1)]
         graph.outputs = {trunk(task.scale): self._network(task).encode_past(labels, torch.cat(previous, dim=1))}
         return graph.outputs
 
@@ -101,7 +95,7 @@ class GeneratorRole:
             labels = self._labels(task, step, graph)
             begin = network.label_branch(labels)
         frame, maps = network.image_branch(begin, coarse, labels)
-        graph.outputs = {synthesised(scale): frame, **({} if self._is_finest(scale) else {features(scale): maps})}
+        graph.outputs = {synthesised(scale): frame, **({} if scale == self.finest else {features(scale): maps})}
         return graph.outputs
 
     def flow(self, task: Task, step: TensorStore, graph: Graph) -> dict[TensorKind, Tensor]:
@@ -109,7 +103,7 @@ class GeneratorRole:
         coarse = self._read(task, step, graph, flow_features(scale - 1)) if scale else None
         before = self._before(task, step, graph, 1) if self._warps(task, step) else None
         graph.flow = made = self._network(task).flow_branch(begin, before, coarse, self._modulating(task, step, graph))
-        finest = self._is_finest(scale)
+        finest = scale == self.finest
         graph.outputs = {FLOW: made.flow, WEIGHT: made.weight} if finest else {flow_features(scale): made.features}
         if made.warped is None:
             return graph.outputs
@@ -125,9 +119,9 @@ class GeneratorRole:
             covering = step.read(task, Part(foreground(scale), t)), self._mask(task, step)
         # What is not synthesised is constant here: other branches take their gradients from those of the frame.
         frame, raw = blend(graph.outputs[synthesised(scale)], before, weight, covering)
-        made = {image(scale): frame, **({RAW: raw} if self._is_finest(scale) else {})}
+        made = {image(scale): frame, **({RAW: raw} if scale == self.finest else {})}
         graph.outputs |= made
-        if self._is_finest(scale):
+        if scale == self.finest:
             shown = {Part(kind, t): x.detach() for kind, x in made.items()}
             others = () if self.cfg.generator.no_flow else (Part(FLOW, t), Part(WEIGHT, t))
             step.show(task, shown | {part: step.read(task, part) for part in others})
@@ -161,11 +155,8 @@ class GeneratorRole:
     def _network(self, task: Task) -> ScaleGenerator:
         return self.module.network(task.scale)
 
-    def _is_finest(self, scale: int) -> bool:
-        return scale == self.module.n_scales - 1
-
     def _is_trained(self, scale: int, step: TensorStore) -> bool:
-        return self._is_finest(scale) or step.shape.train_all_scales
+        return scale == self.finest or step.shape.train_all_scales
 
     def _warps(self, task: Task, step: TensorStore) -> bool:
         return self.cfg.generator.warps(step.lane(task.lane).clip.n_seen)

@@ -13,7 +13,6 @@ from vid2vid_dist.engine.plan.graph import LaneTasks
 from vid2vid_dist.engine.plan.role import GENERATOR, Counted, RateGroup, Resolution, RoleSpec
 from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, NeededFrames, Site, Task
 from vid2vid_dist.engine.plan.tensors import FLOW, RAW, WEIGHT, Part, TensorKind, TensorShape, image
-from vid2vid_dist.engine.roles.frames import GeneratorRole
 from vid2vid_dist.engine.roles.kinds import (
     features,
     fg_features,
@@ -25,7 +24,6 @@ from vid2vid_dist.engine.roles.kinds import (
     trunk,
     warped,
 )
-from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.models.composite import Flow, blend
 from vid2vid_dist.models.compute_options import compute_options_from
 from vid2vid_dist.models.generator import Generator
@@ -44,25 +42,20 @@ class GeneratorSpec(RoleSpec):
     def add_tasks(self, lane: LaneTasks) -> None:
         for t in range(lane.chunk.n_frames):
             if self.cfg.generator.style_nc:
-                makes = [Part(style(s), t) for s in range(self.finest + 1)]
-                looks = lane.add(Kind.STYLE, self._site(lane, t, self.finest, "style"), (t,), makes=makes)
-                looks.after = list(lane.after)
+                lane.add(Kind.STYLE, self._site(lane, t, self.finest, "style"), (t,),
+                         makes=[Part(style(s), t) for s in range(self.finest + 1)])
             for s in range(self.finest + 1):
                 self._add_frame(lane, t, s)
 
     def _add_frame(self, lane: LaneTasks, t: int, s: int) -> None:
         """Forward tasks of a frame at one scale."""
-        gen, finest = self.cfg.generator, s == self.finest
+        gen = self.cfg.generator
 
-        def add(kind: Kind, part: str, reads: Sequence[TensorKind], makes: Sequence[TensorKind], past: int = 0,
-                follows: Sequence[Task] = ()) -> Task:
+        def add(kind: Kind, part: str, reads: Sequence[TensorKind], makes: Sequence[TensorKind], past: int = 0) -> None:
             """`past`: so many frames before are read, too."""
             earlier = [Part(image(s), p) for p in range(t - past, t)]
-            task = lane.add(kind, self._site(lane, t, s, part), (t,), scale=s, follows=follows,
-                            reads=[*earlier, *(Part(x, t) for x in reads)], makes=[Part(x, t) for x in makes])
-            if kind in (Kind.LABEL, Kind.FOREGROUND) or not gen.has_branches:
-                task.after = list(lane.after)
-            return task
+            lane.add(kind, self._site(lane, t, s, part), (t,), scale=s, makes=[Part(x, t) for x in makes],
+                     reads=[*earlier, *(Part(x, t) for x in reads)])
 
         styles: list[TensorKind] = [style(s)] if gen.style_nc else []
         whence, covering = styles, list[TensorKind]()
@@ -72,66 +65,55 @@ class GeneratorSpec(RoleSpec):
             whence = [trunk(s), *(styles if gen.is_modulated else [])]
         if gen.fg:
             coarse = [fg_features(s - 1)] if s else []
-            add(Kind.FOREGROUND, "foreground", [*coarse, *styles],
-                [foreground(s), *([] if finest else [fg_features(s)])])
+            add(Kind.FOREGROUND, "foreground", [*coarse, *styles], [foreground(s), fg_features(s)])
             covering.append(foreground(s))
         if not gen.no_flow:
             blends = gen.warps(lane.chunk.n_seen)
-            coarse = [flow_features(s - 1)] if s else []
-            made = [*([FLOW, WEIGHT] if finest else [flow_features(s)]), *([warped(s)] if blends else [])]
-            add(Kind.FLOW, "flow", [*whence, *coarse], made, int(blends))
-            covering += [*([warped(s)] if blends else []), *([FLOW, WEIGHT] if finest else [])]
+            coarse, made = [flow_features(s - 1)] if s else [], [*([warped(s)] if blends else []), *self._heads(s)]
+            add(Kind.FLOW, "flow", [*whence, *coarse], [*made, flow_features(s)], int(blends))
+            covering += made
         coarse = [features(s - 1)] if s else []
-        made = [synthesised(s), *([] if finest else [features(s)])]
-        synthesis = add(Kind.SYNTHESIS, "", [*whence, *coarse], made)
-        add(Kind.BLEND, "", covering, [image(s), *([RAW] if finest else [])], follows=[synthesis])
+        add(Kind.SYNTHESIS, "", [*whence, *coarse], [synthesised(s), features(s)])
+        add(Kind.BLEND, "", covering, self._shown(s))
 
     def add_backwards(self, lane: LaneTasks) -> None:
         """Last frame first, finest scale first. Later frames that read a frame un-detached come before it."""
-        trained = [self.finest]
+        gen, scales = self.cfg.generator, [self.finest]
         if lane.shape.train_all_scales:
-            trained = list(reversed(range(self.finest + 1)))
+            scales = list(reversed(range(self.finest + 1)))
         for t in reversed(range(lane.chunk.n_frames)):
-            for s in trained:
-                self._add_backwards(lane, t, s, hands_on=s - 1 in trained)
-            if self.cfg.generator.style_nc:
-                made = lane.made[Part(style(self.finest), t)]
-                task = lane.add(Kind.STYLE_BACKWARD, self._site(lane, t, self.finest, "style"), (t,), follows=[made])
-                lane.read_gradients(task, [style(s) for s in trained], t)
+            for s in scales:
+                if not gen.no_flow:
+                    blended = gen.warps(lane.chunk.n_seen)
+                    self._add_backward(lane, t, Kind.FLOW_BACKWARD, flow_features(s), [
+                        *([image(s)] if blended else []), *self._heads(s), flow_features(s)],
+                        [Part(synthesised(s), t)] if blended else [])
+                self._add_backward(lane, t, Kind.SYNTHESIS_BACKWARD, synthesised(s), [*self._shown(s), features(s)])
+                if gen.has_branches:
+                    self._add_backward(lane, t, Kind.PAST_BACKWARD, trunk(s), [trunk(s)])
+                    self._add_backward(lane, t, Kind.LABEL_BACKWARD, label_features(s), [trunk(s)])
+                if gen.fg:  # its gradient is the frame's, masked
+                    self._add_backward(lane, t, Kind.FOREGROUND_BACKWARD, foreground(s),
+                                       [*self._shown(s), fg_features(s)])
+            if gen.style_nc:
+                self._add_backward(lane, t, Kind.STYLE_BACKWARD, style(self.finest), [style(s) for s in scales])
 
-    def _add_backwards(self, lane: LaneTasks, t: int, s: int, hands_on: bool) -> None:
-        """Backward tasks of a frame at one scale; `hands_on`: the next coarser scale is trained, too."""
-        gen, finest = self.cfg.generator, s == self.finest
-        attached = [p for p in range(max(0, t - self.n_past), t) if t % lane.shape.n_frames_bp]
-        shown, styles = [image(s), *([RAW] if finest else [])], [style(s)] if gen.style_nc else []
+    def _add_backward(self, lane: LaneTasks, t: int, kind: Kind, made: TensorKind, of: Sequence[TensorKind],
+                      reads: Sequence[Part] = ()) -> None:
+        """From the gradients `of` what the branch that has `made` something makes of a frame, to those of what it has
+        read: of earlier frames only within a span of n_frames_bp."""
+        forward = lane.made[Part(made, t)]
+        assert forward.site is not None
+        task = lane.add(kind, forward.site, (t,), scale=forward.scale, reads=reads)
+        lane.read_gradients(task, of, t)
+        lane.sends_gradients(task, [part for need in forward.needs for part in need.parts
+                                    if part.frame == t or t % lane.shape.n_frames_bp])
 
-        def add(kind: Kind, part: str, made: TensorKind, of: Sequence[TensorKind], to: Sequence[TensorKind],
-                past: Sequence[int] = (), reads: Sequence[TensorKind] = ()) -> None:
-            """From the gradients `of` what the site of `made` has made `to` those of what it has read."""
-            task = lane.add(kind, self._site(lane, t, s, part), (t,), scale=s, follows=[lane.made[Part(made, t)]],
-                            reads=[Part(x, t) for x in reads])
-            lane.read_gradients(task, of, t)
-            lane.sends_gradients(task, to, [t])
-            lane.sends_gradients(task, [image(s)], past)
+    def _shown(self, s: int) -> list[TensorKind]:
+        return [image(s), *([RAW] if s == self.finest else [])]
 
-        if not gen.no_flow:
-            blends, coarse = gen.warps(lane.chunk.n_seen), [flow_features(s - 1)] if hands_on else []
-            add(Kind.FLOW_BACKWARD, "flow", FLOW if finest else flow_features(s),
-                [*([image(s)] if blends else []), *([FLOW, WEIGHT] if finest else [flow_features(s)])],
-                [trunk(s), *coarse, *(styles if gen.is_modulated else [])], attached[-1:] if blends else [],
-                [synthesised(s)] if blends else [])
-        coarse = [features(s - 1)] if hands_on else []
-        add(Kind.SYNTHESIS_BACKWARD, "", image(s), [*shown, *([] if finest else [features(s)])],
-            [*([trunk(s)] if gen.has_branches else []), *coarse,
-             *(styles if gen.is_modulated or not gen.has_branches else [])])
-        if gen.has_branches:
-            add(Kind.PAST_BACKWARD, "past", trunk(s), [trunk(s)], [], attached)
-            add(Kind.LABEL_BACKWARD, "labels", label_features(s), [trunk(s)], styles)
-        if gen.fg:
-            # Its gradient is the frame's, masked.
-            coarse = [fg_features(s - 1)] if hands_on else []
-            add(Kind.FOREGROUND_BACKWARD, "foreground", foreground(s),
-                [*shown, *([] if finest else [fg_features(s)])], [*coarse, *styles])
+    def _heads(self, s: int) -> list[TensorKind]:
+        return [FLOW, WEIGHT] if s == self.finest else []
 
     def needed_next(self, lane: LaneTasks) -> Iterator[tuple[Part, Site]]:
         n_frames = lane.chunk.n_frames
@@ -232,9 +214,6 @@ class GeneratorSpec(RoleSpec):
 
     def network(self) -> nn.Module:
         return Generator(self.cfg)
-
-    def at_work(self, network: nn.Module, engine: RoleEngine) -> GeneratorRole:
-        return GeneratorRole(self.cfg, engine)
 
     def _site(self, lane: LaneTasks, frame: int, scale: int, part: str = "") -> Site:
         return Site(GENERATOR, lane.lane, frame, scale, part)

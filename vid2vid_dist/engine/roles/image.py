@@ -9,25 +9,24 @@ from vid2vid_dist.engine.plan.graph import LaneTasks
 from vid2vid_dist.engine.plan.role import RateGroup
 from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, NeededFrames, Site, Task
 from vid2vid_dist.engine.plan.tensors import TensorKind
-from vid2vid_dist.engine.roles.critic import Discriminator, DiscriminatorSpec, Pass, Terms, add_pass
+from vid2vid_dist.engine.roles.critic import Discriminator, Pass, Terms
 from vid2vid_dist.engine.roles.kinds import judged_kinds
-from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
 from vid2vid_dist.models.discriminator import image_discriminator
 from vid2vid_dist.models.labels import join_frames
 
-TERMS = Terms("G_GAN", "G_GAN_Feat", "D_real", "D_fake")
 
+class ImageRole(Discriminator):
+    """Passes of `discriminator.frames_per_pass` frames, which are normalised together. They keep the labels
+    (B x F, Ca, H, W)."""
 
-class ImageSpec(DiscriminatorSpec):
-    """Passes of `discriminator.frames_per_pass` frames, which are normalised together."""
-
-    name, colour, rate, terms = "image", "#f16913", RateGroup.DISCRIMINATOR, TERMS
+    name, colour, rate = "image", "#f16913", RateGroup.DISCRIMINATOR
+    terms = Terms("G_GAN", "G_GAN_Feat", "D_real", "D_fake")
     kept_inputs = slice(3, None)  # labels, and what comes with them
 
     def add_tasks(self, lane: LaneTasks) -> None:
         for frames in lane.passes(self.cfg.discriminator.frames_per_pass):
-            add_pass(lane, Site(self.name, lane.lane, frames[0]), frames, self.judged(), len(frames))
+            self.add_pass(lane, Site(self.name, lane.lane, frames[0]), frames, len(frames))
 
     def judged(self) -> list[TensorKind]:
         return judged_kinds(self.cfg)
@@ -39,19 +38,12 @@ class ImageSpec(DiscriminatorSpec):
     def network(self) -> nn.Module:
         return image_discriminator(self.cfg)
 
-    def at_work(self, network: nn.Module, engine: RoleEngine) -> Discriminator:
-        return ImageRole(self.cfg, engine, TERMS)
-
-
-class ImageRole(Discriminator):
-    """The image discriminator at work. A pass keeps the labels (B x F, Ca, H, W)."""
-
-    def real(self, task: Task, step: TensorStore) -> Pass:
+    def real(self, task: Task, step: TensorStore) -> Pass | None:
         labels, real = pass_inputs(task, step)
         return self.see_real(torch.cat([labels, real], dim=1), labels)
 
     def fake(self, task: Task, step: TensorStore, judged: Pass) -> TaskTensors:
-        kinds = judged_kinds(self.cfg)
+        kinds = self.judged()
         frames = [step.stack(task, kind).requires_grad_() for kind in kinds]
         inputs = [torch.cat([judged.kept, x.flatten(0, 1)], dim=1) for x in frames]
         terms, found = self.see_fake(judged, inputs, frames, times=2 // len(kinds))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from vid2vid_dist import losses
-from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.counting import backward, measure, n_parameters
 from vid2vid_dist.engine.plan.graph import LaneTasks
 from vid2vid_dist.engine.plan.role import Counted, Loss, Resolution, RoleSpec
@@ -23,19 +22,17 @@ from vid2vid_dist.models.precision import DTYPES
 LOSS = Loss("G_VGG")
 
 
-class PerceptualSpec(RoleSpec):
+class PerceptualRole(RoleSpec):
     """Frames are compared one by one; nothing is normalised over them."""
 
     name, colour, losses = "perceptual", "#41ab5d", (LOSS,)
 
     def add_tasks(self, lane: LaneTasks) -> None:
-        kinds = judged_kinds(self.cfg)
         for frames in lane.free_passes():
             site = Site(self.name, lane.lane, frames[0])
-            real = lane.add(Kind.REAL, site, frames, units=len(frames))
-            fake = lane.add(Kind.FAKE, site, frames, units=len(frames), follows=[real],
-                            reads=[Part(kind, t) for kind in kinds for t in frames])
-            lane.sends_gradients(fake, kinds, frames)
+            judged = [Part(kind, t) for kind in judged_kinds(self.cfg) for t in frames]
+            lane.add(Kind.REAL, site, frames, units=len(frames))
+            lane.sends_gradients(lane.add(Kind.FAKE, site, frames, units=len(frames), reads=judged), judged)
 
     def needed_frames(self, task: Task, chunk: LaneChunk) -> NeededFrames:
         return NeededFrames(real=frozenset(chunk.n_seen + t for t in task.frames if task.kind == Kind.REAL))
@@ -52,29 +49,17 @@ class PerceptualSpec(RoleSpec):
 
     def network(self) -> nn.Module:
         """Raises `UserError` without a usable file of weights."""
-        return load_vgg19(self.cfg.loss.vgg_weights)
-
-    def at_work(self, network: nn.Module, engine: None) -> PerceptualRole:
-        return PerceptualRole(self.cfg, network.to(DTYPES[self.cfg.optim.precision]))
-
-
-@dataclass
-class PerceptualRole:
-    """The perceptual loss at work. `features`: `models.perceptual.VGG19Features`, or one that gives such a list."""
-
-    cfg: Config
-    features: nn.Module
-    engine: None = None
+        return load_vgg19(self.cfg.loss.vgg_weights).to(DTYPES[self.cfg.optim.precision])
 
     def run(self, task: Task, step: TensorStore) -> TaskTensors:
         if task.kind == Kind.REAL:
             with torch.no_grad():
-                step.sites[task.site] = self.features(step.real(task).flatten(0, 1))
+                step.sites[task.site] = self.module(step.real(task).flatten(0, 1))
             return {}
         of_real: list[Tensor] = step.sites.pop(task.site)
         kinds = judged_kinds(self.cfg)
         frames = [step.stack(task, kind).requires_grad_() for kind in kinds]
-        distances = [losses.perceptual_distance(self.features(x.flatten(0, 1)), of_real) for x in frames]
+        distances = [losses.perceptual_distance(self.module(x.flatten(0, 1)), of_real) for x in frames]
         # Without flow the purely synthesised frame is the frame: it counts twice.
         loss = self.cfg.loss.lambda_feat * (distances[0] + distances[-1])
         found = torch.autograd.grad(loss, frames)

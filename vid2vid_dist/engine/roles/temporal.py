@@ -13,8 +13,7 @@ from vid2vid_dist.engine.plan.graph import LaneTasks
 from vid2vid_dist.engine.plan.role import RateGroup
 from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, NeededFrames, Site, Task
 from vid2vid_dist.engine.plan.tensors import Part, image, reference
-from vid2vid_dist.engine.roles.critic import Discriminator, DiscriminatorSpec, Pass, Terms, add_pass
-from vid2vid_dist.engine.run.optimizer import RoleEngine
+from vid2vid_dist.engine.roles.critic import Discriminator, Pass, Terms
 from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
 from vid2vid_dist.models.discriminator import temporal_discriminator
 from vid2vid_dist.models.temporal import TemporalGroups, frames_kept, temporal_plan
@@ -34,13 +33,16 @@ def group_passes(cfg: Config, chunk: LaneChunk, scale: int) -> dict[tuple[int, .
     return dict(sorted(by_frames.items(), key=lambda item: item[0][-1]))
 
 
-class TemporalSpec(DiscriminatorSpec):
-    """One temporal scale, in passes of `discriminator.groups_per_pass` groups, which are normalised together."""
+class TemporalRole(Discriminator):
+    """One temporal scale, in passes of `discriminator.groups_per_pass` groups, which are normalised together. They and
+    their flows (B x groups, n_frames_D - 1, 2, H, W) are kept."""
 
     colour, rate = "#807dba", RateGroup.TEMPORAL
 
     def __init__(self, cfg: Config, scale: int) -> None:
-        self.name, self.scale, self.terms = f"temporal_{scale}", scale, terms(scale)
+        self.name, self.scale = f"temporal_{scale}", scale
+        self.terms = Terms(f"G_T_GAN{scale}", f"G_T_GAN_Feat{scale}", f"D_T_real{scale}", f"D_T_fake{scale}")
+        self.colours = slice(0, 3 * cfg.discriminator.n_frames_D)
         super().__init__(cfg)
 
     def add_tasks(self, lane: LaneTasks) -> None:
@@ -50,8 +52,8 @@ class TemporalSpec(DiscriminatorSpec):
         for frames, groups in passes.items():
             flows = [Part(reference(now - before), now) for pairs in groups.flow_pairs for now, before in pairs]
             earlier = sorted({i for group in groups.frames for i in group if i < 0})
-            add_pass(lane, Site(self.name, lane.lane), frames, [kind], len(groups.frames), reads_real=flows,
-                     earlier=[Part(kind, i) for i in earlier], fraction=len(groups.frames) / n_groups)
+            self.add_pass(lane, Site(self.name, lane.lane), frames, len(groups.frames), reads_real=flows,
+                          earlier=[Part(kind, i) for i in earlier], fraction=len(groups.frames) / n_groups)
 
     def needed_next(self, lane: LaneTasks) -> Iterator[tuple[Part, Site]]:
         site, n_frames = Site(self.name, lane.lane), lane.chunk.n_frames
@@ -81,22 +83,6 @@ class TemporalSpec(DiscriminatorSpec):
     def network(self) -> nn.Module:
         return temporal_discriminator(self.cfg)
 
-    def at_work(self, network: nn.Module, engine: RoleEngine) -> TemporalRole:
-        return TemporalRole(self, engine)
-
-
-def terms(scale: int) -> Terms:
-    return Terms(f"G_T_GAN{scale}", f"G_T_GAN_Feat{scale}", f"D_T_real{scale}", f"D_T_fake{scale}")
-
-
-class TemporalRole(Discriminator):
-    """A temporal discriminator at work. A pass keeps the groups and flows (B x groups, n_frames_D - 1, 2, H, W)."""
-
-    def __init__(self, spec: TemporalSpec, engine: RoleEngine) -> None:
-        super().__init__(spec.cfg, engine, terms(spec.scale))
-        self.scale, self.kind = spec.scale, image(spec.finest)
-        self.colours = slice(0, 3 * spec.cfg.discriminator.n_frames_D)
-
     def real(self, task: Task, step: TensorStore) -> Pass:
         clip, n_frames, _ = step.lane(task.lane)
         groups = group_passes(self.cfg, LaneChunk(clip.n_seen, n_frames), self.scale)[task.frames]
@@ -106,13 +92,13 @@ class TemporalRole(Discriminator):
         return self.see_real(losses.temporal_input(real, flows), (groups, flows))
 
     def fake(self, task: Task, step: TensorStore, judged: Pass) -> TaskTensors:
-        groups, flows = judged.kept
-        frames = step.stack(task, self.kind).requires_grad_()
+        (groups, flows), (kind,) = judged.kept, self.judged()
+        frames = step.stack(task, kind).requires_grad_()
         new = dict(zip(task.frames, frames.unbind(1), strict=True))
-        fake = _grouped([[new[i] if i >= 0 else step.read(task, Part(self.kind, i)) for i in group]
+        fake = _grouped([[new[i] if i >= 0 else step.read(task, Part(kind, i)) for i in group]
                          for group in groups.frames])
         found_terms, (found,) = self.see_fake(judged, [losses.temporal_input(fake, flows)], [frames])
-        return step.hand_in(task, found_terms, {self.kind: found})
+        return step.hand_in(task, found_terms, {kind: found})
 
 
 def _grouped(groups: list[list[Tensor]]) -> Tensor:
