@@ -48,29 +48,6 @@ class FreeTime:
         return start
 
 
-class _Pool:
-    """Slots that a role may use, and a heap of the loads that they have, and have had."""
-
-    def __init__(self, slots: tuple[int, ...], load: list[float]) -> None:
-        self.slots, self.known, self._load = slots, frozenset(slots), load
-        self._heap = [(load[slot], slot) for slot in slots]
-        heapq.heapify(self._heap)
-
-    def grown(self, slot: int) -> None:
-        if slot in self.known:
-            heapq.heappush(self._heap, (self._load[slot], slot))
-
-    def least_loaded(self) -> list[int]:
-        found: dict[int, float] = {}
-        while len(found) < LEAST_LOADED:
-            load, slot = heapq.heappop(self._heap)
-            if load == self._load[slot]:
-                found[slot] = load
-        for slot, load in found.items():
-            heapq.heappush(self._heap, (load, slot))
-        return list(found)
-
-
 class ListScheduler:
     """Starts of tasks, and slots of sites. `slots` by site, -1 where it is open; `preferred` likewise: where an open
     one is to go."""
@@ -85,9 +62,6 @@ class ListScheduler:
         for site, slot in enumerate(self.slots):
             if slot >= 0:
                 self._load[slot] += graph.work[site]
-        pools = {slots: _Pool(slots, self._load) for slots in set(graph.layout.slots.values())}
-        self._pools = {role: pools[slots] for role, slots in graph.layout.slots.items()}
-        self._all_pools = [pool for pool in pools.values() if len(pool.slots) > ALL_WEIGHED]
 
     def run(self, priority: Sequence[float]) -> None:
         """Place all tasks of sites, highest priority first, which must respect needs; then sites without tasks."""
@@ -121,17 +95,16 @@ class ListScheduler:
                 slot = min(self._weighed(site), key=lambda slot: self._length_with(site, slot, earliest))
             self.slots[site] = slot
             self._load[slot] += self.graph.work[site]
-            for pool in self._all_pools:
-                pool.grown(slot)
         return slot
 
     def _weighed(self, site: int) -> Sequence[int]:
-        pool = self._pools[self.graph.sites[site].role]
-        if len(pool.slots) <= ALL_WEIGHED:
-            return pool.slots
+        allowed = self.graph.layout.slots[self.graph.sites[site].role]
+        if len(allowed) <= ALL_WEIGHED:
+            return allowed
         reads = {self.slots[self.graph.site[need]] for number in self.graph.members[site]
                  for need, way in self.graph.needs[number] if way and self.ends[need] >= 0}
-        return sorted((reads & pool.known) | set(pool.least_loaded()))
+        least_loaded = heapq.nsmallest(LEAST_LOADED, allowed, key=self._load.__getitem__)
+        return sorted(reads.intersection(allowed).union(least_loaded))
 
     def _length_with(self, site: int, slot: int, earliest: float) -> tuple[float, float]:
         """How long the step becomes with a site on a slot: by the chains through it, and by the slot's load."""
