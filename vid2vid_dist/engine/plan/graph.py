@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from vid2vid_dist.engine.plan.collection import without_collection
 from vid2vid_dist.engine.plan.role import GENERATOR, RoleSpecs
 from vid2vid_dist.engine.plan.tasks import INTO_WEIGHTS, Kind, LaneChunk, Need, Site, StepShape, Task
-from vid2vid_dist.engine.plan.tensors import Part, TensorKind
+from vid2vid_dist.engine.plan.tensors import Part
 
 
 @dataclass
@@ -22,8 +22,8 @@ class LaneTasks:
     """A lane's chunk, to which roles add their tasks.
 
     `tasks`: of the step so far. `whole_chunks`: critics take all frames of a chunk at once, where they may. `after`:
-    tasks that the generator's wait for, to bound memory. `made`: who makes a part; `gradients`: who makes one for it;
-    `last`: of a role at a site, by frames.
+    tasks that the generator's wait for, to bound memory. `made`: who makes a part; of a gradient, which is the sum of
+    what they make, there may be several. `last`: of a role at a site, by frames.
     """
 
     specs: RoleSpecs
@@ -34,12 +34,11 @@ class LaneTasks:
     whole_chunks: bool
     is_ahead: bool = False
     after: Sequence[int] = ()
-    made: dict[Part, Task] = field(default_factory=dict)
-    gradients: dict[Part, list[Task]] = field(default_factory=lambda: defaultdict(list))
+    made: dict[Part, list[Task]] = field(default_factory=dict)
     last: dict[tuple[Site, str, tuple[int, ...]], Task] = field(default_factory=dict)
 
     def add(self, kind: Kind, site: Site, frames: Sequence[int] = (), *, role: str = "", scale: int = 0, gap: int = 1,
-            units: float = 1.0, reads: Iterable[Part] = (), makes: Iterable[Part] = (), fraction: float = 0.0) -> Task:
+            units: float = 1.0, reads: Iterable[Part] = (), makes: Iterable[Part] = (), fraction: float = 0.0) -> None:
         """A task, after those of its role, site and frames. `role`: the site's unless told otherwise; `reads`: parts of
         other tasks, those of earlier steps included; `makes`: what others may read; `fraction`: its part in the means
         over the chunk, 0 = that of its frames."""
@@ -48,9 +47,10 @@ class LaneTasks:
         parts: dict[int, list[Part]] = defaultdict(list)
         earlier = []
         for part in dict.fromkeys(reads):
-            if part in self.made:
-                parts[self.made[part].number].append(part)
-            elif part.frame + self.chunk.n_seen >= 0:  # frames before the first generated one are given
+            for maker in self.made.get(part, []):
+                parts[maker.number].append(part)
+            # Frames before the first generated one are given; of some frames nobody wants a gradient.
+            if part not in self.made and part.frame + self.chunk.n_seen >= 0 and not part.kind.is_gradient:
                 earlier.append(part.kind)
         needs = [Need(before.number)] if before is not None else []
         needs += [Need(number, tuple(sorted(found))) for number, found in parts.items()]
@@ -60,21 +60,8 @@ class LaneTasks:
             from_last_step=tuple(dict.fromkeys(earlier)), is_ahead=self.is_ahead,
             after=list(self.after) if site.role == GENERATOR and not needs else [])
         self.tasks.append(task)
-        self.made |= dict.fromkeys(makes, task)
-        return task
-
-    def sends_gradients(self, task: Task, parts: Iterable[Part]) -> None:
-        """A task makes the gradients to these."""
-        for part in parts:
-            self.gradients[part].append(task)
-
-    def read_gradients(self, task: Task, kinds: Sequence[TensorKind], frame: int) -> None:
-        """Let a task wait for all gradients to what it has made of a frame."""
-        found: dict[int, list[Part]] = defaultdict(list)
-        for kind in kinds:
-            for reader in self.gradients[Part(kind, frame)]:
-                found[reader.number].append(Part(kind.gradient, frame))
-        task.needs += [Need(number, tuple(sorted(parts))) for number, parts in found.items()]
+        for part in makes:
+            self.made.setdefault(part, []).append(task)
 
     def passes(self, n_frames: int = 0) -> list[tuple[int, ...]]:
         """The chunk's frames in passes of so many; 0 = all at once."""
@@ -95,32 +82,24 @@ def step_tasks(specs: RoleSpecs, shape: StepShape, whole_chunks: bool = False) -
     """
     tasks: list[Task] = []
     backwards: list[list[int]] = []  # of the generator, lane after lane
-    for number, chunk in enumerate(shape.lanes):
-        if chunk.n_frames:
-            earlier = backwards[-shape.in_flight] if 0 < shape.in_flight <= len(backwards) else []
-            lane = LaneTasks(specs, shape, number, chunk, tasks, whole_chunks, after=earlier)
-            for spec in specs.all:
-                spec.add_tasks(lane)
-            n_before = len(tasks)
-            for spec in specs.all:
-                spec.add_backwards(lane)
-            backwards.append([task.number for task in tasks[n_before:]])
-            _hand_on(specs, lane)
-    for number, chunk in enumerate(shape.ahead):
-        if chunk.n_frames:
-            lane = LaneTasks(specs, shape, number, chunk, tasks, whole_chunks, is_ahead=True)
-            for spec in specs.all:
-                spec.add_tasks_ahead(lane)
-            _hand_on(specs, lane)
+    lanes = [(False, *lane) for lane in enumerate(shape.lanes)] + [(True, *lane) for lane in enumerate(shape.ahead)]
+    for is_ahead, number, chunk in lanes:
+        if not chunk.n_frames:
+            continue
+        earlier = backwards[-shape.in_flight] if 0 < shape.in_flight <= len(backwards) else []
+        lane = LaneTasks(specs, shape, number, chunk, tasks, whole_chunks, is_ahead, earlier)
+        working = [spec for spec in specs.all if spec.works_ahead or not is_ahead]
+        for spec in working:
+            spec.add_tasks(lane)
+        n_before = len(tasks)
+        for spec in working:
+            spec.add_backwards(lane)
+        backwards.append([task.number for task in tasks[n_before:]])
+        for part, site in dict.fromkeys(heir for spec in specs.all for heir in spec.needed_next(lane)):
+            for task in lane.made.get(part, []):
+                task.to_next_step.append((part, site))
     _add_updates(specs, tasks)
     return tasks
-
-
-def _hand_on(specs: RoleSpecs, lane: LaneTasks) -> None:
-    """Note what tasks leave for the next step."""
-    for part, site in dict.fromkeys(heir for spec in specs.all for heir in spec.needed_next(lane)):
-        if part in lane.made:
-            lane.made[part].to_next_step.append((part, site))
 
 
 def _add_updates(specs: RoleSpecs, tasks: list[Task]) -> None:

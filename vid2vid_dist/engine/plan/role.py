@@ -72,7 +72,8 @@ class RoleSpec(ABC):
     """A role of a configuration.
 
     `colour`: of its tasks in drawings. `rate`: None where nothing is trained. `place`: the role on whose sites it runs,
-    where it has none of its own. `module` and `engine`: of one that is at work.
+    where it has none of its own. `works_ahead`: its tasks may also be added for the chunk of the next step, of which
+    nothing is generated yet. `module` and `engine`: of one that is at work.
     """
 
     name: str
@@ -80,6 +81,7 @@ class RoleSpec(ABC):
     losses: tuple[Loss, ...] = ()
     rate: RateGroup | None = None
     place: str = ""
+    works_ahead = False
     module: Any = None
     engine: Any = None
 
@@ -96,10 +98,6 @@ class RoleSpec(ABC):
 
     def add_backwards(self, lane: LaneTasks) -> None:
         """Add what waits for the gradients of all critics."""
-        return
-
-    def add_tasks_ahead(self, lane: LaneTasks) -> None:
-        """Add what can be done for the chunk of the next step."""
         return
 
     def needed_next(self, lane: LaneTasks) -> Iterable[tuple[Part, Site]]:

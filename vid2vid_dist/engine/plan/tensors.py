@@ -55,6 +55,10 @@ class Part(NamedTuple):
     kind: TensorKind
     frame: int
 
+    @property
+    def gradient(self) -> Part:
+        return self._replace(kind=self.kind.gradient)
+
 
 RAW, FLOW, WEIGHT = TensorKind(What.RAW), TensorKind(What.FLOW), TensorKind(What.WEIGHT)
 image = partial(TensorKind, What.IMAGE)  # of a scale

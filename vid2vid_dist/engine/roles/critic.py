@@ -96,8 +96,8 @@ class Discriminator(RoleSpec):
         frames that are judged too, but get no gradient; `fraction`: see `LaneTasks.add`."""
         judged = [Part(kind, t) for kind in self.judged() for t in frames]
         lane.add(Kind.REAL, site, frames, units=units, reads=reads_real, fraction=fraction)
-        fake = lane.add(Kind.FAKE, site, frames, units=units, reads=[*judged, *earlier], fraction=fraction)
-        lane.sends_gradients(fake, judged)
+        lane.add(Kind.FAKE, site, frames, units=units, reads=[*judged, *earlier],
+                 makes=[part.gradient for part in judged], fraction=fraction)
         lane.add(Kind.CRITIC_BACKWARD, site, frames, units=units, fraction=fraction)
 
     def count(self, resolution: Resolution) -> Counted:

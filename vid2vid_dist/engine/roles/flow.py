@@ -26,13 +26,11 @@ class FlowRole(RoleSpec):
     """The reference flow that other roles ask for (`needed_flow`). It depends on nothing that is trained, so it may be
     computed in the step before."""
 
-    name, colour = "flow", "#bdbdbd"
+    name, colour, works_ahead = "flow", "#bdbdbd", True
 
     def add_tasks(self, lane: LaneTasks) -> None:
-        if not lane.shape.flow_ready:
-            self.add_tasks_ahead(lane)
-
-    def add_tasks_ahead(self, lane: LaneTasks) -> None:
+        if lane.shape.flow_ready and not lane.is_ahead:
+            return
         wanted: dict[int, list[int]] = defaultdict(list)  # frames by gap
         for t, gap in dict.fromkeys(pair for spec in lane.specs.all for pair in spec.needed_flow(lane.chunk)):
             wanted[gap].append(t)
@@ -95,8 +93,8 @@ class WarpRole(RoleSpec):
             reads = [Part(kind, t) for kind in (*self._kinds(), reference()) for t in frames]
             reads += [Part(image(self.finest), self.before(t, lane.chunk)) for t in frames]
             site = Site(GENERATOR, lane.lane, frames[0], self.finest)
-            fake = lane.add(Kind.FAKE, site, frames, role=self.name, units=len(frames), reads=reads)
-            lane.sends_gradients(fake, [Part(kind, t) for kind in self.judged() for t in frames])
+            lane.add(Kind.FAKE, site, frames, role=self.name, units=len(frames), reads=reads,
+                     makes=[Part(kind.gradient, t) for kind in self.judged() for t in frames])
 
     def before(self, frame: int, chunk: LaneChunk) -> int:
         """The generated frame that a frame is compared with."""

@@ -102,12 +102,11 @@ class GeneratorSpec(RoleSpec):
                       reads: Sequence[Part] = ()) -> None:
         """From the gradients `of` what the branch that has `made` something makes of a frame, to those of what it has
         read: of earlier frames only within a span of n_frames_bp."""
-        forward = lane.made[Part(made, t)]
+        (forward,) = lane.made[Part(made, t)]
         assert forward.site is not None
-        task = lane.add(kind, forward.site, (t,), scale=forward.scale, reads=reads)
-        lane.read_gradients(task, of, t)
-        lane.sends_gradients(task, [part for need in forward.needs for part in need.parts
-                                    if part.frame == t or t % lane.shape.n_frames_bp])
+        lane.add(kind, forward.site, (t,), scale=forward.scale, reads=[*reads, *(Part(x.gradient, t) for x in of)],
+                 makes=[part.gradient for need in forward.needs for part in need.parts
+                        if part.frame == t or t % lane.shape.n_frames_bp])
 
     def _shown(self, s: int) -> list[TensorKind]:
         return [image(s), *([RAW] if s == self.finest else [])]

@@ -32,7 +32,8 @@ class PerceptualRole(RoleSpec):
             site = Site(self.name, lane.lane, frames[0])
             judged = [Part(kind, t) for kind in judged_kinds(self.cfg) for t in frames]
             lane.add(Kind.REAL, site, frames, units=len(frames))
-            lane.sends_gradients(lane.add(Kind.FAKE, site, frames, units=len(frames), reads=judged), judged)
+            lane.add(Kind.FAKE, site, frames, units=len(frames), reads=judged,
+                     makes=[part.gradient for part in judged])
 
     def needed_frames(self, task: Task, chunk: LaneChunk) -> NeededFrames:
         return NeededFrames(real=frozenset(chunk.n_seen + t for t in task.frames if task.kind == Kind.REAL))
