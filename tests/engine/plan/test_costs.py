@@ -17,9 +17,8 @@ from vid2vid_dist.engine.plan.placement import split
 from vid2vid_dist.engine.plan.role import Resolution
 from vid2vid_dist.engine.plan.step_graph import task_seconds
 from vid2vid_dist.engine.plan.tasks import CostKey, Kind, steady_shape
-from vid2vid_dist.engine.plan.tensors import RAW, image
+from vid2vid_dist.engine.plan.tensors import RAW, What, image
 from vid2vid_dist.engine.roles.build import role_specs
-from vid2vid_dist.engine.roles.kinds import features, fg_features, flow_features, label_features
 from vid2vid_dist.models.encoder import FeatureEncoder
 
 # The generator's branches, and GFLOP per frame and scale of each, forward and backward.
@@ -195,9 +194,9 @@ def test_the_style_of_a_frame_is_read_off_once() -> None:
 def test_bytes_on_the_wire() -> None:
     tensors = costs_of(1024).tensors
     assert (tensors[image(1)] + tensors[RAW]) / 1e6 == pytest.approx(9.4 * 6 / 9, rel=0.01)  # flow and weight stay
-    maps = features(0), flow_features(0), fg_features(0)
+    maps = What.FEATURES.at(0), What.FLOW_FEATURES.at(0), What.FG_FEATURES.at(0)
     assert sum(tensors[kind] for kind in maps) / 1e6 == pytest.approx(83.9, rel=0.001)
-    assert [tensors[label_features(scale)] for scale in (0, 1)] == [2 * 1024 * 64 * 32, 2 * 128 * 512 * 256]
+    assert [tensors[What.LABELS.at(scale)] for scale in (0, 1)] == [2 * 1024 * 64 * 32, 2 * 128 * 512 * 256]
 
 
 def test_all_reduce_of_the_whole_model() -> None:

@@ -18,8 +18,7 @@ from vid2vid_dist.engine.plan.role import RoleSpecs
 from vid2vid_dist.engine.plan.schedule import Op, Plan, Run, Strategy, Transfer, in_order, make_plan
 from vid2vid_dist.engine.plan.simulate import simulate
 from vid2vid_dist.engine.plan.tasks import COLLECTIVE, CostKey, Kind, LaneChunk, StepShape, steady_shape
-from vid2vid_dist.engine.plan.tensors import FLOW, WEIGHT, Part, image
-from vid2vid_dist.engine.roles.kinds import trunk, warped
+from vid2vid_dist.engine.plan.tensors import FLOW, WEIGHT, Part, What, image
 
 CHUNKS = st.builds(LaneChunk, st.integers(0, 40), st.integers(0, 12))
 
@@ -209,7 +208,7 @@ def test_off_the_chain_work_does_not_delay_the_chain() -> None:
     costs = made_up_costs(specs)
     plan = make_plan(step_tasks(specs, steady_shape(1, 4)), split(specs, 4, 12), costs)
     starts = [run.start for run in plan.sequence if isinstance(run, Run) and run.task.kind == Kind.SYNTHESIS]
-    hand_over = sum(costs.tensors[kind] for kind in (image(0), trunk(0), warped(0), FLOW, WEIGHT))
+    hand_over = sum(costs.tensors[kind] for kind in (image(0), What.TRUNK.at(0), What.WARPED.at(0), FLOW, WEIGHT))
     past, synthesis, flow, blend = (costs.seconds(CostKey("generator", kind))
                                     for kind in (Kind.PAST, Kind.SYNTHESIS, Kind.FLOW, Kind.BLEND))
     step = past + max(synthesis, flow) + blend + hand_over / costs.machine.link_in_node

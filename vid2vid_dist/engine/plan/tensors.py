@@ -28,6 +28,9 @@ class What(StrEnum):
     STYLE = "style"  # how the regions of a frame look
     REFERENCE = "reference"  # reference flow to an earlier frame, and its confidence as the third channel
 
+    def at(self, scale: int) -> TensorKind:
+        return TensorKind(self, scale)
+
 
 class TensorKind(NamedTuple):
     """What travels: `scale` of what exists at several spatial scales, `gap` in frames of reference flow."""
@@ -61,7 +64,7 @@ class Part(NamedTuple):
 
 
 RAW, FLOW, WEIGHT = TensorKind(What.RAW), TensorKind(What.FLOW), TensorKind(What.WEIGHT)
-image = partial(TensorKind, What.IMAGE)  # of a scale
+image = What.IMAGE.at
 reference = partial(TensorKind, What.REFERENCE, 0)  # over a gap
 
 

@@ -12,19 +12,8 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.engine.plan.tasks import Kind, Task
-from vid2vid_dist.engine.plan.tensors import FLOW, RAW, WEIGHT, Part, TensorKind, image
+from vid2vid_dist.engine.plan.tensors import FLOW, RAW, WEIGHT, Part, TensorKind, What, image
 from vid2vid_dist.engine.roles.generator import GeneratorSpec
-from vid2vid_dist.engine.roles.kinds import (
-    features,
-    fg_features,
-    flow_features,
-    foreground,
-    label_features,
-    style,
-    synthesised,
-    trunk,
-    warped,
-)
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
 from vid2vid_dist.models.composite import Flow, ScaleGenerator, blend, foreground_gradient
@@ -63,62 +52,66 @@ class GeneratorRole(GeneratorSpec):
         regions = clip.labels[frame][-1].regions
         assert regions is not None
         encoded = self.module.encode_style(clip.real[frame], regions[:, 0])
-        graph.outputs = {style(s): x[:, 0] for s, x in enumerate(pyramid(encoded[:, None], self.module.n_scales))}
+        by_scale = enumerate(pyramid(encoded[:, None], self.module.n_scales))
+        graph.outputs = {What.STYLE.at(s): x[:, 0] for s, x in by_scale}
         return graph.outputs
 
     def label(self, task: Task, step: TensorStore, graph: Graph) -> dict[TensorKind, Tensor]:
         made = self._network(task).label_branch(self._labels(task, step, graph))
-        graph.outputs = {trunk(task.scale): made}  # the trunk is a sum: its gradient is that of each part
-        return {label_features(task.scale): made}
+        graph.outputs = {What.TRUNK.at(task.scale): made}  # the trunk is a sum: its gradient is that of each part
+        return {What.LABELS.at(task.scale): made}
 
     def foreground(self, task: Task, step: TensorStore, graph: Graph) -> dict[TensorKind, Tensor]:
         scale, labels = task.scale, self._labels(task, step, graph)
-        coarse = self._read(task, step, graph, fg_features(scale - 1)) if scale else None
+        coarse = self._read(task, step, graph, What.FG_FEATURES.at(scale - 1)) if scale else None
         made = self._network(task).foreground_branch(labels, coarse)
-        graph.outputs = {foreground(scale): made.image}
+        graph.outputs = {What.FOREGROUND.at(scale): made.image}
         if scale < self.finest:
-            graph.outputs[fg_features(scale)] = made.features
+            graph.outputs[What.FG_FEATURES.at(scale)] = made.features
         return graph.outputs
 
     def past(self, task: Task, step: TensorStore, graph: Graph) -> dict[TensorKind, Tensor]:
-        labels = step.read(task, Part(label_features(task.scale), task.frames[0]))
+        labels = step.read(task, Part(What.LABELS.at(task.scale), task.frames[0]))
         previous = [self._before(task, step, graph, back) for back in range(self.n_past, 0, -1)]
-        graph.outputs = {trunk(task.scale): self._network(task).encode_past(labels, torch.cat(previous, dim=1))}
+        graph.outputs = {What.TRUNK.at(task.scale): self._network(task).encode_past(labels, torch.cat(previous, dim=1))}
         return graph.outputs
 
     def synthesis(self, task: Task, step: TensorStore, graph: Graph) -> dict[TensorKind, Tensor]:
         scale, network = task.scale, self._network(task)
-        coarse = self._read(task, step, graph, features(scale - 1)) if scale else None
+        coarse = self._read(task, step, graph, What.FEATURES.at(scale - 1)) if scale else None
         if self.cfg.generator.has_branches:
-            begin, labels = self._read(task, step, graph, trunk(scale)), self._modulating(task, step, graph)
+            begin, labels = self._read(task, step, graph, What.TRUNK.at(scale)), self._modulating(task, step, graph)
         else:
             labels = self._labels(task, step, graph)
             begin = network.label_branch(labels)
         frame, maps = network.image_branch(begin, coarse, labels)
-        graph.outputs = {synthesised(scale): frame, **({} if scale == self.finest else {features(scale): maps})}
+        graph.outputs = {What.SYNTHESISED.at(scale): frame}
+        if scale < self.finest:
+            graph.outputs[What.FEATURES.at(scale)] = maps
         return graph.outputs
 
     def flow(self, task: Task, step: TensorStore, graph: Graph) -> dict[TensorKind, Tensor]:
-        scale, begin = task.scale, self._read(task, step, graph, trunk(task.scale))
-        coarse = self._read(task, step, graph, flow_features(scale - 1)) if scale else None
+        scale, begin = task.scale, self._read(task, step, graph, What.TRUNK.at(task.scale))
+        coarse = self._read(task, step, graph, What.FLOW_FEATURES.at(scale - 1)) if scale else None
         before = self._before(task, step, graph, 1) if self._warps(task, step) else None
         graph.flow = made = self._network(task).flow_branch(begin, before, coarse, self._modulating(task, step, graph))
-        finest = scale == self.finest
-        graph.outputs = {FLOW: made.flow, WEIGHT: made.weight} if finest else {flow_features(scale): made.features}
+        graph.outputs = {What.FLOW_FEATURES.at(scale): made.features}
+        if scale == self.finest:
+            graph.outputs = {FLOW: made.flow, WEIGHT: made.weight}
         if made.warped is None:
             return graph.outputs
-        return graph.outputs | {warped(scale): torch.cat([made.warped.detach(), made.weight.detach()], dim=1)}
+        return graph.outputs | {What.WARPED.at(scale): torch.cat([made.warped.detach(), made.weight.detach()], dim=1)}
 
     def blend(self, task: Task, step: TensorStore, graph: Graph) -> dict[TensorKind, Tensor]:
         scale, (t,) = task.scale, task.frames
         before = weight = covering = None
         if self._warps(task, step):
-            both = step.read(task, Part(warped(scale), t))
+            both = step.read(task, Part(What.WARPED.at(scale), t))
             before, weight = both[:, :3], both[:, 3:]
         if self.cfg.generator.fg:
-            covering = step.read(task, Part(foreground(scale), t)), self._mask(task, step)
+            covering = step.read(task, Part(What.FOREGROUND.at(scale), t)), self._mask(task, step)
         # What is not synthesised is constant here: other branches take their gradients from those of the frame.
-        frame, raw = blend(graph.outputs[synthesised(scale)], before, weight, covering)
+        frame, raw = blend(graph.outputs[What.SYNTHESISED.at(scale)], before, weight, covering)
         made = {image(scale): frame, **({RAW: raw} if scale == self.finest else {})}
         graph.outputs |= made
         if scale == self.finest:
@@ -134,7 +127,8 @@ class GeneratorRole(GeneratorSpec):
         pairs = [(graph.outputs[kind], arrived[kind]) for kind in arrived if kind in graph.outputs]
         covers = [arrived[kind] for kind in arrived if kind not in graph.outputs]  # of the frames that it is part of
         if covers and task.kind == Kind.FOREGROUND_BACKWARD:
-            pairs.append((graph.outputs[foreground(task.scale)], foreground_gradient(self._mask(task, step), covers)))
+            gradient = foreground_gradient(self._mask(task, step), covers)
+            pairs.append((graph.outputs[What.FOREGROUND.at(task.scale)], gradient))
         elif covers:
             pairs.append(self._blended(task, step, graph, covers))
         wanted = {part: leaf for part, leaf in graph.leaves.items() if leaf.requires_grad}
@@ -147,7 +141,7 @@ class GeneratorRole(GeneratorSpec):
     def _blended(self, task: Task, step: TensorStore, graph: Graph, covers: list[Tensor]) -> tuple[Tensor, Tensor]:
         """The frame as a function of flow and weight, and its gradient where no foreground covers it."""
         assert graph.flow is not None
-        constant = step.read(task, Part(synthesised(task.scale), task.frames[0]))
+        constant = step.read(task, Part(What.SYNTHESISED.at(task.scale), task.frames[0]))
         frame, _ = blend(constant, graph.flow.warped, graph.flow.weight)
         (gradient,) = covers
         return frame, gradient * (1 - self._mask(task, step)) if self.cfg.generator.fg else gradient
@@ -177,7 +171,7 @@ class GeneratorRole(GeneratorSpec):
         window = step.lane(task.lane).clip.label_window(step.frame(task, t), n_frames, task.scale)
         if not self.cfg.generator.style_nc:
             return window
-        return replace(window, style=self._read(task, step, graph, style(task.scale)))
+        return replace(window, style=self._read(task, step, graph, What.STYLE.at(task.scale)))
 
     def _modulating(self, task: Task, step: TensorStore, graph: Graph) -> EncodedLabels | None:
         """The same, where norm layers read it."""

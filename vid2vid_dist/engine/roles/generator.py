@@ -12,18 +12,7 @@ from vid2vid_dist.engine.plan.counting import Work, backward, measure, meta_labe
 from vid2vid_dist.engine.plan.graph import LaneTasks
 from vid2vid_dist.engine.plan.role import GENERATOR, Counted, RateGroup, Resolution, RoleSpec
 from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, NeededFrames, Site, Task
-from vid2vid_dist.engine.plan.tensors import FLOW, RAW, WEIGHT, Part, TensorKind, TensorShape, image
-from vid2vid_dist.engine.roles.kinds import (
-    features,
-    fg_features,
-    flow_features,
-    foreground,
-    label_features,
-    style,
-    synthesised,
-    trunk,
-    warped,
-)
+from vid2vid_dist.engine.plan.tensors import FLOW, RAW, WEIGHT, Part, TensorKind, TensorShape, What, image
 from vid2vid_dist.models.composite import Flow, blend
 from vid2vid_dist.models.compute_options import compute_options_from
 from vid2vid_dist.models.generator import Generator
@@ -43,7 +32,7 @@ class GeneratorSpec(RoleSpec):
         for t in range(lane.chunk.n_frames):
             if self.cfg.generator.style_nc:
                 lane.add(Kind.STYLE, self._site(lane, t, self.finest, "style"), (t,),
-                         makes=[Part(style(s), t) for s in range(self.finest + 1)])
+                         makes=[Part(What.STYLE.at(s), t) for s in range(self.finest + 1)])
             for s in range(self.finest + 1):
                 self._add_frame(lane, t, s)
 
@@ -57,23 +46,24 @@ class GeneratorSpec(RoleSpec):
             lane.add(kind, self._site(lane, t, s, part), (t,), scale=s, makes=[Part(x, t) for x in makes],
                      reads=[*earlier, *(Part(x, t) for x in reads)])
 
-        styles: list[TensorKind] = [style(s)] if gen.style_nc else []
+        styles: list[TensorKind] = [What.STYLE.at(s)] if gen.style_nc else []
         whence, covering = styles, list[TensorKind]()
         if gen.has_branches:
-            add(Kind.LABEL, "labels", styles, [label_features(s)])
-            add(Kind.PAST, "past", [label_features(s)], [trunk(s)], self.n_past)
-            whence = [trunk(s), *(styles if gen.is_modulated else [])]
+            add(Kind.LABEL, "labels", styles, [What.LABELS.at(s)])
+            add(Kind.PAST, "past", [What.LABELS.at(s)], [What.TRUNK.at(s)], self.n_past)
+            whence = [What.TRUNK.at(s), *(styles if gen.is_modulated else [])]
         if gen.fg:
-            coarse = [fg_features(s - 1)] if s else []
-            add(Kind.FOREGROUND, "foreground", [*coarse, *styles], [foreground(s), fg_features(s)])
-            covering.append(foreground(s))
+            coarse = [What.FG_FEATURES.at(s - 1)] if s else []
+            add(Kind.FOREGROUND, "foreground", [*coarse, *styles], [What.FOREGROUND.at(s), What.FG_FEATURES.at(s)])
+            covering.append(What.FOREGROUND.at(s))
         if not gen.no_flow:
             blends = gen.warps(lane.chunk.n_seen)
-            coarse, made = [flow_features(s - 1)] if s else [], [*([warped(s)] if blends else []), *self._heads(s)]
-            add(Kind.FLOW, "flow", [*whence, *coarse], [*made, flow_features(s)], int(blends))
+            coarse = [What.FLOW_FEATURES.at(s - 1)] if s else []
+            made = [*([What.WARPED.at(s)] if blends else []), *self._heads(s)]
+            add(Kind.FLOW, "flow", [*whence, *coarse], [*made, What.FLOW_FEATURES.at(s)], int(blends))
             covering += made
-        coarse = [features(s - 1)] if s else []
-        add(Kind.SYNTHESIS, "", [*whence, *coarse], [synthesised(s), features(s)])
+        coarse = [What.FEATURES.at(s - 1)] if s else []
+        add(Kind.SYNTHESIS, "", [*whence, *coarse], [What.SYNTHESISED.at(s), What.FEATURES.at(s)])
         add(Kind.BLEND, "", covering, self._shown(s))
 
     def add_backwards(self, lane: LaneTasks) -> None:
@@ -85,18 +75,20 @@ class GeneratorSpec(RoleSpec):
             for s in scales:
                 if not gen.no_flow:
                     blended = gen.warps(lane.chunk.n_seen)
-                    self._add_backward(lane, t, Kind.FLOW_BACKWARD, flow_features(s), [
-                        *([image(s)] if blended else []), *self._heads(s), flow_features(s)],
-                        [Part(synthesised(s), t)] if blended else [])
-                self._add_backward(lane, t, Kind.SYNTHESIS_BACKWARD, synthesised(s), [*self._shown(s), features(s)])
+                    self._add_backward(lane, t, Kind.FLOW_BACKWARD, What.FLOW_FEATURES.at(s), [
+                        *([image(s)] if blended else []), *self._heads(s), What.FLOW_FEATURES.at(s)],
+                        [Part(What.SYNTHESISED.at(s), t)] if blended else [])
+                self._add_backward(lane, t, Kind.SYNTHESIS_BACKWARD, What.SYNTHESISED.at(s),
+                                   [*self._shown(s), What.FEATURES.at(s)])
                 if gen.has_branches:
-                    self._add_backward(lane, t, Kind.PAST_BACKWARD, trunk(s), [trunk(s)])
-                    self._add_backward(lane, t, Kind.LABEL_BACKWARD, label_features(s), [trunk(s)])
+                    self._add_backward(lane, t, Kind.PAST_BACKWARD, What.TRUNK.at(s), [What.TRUNK.at(s)])
+                    self._add_backward(lane, t, Kind.LABEL_BACKWARD, What.LABELS.at(s), [What.TRUNK.at(s)])
                 if gen.fg:  # its gradient is the frame's, masked
-                    self._add_backward(lane, t, Kind.FOREGROUND_BACKWARD, foreground(s),
-                                       [*self._shown(s), fg_features(s)])
+                    self._add_backward(lane, t, Kind.FOREGROUND_BACKWARD, What.FOREGROUND.at(s),
+                                       [*self._shown(s), What.FG_FEATURES.at(s)])
             if gen.style_nc:
-                self._add_backward(lane, t, Kind.STYLE_BACKWARD, style(self.finest), [style(s) for s in scales])
+                self._add_backward(lane, t, Kind.STYLE_BACKWARD, What.STYLE.at(self.finest),
+                                   [What.STYLE.at(s) for s in scales])
 
     def _add_backward(self, lane: LaneTasks, t: int, kind: Kind, made: TensorKind, of: Sequence[TensorKind],
                       reads: Sequence[Part] = ()) -> None:
@@ -142,12 +134,11 @@ class GeneratorSpec(RoleSpec):
         for s in range(self.finest + 1):
             halvings, ngf = self.finest - s, gen.ngf // 2**s
             deep = gen.n_downsample_G if s == 0 else 1
-            found |= {kind(s): TensorShape(ngf * 2**deep, halvings + deep) for kind in (label_features, trunk)}
-            found |= {kind(s): TensorShape(3, halvings) for kind in (image, synthesised, foreground)}
-            found |= {kind(s): TensorShape(ngf, halvings) for kind in (features, flow_features)}
-            found |= {warped(s): TensorShape(4, halvings),
-                      fg_features(s): TensorShape(ngf // 2 if gen.n_downsample_G > 2 else ngf, halvings),
-                      style(s): TensorShape(gen.style_nc, halvings)}
+            channels = dict.fromkeys((What.IMAGE, What.SYNTHESISED, What.FOREGROUND), 3)
+            channels |= {What.WARPED: 4, What.FEATURES: ngf, What.FLOW_FEATURES: ngf, What.STYLE: gen.style_nc,
+                         What.FG_FEATURES: ngf // 2 if gen.n_downsample_G > 2 else ngf}
+            found |= {what.at(s): TensorShape(n, halvings) for what, n in channels.items()}
+            found |= {what.at(s): TensorShape(ngf * 2**deep, halvings + deep) for what in (What.LABELS, What.TRUNK)}
         return found
 
     def count(self, resolution: Resolution) -> Counted:

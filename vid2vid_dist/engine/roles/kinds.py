@@ -1,22 +1,9 @@
-"""The tensors that the generator makes: those of its branches, and those that critics judge."""
+"""What of a generated frame is shown, and what critics judge."""
 
 from __future__ import annotations
 
-from functools import partial
-
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.engine.plan.tensors import FLOW, RAW, WEIGHT, TensorKind, What, image
-
-# Each of a scale.
-label_features = partial(TensorKind, What.LABELS)
-trunk = partial(TensorKind, What.TRUNK)
-synthesised = partial(TensorKind, What.SYNTHESISED)
-warped = partial(TensorKind, What.WARPED)
-features = partial(TensorKind, What.FEATURES)
-flow_features = partial(TensorKind, What.FLOW_FEATURES)
-foreground = partial(TensorKind, What.FOREGROUND)
-fg_features = partial(TensorKind, What.FG_FEATURES)
-style = partial(TensorKind, What.STYLE)
+from vid2vid_dist.engine.plan.tensors import FLOW, RAW, WEIGHT, TensorKind, image
 
 
 def shown_kinds(cfg: Config) -> list[TensorKind]:
