@@ -6,7 +6,7 @@ step. The order is then fixed; it does not depend on how long tasks take when th
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -120,31 +120,28 @@ class Plan:
         return self._programs[key]
 
     def _reducing_in(self, turn: tuple[str, ...]) -> Iterator[Op]:
-        planned: dict[str, list[Run]] = {role: [] for role in turn}
-        last = dict.fromkeys(turn, -1)  # place in the sequence
-        for place, run in self._planned_reductions():
-            planned[run.task.role].append(run)
-            last[run.task.role] = place
-        due: dict[int, list[Run]] = defaultdict(list)
-        place = -1
-        for role in turn:
-            place, task = max(place, last[role]), Task(-1, Kind.REDUCE, role)
-            due[place] += planned[role] or [Run(task, slot, 0, 0) for slot in self.layout.slots[role]]
-        yield from due[-1]
-        for place, item in enumerate(self.sequence):
+        tasks = {role: Task(-1, Kind.REDUCE, role) for role in turn}
+        tasks |= {task.role: task for task in self.tasks if task.kind == Kind.REDUCE}
+        waiting, complete = deque(turn), set(turn) - set(self.reductions)
+
+        def due() -> Iterator[Run]:
+            while waiting and waiting[0] in complete:
+                role = waiting.popleft()
+                yield from (Run(tasks[role], slot, 0, 0) for slot in self.layout.slots[role])
+
+        yield from due()
+        for item in self.sequence:
             if isinstance(item, Run) and item.task.kind == Kind.REDUCE:
-                yield from due[place]
+                complete.add(item.task.role)
+                yield from due()
             else:
                 yield item
-
-    def _planned_reductions(self) -> Iterator[tuple[int, Run]]:
-        return ((place, item) for place, item in enumerate(self.sequence)
-                if isinstance(item, Run) and item.task.kind == Kind.REDUCE)
 
     @cached_property
     def reductions(self) -> tuple[str, ...]:
         """Roles in the order in which their gradients are complete: every rank reduces them in one order."""
-        return tuple(dict.fromkeys(run.task.role for _, run in self._planned_reductions()))
+        return tuple(dict.fromkeys(item.task.role for item in self.sequence
+                                   if isinstance(item, Run) and item.task.kind == Kind.REDUCE))
 
     @cached_property
     def by_lane(self) -> list[dict[int, list[Task]]]:
