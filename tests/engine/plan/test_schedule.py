@@ -162,8 +162,12 @@ def check_inputs(plan: Plan, run: Run, slot: int, present: list[set[tuple[int, P
 
 
 def check_slots_do_one_thing_at_a_time(plan: Plan) -> None:
-    for program in plan.programs:
-        runs = [op for op in program if isinstance(op, Run) and op.task.kind != Kind.REDUCE]
+    """In the order of the program."""
+    timeline = simulate(plan).timeline
+    for slot, program in enumerate(plan.programs):
+        planned = [op.task.number for op in program if isinstance(op, Run) and op.task.kind != Kind.REDUCE]
+        runs = [run for run in timeline if run.slot == slot and run.task.kind != Kind.REDUCE]
+        assert [run.task.number for run in runs] == planned
         for before, after in pairwise(runs):
             assert after.start >= before.end - 1e-9
 
@@ -207,7 +211,7 @@ def test_off_the_chain_work_does_not_delay_the_chain() -> None:
     specs = specs_of(loss__no_vgg=True)
     costs = made_up_costs(specs)
     plan = make_plan(step_tasks(specs, steady_shape(1, 4)), split(specs, 4, 12), costs)
-    starts = [run.start for run in plan.sequence if isinstance(run, Run) and run.task.kind == Kind.SYNTHESIS]
+    starts = [run.start for run in simulate(plan).timeline if run.task.kind == Kind.SYNTHESIS]
     hand_over = sum(costs.tensors[kind] for kind in (image(0), What.TRUNK.at(0), What.WARPED.at(0), FLOW, WEIGHT))
     past, synthesis, flow, blend = (costs.seconds(CostKey("generator", kind))
                                     for kind in (Kind.PAST, Kind.SYNTHESIS, Kind.FLOW, Kind.BLEND))

@@ -10,9 +10,11 @@ import pytest
 from tests.engine.plans import made_up_costs, specs_of
 from vid2vid_dist.engine.plan.costs import Machine
 from vid2vid_dist.engine.plan.graph import step_tasks
+from vid2vid_dist.engine.plan.list_schedule import ListScheduler
 from vid2vid_dist.engine.plan.placement import colocated, split
-from vid2vid_dist.engine.plan.schedule import Run, make_plan
+from vid2vid_dist.engine.plan.schedule import make_plan
 from vid2vid_dist.engine.plan.simulate import simulate
+from vid2vid_dist.engine.plan.step_graph import step_graph
 from vid2vid_dist.engine.plan.tasks import Kind, steady_shape
 
 
@@ -38,8 +40,13 @@ def test_work_per_step_does_not_depend_on_the_placement() -> None:
 
 def test_period_is_no_longer_than_the_planned_step() -> None:
     specs = specs_of(generator__fg=True)
-    plan = make_plan(step_tasks(specs, steady_shape(2, 4)), split(specs, 3, 2), made_up_costs(specs))
-    planned = max(item.end for item in plan.sequence if isinstance(item, Run))
+    tasks, layout, costs = step_tasks(specs, steady_shape(2, 4)), split(specs, 3, 2), made_up_costs(specs)
+    graph, plan = step_graph(tasks, layout, costs), make_plan(tasks, layout, costs)
+    scheduler = ListScheduler(graph, [-1] * len(graph.sites), [plan.assignment[site] for site in graph.sites])
+    scheduler.run(graph.longest)
+    reduced = max(max(scheduler.ends[need.task] for need in task.needs) + graph.durations[task.number]
+                  for task in tasks if task.kind == Kind.REDUCE)
+    planned = max(*scheduler.ends, reduced) + max(graph.update)
     assert simulate(plan).period <= planned + 1e-9
 
 

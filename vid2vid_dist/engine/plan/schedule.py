@@ -10,6 +10,7 @@ from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import inf
 from operator import itemgetter
 
 from vid2vid_dist.engine.plan.collection import without_collection
@@ -18,7 +19,7 @@ from vid2vid_dist.engine.plan.list_schedule import ListScheduler
 from vid2vid_dist.engine.plan.placement import Layout
 from vid2vid_dist.engine.plan.role import GENERATOR, RoleSpecs
 from vid2vid_dist.engine.plan.step_graph import StepGraph, step_graph, task_seconds
-from vid2vid_dist.engine.plan.tasks import Identity, Kind, LaneChunk, NeededFrames, Site, Task
+from vid2vid_dist.engine.plan.tasks import COLLECTIVE, Identity, Kind, LaneChunk, NeededFrames, Site, Task
 from vid2vid_dist.engine.plan.tensors import Part
 
 
@@ -40,15 +41,15 @@ class Transfer:
 
 @dataclass(frozen=True)
 class Run:
-    """A task on a slot, and the time in seconds that it is planned for.
+    """A task on a slot; in a simulation from `start` to `end`, in seconds.
 
     A `reduce` only begins here and goes on beside the tasks that follow; updates wait for everything else.
     """
 
     task: Task
     slot: int
-    start: float
-    end: float
+    start: float = 0.0
+    end: float = 0.0
 
 
 Op = Run | Transfer
@@ -127,7 +128,7 @@ class Plan:
         def due() -> Iterator[Run]:
             while waiting and waiting[0] in complete:
                 role = waiting.popleft()
-                yield from (Run(tasks[role], slot, 0, 0) for slot in self.layout.slots[role])
+                yield from (Run(tasks[role], slot) for slot in self.layout.slots[role])
 
         yield from due()
         for item in self.sequence:
@@ -195,49 +196,20 @@ def _preferred(graph: StepGraph, strategy: Strategy) -> list[int]:
 
 
 def in_order(tasks: list[Task], layout: Layout, costs: Costs | None = None, n_pipelines: int = 1) -> Plan:
-    """The plan of a single slot: the tasks as they are numbered, updates last. Times are left to `simulate`."""
+    """The plan of a single slot: the tasks as they are numbered, updates last."""
     durations = task_seconds(tasks, layout, costs, n_pipelines) if costs else [0.0] * len(tasks)
     sites = {site: 0 for task in tasks for site in (task.site, *(heir for _, heir in task.to_next_step)) if site}
-
-    def place(task: Task) -> tuple[bool, int, bool]:
-        """A reduction begins when the last of its gradients is there; updates wait for everything."""
-        after = max((need.task for need in task.needs), default=0) if task.kind == Kind.REDUCE else task.number
-        return task.kind == Kind.UPDATE, after, task.kind == Kind.REDUCE
-
-    runs: list[Op] = [Run(task, 0, 0.0, 0.0) for task in sorted(tasks, key=place)]
-    return Plan(layout, tasks, costs, n_pipelines, Strategy(), sites, durations, runs)
+    n = len(tasks)
+    sequence = sorted(_runs(tasks, layout, [0] * n, range(n), range(1, n + 1)), key=itemgetter(0))
+    return Plan(layout, tasks, costs, n_pipelines, Strategy(), sites, durations, [op for _, op in sequence])
 
 
 def _planned(graph: StepGraph, slots: list[int], starts: list[float], n_pipelines: int, strategy: Strategy) -> Plan:
-    """Starts by task and slots by site as a plan. A reduction begins with the last of its gradients: a slot that is
-    within a task then has begun it before that task, which nothing up to there waits for. Updates when all else is
-    done."""
+    """Starts by task and slots by site as a plan."""
     tasks, durations, layout, costs = graph.tasks, graph.durations, graph.layout, graph.costs
-    sequence: list[tuple[tuple[float, int, int, int], Op]] = []
     ends = [start + duration for start, duration in zip(starts, durations, strict=True)]
     where = [slots[site] if site >= 0 else -1 for site in graph.site]
-    begun: list[list[float]] = [[] for _ in range(layout.n_slots)]  # reductions
-
-    def add(task: Task, slot: int, start: float, place: float = 0.0, turn: int = 2) -> None:
-        run = Run(task, slot, start, start + durations[task.number])
-        sequence.append(((max(start, place), turn, task.number, slot), run))
-
-    done = max(ends, default=0.0)
-    for task in (task for task in tasks if task.kind == Kind.REDUCE):
-        start = max(ends[need.task] for need in task.needs)
-        done = max(done, start + durations[task.number])
-        for slot in layout.slots[task.role]:
-            add(task, slot, start, turn=1)
-            begun[slot].append(start)
-    for number, task in enumerate(tasks):
-        if task.site:
-            within = [begin for begin in begun[where[number]] if starts[number] < begin < ends[number]]
-            add(task, where[number], starts[number], max(within, default=0.0))
-    free = [done] * layout.n_slots
-    for task in (task for task in tasks if task.kind == Kind.UPDATE):
-        for slot in layout.slots[task.role]:
-            add(task, slot, free[slot])
-            free[slot] += durations[task.number]
+    sequence = list(_runs(tasks, layout, where, starts, ends))
     assignment = dict(zip(graph.sites, slots, strict=True))
     for (number, slot), parts in _messages(graph, assignment, where).items():
         n_bytes = sum(costs.tensors[part.kind] for part in parts)
@@ -246,6 +218,23 @@ def _planned(graph: StepGraph, slots: list[int], starts: list[float], n_pipeline
         sequence.append(((ends[number], 0, number, slot), transfer))
     sequence.sort(key=itemgetter(0))
     return Plan(layout, tasks, costs, n_pipelines, strategy, assignment, durations, [op for _, op in sequence])
+
+
+def _runs(tasks: list[Task], layout: Layout, where: Sequence[int], starts: Sequence[float], ends: Sequence[float]
+          ) -> Iterator[tuple[tuple[float, int, int, int], Op]]:
+    """The tasks on their slots, with what they are sorted by. A reduction begins with the last of its gradients: a slot
+    that is within a task then has begun it before that task, which nothing up to there waits for. Updates when all else
+    is done."""
+    begun: list[list[float]] = [[] for _ in range(layout.n_slots)]
+    for task in (task for task in tasks if task.kind in COLLECTIVE):
+        begin = max(ends[need.task] for need in task.needs) if task.kind == Kind.REDUCE else inf
+        for slot in layout.slots[task.role]:
+            begun[slot].append(begin)
+            yield (begin, 1, task.number, slot), Run(task, slot)
+    for task in (task for task in tasks if task.kind not in COLLECTIVE):
+        start, end, slot = starts[task.number], ends[task.number], where[task.number]
+        place = max([start, *(begin for begin in begun[slot] if start < begin < end)])
+        yield (place, 2, task.number, slot), Run(task, slot)
 
 
 def _messages(graph: StepGraph, assignment: dict[Site, int], where: list[int]
