@@ -164,8 +164,7 @@ def count(found: Chosen, slot: int) -> Live:
     """Run the part of a slot in a step in the middle of long clips."""
     specs, choice, n_frames = found.specs, found.choice, found.request.n_frames
     cfg, plan, dtype = specs.cfg, choice.plan, DTYPES[specs.cfg.optim.precision]
-    shape = steady_shape(choice.lanes, n_frames, found.request.n_frames_bp,
-                         0 if choice.in_flight >= choice.lanes else choice.in_flight,
+    shape = steady_shape(choice.lanes, n_frames, found.request.n_frames_bp, choice.in_flight,
                          flow_ahead=plan.layout.n_slots > 1)
     live, messages = Live(), Messages()
     with live, torch.device(META):

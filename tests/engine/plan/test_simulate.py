@@ -43,7 +43,7 @@ def test_period_is_no_longer_than_the_planned_step() -> None:
     tasks, layout, costs = step_tasks(specs, steady_shape(2, 4)), split(specs, 3, 2), made_up_costs(specs)
     graph, plan = step_graph(tasks, layout, costs), make_plan(tasks, layout, costs)
     scheduler = ListScheduler(graph, [-1] * len(graph.sites), [plan.assignment[site] for site in graph.sites])
-    scheduler.run(graph.longest)
+    scheduler.run(sorted((task.number for task in tasks if task.site), key=lambda n: (-graph.longest[n], n)))
     reduced = max(max(scheduler.ends[need.task] for need in task.needs) + graph.durations[task.number]
                   for task in tasks if task.kind == Kind.REDUCE)
     planned = max(*scheduler.ends, reduced) + max(graph.update)

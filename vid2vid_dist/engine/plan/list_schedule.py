@@ -1,5 +1,6 @@
-"""List scheduling with insertion: tasks in the order of the longest way from them to the end of the step, each at the
-earliest gap of its slot. So the chain of frames comes first, and what is off the chain fills its gaps.
+"""List scheduling with insertion: tasks in the order of the longest way from them to the end of the step, or as a
+search has found it, each at the earliest gap of its slot. So the chain of frames comes first, and what is off the chain
+fills its gaps.
 
 The time is near-linear in the tasks: of many slots only a few are weighed for a site, and gaps that are known to be
 too short are not looked at again.
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from vid2vid_dist.engine.plan.step_graph import SHORTEST, StepGraph
 
@@ -63,10 +64,10 @@ class ListScheduler:
             if slot >= 0:
                 self._load[slot] += graph.work[site]
 
-    def run(self, priority: Sequence[float]) -> None:
-        """Place all tasks of sites, highest priority first, which must respect needs; then sites without tasks."""
+    def run(self, order: Iterable[int]) -> None:
+        """Place all tasks of sites in an order that respects needs; then sites without tasks."""
         graph = self.graph
-        for number in sorted((n for n, site in enumerate(graph.site) if site >= 0), key=lambda n: (-priority[n], n)):
+        for number in order:
             earliest = max([self.ends[before] for before in graph.tasks[number].after], default=0.0)
             slot, duration = self._slot_of(graph.site[number], earliest), graph.durations[number]
             start = self._free[slot].take(self._ready(number, slot, earliest), duration)

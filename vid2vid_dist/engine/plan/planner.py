@@ -54,8 +54,8 @@ def choose_placement(specs: RoleSpecs, n_ranks: int, size: tuple[int, int], n_fr
     if plan.layout.n_slots == 1:
         return data_parallel(specs, n_ranks, choice.reason or f"{placement}: {n_ranks} pipelines of one rank each "
                              "promise to be the fastest: every rank runs all roles on its own clips")
-    in_flight = 0 if choice.in_flight >= choice.lanes else choice.in_flight
-    return Placed(plan.layout, choice.n_pipelines, in_flight, plan.costs, plan.strategy, plan.reductions, choice.reason)
+    return Placed(plan.layout, choice.n_pipelines, choice.in_flight, plan.costs, plan.strategy, plan.reductions,
+                  choice.reason)
 
 
 def expected_step(specs: RoleSpecs, n_ranks: int, size: tuple[int, int], n_frames: int, n_frames_bp: int,

@@ -178,11 +178,11 @@ def make_plan(tasks: list[Task], layout: Layout, costs: Costs | None, *, n_pipel
     assert costs is not None
     graph, strategy = step_graph(tasks, layout, costs, n_pipelines), strategy or Strategy()
     found = {**strategy.slots, **(fixed or {})}
-    slots, order = [found.get(site, -1) for site in graph.sites], strategy.order(graph)
-    if order is not None and -1 not in slots:
-        return _planned(graph, slots, graph.starts(order, slots), n_pipelines, strategy)
+    slots = [found.get(site, -1) for site in graph.sites]
+    order = strategy.order(graph) or sorted((task.number for task in tasks if task.site is not None),
+                                            key=lambda n: (-strategy.priority(tasks[n], graph.longest[n]), n))
     scheduler = ListScheduler(graph, slots, _preferred(graph, strategy))
-    scheduler.run([strategy.priority(task, longest) for task, longest in zip(tasks, graph.longest, strict=True)])
+    scheduler.run(order)
     return _planned(graph, scheduler.slots, scheduler.starts, n_pipelines, strategy)
 
 

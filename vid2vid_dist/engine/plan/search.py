@@ -149,8 +149,7 @@ def _planned(specs: RoleSpecs, costs: Costs, request: PlanRequest, layout: Layou
              effort: float) -> Choice:
     """`limit`: lanes at a time."""
     lanes = -(-request.n_lanes // n_pipelines)
-    shape = steady_shape(lanes, request.n_frames, request.n_frames_bp, 0 if limit >= lanes else limit,
-                         flow_ahead=layout.n_slots > 1)
+    shape = steady_shape(lanes, request.n_frames, request.n_frames_bp, limit, flow_ahead=layout.n_slots > 1)
     plan = best_plan(specs, shape, layout, costs, n_pipelines, effort)
     prediction = simulate(plan)
     return Choice(plan, prediction, plan_memory(specs, plan, shape, prediction.timeline), n_pipelines, lanes, limit)

@@ -42,21 +42,6 @@ class StepGraph:
         """By slot."""
         return [slot // self.costs.machine.ranks_per_node for slot in range(self.layout.n_slots)]
 
-    def starts(self, order: Iterable[int], slots: Sequence[int]) -> list[float]:
-        """When tasks can begin if every slot takes its own in this order."""
-        starts, ends = [0.0] * len(self.tasks), [0.0] * len(self.tasks)
-        free, node, site = [0.0] * self.layout.n_slots, self.node, self.site
-        for number in order:
-            slot = slots[site[number]]
-            start = max([free[slot], *(ends[before] for before in self.tasks[number].after)])
-            for need, way in self.needs[number]:
-                source = slots[site[need]]
-                factor = 0.0 if source == slot else 1.0 if node[source] == node[slot] else self.between_nodes
-                start = max(start, ends[need] + factor * way)
-            starts[number], free[slot] = start, start + self.durations[number]
-            ends[number] = free[slot]
-        return starts
-
     @property
     def between_nodes(self) -> float:
         """How many times as long a message takes to another node, about: it weighs more than its latency."""
