@@ -59,10 +59,10 @@ def plans(draw: st.DrawFn) -> tuple[RoleSpecs, StepShape, Plan]:
     lanes = draw(st.lists(CHUNKS, min_size=1, max_size=8).filter(lambda chunks: any(c.n_frames for c in chunks)))
     shape = StepShape(tuple(lanes), tuple(draw(st.lists(CHUNKS, max_size=len(lanes)))), draw(st.booleans()),
                       draw(st.integers(1, 12)), draw(st.booleans()), draw(st.integers(0, 3)))
-    layout, starts = draw(layouts(specs)), sorted((draw(st.floats(0, 0.1)) for _ in range(2)), reverse=True)
+    layout = draw(layouts(specs))
     tasks = step_tasks(specs, shape, whole_chunks=layout.n_slots == 1 and draw(st.booleans()))
     return specs, shape, make_plan(tasks, layout, made_up_costs(specs, draw(st.integers(0, 9))),
-                                   strategy=Strategy(draw(st.booleans()), tuple(starts)))
+                                   strategy=Strategy(draw(st.booleans())))
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck),

@@ -57,19 +57,12 @@ Op = Run | Transfer
 
 @dataclass(frozen=True)
 class Strategy:
-    """Choices that no rule decides best. `split_scales` lets the scales of a frame lie on different slots;
-    `head_starts` (seconds by lane, falling) prefers a lane to the ones after it. `slots` and `turns`: where sites lie
-    and in which order tasks come in a steady step, as a search has found it."""
+    """Choices that no rule decides best. `split_scales` lets the scales of a frame lie on different slots. `slots` and
+    `turns`: where sites lie and in which order tasks come in a steady step, as a search has found it."""
 
     split_scales: bool = False
-    head_starts: tuple[float, ...] = ()
     slots: Mapping[Site, int] = field(default_factory=dict)
     turns: Mapping[Identity, int] = field(default_factory=dict)
-
-    def priority(self, task: Task, longest: float) -> float:
-        """Of a task with its longest chain to the end of the step."""
-        ahead = 0 <= task.lane < len(self.head_starts) and not task.is_ahead
-        return longest + (self.head_starts[task.lane] if ahead else 0.0)
 
     def order(self, graph: StepGraph) -> list[int] | None:
         """The found order of the tasks that run on one slot; None for a step with others, or with other needs."""
@@ -180,7 +173,7 @@ def make_plan(tasks: list[Task], layout: Layout, costs: Costs | None, *, n_pipel
     found = {**strategy.slots, **(fixed or {})}
     slots = [found.get(site, -1) for site in graph.sites]
     order = strategy.order(graph) or sorted((task.number for task in tasks if task.site is not None),
-                                            key=lambda n: (-strategy.priority(tasks[n], graph.longest[n]), n))
+                                            key=lambda number: -graph.longest[number])
     scheduler = ListScheduler(graph, slots, _preferred(graph, strategy))
     scheduler.run(order)
     return _planned(graph, scheduler.slots, scheduler.starts, n_pipelines, strategy)

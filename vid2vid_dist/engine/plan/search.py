@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -16,11 +15,9 @@ from vid2vid_dist.engine.plan.role import GENERATOR, RoleSpecs
 from vid2vid_dist.engine.plan.schedule import Plan, Run, Strategy, make_plan
 from vid2vid_dist.engine.plan.simulate import Prediction, simulate
 from vid2vid_dist.engine.plan.step_graph import step_graph
-from vid2vid_dist.engine.plan.tasks import Kind, StepShape, steady_shape
+from vid2vid_dist.engine.plan.tasks import StepShape, steady_shape
 from vid2vid_dist.errors import UserError
 
-N_ORDERS = 12  # that are tried per placement, each in two ways, of steps of a few tasks
-ORDERED_TASKS = 3_000  # in all orders together
 MOVED_TASKS = 80_000_000  # by a search on 8 slots, about: tasks of the step times moves; on fewer in proportion
 FEWEST_MOVES = 500  # fewer find nothing
 FINALISTS = 3  # placements that are searched further
@@ -65,8 +62,8 @@ class Choice:
 
 def best_plan(specs: RoleSpecs, shape: StepShape, layout: Layout, costs: Costs, n_pipelines: int = 1,
               effort: float = 1.0) -> Plan:
-    """The fastest of some orders of a placement, bettered by a search. `effort`: 0 = only the two simplest orders. The
-    same input gives the same."""
+    """The fastest of two plans of a placement, bettered by a search. `effort`: 0 = none. The same input gives the same.
+    """
     tasks = step_tasks(specs, shape, whole_chunks=layout.n_slots == 1)
     if layout.n_slots == 1:
         return make_plan(tasks, layout, costs, n_pipelines=n_pipelines)
@@ -74,9 +71,7 @@ def best_plan(specs: RoleSpecs, shape: StepShape, layout: Layout, costs: Costs, 
     def plan(strategy: Strategy) -> Plan:
         return make_plan(tasks, layout, costs, n_pipelines=n_pipelines, strategy=strategy)
 
-    n_orders = min(N_ORDERS, int(effort * ORDERED_TASKS) // len(tasks)) if len(shape.lanes) > 1 else 1
-    found = [plan(strategy) for strategy in _strategies(len(shape.lanes), costs, max(1, n_orders))]
-    best = min(found, key=lambda plan: simulate(plan).period)
+    best = min(plan(Strategy(False)), plan(Strategy(True)), key=lambda plan: simulate(plan).period)
     n_moves = int(effort * MOVED_TASKS * min(1.0, layout.n_slots / 8)) // len(tasks)
     if n_moves < FEWEST_MOVES:
         return best
@@ -89,16 +84,6 @@ def best_plan(specs: RoleSpecs, shape: StepShape, layout: Layout, costs: Costs, 
     turns = {tasks[number].identity: turn for turn, number in enumerate(searched.order)}
     slots = dict(zip(graph.sites, searched.slots, strict=True))
     return min(best, plan(replace(best.strategy, slots=slots, turns=turns)), key=lambda plan: simulate(plan).period)
-
-
-def _strategies(n_lanes: int, costs: Costs, n_orders: int) -> Iterator[Strategy]:
-    rng = random.Random(0)
-    synthesis = max(costs.seconds(key) for key in costs.work if key.kind == Kind.SYNTHESIS)
-    for number in range(n_orders):
-        gaps = [rng.uniform(0, synthesis) * (number > 0) for _ in range(n_lanes)]
-        starts = tuple(sum(gaps[lane:]) for lane in range(n_lanes))
-        yield Strategy(False, starts)
-        yield Strategy(True, starts)
 
 
 def choose(specs: RoleSpecs, costs: Costs, request: PlanRequest) -> Choice:
