@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, dataclass, field, replace
 from typing import Any
 
 import torch
@@ -64,7 +64,8 @@ class Pass:
 class Discriminator(RoleSpec):
     """What has losses of these names. Its role says what it is shown of a pass.
 
-    `weight`: of the generator's terms. `colours`: which channels of what it is shown are pictures, of three channels
+    `weight`: of the generator's terms. `n_kinds` of generated frames count; where fewer are judged, for all of them.
+    `colours`: which channels of what it is shown are pictures, of three channels
     each. `kept_inputs`: those of real frames that stay until the generated ones are judged.
     """
 
@@ -72,6 +73,7 @@ class Discriminator(RoleSpec):
     tally: ScoreTally
     terms: Terms
     weight = 1.0
+    n_kinds = 1
     colours = slice(-3, None)
     kept_inputs = slice(0)
 
@@ -130,19 +132,30 @@ class Discriminator(RoleSpec):
         """Begin a pass with what `see_real` gives; None where there is nothing to judge."""
 
     @abstractmethod
-    def fake(self, task: Task, step: TensorStore, judged: Any) -> TaskTensors:
-        """Hand in what `see_fake` finds. `judged`: what `real` gave."""
+    def fake(self, task: Task, step: TensorStore, judged: Pass, frames: list[Tensor]) -> list[Tensor]:
+        """What it is shown of generated frames (B, F, 3, H, W), of each kind that it judges. `judged`: what `real`
+        gave."""
 
     def run(self, task: Task, step: TensorStore) -> TaskTensors:
         self._begin(task, step)
         passes: dict[tuple[int, ...], Any] = step.sites.setdefault(task.site, {})  # by frames
         if task.kind == Kind.FAKE:
-            return self.fake(task, step, passes[task.frames])
+            return self._fake(task, step, passes[task.frames])
         if task.kind == Kind.REAL:
             passes[task.frames] = self.real(task, step)
         elif (judged := passes.pop(task.frames)) is not None:
             self.backward(judged, step.weight(task))
         return {}
+
+    def _fake(self, task: Task, step: TensorStore, judged: Pass | None) -> TaskTensors:
+        kinds = self.judged()
+        frames = [step.stack(task, kind).requires_grad_() for kind in kinds]
+        if judged is not None:
+            terms, found = self.see_fake(judged, self.fake(task, step, judged, frames), frames)
+        else:
+            terms = dict.fromkeys(astuple(self.terms), frames[0].new_zeros(()))
+            found = [torch.zeros_like(x) for x in frames]
+        return step.hand_in(task, terms, dict(zip(kinds, found, strict=True)))
 
     def _begin(self, task: Task, step: TensorStore) -> None:
         """What depends on step and lane alone: the same for the real and the fake side."""
@@ -174,19 +187,18 @@ class Discriminator(RoleSpec):
         judged.penalty = loss.r1_every * losses.r1_penalty(judged.on_real, inputs, self.colours, loss.r1_gamma)
         return judged
 
-    def see_fake(self, judged: Pass, inputs: list[Tensor], wanted: list[Tensor], times: int = 1
+    def see_fake(self, judged: Pass, inputs: list[Tensor], wanted: list[Tensor]
                  ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Losses on the fake sides (N, C, H, W), each counted so many times, and gradients of the generator's to the
-        `wanted` leaves."""
+        """Losses on the fake sides (N, C, H, W), and gradients of the generator's to the `wanted` leaves."""
         loss, disc = self.cfg.loss, self.cfg.discriminator
-        on_fakes, n_kinds = [self._judge(x) for x in inputs], times * len(inputs)
+        on_fakes, times = [self._judge(x) for x in inputs], self.n_kinds // len(inputs)
         weight = times * self.weight
         gan = scaled(losses.add(
             [losses.gan_loss(f, True, loss.gan_mode, for_generator=True) for f in on_fakes]), weight)
         features = scaled(losses.add([losses.feature_matching(
             f, judged.on_real, disc.num_D, disc.n_layers_D, loss.lambda_feat) for f in on_fakes]), weight)
         # The real side stands in the total once for each kind of fake frame (spec: losses 4).
-        real = scaled(losses.gan_loss(judged.on_real, True, loss.gan_mode), n_kinds)
+        real = scaled(losses.gan_loss(judged.on_real, True, loss.gan_mode), self.n_kinds)
         of_fakes = [scaled(losses.gan_loss(f, False, loss.gan_mode), times) for f in on_fakes]
         of_real = 0.5 * real
         judged.spreads = spread([judged.on_real], loss.gan_mode), spread(times * on_fakes, loss.gan_mode)

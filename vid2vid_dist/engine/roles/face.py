@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import astuple, replace
+from dataclasses import replace
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vid2vid_dist import losses
 from vid2vid_dist.engine.plan.role import Counted, Resolution
@@ -13,7 +13,7 @@ from vid2vid_dist.engine.plan.tasks import Task
 from vid2vid_dist.engine.plan.tensors import TensorKind, image
 from vid2vid_dist.engine.roles.critic import Pass, Terms
 from vid2vid_dist.engine.roles.image import ImageRole, pass_inputs
-from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
+from vid2vid_dist.engine.run.tensor_store import TensorStore
 from vid2vid_dist.models.discriminator import face_discriminator
 
 
@@ -21,7 +21,7 @@ class FaceRole(ImageRole):
     """One crop for all frames of a pass; passes as of the image discriminator. They keep the crop and its labels
     (B x F, Ca, h, w); where no face is seen there is none."""
 
-    name, colour, kept_inputs, weight = "face", "#d94801", slice(0), losses.FACE_WEIGHT
+    name, colour, n_kinds, kept_inputs, weight = "face", "#d94801", 1, slice(0), losses.FACE_WEIGHT
     terms = Terms("G_f_GAN", "G_f_GAN_Feat", "D_f_real", "D_f_fake")
 
     def judged(self) -> list[TensorKind]:
@@ -44,13 +44,6 @@ class FaceRole(ImageRole):
         cropped = box.crop(labels)
         return self.see_real(torch.cat([cropped, box.crop(real)], dim=1), (box, cropped))
 
-    def fake(self, task: Task, step: TensorStore, judged: Pass | None) -> TaskTensors:
-        (kind,) = self.judged()
-        frames = step.stack(task, kind).requires_grad_()
-        if judged is None:
-            nothing = dict.fromkeys(astuple(self.terms), frames.new_zeros(()))
-            return step.hand_in(task, nothing, {kind: torch.zeros_like(frames)})
+    def fake(self, task: Task, step: TensorStore, judged: Pass, frames: list[Tensor]) -> list[Tensor]:
         box, labels = judged.kept
-        inputs = torch.cat([labels, box.crop(frames.flatten(0, 1))], dim=1)
-        terms, (found,) = self.see_fake(judged, [inputs], [frames])
-        return step.hand_in(task, terms, {kind: found})
+        return [torch.cat([labels, box.crop(x.flatten(0, 1))], dim=1) for x in frames]

@@ -11,7 +11,7 @@ from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, NeededFrames, Site, 
 from vid2vid_dist.engine.plan.tensors import TensorKind
 from vid2vid_dist.engine.roles.critic import Discriminator, Pass, Terms
 from vid2vid_dist.engine.roles.kinds import judged_kinds
-from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
+from vid2vid_dist.engine.run.tensor_store import TensorStore
 from vid2vid_dist.models.discriminator import image_discriminator
 from vid2vid_dist.models.labels import join_frames
 
@@ -20,7 +20,7 @@ class ImageRole(Discriminator):
     """Passes of `discriminator.frames_per_pass` frames, which are normalised together. They keep the labels
     (B x F, Ca, H, W)."""
 
-    name, colour, rate = "image", "#f16913", RateGroup.DISCRIMINATOR
+    name, colour, rate, n_kinds = "image", "#f16913", RateGroup.DISCRIMINATOR, 2
     terms = Terms("G_GAN", "G_GAN_Feat", "D_real", "D_fake")
     kept_inputs = slice(3, None)  # labels, and what comes with them
 
@@ -42,12 +42,8 @@ class ImageRole(Discriminator):
         labels, real = pass_inputs(task, step)
         return self.see_real(torch.cat([labels, real], dim=1), labels)
 
-    def fake(self, task: Task, step: TensorStore, judged: Pass) -> TaskTensors:
-        kinds = self.judged()
-        frames = [step.stack(task, kind).requires_grad_() for kind in kinds]
-        inputs = [torch.cat([judged.kept, x.flatten(0, 1)], dim=1) for x in frames]
-        terms, found = self.see_fake(judged, inputs, frames, times=2 // len(kinds))
-        return step.hand_in(task, terms, dict(zip(kinds, found, strict=True)))
+    def fake(self, task: Task, step: TensorStore, judged: Pass, frames: list[Tensor]) -> list[Tensor]:
+        return [torch.cat([judged.kept, x.flatten(0, 1)], dim=1) for x in frames]
 
 
 def pass_inputs(task: Task, step: TensorStore) -> tuple[Tensor, Tensor]:

@@ -14,7 +14,7 @@ from vid2vid_dist.engine.plan.role import RateGroup
 from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, NeededFrames, Site, Task
 from vid2vid_dist.engine.plan.tensors import Part, image, reference
 from vid2vid_dist.engine.roles.critic import Discriminator, Pass, Terms
-from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
+from vid2vid_dist.engine.run.tensor_store import TensorStore
 from vid2vid_dist.models.discriminator import temporal_discriminator
 from vid2vid_dist.models.temporal import TemporalGroups, frames_kept, temporal_plan
 
@@ -91,14 +91,12 @@ class TemporalRole(Discriminator):
         real = _grouped([[clip.real[step.frame(task, i)] for i in group] for group in groups.frames])
         return self.see_real(losses.temporal_input(real, flows), (groups, flows))
 
-    def fake(self, task: Task, step: TensorStore, judged: Pass) -> TaskTensors:
+    def fake(self, task: Task, step: TensorStore, judged: Pass, frames: list[Tensor]) -> list[Tensor]:
         (groups, flows), (kind,) = judged.kept, self.judged()
-        frames = step.stack(task, kind).requires_grad_()
-        new = dict(zip(task.frames, frames.unbind(1), strict=True))
+        new = dict(zip(task.frames, frames[0].unbind(1), strict=True))
         fake = _grouped([[new[i] if i >= 0 else step.read(task, Part(kind, i)) for i in group]
                          for group in groups.frames])
-        found_terms, (found,) = self.see_fake(judged, [losses.temporal_input(fake, flows)], [frames])
-        return step.hand_in(task, found_terms, {kind: found})
+        return [losses.temporal_input(fake, flows)]
 
 
 def _grouped(groups: list[list[Tensor]]) -> Tensor:
