@@ -9,8 +9,10 @@ Compiled by numba, twenty times as fast as the interpreter: what is found gets b
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +21,7 @@ from vid2vid_dist.compiled import compiled
 from vid2vid_dist.engine.plan.step_graph import StepGraph
 from vid2vid_dist.engine.plan.tasks import Kind
 
+N_SEARCHES = 2  # how good the plan is that one finds is a matter of luck
 HOTTEST = 0.006  # of the step's length: how much longer a move may make it at first
 MORE_SAVED = 1.25  # times what the fullest slot of the given plan keeps
 SPREAD = 0.05  # weight of the mean slot's length beside the longest one's: makes progress visible before it counts
@@ -68,11 +71,16 @@ class Numbers(NamedTuple):
 
 
 def anneal(graph: StepGraph, slots: Sequence[int], order: Sequence[int], n_moves: int, goal: float = 0.0) -> Found:
-    """From a plan's slots by site and order of tasks that run on one slot. Stops at the `goal` (seconds).
+    """From a plan's slots by site and order of tasks that run on one slot: the best of some searches of `n_moves`, side
+    by side. They stop at the `goal` (seconds).
 
     No slot is made to keep much more for backward passes than the fullest of the given plan.
     """
-    found_slots, found_order, length = _anneal(numbers_of(graph), np.array(slots), np.array(order), n_moves, goal)
+    step = numbers_of(graph)
+    with ThreadPoolExecutor(N_SEARCHES) as threads:
+        searches = threads.map(lambda seed: _anneal(step, np.array(slots), np.array(order), n_moves, goal, seed),
+                               range(N_SEARCHES))
+    found_slots, found_order, length = min(searches, key=itemgetter(2))
     return Found(found_slots.tolist(), found_order.tolist(), length)
 
 
@@ -103,8 +111,8 @@ def _of(lists: Any, i: int) -> Any:
 
 
 @compiled
-def _anneal(step: Any, slots: Any, order: Any, n_moves: int, goal: float) -> Any:
-    np.random.seed(0)  # numba's own generator
+def _anneal(step: Any, slots: Any, order: Any, n_moves: int, goal: float, seed: int) -> Any:
+    np.random.seed(seed)  # numba's own generator, one for each thread
     ends, free, turn = np.zeros(len(step.durations)), np.zeros(len(step.node)), np.zeros(len(step.durations), np.int64)
     _number_turns(order, turn)
     length = _replay(step, order, slots, 0, ends, free, np.inf)

@@ -18,7 +18,8 @@ from vid2vid_dist.engine.plan.step_graph import step_graph
 from vid2vid_dist.engine.plan.tasks import StepShape, steady_shape
 from vid2vid_dist.errors import UserError
 
-MOVED_TASKS = 80_000_000  # by a search on 8 slots, about: tasks of the step times moves; on fewer in proportion
+MOVED_TASKS = 100_000_000  # by a search on 8 slots, about: tasks of the step times moves; on fewer in proportion
+ON_CPU = 0.25  # of these moves, where times are known roughly
 FEWEST_MOVES = 500  # fewer find nothing
 FINALISTS = 3  # placements that are searched further
 LONG_PIPELINE = 16  # ranks; longer pipelines are tried only where clips are too few for shorter ones
@@ -72,7 +73,8 @@ def best_plan(specs: RoleSpecs, shape: StepShape, layout: Layout, costs: Costs, 
         return make_plan(tasks, layout, costs, n_pipelines=n_pipelines, strategy=strategy)
 
     best = min(plan(Strategy(False)), plan(Strategy(True)), key=lambda plan: simulate(plan).period)
-    n_moves = int(effort * MOVED_TASKS * min(1.0, layout.n_slots / 8)) // len(tasks)
+    worth = effort * min(1.0, layout.n_slots / 8) * (ON_CPU if costs.machine.is_cpu else 1.0)
+    n_moves = int(worth * MOVED_TASKS) // len(tasks)
     if n_moves < FEWEST_MOVES:
         return best
     from vid2vid_dist.engine.plan.local_search import anneal  # numba: half a second that a run on one rank goes without
