@@ -66,8 +66,6 @@ def street(kind: str, size: tuple[int, int], overrides: list[str], **more: Any) 
 def rows() -> Iterator[Row]:
     for size, rounds in ((SMALL, 7), (LARGE, 3)):
         yield Row(f"step, {_by(size)}, ngf 32, two frames", street("step", size, ["generator.ngf=32"]), rounds)
-    yield Row(f"step, {_by(SMALL)}, ngf 32, two frames, compiled",
-              street("step", SMALL, ["generator.ngf=32", "optim.compile=tasks"]), 7)
     for size, ngf, rounds in ((SMALL, 32, 15), (LARGE, 32, 7), (SMALL, 128, 5)):
         yield Row(f"generated frame, {_by(size)}, ngf {ngf}", street("generation", size, [f"generator.ngf={ngf}"]),
                   rounds)
@@ -146,8 +144,7 @@ def measured(base: Path, row: Row) -> Measured:
     kind = row.job.kind
     if kind in ("step", "generation"):
         now, then = in_turn(ROOT, base, row)
-        plain = [*row.job.overrides, "optim.compile=off"]  # whose operations can be counted
-        limit = once(ROOT, Job(**asdict(row.job) | {"kind": "bound", "of": kind, "overrides": plain}))
+        limit = once(ROOT, Job(**asdict(row.job) | {"kind": "bound", "of": kind}))
         note = (f"{limit['flops'] / limit['rate']:.2f} s ({limit['flops'] / 1e9:.0f} GFLOP at "
                 f"{limit['rate'] / 1e9:.0f} GFLOP/s)")
         return Measured({row.name: Cells(_cell(now, "{:.2f} s"), _cell(then, "{:.2f} s"), note)})
