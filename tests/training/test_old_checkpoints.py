@@ -22,8 +22,9 @@ from vid2vid_dist.training.trainer import Trainer
 
 # The step after the checkpoint differs by the rounding of fp32 alone: another order of sums changed its losses by 3e-6
 # of themselves at most, another instruction set by 4e-6. From then on Adam amplifies it, since a gradient near zero
-# moves a weight as far as any other: the losses of later steps differed by up to 5e-5, sums of weights by 4e-5.
-ROUNDING, AMPLIFIED = 1e-5, 2e-4
+# moves a weight as far as any other: the losses of later steps differed by up to 5e-5, sums of weights by 4e-5; on
+# another maker's processor by 5e-4, and by less than 2e-4 where convolutions there were kept to AVX2.
+ROUNDING, AMPLIFIED = 1e-5, 1e-3
 FIXTURES = ROOT / "tests/fixtures/checkpoints"
 RENDER = {"street": render_toy_street, "face": render_toy_face, "pose": render_toy_pose}
 ON_ONE_RANK = {"one_rank": [], "average": [], "single_image": [], "split": ["parallel.placement=data_parallel"]}
