@@ -35,8 +35,6 @@ def shrunken(recipe: str, shards: str, root: str) -> Config:
     schedule.n_generator_slots = min(2, schedule.n_generator_slots)
     schedule.max_frames_per_rank = min(2 // schedule.n_generator_slots, schedule.max_frames_per_rank)
     cfg.parallel.clips_per_step = min(2, cfg.parallel.clips_per_step)
-    if cfg.parallel.placement.startswith("split:"):
-        cfg.parallel.placement = "split:1+1"
     if cfg.run.load_pretrain:
         cfg.run.load_pretrain = str(Path(root) / Path(cfg.run.load_pretrain).name)
     cfg.run.save_every_steps = 0

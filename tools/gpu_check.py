@@ -151,11 +151,13 @@ def same_step(options: Options) -> Found:
 
 
 def compiled(options: Options) -> Found:
-    """The same with compiled networks, and what a step takes with them and without."""
-    if problem := compiler_problem(options.grid.device):
-        return Found("compiled", False, said=problem)
+    """Two steps with compiled networks likewise, and what a step takes with them and without."""
+    problem = compiler_problem(options.grid.device)
     if not options.on_gpu:
-        return Found("compiled", None, said="programs can be compiled; those of the networks take minutes on a CPU")
+        return Found("compiled", None,
+                     said=problem or "programs can be compiled; those of the networks take minutes on a CPU")
+    if problem:
+        return Found("compiled", False, said=problem)
     expected = second_losses(options, solo_grid(), "fp64")
     figures = {"fp32": worst(expected, second_losses(options, options.grid, "fp32", COMPILED))}
     for name, overrides in (("seconds a step", []), ("compiled", [COMPILED])):
@@ -267,7 +269,7 @@ def ranks(options: Options) -> Found:
 
 
 PARTS: list[Callable[[Options], Found]] = [
-    device, same_step, compiled, golden, host_waits, bf16, steps, generation, label_convolution, ranks]
+    device, same_step, golden, host_waits, bf16, steps, generation, label_convolution, ranks, compiled]
 
 
 def check(options: Options, parts: list[Callable[[Options], Found]], minutes: float) -> list[Found]:

@@ -190,7 +190,7 @@ def test_one_pipeline_over_two_nodes_is_preempted_by_its_time(slurm: LocalSlurm,
     assert (state["JobState"], state["ExitCode"], state["Restarts"]) == ("FAILED", "3:0", "1"), said
     assert f"preempted after step {saved}: end of the Slurm job near" in said
     assert f"resumed from {run}/checkpoints/step_{saved:08d}" in said
-    assert "node 1  pipeline 0  slot 1  rank   1  image" in said
+    assert "node 1  pipeline 0  slot 1  rank   1  all roles" in said
     assert (status(run)["status"], status(run)["why"]) == ("stopped", "file `stop`")
     assert status(run)["step"] > saved
 

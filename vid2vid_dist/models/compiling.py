@@ -23,7 +23,7 @@ MAX_PROGRAMS = 256  # of a part: scales, clips that grow, what is left at an end
 
 def compilable(part: F) -> F:
     """A method of a network, which is compiled code after `compile_network`. Then it raises `UserError` where the
-    compiler fails."""
+    compiler fails on it; on its backward pass, the compiler's own error."""
     @wraps(part)
     def run(self: nn.Module, *args: Any, **kwargs: Any) -> Any:
         if not getattr(self, "is_compiled", False):

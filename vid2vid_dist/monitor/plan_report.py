@@ -85,7 +85,8 @@ def remedy(memory: RankMemory) -> str:
                  "frames (data.loadSize)",
         "live frames": "optim.checkpoint_activations=true, fewer clips at a time (parallel.clips_per_step), a shorter "
                        "chunk (schedule.max_frames_per_rank), or more ranks per pipeline (parallel.pipelines)",
-        "critics": "discriminator.frames_per_pass=1, or more discriminator ranks",
+        "critics": "discriminator.frames_per_pass=1, discriminator.groups_per_pass=1, or more ranks per pipeline "
+                   "(parallel.pipelines)",
         "workspace": "discriminator.frames_per_pass=1, flow.network=raft_small or dis, or smaller frames "
                      "(data.loadSize)",
     }[cause]

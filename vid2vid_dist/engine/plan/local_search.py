@@ -72,7 +72,7 @@ class Numbers(NamedTuple):
 
 def anneal(graph: StepGraph, slots: Sequence[int], order: Sequence[int], n_moves: int, goal: float = 0.0) -> Found:
     """From a plan's slots by site and order of tasks that run on one slot: the best of some searches of `n_moves`, side
-    by side. They stop at the `goal` (seconds).
+    by side. Each stops at the `goal` (seconds).
 
     No slot is made to keep much more for backward passes than the fullest of the given plan.
     """

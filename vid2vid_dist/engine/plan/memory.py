@@ -76,16 +76,17 @@ class _Event(NamedTuple):
 
 def _events(costs: Costs, runs: list[Run]) -> Iterator[_Event]:
     """What the tasks of a slot take and give back."""
-    last: dict[Site | None, float] = {}  # when a site is done
+    last: dict[tuple[Site | None, tuple[int, ...]], float] = {}  # when these frames of a site are done
     for run in runs:
-        last[run.task.site] = max(run.end, last.get(run.task.site, 0.0))
+        key = run.task.site, run.task.frames
+        last[key] = max(run.end, last.get(key, 0.0))
     trained = {run.task.site for run in runs if run.task.kind in FREES_GRAPH}
     for run in runs:
         task, site, work = run.task, run.task.site, costs.work[run.task.cost_key]
         if site in trained and site is not None:
             cause, frame = ("live frames", (task.lane, site.frame)) if task.role == GENERATOR else ("critics", None)
             yield _Event(run.start, True, cause, work.saved * task.units, frame)
-            yield _Event(last[site], False, cause, -work.saved * task.units, frame)
+            yield _Event(last[site, task.frames], False, cause, -work.saved * task.units, frame)
         transient = work.transient * task.units
         if task.kind in INTO_WEIGHTS:
             transient += sum(costs.tensors[part.kind] for need in task.needs for part in need.parts

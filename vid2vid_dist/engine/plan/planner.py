@@ -47,7 +47,7 @@ def choose_placement(specs: RoleSpecs, n_ranks: int, size: tuple[int, int], n_fr
     Raises `UserError` for what cannot be, with the nearest that can.
     """
     placement = specs.cfg.parallel.placement
-    if placement == "data_parallel" or (placement == "auto" and n_ranks == 1):
+    if placement == "data_parallel" or (placement in ("auto", "colocated") and n_ranks == 1):
         return data_parallel(specs, n_ranks)
     choice = expected_step(specs, n_ranks, size, n_frames, n_frames_bp, on_gpus)
     plan = choice.plan

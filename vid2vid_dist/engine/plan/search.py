@@ -155,7 +155,10 @@ def _layouts(specs: RoleSpecs, costs: Costs, request: PlanRequest) -> Iterator[t
         counts = []
     elif request.n_pipelines:
         counts = [request.n_pipelines]
-    elif numbers or "=" in kind or not counts:
+    elif numbers:
+        size = sum(map(int, re.findall("[0-9]{1,6}", numbers)))
+        counts = [n_ranks // size if size and n_ranks % size == 0 else 1]
+    elif "=" in kind or not counts:
         counts = [1]
     for n_pipelines in counts:
         n_slots = slots_per_pipeline(n_ranks, n_pipelines)

@@ -62,11 +62,11 @@ class Pass:
 
 
 class Discriminator(RoleSpec):
-    """What has losses of these names. Its role says what it is shown of a pass.
+    """Judges real and generated frames. Each says what it is shown of a pass.
 
-    `weight`: of the generator's terms. `n_kinds` of generated frames count; where fewer are judged, for all of them.
-    `colours`: which channels of what it is shown are pictures, of three channels
-    each. `kept_inputs`: those of real frames that stay until the generated ones are judged.
+    `terms`: names of its losses; `weight`: of the generator's. `n_kinds` of generated frames count; where fewer are
+    judged, for all of them. `colours`: which channels of what it is shown are pictures, of three channels each.
+    `kept_inputs`: those of real frames that stay until the generated ones are judged.
     """
 
     engine: RoleEngine

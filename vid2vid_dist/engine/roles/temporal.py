@@ -74,7 +74,7 @@ class TemporalRole(Discriminator):
     def needed_frames(self, task: Task, chunk: LaneChunk) -> NeededFrames:
         if task.kind != Kind.REAL:
             return NeededFrames()
-        groups = chunk_groups(self.cfg, chunk, self.scale).frames
+        groups = group_passes(self.cfg, chunk, self.scale)[task.frames].frames
         return NeededFrames(real=frozenset(chunk.n_seen + i for group in groups for i in group))
 
     def is_active(self, chunk: LaneChunk) -> bool:
