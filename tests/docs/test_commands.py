@@ -40,7 +40,7 @@ vid2vid-evaluate runs/street --against runs/mine --frames 30
 torchrun --nproc_per_node 3 launch/train.py toy/cpu parallel.placement=split:2+1 run.name=placed
 torchrun --nproc_per_node 3 -m vid2vid_dist.train toy/cpu parallel.placement=split:2+1 run.name=placed
 vid2vid-plan street/2048 --ranks 8
-vid2vid-plan street/512 --ranks 8 --lanes 1 --size 512x256 --gpu-memory 16 --out plan.svg
+vid2vid-plan street/512 --ranks 8 --lanes 1 --size 512x256 --gpu-memory 16 --out plan.svg parallel.placement=split:6+2
 vid2vid-shards path/to/Cityscapes data/shards/cityscapes --size 2048
 python -m vid2vid_dist.config show toy/gpu optim.lr=1e-4
 vid2vid-shards path/to/Cityscapes data/shards/cityscapes --size 256

@@ -71,6 +71,10 @@ def test_what_cannot_be_is_refused_with_the_nearest(wanted: PlanRequest, says: s
         choose(SPECS, COSTS, wanted)
 
 
+def test_a_given_split_is_repeated_on_more_ranks() -> None:
+    assert choose(SPECS, COSTS, PlanRequest(4, 2, 3, "split:1+1")).n_pipelines == 2
+
+
 def test_measured_times_change_the_plan() -> None:
     slow: Costs = replace(COSTS, measured={SYNTHESIS: 1.0})
     request = PlanRequest(2, 1, 4, "split:1+1")

@@ -23,6 +23,7 @@ ON_CPU = 0.25  # of these moves, where times are known roughly
 FEWEST_MOVES = 500  # fewer find nothing
 FINALISTS = 3  # placements that are searched further
 LONG_PIPELINE = 16  # ranks; longer pipelines are tried only where clips are too few for shorter ones
+_SPLIT = re.compile(r"([0-9]{1,6})\+([0-9]{1,6})")
 SIMPLER = 0.02  # data parallel is taken when it costs no more than this in time
 
 
@@ -156,7 +157,8 @@ def _layouts(specs: RoleSpecs, costs: Costs, request: PlanRequest) -> Iterator[t
     elif request.n_pipelines:
         counts = [request.n_pipelines]
     elif numbers:
-        size = sum(map(int, re.findall("[0-9]{1,6}", numbers)))
+        given = _SPLIT.fullmatch(numbers)
+        size = int(given[1]) + int(given[2]) if given else 0
         counts = [n_ranks // size if size and n_ranks % size == 0 else 1]
     elif "=" in kind or not counts:
         counts = [1]
@@ -190,7 +192,7 @@ def _of_pipeline(specs: RoleSpecs, costs: Costs, placement: str, n_slots: int) -
 
 
 def _given_split(specs: RoleSpecs, numbers: str, n_slots: int) -> Layout:
-    counts = re.fullmatch(r"([0-9]{1,6})\+([0-9]{1,6})", numbers)
+    counts = _SPLIT.fullmatch(numbers)
     if counts is None:
         raise UserError(f"placement split:{numbers}: write the generator and discriminator ranks like split:6+2")
     n_generator, n_discriminator = int(counts[1]), int(counts[2])
