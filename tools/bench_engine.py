@@ -39,7 +39,7 @@ from vid2vid_dist.engine.plan.graph import step_tasks
 from vid2vid_dist.engine.plan.placement import split
 from vid2vid_dist.engine.plan.schedule import Plan, Run, Transfer, make_plan
 from vid2vid_dist.engine.plan.search import PlanRequest, best_plan, choose
-from vid2vid_dist.engine.plan.simulate import simulate
+from vid2vid_dist.engine.plan.simulate import planned_runs, simulate
 from vid2vid_dist.engine.plan.tasks import FAR, CostKey, Kind, LaneChunk, StepShape, Task, steady_shape
 from vid2vid_dist.engine.plan.tensors import FrameSize, Part
 from vid2vid_dist.engine.roles.build import build_frozen, build_modules, build_roles, role_specs
@@ -210,8 +210,7 @@ def record(grid: Grid, executor: Executor, plan: Plan, step: Callable[[], object
     zero = time.perf_counter()
     step()
     spans = [Span(s.name, s.key, s.start - zero, s.end - zero, s.units) for s in executor.timer.take()]
-    runs = [run for run in plan.sequence if isinstance(run, Run) and run.slot == grid.rank_in_pipeline]
-    steps = grid.gather(TracedStep(grid.rank, 1, 0.0, spans, runs))
+    steps = grid.gather(TracedStep(grid.rank, 1, 0.0, spans, planned_runs(plan, grid.rank_in_pipeline)))
     if grid.is_first:
         write_trace(path, steps)
 

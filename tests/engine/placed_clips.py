@@ -53,7 +53,7 @@ class PlacedJob:
         self.layout = _layout(self.specs, placement, n_slots)
         self.n_clips, self.n_frames_bp, self.in_flight, self.ahead = n_clips, n_frames_bp, in_flight, ahead
         self.all_scales = not self.cfg.schedule.niter_fix_global
-        self.transport = Transport(self.grid, timedelta(seconds=60))
+        self.transport = Transport(self.grid, timedelta(minutes=3))  # longer than the C++ compiler takes
         self.features = None if self.cfg.loss.no_vgg else StandInFeatures()
 
     def chunks(self, n: int, step: int) -> LaneChunk:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -49,6 +49,13 @@ def simulate(plan: Plan, n_steps: int = WARM_UP + 1, jitter: float = 0.0, seed: 
     period = (ends[-1] - ends[WARM_UP - 1]) / n_counted
     return Prediction(period, [seconds / n_counted / period for seconds in machine.worked[:n_slots]],
                       machine.timeline())
+
+
+def planned_runs(plan: Plan, slot: int) -> list[Run]:
+    """A slot's part of a simulated step, which begins at 0."""
+    timeline = simulate(plan).timeline
+    start = min(run.start for run in timeline)
+    return [replace(run, start=run.start - start, end=run.end - start) for run in timeline if run.slot == slot]
 
 
 class _Machine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -50,7 +51,10 @@ class PerceptualRole(RoleSpec):
 
     def network(self) -> nn.Module:
         """Raises `UserError` without a usable file of weights."""
-        return load_vgg19(self.cfg.loss.vgg_weights).to(DTYPES[self.cfg.optim.precision])
+        return load_vgg19(self.cfg.loss.vgg_weights)
+
+    def at_work(self, module: nn.Module | None, engine: Any = None) -> Any:
+        return super().at_work(None if module is None else module.to(DTYPES[self.cfg.optim.precision]))
 
     def run(self, task: Task, step: TensorStore) -> TaskTensors:
         if task.kind == Kind.REAL:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from torch import Tensor
@@ -14,7 +14,7 @@ from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.plan.planner import Placed, Planner, left_at
 from vid2vid_dist.engine.plan.role import RoleSpecs
 from vid2vid_dist.engine.plan.schedule import Plan, Run
-from vid2vid_dist.engine.plan.simulate import simulate
+from vid2vid_dist.engine.plan.simulate import planned_runs
 from vid2vid_dist.engine.plan.tasks import NeededFrames, Site, StepShape
 from vid2vid_dist.engine.plan.tensors import FrameSize
 from vid2vid_dist.engine.run.clip import ClipInFlight, clip_files
@@ -71,12 +71,7 @@ class Pipeline:
         """This rank's part of the last step, as planned: it begins at 0. Nothing where no times were planned."""
         assert self._last is not None
         plan, _ = self._last
-        if plan.costs is None:
-            return []
-        timeline = simulate(plan).timeline
-        start = min(run.start for run in timeline)
-        return [replace(run, start=run.start - start, end=run.end - start) for run in timeline
-                if run.slot == self.grid.rank_in_pipeline]
+        return [] if plan.costs is None else planned_runs(plan, self.grid.rank_in_pipeline)
 
     @contextmanager
     def aside(self) -> Iterator[None]:
