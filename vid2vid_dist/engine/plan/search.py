@@ -23,7 +23,6 @@ ON_CPU = 0.25  # of these moves, where times are known roughly
 FEWEST_MOVES = 500  # fewer find nothing
 FINALISTS = 3  # placements that are searched further
 LONG_PIPELINE = 16  # ranks; longer pipelines are tried only where clips are too few for shorter ones
-_SPLIT = re.compile(r"([0-9]{1,6})\+([0-9]{1,6})")
 SIMPLER = 0.02  # data parallel is taken when it costs no more than this in time
 
 
@@ -156,11 +155,10 @@ def _layouts(specs: RoleSpecs, costs: Costs, request: PlanRequest) -> Iterator[t
         counts = []
     elif request.n_pipelines:
         counts = [request.n_pipelines]
-    elif numbers:
-        given = _SPLIT.fullmatch(numbers)
-        size = int(given[1]) + int(given[2]) if given else 0
+    elif kind == "split" and numbers:
+        size = sum(_split_sizes(numbers))
         counts = [n_ranks // size if size and n_ranks % size == 0 else 1]
-    elif "=" in kind or not counts:
+    elif numbers or "=" in kind or not counts:
         counts = [1]
     for n_pipelines in counts:
         n_slots = slots_per_pipeline(n_ranks, n_pipelines)
@@ -191,11 +189,16 @@ def _of_pipeline(specs: RoleSpecs, costs: Costs, placement: str, n_slots: int) -
                         "like generator=0-3,others=4-7")
 
 
-def _given_split(specs: RoleSpecs, numbers: str, n_slots: int) -> Layout:
-    counts = _SPLIT.fullmatch(numbers)
+def _split_sizes(numbers: str) -> tuple[int, int]:
+    """Generator and discriminator ranks of a split that is spelled out."""
+    counts = re.fullmatch(r"([0-9]{1,6})\+([0-9]{1,6})", numbers)
     if counts is None:
         raise UserError(f"placement split:{numbers}: write the generator and discriminator ranks like split:6+2")
-    n_generator, n_discriminator = int(counts[1]), int(counts[2])
+    return int(counts[1]), int(counts[2])
+
+
+def _given_split(specs: RoleSpecs, numbers: str, n_slots: int) -> Layout:
+    n_generator, n_discriminator = _split_sizes(numbers)
     if not n_generator or not n_discriminator or n_generator + n_discriminator != n_slots:
         near = min(max(1, n_generator), n_slots - 1)
         raise UserError(f"placement split:{numbers} needs {n_generator + n_discriminator} ranks per pipeline, at least "
