@@ -34,7 +34,7 @@ $(READY): pyproject.toml
 	@$(BIN)/pip install -qq --disable-pip-version-check --editable '.[dev]'
 	@touch $@
 
-demo: shards ## toy street from nothing: shards, training on 2 ranks, video, page (7 to 13 minutes on 2 cores)
+demo: shards ## toy street from nothing: shards, training on 2 ranks, video, page (6 to 13 minutes on 2 cores)
 	@echo "demo: training $(DEMO) on 2 ranks"
 	@OMP_NUM_THREADS=$(THREADS) $(TORCHRUN) --nproc_per_node 2 launch/train.py $(DEMO_CONFIG)
 	@echo "demo: generating the test videos"
