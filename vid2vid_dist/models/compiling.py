@@ -49,7 +49,7 @@ def compiler_problem(device: torch.device) -> str:
         _compiled(_small)[1](torch.ones(8, device=device, requires_grad=True)).backward()
     except Exception as error:
         fix = "install g++, and triton for a GPU (CXX names another compiler, TORCHINDUCTOR_CACHE_DIR another folder)"
-        return f"optim.compile=tasks: nothing can be compiled here ({reason(error)}): {fix}, or set optim.compile=off"
+        return f"optim.compile=tasks: nothing can be compiled here ({reason(error)}): {fix}"
     return ""
 
 

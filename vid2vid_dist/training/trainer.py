@@ -78,7 +78,7 @@ class Trainer:
         self._check_data()
         self.decoders = Decoders(FrameLoader(self.source), cfg.data.workers, self.source.task.in_python)
         if cfg.optim.compile == "tasks" and (problem := compiler_problem(grid.device)):
-            raise UserError(problem)
+            raise UserError(f"{problem}, or set optim.compile=off")
         self.specs = role_specs(cfg)
         placed = grid.on_first(lambda: choose_placement(self.specs, *self._longest_step()))
         self.grid = grid = grid.in_pipelines(placed.layout.n_slots)
