@@ -114,7 +114,7 @@ class Both:
         self.cfg, self.now, self.frames, self.specs = cfg, now, frames, role_specs(cfg)
         layout, self.frozen = colocated(self.specs, 1), build_frozen(self.specs)
         roles = build_roles(self.specs, grid.holders(layout.slots), build_modules(self.specs), self.frozen, now.rates)
-        self.executor = Executor(roles, self.specs.shapes(), 0, Transport(grid), torch.float32, self.specs.trained)
+        self.executor = Executor(roles, self.specs.shapes(), 0, Transport(grid), torch.float32, self.specs.buckets)
         self.engines = self.executor.engines()
         self.chunk = LaneChunk(0, now.chunk_frames)
         self.shape = StepShape((self.chunk,), n_frames_bp=now.n_frames_bp)
@@ -190,7 +190,8 @@ def descending(engine: RoleEngine) -> Iterator[None]:
     """Clear a role's gradients, accumulate them inside, step."""
     engine.begin()
     yield
-    engine.reduce()
+    for bucket in range(engine.n_buckets):
+        engine.reduce(bucket)
     engine.step()
 
 

@@ -77,18 +77,18 @@ class Sleeper:
 
 
 class SleepingEngine:
-    """Meets the other holders of its role, then sleeps for the planned cost."""
+    """Meets the other holders of its role, then sleeps for the planned cost. `reduce_seconds`: by bucket."""
 
-    def __init__(self, grid: Grid, reduce_seconds: float, update_seconds: float) -> None:
-        self.module, self.gradient_norm = nn.Module(), torch.zeros(())
+    def __init__(self, grid: Grid, reduce_seconds: list[float], update_seconds: float) -> None:
+        self.module, self.gradient_norm, self.n_buckets = nn.Module(), torch.zeros(()), len(reduce_seconds)
         self._grid, self._reduce, self._update = grid, reduce_seconds, update_seconds
 
     def begin(self) -> None:
         pass
 
-    def reduce(self) -> None:
+    def reduce(self, bucket: int) -> None:
         self._grid.sum(torch.zeros(1))
-        time.sleep(self._reduce)
+        time.sleep(self._reduce[bucket])
 
     def step(self, refused: Tensor | None = None) -> None:
         time.sleep(self._update)
@@ -104,15 +104,17 @@ def keep_promise(grid: Grid, placement: str, n_steps: int, step_seconds: float) 
     slower = step_seconds / predicted
     grid = grid.in_pipelines(plan.layout.n_slots)
     seconds = {task.cost_key: slower * duration for task, duration in zip(plan.tasks, plan.durations, strict=True)}
-    asleep = {role: SleepingEngine(holders, seconds[CostKey(role, Kind.REDUCE)], seconds[CostKey(role, Kind.UPDATE)])
-              for role, holders in grid.holders(plan.layout.slots).items() if CostKey(role, Kind.UPDATE) in seconds}
+    asleep = {role: SleepingEngine(holders, [seconds[CostKey(role, Kind.REDUCE, bucket=number)]
+                                             for number in range(specs[role].n_buckets)], seconds[update])
+              for role, holders in grid.holders(plan.layout.slots).items()
+              if (update := CostKey(role, Kind.UPDATE)) in seconds}
     roles: dict[str, Role] = {spec.name: Sleeper(plan, slower, asleep.get(spec.name)) for spec in specs.all}
     executor = Executor(roles, specs.shapes(), grid.rank_in_pipeline, Transport(grid), torch.float32, plan.reductions)
     shape = steady_shape(N_LANES, RECIPES[512].n_frames)
     # Nothing of a clip is kept but what messages carry: every step is the same one.
     parts = [LanePart(ClipInFlight(1, FrameSize(1, 16, 16), n_seen=FAR), RECIPES[512].n_frames, 1 / N_LANES)
              for _ in range(N_LANES)]
-    measured = periods(grid, n_steps, lambda: executor.step(plan, shape, parts, plan.reductions, may_update=asks(grid)))
+    measured = periods(grid, n_steps, lambda: executor.step(plan, shape, parts, specs.trained, may_update=asks(grid)))
     return {"measured": measured, "simulated": step_seconds, "ratio": measured / step_seconds}
 
 

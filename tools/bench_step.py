@@ -87,7 +87,7 @@ def measure_size(cfg: Config, n_frames: int, n_steps: int) -> dict[str, Any]:
     with Memory(grid) as memory:
         roles = build_roles(specs, grid.holders(plan.layout.slots), build_modules(specs), build_frozen(specs),
                             phase(cfg, 1, n).rates)
-        executor = Executor(roles, specs.shapes(), 0, Transport(grid), DTYPES[cfg.optim.precision], specs.trained)
+        executor = Executor(roles, specs.shapes(), 0, Transport(grid), DTYPES[cfg.optim.precision], specs.buckets)
         executor.timer.on_device = on_gpu
 
         def step(frames: Frames) -> None:

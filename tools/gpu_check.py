@@ -112,7 +112,7 @@ class Toy:
         self._plan = in_order(step_tasks(specs, self._shape, whole_chunks=True), colocated(specs, 1))
         roles = build_roles(specs, grid.holders(self._plan.layout.slots), build_modules(specs), build_frozen(specs),
                             phase(cfg, 1, 8).rates)
-        self._executor = Executor(roles, specs.shapes(), 0, Transport(grid), DTYPES[cfg.optim.precision], specs.trained)
+        self._executor = Executor(roles, specs.shapes(), 0, Transport(grid), DTYPES[cfg.optim.precision], specs.buckets)
         self._cfg, self._specs, self._device = cfg, specs, grid.device
         frames = some_frames(cfg, (cfg.data.loadSize, cfg.data.loadSize // 2), with_foreground=True)
         draws = torch.Generator().manual_seed(1)

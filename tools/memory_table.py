@@ -70,16 +70,16 @@ class Engine:
     gradient_norm = torch.zeros(())
     update_norm = torch.zeros(())
 
-    def __init__(self, module: nn.Module) -> None:
-        self.module = module
+    def __init__(self, module: nn.Module, n_buckets: int) -> None:
+        self.module, self.n_buckets = module, n_buckets
         parameters = trained_parameters(module)
         weights = parameters_to_vector(parameters).detach()
         vector_to_parameters(weights, parameters)
-        self._gradients = Gradients(parameters, weights)
+        self._gradients = Gradients([parameters], weights)
 
     def begin(self) -> None: ...
 
-    def reduce(self) -> None: ...
+    def reduce(self, bucket: int) -> None: ...
 
     def backward(self, outputs: Tensors, gradients: Tensors | None = None,
                  leaves: Sequence[Tensor] = ()) -> Sequence[Tensor | None]:
@@ -176,7 +176,7 @@ def count(found: Chosen, slot: int) -> Live:
             module = modules[spec.name].to(dtype) if spec.rate is not None else _frozen(specs, spec.name, dtype)
             if isinstance(module, Generator):
                 module.set_compute_options(compute_options_from(cfg.optim, on_cpu=False))
-            roles[spec.name] = spec.at_work(module, None if spec.rate is None else Engine(module))
+            roles[spec.name] = spec.at_work(module, None if spec.rate is None else Engine(module, spec.n_buckets))
         roles |= {spec.name: spec.at_work(None) for spec in specs.all
                   if spec.place and slot in plan.layout.slots[spec.place]}
         del modules

@@ -59,7 +59,7 @@ class OneRank:
             {"flow": flow or StandInFlow(), "perceptual": StandInFeatures()},
             dict.fromkeys(RateGroup, partial(torch.optim.SGD, lr=0.0)))  # which leaves the weights as they are
         self.roles = {name: Watched(role) for name, role in roles.items()}
-        self.executor = Executor(self.roles, self.specs.shapes(), 0, Transport(grid), self.dtype)
+        self.executor = Executor(self.roles, self.specs.shapes(), 0, Transport(grid), self.dtype, self.specs.buckets)
 
     def module(self, role: str) -> nn.Module:
         return self.executor.engines()[role].module

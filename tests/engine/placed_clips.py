@@ -67,9 +67,11 @@ class PlacedJob:
             frozen["perceptual"] = self.features
         roles = build_roles(specs, grid.holders(self.layout.slots), in_use(build_modules(specs)), frozen,
                             dict.fromkeys(RateGroup, make_optimizer), self.all_scales)
-        # Not the order in which gradients are complete: roles wait for each other here.
+        # Not the order in which gradients are complete: buckets wait for each other here.
+        turn = ["generator", "temporal_0", "face", "image"]
+        reductions = sorted(specs.buckets, key=lambda bucket: turn.index(bucket.role) if bucket.role in turn else -1)
         executor = Executor(roles, specs.shapes(), grid.rank_in_pipeline, self.transport, DTYPES[cfg.optim.precision],
-                            ("generator", "temporal_0", "face", "image"))
+                            reductions)
         modules = {role: engine.module for role, engine in executor.engines().items()}
         n_past = cfg.generator.n_frames_G - 1
         mine = range(grid.pipeline, self.n_clips, grid.ranks.shape[0])

@@ -43,7 +43,7 @@ def made_up_costs(specs: RoleSpecs, seed: int = 0) -> Costs:
     return Costs(
         work={key: work(key) for key in keys},
         tensors={kind: rng.randrange(10**6, 10**8) for kind in specs.shapes()},
-        parameters={role: rng.randrange(10**6, 10**8) for role in specs.trained},
+        buckets={bucket: rng.randrange(10**6, 10**8) for bucket in specs.buckets},
         frozen={"flow": 10**6} if specs.cfg.loss.no_vgg else {"flow": 10**6, "perceptual": 10**7},
         precision="bf16",
     )

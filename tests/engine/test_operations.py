@@ -45,7 +45,7 @@ def operations(grid: Grid, *overrides: str) -> Counter[str]:
     plan = in_order(step_tasks(specs, shape, whole_chunks=True), layout)
     roles = build_roles(specs, grid.holders(layout.slots), build_modules(specs), build_frozen(specs),
                         phase(cfg, 1, n).rates)
-    executor = Executor(roles, specs.shapes(), 0, Transport(grid), DTYPES[cfg.optim.precision], specs.trained)
+    executor = Executor(roles, specs.shapes(), 0, Transport(grid), DTYPES[cfg.optim.precision], specs.buckets)
     labels = torch.arange(HEIGHT).view(1, 1, HEIGHT, 1).expand(n, 1, HEIGHT, WIDTH) // 16
     pictures = torch.arange(n * 3 * HEIGHT * WIDTH).view(n, 3, HEIGHT, WIDTH) % 251
     frames = Frames(labels.byte(), pictures.byte(), labels.int(), [str(i) for i in range(n)], torch.zeros(1, 2, HEIGHT,

@@ -172,7 +172,7 @@ def by_engine(setting: Setting) -> list[Step]:
     frozen: dict[str, nn.Module] = {"flow": StandInFlow(), "perceptual": StandInFeatures()}
     roles = build_roles(specs, grid.holders(layout.slots), modules, frozen,
                         dict.fromkeys(RateGroup, adam), all_scales)
-    executor = Executor(roles, specs.shapes(), 0, Transport(grid), torch.float64, specs.trained)
+    executor = Executor(roles, specs.shapes(), 0, Transport(grid), torch.float64, specs.buckets)
     parts = [LanePart(clip_of(cfg, lane, grid.device), CHUNK, 1 / len(lanes)) for lane in lanes.values()]
     shown = Shown(len(lanes) - 1, tuple(shown_kinds(cfg)))
     for i in range(N_STEPS):

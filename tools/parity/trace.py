@@ -179,7 +179,7 @@ class TraceRun:
         roles = build_roles(self.specs, grid.holders(self.layout.slots), stored_modules(cfg, tensors), stand_ins(cfg),
                             now.rates, now.train_all_scales)
         self.executor = Executor(roles, self.specs.shapes(), grid.rank_in_pipeline, Transport(grid), torch.float64,
-                                 self.specs.trained)
+                                 self.specs.buckets)
         self.engines = self.executor.engines()
         self.generator = self.engines["generator"].module if "generator" in self.engines else None
 

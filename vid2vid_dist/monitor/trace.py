@@ -13,7 +13,7 @@ from typing import Any
 
 from vid2vid_dist.engine.plan.costs import Costs
 from vid2vid_dist.engine.plan.schedule import Run
-from vid2vid_dist.engine.plan.tasks import COLLECTIVE, CostKey
+from vid2vid_dist.engine.plan.tasks import COLLECTIVE, CostKey, Kind
 from vid2vid_dist.engine.run.timing import Span
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.untrusted import parse_json, read_text
@@ -65,7 +65,8 @@ def write_costs(path: Path, steps: Sequence[TracedStep]) -> None:
 
 
 def read_costs(costs: Costs, path: Path | None) -> Costs:
-    """Costs with the seconds of a JSON file {"ROLE/KIND/SCALE": seconds} in place of the model's; None = no file.
+    """Costs with the seconds of a JSON file {"ROLE/KIND/SCALE": seconds} in place of the model's; None = no file. Of
+    reductions the number of the bucket stands in the scale's place.
 
     Raises `UserError` for a file that is not such a table or names tasks that there are not.
     """
@@ -78,8 +79,9 @@ def read_costs(costs: Costs, path: Path | None) -> Costs:
             raise ValueError("seconds below 0")
     except (OSError, ValueError, ArithmeticError, AttributeError, TypeError) as error:
         raise UserError(f"{path} is no table of task times ({error}): write {{\"ROLE/KIND/SCALE\": seconds}}") from None
-    known = {str(key): key for key in (*costs.work, *(CostKey(role, kind) for kind in COLLECTIVE
-                                                      for role in costs.parameters))}
+    known = {str(key): key for key in (
+        *costs.work, *(CostKey(role, Kind.UPDATE) for role in costs.parameters),
+        *(CostKey(bucket.role, Kind.REDUCE, bucket=bucket.number) for bucket in costs.buckets))}
     unknown = sorted(set(measured) - set(known))
     if unknown:
         raise UserError(f"{path}: no task of this configuration is called {', '.join(unknown)}: "

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from vid2vid_dist.engine.plan.collection import without_collection
 from vid2vid_dist.engine.plan.schedule import Plan, Run, Transfer
-from vid2vid_dist.engine.plan.tasks import Kind, Task
+from vid2vid_dist.engine.plan.tasks import Bucket, Kind, Task
 
 POOL = 32  # streams that PyTorch has for communicators and others, besides the one of the tasks; more share them
 TASKS, BESIDE = "tasks", "beside"
@@ -66,12 +66,13 @@ class Issued:
         self._last_task = _name(run.task)
         self.commands.append(Kernel(TASKS, self._last_task, (self.slot,)))
 
-    def reduction(self, role: str, stream: str = BESIDE) -> None:
+    def reduction(self, bucket: Bucket, stream: str = BESIDE) -> None:
         """A collective in its communicator's stream, issued from `stream`, which waits for it."""
         self._follow_tasks(stream)
-        begin, reduce, group = f"slot {self.slot} begins reducing {role}", f"reduce {role}", f"holders of {role}"
+        begin, reduce = f"slot {self.slot} begins reducing {bucket}", f"reduce {bucket}"
+        group = f"holders of {bucket.role}"
         self.commands += [Kernel(stream, begin, (self.slot,)), Wait(group, begin),
-                          Kernel(group, reduce, self.plan.layout.slots[role]), Wait(stream, reduce)]
+                          Kernel(group, reduce, self.plan.layout.slots[bucket.role]), Wait(stream, reduce)]
 
     def _follow_tasks(self, stream: str) -> None:
         if self._last_task and stream != TASKS:
@@ -83,14 +84,14 @@ def _name(task: Task) -> str:
 
 
 @without_collection()
-def issued(plan: Plan, slot: int, turn: Sequence[str]) -> list[Command]:
-    """What a slot issues as the engine does it, with the reductions of the roles `turn` in that order."""
+def issued(plan: Plan, slot: int, turn: Sequence[Bucket]) -> list[Command]:
+    """What a slot issues as the engine does it, with the reductions `turn` in that order."""
     found = Issued(plan, slot)
     for op in plan.programs_in(turn)[slot]:
         if isinstance(op, Transfer):
             found.message(op)
         elif op.task.kind == Kind.REDUCE:
-            found.reduction(op.task.role)
+            found.reduction(op.task.reduces)
         elif op.task.kind != Kind.UPDATE:
             found.task(op)
     return found.commands

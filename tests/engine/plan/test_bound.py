@@ -36,7 +36,7 @@ def test_nor_does_the_best_of_all_plans_of_a_tiny_step() -> None:
     """All slots for the sites, all orders of the tasks."""
     specs = specs_of(loss__no_vgg=True, discriminator__n_scales_temporal=0, generator__netG="global",
                      generator__no_flow=True, generator__no_first_img=True, generator__norm="instance")
-    layout, costs = colocated(specs, 2), replace(made_up_costs(specs), parameters=dict.fromkeys(specs.trained, 1000))
+    layout, costs = colocated(specs, 2), replace(made_up_costs(specs), buckets=dict.fromkeys(specs.buckets, 1000))
     tasks = step_tasks(specs, steady_shape(1, 1, flow_ahead=False))
     graph = step_graph(tasks, layout, costs)
     placed = [task.number for task in tasks if task.site]

@@ -16,7 +16,7 @@ from vid2vid_dist.engine.plan.graph import step_tasks
 from vid2vid_dist.engine.plan.placement import split
 from vid2vid_dist.engine.plan.role import Resolution
 from vid2vid_dist.engine.plan.step_graph import task_seconds
-from vid2vid_dist.engine.plan.tasks import CostKey, Kind, steady_shape
+from vid2vid_dist.engine.plan.tasks import Bucket, CostKey, Kind, steady_shape
 from vid2vid_dist.engine.plan.tensors import RAW, What, image
 from vid2vid_dist.engine.roles.build import role_specs
 from vid2vid_dist.models.encoder import FeatureEncoder
@@ -68,8 +68,8 @@ def generator_of(size: int, *overrides: str, height: int = 0) -> Costs:
     spec = role_specs(street(size, list(overrides)))["generator"]
     with torch.device("meta"):
         found = spec.count(Resolution(height, 2 * height, torch.bfloat16))
-    return Costs({of_generator(*key): work for key, work in found.work.items()}, {}, {"generator": found.n_trained}, {},
-                 "bf16")
+    buckets = {Bucket("generator", number): n for number, n in enumerate(found.n_trained)}
+    return Costs({of_generator(*key): work for key, work in found.work.items()}, {}, buckets, {}, "bf16")
 
 
 def of_generator(kind: Kind, scale: int = 0) -> CostKey:

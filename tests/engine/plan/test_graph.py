@@ -175,11 +175,16 @@ def test_coarse_scales_rest_while_only_the_finest_is_trained() -> None:
 
 
 def test_weights_are_updated_after_every_gradient() -> None:
-    tasks = step_tasks(specs_of(data__label_nc=0, discriminator__add_face_disc=True), steady_shape(2, 3))
+    specs = specs_of(data__label_nc=0, discriminator__add_face_disc=True)
+    tasks = step_tasks(specs, steady_shape(2, 3))
+    waited = {role: [need.task for task in tasks if task.kind == Kind.REDUCE and task.role == role
+                     for need in task.needs] for role in specs.trained}
+    for role, numbers in waited.items():
+        assert sorted(numbers) == [task.number for task in tasks if task.kind in INTO_WEIGHTS and task.role == role]
     for task in tasks:
-        if task.kind == Kind.REDUCE:
-            assert {need.task for need in task.needs} == {
-                other.number for other in tasks if other.kind in INTO_WEIGHTS and other.role == task.role}
+        if task.kind == Kind.UPDATE:
+            assert [need.task for need in task.needs] == [
+                other.number for other in tasks if other.kind == Kind.REDUCE and other.role == task.role]
     assert sorted(task.role for task in tasks if task.kind == Kind.UPDATE) == [
         "face", "generator", "image", "temporal_0", "temporal_1"]
 

@@ -20,7 +20,7 @@ from vid2vid_dist.engine.plan.graph import step_tasks
 from vid2vid_dist.engine.plan.placement import colocated, split
 from vid2vid_dist.engine.plan.role import RoleSpecs
 from vid2vid_dist.engine.plan.schedule import Plan, Run, Strategy, make_plan
-from vid2vid_dist.engine.plan.tasks import COLLECTIVE, StepShape, steady_shape
+from vid2vid_dist.engine.plan.tasks import COLLECTIVE, Bucket, StepShape, steady_shape
 from vid2vid_dist.engine.roles.build import role_specs
 from vid2vid_dist.training.curriculum import LONGEST_CLIP, n_epochs, phase
 
@@ -30,7 +30,7 @@ RECIPES = ("street/512", "street/1024", "street/2048", "street/modern/1024", "st
 QUICK = ("street/512", "street/2048", "face/512", "pose/1024")
 
 
-def hangs(plan: Plan, turn: Sequence[str] = ()) -> dict[int, list[str]]:
+def hangs(plan: Plan, turn: Sequence[Bucket] = ()) -> dict[int, list[str]]:
     """By number of queues."""
     commands = [issued(plan, slot, turn or plan.reductions) for slot in range(plan.layout.n_slots)]
     return {n: found for n in QUEUES if (found := stuck(commands, n))}
@@ -38,12 +38,13 @@ def hangs(plan: Plan, turn: Sequence[str] = ()) -> dict[int, list[str]]:
 
 def issued_behind_the_last_task(plan: Plan, slot: int, stream: str) -> list[Command]:
     """As an engine does it that reduces a role when this rank has no more to do for it, not where the plan says."""
-    found, waiting = Issued(plan, slot), [role for role in plan.reductions if slot in plan.layout.slots[role]]
+    found = Issued(plan, slot)
+    waiting = [bucket for bucket in plan.reductions if slot in plan.layout.slots[bucket.role]]
     program = plan.programs[slot]
     left = Counter(op.task.role for op in program if isinstance(op, Run) and op.task.kind not in COLLECTIVE)
 
     def reduce() -> None:
-        while waiting and not left[waiting[0]]:
+        while waiting and not left[waiting[0].role]:
             found.reduction(waiting.pop(0), stream)
 
     reduce()
@@ -83,7 +84,7 @@ def plans_of(recipe: str, n_ranks: int, lanes: Sequence[int]) -> list[Plan]:
 def test_no_small_plan_hangs(given_plan: tuple[RoleSpecs, StepShape, Plan], rng: object) -> None:
     """In whatever order the roles are reduced, also those for which this pipeline computes nothing."""
     specs, _, plan = given_plan
-    turn = rng.sample(specs.trained, len(specs.trained))  # type: ignore[attr-defined]
+    turn = rng.sample(specs.buckets, len(specs.buckets))  # type: ignore[attr-defined]
     assert not hangs(plan, turn)
 
 

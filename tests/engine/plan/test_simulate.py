@@ -64,7 +64,7 @@ def test_reductions_of_a_slot_follow_each_other_in_the_planned_order() -> None:
     plan = make_plan(step_tasks(specs, steady_shape(2, 4)), colocated(specs, 2), made_up_costs(specs))
     timeline = simulate(plan).timeline
     reductions = [run for run in timeline if run.task.kind == Kind.REDUCE and run.slot == 1]
-    assert tuple(run.task.role for run in reductions) == plan.reductions
+    assert tuple(run.task.reduces for run in reductions) == plan.reductions
     assert len(reductions) > 2
     for before, after in itertools.pairwise(reductions):
         assert after.end >= before.end + plan.durations[after.task.number]

@@ -7,12 +7,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from tests.engine.one_rank import OneRank
+from tests.engine.one_rank import OneRank, Watched
 from tests.engine.plans import specs_of
 from tests.engine.spread_clips import clip
 from tools.lanes import clip_of
-from vid2vid_dist.engine.plan.tasks import LaneChunk
+from vid2vid_dist.engine.plan.tasks import INTO_WEIGHTS, Bucket, LaneChunk, Task
 from vid2vid_dist.engine.roles.build import build_modules
+from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
 
 CHUNK = 4
 
@@ -55,3 +56,43 @@ def test_every_announced_loss_is_found_and_no_other(overrides: tuple[str, ...]) 
         assert found.keys() == {loss.name for spec in rank.specs.all if spec.is_active(LaneChunk(first, CHUNK))
                                 for loss in spec.losses}
         assert all(loss.isfinite() for loss in found.values())
+
+
+@pytest.mark.parametrize(("overrides", "n_buckets"), [
+    (("generator.n_scales_spatial=2", "generator.fg=true"), 3),
+    (("generator.style_nc=3", "data.use_instance=true"), 3),
+    (("generator.no_flow=true",), 3),
+    (("optim.zero_stage=2",), 1),
+    (("generator.netG=global", "generator.fg=false", "generator.n_scales_spatial=1", "generator.norm=instance",
+      "generator.no_flow=true", "generator.no_first_img=true", "discriminator.n_scales_temporal=0"), 1),
+], ids=str)
+def test_a_task_leaves_gradients_in_its_bucket_only(overrides: tuple[str, ...], n_buckets: int,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bucket is reduced when its tasks are done: a gradient in another one would come too late. And all get some."""
+    rank, left = OneRank(*overrides), set[Bucket]()
+    run = Watched.run
+
+    def watched(self: Watched, task: Task, step: TensorStore) -> TaskTensors:
+        if task.kind not in INTO_WEIGHTS:
+            return run(self, task, step)
+        assert self.engine is not None
+        before = [p.grad.clone() for p in self.engine.module.parameters() if p.grad is not None]
+        made = run(self, task, step)
+        changed = {p for p, old in zip(self.engine.module.parameters(), before, strict=True)
+                   if p.grad is not None and not p.grad.equal(old)}
+        spec = rank.specs[task.role]
+        for number, weights in enumerate(spec.weights(self.engine.module)):
+            if changed & {*weights}:
+                left.add(Bucket(task.role, number))
+                assert number == spec.bucket(task.kind, task.scale), task.name
+        return made
+
+    monkeypatch.setattr(Watched, "run", watched)
+    lane = clip_of(rank.cfg, [clip(0, rank.cfg.generator.n_frames_G - 1 + CHUNK)], torch.device("cpu"))
+    rank.step(lane, CHUNK)
+    active = rank.specs.active(LaneChunk(0, CHUNK))
+    assert left == {bucket for bucket in rank.specs.buckets if bucket.role in active}
+    assert rank.specs["generator"].n_buckets == n_buckets
+    for role in rank.specs.trained:
+        weights = [p for of in rank.specs[role].weights(rank.module(role)) for p in of]
+        assert sorted(map(id, weights)) == sorted(map(id, rank.module(role).parameters()))

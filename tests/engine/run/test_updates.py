@@ -9,6 +9,7 @@ import torch
 
 from tests.torchrun import wait_until
 from tools.solo_grid import solo_grid
+from vid2vid_dist.engine.plan.tasks import Kind, Task
 from vid2vid_dist.engine.run.optimizer import RoleEngine, plain_shard
 from vid2vid_dist.engine.run.streams import Beside
 from vid2vid_dist.engine.run.timing import Timer
@@ -20,6 +21,7 @@ class Engine:
     """Notes that its role has been reduced, after which others, and updated."""
 
     gradient_norm = torch.zeros(())
+    n_buckets = 1
     stepped = discarded = False
 
     def __init__(self, name: str, reduced: list[str]) -> None:
@@ -28,7 +30,7 @@ class Engine:
 
     def begin(self) -> None: ...
 
-    def reduce(self) -> None:
+    def reduce(self, bucket: int) -> None:
         self.reduced.append(self.name)
 
     def step(self, refused: torch.Tensor | None) -> None:
@@ -47,12 +49,16 @@ def updates_of(*roles: str, alone: bool = False) -> tuple[Updates, dict[str, Eng
     return Updates(engines, Timer(), beside), engines, reduced  # type: ignore[arg-type]
 
 
+def of(role: str) -> Task:
+    return Task(0, Kind.REDUCE, role)
+
+
 @pytest.mark.parametrize("alone", [True, False])
 def test_roles_are_reduced_in_the_order_given(alone: bool) -> None:
     updates, engines, reduced = updates_of("image", "face", alone=alone)
-    updates.reduce("face")
+    updates.reduce(of("face"))
     wait_until(lambda: reduced == ["face"])  # while tasks of others go on
-    updates.reduce("image")
+    updates.reduce(of("image"))
     assert updates.finish({}, always)
     assert reduced == ["face", "image"]
     assert all(engine.stepped for engine in engines.values())
@@ -62,7 +68,7 @@ def test_a_reduction_that_fails_is_raised_at_the_end_of_the_step() -> None:
     updates, engines, _ = updates_of("image", "face")
     engines["image"].reduced = None  # type: ignore[assignment]
     for role in engines:
-        updates.reduce(role)
+        updates.reduce(of(role))
     with pytest.raises(AttributeError):
         updates.finish({}, always)
     assert not any(engine.stepped for engine in engines.values())
@@ -78,7 +84,7 @@ def test_all_roles_are_updated_or_none() -> None:
         return Verdict(torch.ones(()), lambda: False)
 
     for role in engines:
-        updates.reduce(role)
+        updates.reduce(of(role))
     assert not updates.finish({"D_real": torch.tensor(float("nan")), "L1": torch.tensor(1.0)}, refuse)
     assert seen == ["D_real", "gradient of face"]
     assert reduced == ["image", "face"]
@@ -94,7 +100,7 @@ def test_a_step_takes_one_power_iteration_and_puts_it_back_with_the_weights(fuse
     for agreed in (False, True):
         updates = Updates({"image": engine}, Timer(), Beside(torch.device("cpu"), True))
         engine.backward(engine.module(torch.ones(1, 3, 4, 4)).square().sum())
-        updates.reduce("image")
+        updates.reduce(of("image"))
         verdict = Verdict(torch.tensor(float(not agreed)), lambda answer=agreed: answer)  # type: ignore[misc]
         assert updates.finish({}, lambda _, verdict=verdict: verdict) == agreed  # type: ignore[misc]
         same = [x.equal(before[name]) for name, x in module.state_dict().items()]

@@ -12,9 +12,9 @@ from vid2vid_dist.engine.plan.tasks import Kind
 @dataclass(frozen=True)
 class Bound:
     """Seconds that a steady step takes at least. `path`: its longest chain of tasks, on any number of ranks, where
-    messages take no time. `work`: all its work, shared evenly by the ranks that may do it. `rounds`: tasks of one kind
-    that can all begin late only, in as many rounds as ranks need for them, and what follows. `busy`: the part of such a
-    step in which the mean rank works."""
+    messages take no time, and a role's reductions one after the other. `work`: all its work, shared evenly by the ranks
+    that may do it. `rounds`: tasks of one kind that can all begin late only, in as many rounds as ranks need for them,
+    and what follows. `busy`: the part of such a step in which the mean rank works."""
 
     path: float
     work: float
@@ -33,10 +33,14 @@ def lower_bound(graph: StepGraph) -> Bound:
     begin = {role: min(update[slot] for slot in slots) for role, slots in layout.slots.items()}
     ends = [0.0] * len(graph.tasks)
     by_slots = {frozenset(slots): 0.0 for slots in layout.slots.values()}
+    reduced: dict[str, list[tuple[float, float]]] = defaultdict(list)  # by role: when it can begin, and how long it is
     for task, duration in zip(graph.tasks, graph.durations, strict=True):
         place = task.site.role if task.site else task.role
+        start = max([begin[place], *(ends[need] for need, _ in graph.needs[task.number])])
+        if task.kind == Kind.REDUCE:
+            reduced[place].append((start, duration))
         if task.kind != Kind.UPDATE:
-            ends[task.number] = duration + max([begin[place], *(ends[need] for need, _ in graph.needs[task.number])])
+            ends[task.number] = start + duration
         if task.site:
             by_slots[frozenset(layout.slots[place])] += duration
 
@@ -46,7 +50,9 @@ def lower_bound(graph: StepGraph) -> Bound:
         return (tasks + sum(update[slot] for slot in of)) / len(of)
 
     every = frozenset(range(layout.n_slots))
-    path, work, rounds = max(ends, default=0.0), max(map(share, {*by_slots, every})), _rounds(graph, ends)
+    in_a_row = [start + sum(seconds for other, seconds in of if other >= start)
+                for of in reduced.values() for start, _ in of]
+    path, work, rounds = max([*ends, *in_a_row], default=0.0), max(map(share, {*by_slots, every})), _rounds(graph, ends)
     return Bound(path, work, rounds, share(every) / max(path, work, rounds))
 
 

@@ -7,12 +7,13 @@ follow from a machine model, or from task times measured in an earlier run.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 
 from vid2vid_dist.engine.plan.counting import Work, label_bytes
 from vid2vid_dist.engine.plan.role import Resolution, RoleSpecs
-from vid2vid_dist.engine.plan.tasks import CostKey, Kind
+from vid2vid_dist.engine.plan.tasks import Bucket, CostKey, Kind
 from vid2vid_dist.engine.plan.tensors import FrameSize, TensorKind
 from vid2vid_dist.models.precision import DTYPES
 
@@ -63,13 +64,13 @@ class Costs:
     """Costs of one lane's tasks; the unit is a frame, of temporal tasks a group.
 
     `tensors`: bytes of what travels between tasks. `frame_bytes`: of one frame's labels, at all scales, and of one
-    real picture. `parameters` of the trained roles, `frozen` of the other networks. `measured`: seconds in place of
-    the machine model. `offload`: masters and moments lie in the host's memory.
+    real picture. `buckets`: parameters of the trained roles, `frozen`: of the other networks. `measured`: seconds in
+    place of the machine model. `offload`: masters and moments lie in the host's memory.
     """
 
     work: dict[CostKey, Work]
     tensors: dict[TensorKind, int]
-    parameters: dict[str, int]
+    buckets: dict[Bucket, int]
     frozen: dict[str, int]
     precision: str
     machine: Machine = field(default_factory=Machine)
@@ -84,7 +85,7 @@ class Costs:
         if key in self.measured:
             return self.measured[key]
         if key.kind == Kind.REDUCE:  # gradients to their owners and new weights back
-            return machine.all_reduce(self.parameters[key.role] * self.element, n_ranks, n_nodes)
+            return machine.all_reduce(self.buckets[Bucket(key.role, key.bucket)] * self.element, n_ranks, n_nodes)
         if key.kind == Kind.UPDATE:  # the optimiser on one rank's shard
             shard = self.parameters[key.role] / n_ranks
             if not self.offload:
@@ -99,6 +100,14 @@ class Costs:
         """A role's part of the work of one frame, roughly."""
         seconds = {key: self.seconds(key) for key in self.work}
         return sum(s for key, s in seconds.items() if key.role == role) / sum(seconds.values())
+
+    @cached_property
+    def parameters(self) -> dict[str, int]:
+        """Of the trained roles."""
+        found: dict[str, int] = {}
+        for bucket, n in self.buckets.items():
+            found[bucket.role] = found.get(bucket.role, 0) + n
+        return found
 
     @property
     def element(self) -> int:
@@ -119,7 +128,7 @@ def count_costs(specs: RoleSpecs, height: int, width: int, machine: Machine | No
     return Costs(
         work={CostKey(role, *key): one * clips for role, of in counted.items() for key, one in of.work.items()},
         tensors={kind: shape.n_bytes(size, dtype) for kind, shape in specs.shapes().items()},
-        parameters={role: of.n_trained for role, of in counted.items() if of.n_trained},
+        buckets={Bucket(role, number): n for role, of in counted.items() for number, n in enumerate(of.n_trained)},
         frozen={role: of.n_frozen for role, of in counted.items() if of.n_frozen},
         precision=cfg.optim.precision, machine=machine, offload=cfg.optim.offload,
         measured={CostKey(role, *key): clips * seconds

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from vid2vid_dist.engine.plan.collection import without_collection
 from vid2vid_dist.engine.plan.role import GENERATOR, RoleSpecs
-from vid2vid_dist.engine.plan.tasks import INTO_WEIGHTS, Kind, LaneChunk, Need, Site, StepShape, Task
+from vid2vid_dist.engine.plan.tasks import INTO_WEIGHTS, Bucket, Kind, LaneChunk, Need, Site, StepShape, Task
 from vid2vid_dist.engine.plan.tensors import Part
 
 
@@ -103,11 +103,14 @@ def step_tasks(specs: RoleSpecs, shape: StepShape, whole_chunks: bool = False) -
 
 
 def _add_updates(specs: RoleSpecs, tasks: list[Task]) -> None:
-    sources: dict[str, list[Need]] = defaultdict(list)
+    sources: dict[Bucket, list[Need]] = defaultdict(list)
     for task in tasks:
         if task.kind in INTO_WEIGHTS:
-            sources[task.role].append(Need(task.number))
-    for role in specs.trained:
-        if role in sources:
-            reduce = Task(len(tasks), Kind.REDUCE, role, needs=sources[role])
-            tasks += [reduce, Task(reduce.number + 1, Kind.UPDATE, role, needs=[Need(reduce.number)])]
+            sources[Bucket(task.role, specs[task.role].bucket(task.kind, task.scale))].append(Need(task.number))
+    reduced: dict[str, list[Need]] = defaultdict(list)
+    for bucket in specs.buckets:
+        if bucket in sources:
+            reduced[bucket.role].append(Need(len(tasks)))
+            tasks.append(Task(len(tasks), Kind.REDUCE, bucket.role, needs=sources[bucket], bucket=bucket.number))
+    for role, needs in reduced.items():
+        tasks.append(Task(len(tasks), Kind.UPDATE, role, needs=needs))

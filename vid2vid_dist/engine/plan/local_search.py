@@ -49,8 +49,8 @@ class Numbers(NamedTuple):
     """A step for the compiled code, by task unless said otherwise; times in seconds.
 
     `needs` and, beside its values, `ways`: messages from another slot. `tail`: from a task's end to the end of the step
-    on idle slots. `site`, and by site `members`, `allowed` slots, `work` and `saved` bytes. `node`: by slot. `into`:
-    what the longest reduction waits for.
+    on idle slots. `site`, and by site `members`, `allowed` slots, `work` and `saved` bytes. `node`: by slot. By
+    reduction what it waits for (`into`) and its time (`reductions`).
     """
 
     durations: np.ndarray
@@ -65,8 +65,8 @@ class Numbers(NamedTuple):
     saved: np.ndarray
     node: np.ndarray
     between_nodes: float
-    into: np.ndarray
-    reduction: float
+    into: Lists
+    reductions: np.ndarray
     mean_work: float
 
 
@@ -91,14 +91,15 @@ def numbers_of(graph: StepGraph) -> Numbers:
     for number, of_task in enumerate(needs):
         for need, _ in of_task:
             followers[need].append(number)
-    last = max((task.number for task in graph.tasks if task.kind == Kind.REDUCE), key=graph.durations.__getitem__)
+    reductions = [task.number for task in graph.tasks if task.kind == Kind.REDUCE]
     return Numbers(
         np.array(graph.durations), _lists([[need for need, _ in of_task] for of_task in needs]),
         np.array([way for of_task in needs for _, way in of_task], float), _lists(followers),
         np.array(graph.longest) - graph.durations, np.array(graph.site), _lists(graph.members),
         _lists([graph.layout.slots[site.role] for site in graph.sites]), np.array(graph.work), np.array(graph.saved),
-        np.array(graph.node), graph.between_nodes, np.array([need for need, _ in graph.needs[last]]),
-        graph.durations[last], sum(graph.work) / graph.layout.n_slots)
+        np.array(graph.node), graph.between_nodes,
+        _lists([[need for need, _ in graph.needs[number]] for number in reductions]),
+        np.array([graph.durations[number] for number in reductions]), sum(graph.work) / graph.layout.n_slots)
 
 
 def _lists(lists: Sequence[Sequence[int]]) -> Lists:
@@ -268,8 +269,17 @@ def _longest(step: Any, order: Any, ends: Any) -> float:
 
 @compiled
 def _reduced(step: Any, ends: Any) -> float:
-    """When the longest reduction ends."""
-    since = 0.0
-    for task in step.into:
-        since = max(since, ends[task])
-    return since + step.reduction
+    """When the last reduction ends, if each slot takes part in all, one after the other as their gradients come."""
+    n = len(step.reductions)
+    since = np.zeros(n)
+    for i in range(n):
+        for task in _of(step.into, i):
+            since[i] = max(since[i], ends[task])
+    last = 0.0
+    for i in range(n):
+        follow = 0.0
+        for j in range(n):
+            if since[j] >= since[i]:
+                follow += step.reductions[j]
+        last = max(last, since[i] + follow)
+    return last

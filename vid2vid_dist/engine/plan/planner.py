@@ -11,7 +11,7 @@ from vid2vid_dist.engine.plan.placement import Layout, colocated
 from vid2vid_dist.engine.plan.role import RoleSpecs
 from vid2vid_dist.engine.plan.schedule import Plan, Strategy, in_order, make_plan
 from vid2vid_dist.engine.plan.search import Choice, PlanRequest, choose
-from vid2vid_dist.engine.plan.tasks import FAR, LaneChunk, Site, StepShape, steady_shape
+from vid2vid_dist.engine.plan.tasks import FAR, Bucket, LaneChunk, Site, StepShape, steady_shape
 from vid2vid_dist.models.temporal import frames_kept
 
 MAX_PLANS = 64  # kept: videos of many lengths make many kinds of step
@@ -20,7 +20,7 @@ MAX_PLANS = 64  # kept: videos of many lengths make many kinds of step
 @dataclass(frozen=True)
 class Placed:
     """The placement of a run. `in_flight`: lanes of a pipeline that are worked on at a time, 0 = all. `costs`: None
-    where every rank runs whole lanes. `reductions`: roles in the order in which all ranks reduce them. `reason`: why it
+    where every rank runs whole lanes. `reductions`: all of them, in the order of every rank. `reason`: why it
     was chosen, if that was left open."""
 
     layout: Layout
@@ -28,7 +28,7 @@ class Placed:
     in_flight: int
     costs: Costs | None
     strategy: Strategy
-    reductions: tuple[str, ...]
+    reductions: tuple[Bucket, ...]
     reason: str = ""
 
 
@@ -36,8 +36,7 @@ def data_parallel(specs: RoleSpecs, n_ranks: int, reason: str = "") -> Placed:
     """Every rank is a pipeline of its own and runs whole lanes; nothing is weighed."""
     layout = colocated(specs, 1)
     steady = in_order(step_tasks(specs, steady_shape(1, 1), whole_chunks=True), layout)
-    every = dict.fromkeys([*steady.reductions, *specs.trained])  # also what a sparse scale leaves out in some steps
-    return Placed(layout, n_ranks, 0, None, Strategy(), tuple(every), reason)
+    return Placed(layout, n_ranks, 0, None, Strategy(), _every(specs, steady), reason)
 
 
 def choose_placement(specs: RoleSpecs, n_ranks: int, size: tuple[int, int], n_frames: int, n_frames_bp: int,
@@ -54,8 +53,13 @@ def choose_placement(specs: RoleSpecs, n_ranks: int, size: tuple[int, int], n_fr
     if plan.layout.n_slots == 1:
         return data_parallel(specs, n_ranks, choice.reason or f"{placement}: {n_ranks} pipelines of one rank each "
                              "promise to be the fastest: every rank runs all roles on its own clips")
-    return Placed(plan.layout, choice.n_pipelines, choice.in_flight, plan.costs, plan.strategy, plan.reductions,
-                  choice.reason)
+    return Placed(plan.layout, choice.n_pipelines, choice.in_flight, plan.costs, plan.strategy,
+                  _every(specs, plan), choice.reason)
+
+
+def _every(specs: RoleSpecs, steady: Plan) -> tuple[Bucket, ...]:
+    """Reductions as in a steady step, then those that it does not have: a sparse scale judges no frame of some."""
+    return tuple(dict.fromkeys([*steady.reductions, *specs.buckets]))
 
 
 def expected_step(specs: RoleSpecs, n_ranks: int, size: tuple[int, int], n_frames: int, n_frames_bp: int,

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -17,7 +17,7 @@ from torch import nn
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.counting import Work
-from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, NeededFrames, Site, Task
+from vid2vid_dist.engine.plan.tasks import Bucket, Kind, LaneChunk, NeededFrames, Site, Task
 from vid2vid_dist.engine.plan.tensors import Part, TensorKind, TensorShape
 
 if TYPE_CHECKING:
@@ -50,11 +50,11 @@ class Loss(NamedTuple):
 @dataclass(frozen=True)
 class Counted:
     """Costs of a role for one clip: `work` of a unit by kind of task and scale, seconds in place of a model where they
-    are known, and the sizes of its networks."""
+    are known, and the sizes of its networks: trained parameters by bucket, frozen ones."""
 
     work: Mapping[tuple[Kind, int], Work] = field(default_factory=dict)
     seconds: Mapping[tuple[Kind, int], float] = field(default_factory=dict)
-    n_trained: int = 0
+    n_trained: Sequence[int] = ()
     n_frozen: int = 0
 
 
@@ -73,7 +73,8 @@ class RoleSpec(ABC):
 
     `colour`: of its tasks in drawings. `rate`: None where nothing is trained. `place`: the role on whose sites it runs,
     where it has none of its own. `works_ahead`: its tasks may also be added for the chunk of the next step, of which
-    nothing is generated yet. `module` and `engine`: of one that is at work.
+    nothing is generated yet. `n_buckets`: in which its gradients are reduced. `module` and `engine`: of one that is at
+    work.
     """
 
     name: str
@@ -82,6 +83,7 @@ class RoleSpec(ABC):
     rate: RateGroup | None = None
     place: str = ""
     works_ahead = False
+    n_buckets = 1
     module: Any = None
     engine: Any = None
 
@@ -123,6 +125,14 @@ class RoleSpec(ABC):
         """
         return None
 
+    def bucket(self, kind: Kind, scale: int) -> int:
+        """In which the gradients are that tasks of this kind leave."""
+        return 0
+
+    def weights(self, network: nn.Module) -> list[list[nn.Parameter]]:
+        """Those of its network, by the bucket of their gradients."""
+        return [list(network.parameters())]
+
     def at_work(self, module: nn.Module | None, engine: Any = None) -> Any:
         """The role as it runs on a rank (`run.executor.Role`), with its network and, where it is trained, the engine
         (`run.optimizer.RoleEngine`) around it."""
@@ -157,9 +167,14 @@ class RoleSpecs:
 
     @property
     def trained(self) -> list[str]:
-        """In the order in which they are reduced where nothing else is planned: the generator is complete last."""
+        """The generator, which is complete last, behind the others."""
         names = [spec.name for spec in self.all if spec.rate is not None]
         return sorted(names, key=lambda name: name == GENERATOR)
+
+    @property
+    def buckets(self) -> list[Bucket]:
+        """Of the trained roles, in the order in which they are reduced where nothing else is planned."""
+        return [Bucket(name, number) for name in self.trained for number in reversed(range(self[name].n_buckets))]
 
     def active(self, chunk: LaneChunk) -> list[str]:
         """The trained roles that take part in a step whose lanes all are at this chunk."""

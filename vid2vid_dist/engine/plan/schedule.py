@@ -19,7 +19,7 @@ from vid2vid_dist.engine.plan.list_schedule import ListScheduler
 from vid2vid_dist.engine.plan.placement import Layout
 from vid2vid_dist.engine.plan.role import GENERATOR, RoleSpecs
 from vid2vid_dist.engine.plan.step_graph import StepGraph, step_graph, task_seconds
-from vid2vid_dist.engine.plan.tasks import COLLECTIVE, Identity, Kind, LaneChunk, NeededFrames, Site, Task
+from vid2vid_dist.engine.plan.tasks import COLLECTIVE, Bucket, Identity, Kind, LaneChunk, NeededFrames, Site, Task
 from vid2vid_dist.engine.plan.tensors import Part
 
 
@@ -92,18 +92,18 @@ class Plan:
     assignment: dict[Site, int]
     durations: list[float]  # planned seconds by task number
     sequence: list[Op] = field(default_factory=list)
-    _programs: dict[tuple[str, ...], list[list[Op]]] = field(default_factory=dict, init=False)
+    _programs: dict[tuple[Bucket, ...], list[list[Op]]] = field(default_factory=dict, init=False)
 
     @property
     def programs(self) -> list[list[Op]]:
         """The ordered operations of every slot."""
         return self.programs_in(self.reductions)
 
-    def programs_in(self, turn: Sequence[str]) -> list[list[Op]]:
-        """The same, with the reductions of the roles `turn` in that order: all pipelines of a run have the same.
+    def programs_in(self, turn: Sequence[Bucket]) -> list[list[Op]]:
+        """The same, with the reductions `turn` in that order: all pipelines of a run have the same.
 
-        A role whose gradients are there before its turn waits, one for which this plan computes nothing is reduced at
-        its turn: on all slots at one place of the sequence, so that nothing can wait in a circle.
+        A bucket that is complete before its turn waits, one for which this plan computes nothing is reduced at its
+        turn: on all slots at one place of the sequence, so that nothing can wait in a circle.
         """
         key = tuple(turn)
         if key not in self._programs:
@@ -113,28 +113,28 @@ class Plan:
                     programs[slot].append(item)
         return self._programs[key]
 
-    def _reducing_in(self, turn: tuple[str, ...]) -> Iterator[Op]:
-        tasks = {role: Task(-1, Kind.REDUCE, role) for role in turn}
-        tasks |= {task.role: task for task in self.tasks if task.kind == Kind.REDUCE}
+    def _reducing_in(self, turn: tuple[Bucket, ...]) -> Iterator[Op]:
+        tasks = {bucket: Task(-1, Kind.REDUCE, bucket.role, bucket=bucket.number) for bucket in turn}
+        tasks |= {task.reduces: task for task in self.tasks if task.kind == Kind.REDUCE}
         waiting, complete = deque(turn), set(turn) - set(self.reductions)
 
         def due() -> Iterator[Run]:
             while waiting and waiting[0] in complete:
-                role = waiting.popleft()
-                yield from (Run(tasks[role], slot) for slot in self.layout.slots[role])
+                task = tasks[waiting.popleft()]
+                yield from (Run(task, slot) for slot in self.layout.slots[task.role])
 
         yield from due()
         for item in self.sequence:
             if isinstance(item, Run) and item.task.kind == Kind.REDUCE:
-                complete.add(item.task.role)
+                complete.add(item.task.reduces)
                 yield from due()
             else:
                 yield item
 
     @cached_property
-    def reductions(self) -> tuple[str, ...]:
-        """Roles in the order in which their gradients are complete: every rank reduces them in one order."""
-        return tuple(dict.fromkeys(item.task.role for item in self.sequence
+    def reductions(self) -> tuple[Bucket, ...]:
+        """In the order in which the gradients are complete: every rank reduces them in one order."""
+        return tuple(dict.fromkeys(item.task.reduces for item in self.sequence
                                    if isinstance(item, Run) and item.task.kind == Kind.REDUCE))
 
     @cached_property

@@ -29,7 +29,7 @@ class Kind(StrEnum):
     LABEL_BACKWARD = "label_backward"  # likewise
     FOREGROUND_BACKWARD = "foreground_backward"  # from the frame's gradients to weights
     STYLE_BACKWARD = "style_backward"  # from the branches' gradients to weights
-    REDUCE = "reduce"  # gradients of a role to the owners of its optimiser shards, new weights back
+    REDUCE = "reduce"  # a bucket of a role's gradients to the owners of its optimiser shards, new weights back
     UPDATE = "update"  # the optimiser on a rank's shard
 
 
@@ -68,14 +68,25 @@ class Need(NamedTuple):
 
 
 class CostKey(NamedTuple):
-    """Tasks that cost alike."""
+    """Tasks that cost alike. `bucket`: of a reduction."""
 
     role: str
     kind: Kind
     scale: int = 0
+    bucket: int = 0
 
     def __str__(self) -> str:
-        return f"{self.role}/{self.kind}/{self.scale}"
+        return f"{self.role}/{self.kind}/{self.bucket if self.kind == Kind.REDUCE else self.scale}"
+
+
+class Bucket(NamedTuple):
+    """Gradients of a role that are reduced together, as soon as its tasks have left all of them."""
+
+    role: str
+    number: int = 0
+
+    def __str__(self) -> str:
+        return self.role + (f" {self.number}" if self.number else "")
 
 
 Identity = tuple[Site | None, str, Kind, tuple[int, ...]]
@@ -90,7 +101,7 @@ class Task:
     that of reference flow. `units`: how often the unit cost of its kind; `fraction`: its part in the mean over the
     chunk. `from_last_step`: tensors that the step before left at the site; `to_next_step`: tensors for the next one,
     and the sites that they go to. `after`: tasks that the plan puts earlier to bound memory; nothing is sent for these.
-    `is_ahead`: it works on the chunk of the next step.
+    `is_ahead`: it works on the chunk of the next step. `bucket`: of its role, that a reduction is of.
     """
 
     number: int
@@ -108,10 +119,15 @@ class Task:
     to_next_step: list[tuple[Part, Site]] = field(default_factory=list)
     after: list[int] = field(default_factory=list)
     is_ahead: bool = False
+    bucket: int = 0
 
     @property
     def cost_key(self) -> CostKey:
-        return CostKey(self.role, self.kind, self.scale)
+        return CostKey(self.role, self.kind, self.scale, self.bucket)
+
+    @property
+    def reduces(self) -> Bucket:
+        return Bucket(self.role, self.bucket)
 
     @property
     def identity(self) -> Identity:
@@ -120,7 +136,7 @@ class Task:
     @property
     def name(self) -> str:
         if self.kind in COLLECTIVE:
-            return f"{self.kind} {self.role}"
+            return f"{self.kind} {self.reduces}"
         parts = [f"{self.role} {self.kind}", f"lane {self.lane}"]
         parts += [f"frame {','.join(map(str, self.frames))}"] if self.frames else []
         parts += [f"scale {self.scale}"] if self.scale else []

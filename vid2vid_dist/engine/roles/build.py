@@ -87,14 +87,17 @@ def build_trained_role(spec: RoleSpec, grid: Grid, module: nn.Module, make_optim
             part.requires_grad_(True)
     if optim.compile == "tasks":
         compile_network(module)
-    role: Role = spec.at_work(module, build_engine(module, make_optimizer, optim, grid))
+    buckets = [[p for p in bucket if p.requires_grad] for bucket in spec.weights(module)]
+    role: Role = spec.at_work(module, build_engine(module, make_optimizer, optim, grid, buckets))
     return role
 
 
-def build_engine(module: nn.Module, make_optimizer: MakeOptimizer, optim: OptimConfig, grid: Grid) -> RoleEngine:
-    """The engine that the configuration asks for; trains the parameters of `module` that require a gradient."""
+def build_engine(module: nn.Module, make_optimizer: MakeOptimizer, optim: OptimConfig, grid: Grid,
+                 buckets: list[list[nn.Parameter]] | None = None) -> RoleEngine:
+    """The engine that the configuration asks for; trains the parameters of `module` that require a gradient. `buckets`:
+    these, in which they are reduced, in one unless told otherwise."""
     if optim.backend == "plain":
-        return RoleEngine(module, plain_shard(module, make_optimizer, grid), grid, optim.clip_norm)
+        return RoleEngine(module, plain_shard(module, make_optimizer, grid, buckets), grid, optim.clip_norm)
     from vid2vid_dist.engine.run.zero import zero_shard  # DeepSpeed takes seconds to import: only where it is used
 
-    return RoleEngine(module, zero_shard(module, make_optimizer, optim, grid), grid, optim.clip_norm)
+    return RoleEngine(module, zero_shard(module, make_optimizer, optim, grid, buckets), grid, optim.clip_norm)

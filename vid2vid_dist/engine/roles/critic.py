@@ -125,7 +125,7 @@ class Discriminator(RoleSpec):
             (Kind.REAL, 0): replace(real, saved=real.saved + kept),
             (Kind.FAKE, 0): replace(n_fakes * (forward + to_frames), transient=n_fakes * to_frames.transient),
             (Kind.CRITIC_BACKWARD, 0): own}
-        return Counted(work, n_trained=n_parameters(network))
+        return Counted(work, n_trained=[n_parameters(network)])
 
     @abstractmethod
     def real(self, task: Task, step: TensorStore) -> Pass | None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from vid2vid_dist.engine.plan.counting import Work, backward, measure, meta_labels, n_parameters
+from vid2vid_dist.engine.plan.counting import Work, backward, measure, meta_labels
 from vid2vid_dist.engine.plan.graph import LaneTasks
 from vid2vid_dist.engine.plan.role import GENERATOR, Counted, RateGroup, Resolution, RoleSpec
 from vid2vid_dist.engine.plan.tasks import Kind, LaneChunk, NeededFrames, Site, Task
@@ -27,6 +27,28 @@ class GeneratorSpec(RoleSpec):
     @property
     def n_past(self) -> int:
         return self.cfg.generator.n_frames_G - 1
+
+    @property
+    def n_buckets(self) -> int:  # type: ignore[override]
+        """Three: the encoder of labels (with styles) and that of the frames before, at the coarsest scale, have a
+        quarter of the weights each, and get their last gradients when all else is complete. One where a rank gets only
+        its part of the sums, which reaches over all."""
+        return 3 if self.cfg.generator.has_branches and self.cfg.optim.zero_stage == 1 else 1
+
+    def bucket(self, kind: Kind, scale: int) -> int:
+        if self.n_buckets == 1 or kind == Kind.STYLE_BACKWARD:
+            return 0
+        return {Kind.LABEL_BACKWARD: 0, Kind.PAST_BACKWARD: 1}.get(kind, 2) if scale == 0 else 2
+
+    def weights(self, network: nn.Module) -> list[list[nn.Parameter]]:
+        if self.n_buckets == 1:
+            return super().weights(network)
+        assert isinstance(network, Generator)
+        coarsest = network.network(0)
+        encoders = [coarsest.model_down_seg, *([network.netE] if network.netE else [])], [coarsest.model_down_img]
+        late = [[p for encoder in of for p in encoder.parameters()] for of in encoders]
+        known = {p for of in late for p in of}
+        return [*late, [p for p in network.parameters() if p not in known]]
 
     def add_tasks(self, lane: LaneTasks) -> None:
         for t in range(lane.chunk.n_frames):
@@ -159,7 +181,7 @@ class GeneratorSpec(RoleSpec):
             if gen.style_nc:
                 labels = replace(labels, style=torch.empty(1, gen.style_nc, *size, dtype=dtype, requires_grad=True))
             work |= {(kind, scale): found for kind, found in self._count(generator, scale, labels, coarse).items()}
-        return Counted(work, n_trained=n_parameters(generator))
+        return Counted(work, n_trained=[sum(p.numel() for p in of) for of in self.weights(generator)])
 
     def _count(self, generator: Generator, scale: int, labels: EncodedLabels, coarse: dict[str, Tensor]
                ) -> dict[Kind, Work]:

@@ -7,7 +7,7 @@ are done.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vid2vid_dist.engine.plan.role import GENERATOR
 from vid2vid_dist.engine.plan.schedule import Plan, Run, Transfer
-from vid2vid_dist.engine.plan.tasks import Kind, Site, StepShape, Task
+from vid2vid_dist.engine.plan.tasks import Bucket, Kind, Site, StepShape, Task
 from vid2vid_dist.engine.plan.tensors import TensorKind, TensorShape
 from vid2vid_dist.engine.plan.text import excerpt
 from vid2vid_dist.engine.run.optimizer import RoleEngine
@@ -58,9 +58,9 @@ class Executor:
     """One rank of a pipeline."""
 
     def __init__(self, roles: Mapping[str, Role], shapes: Mapping[TensorKind, TensorShape], slot: int,
-                 transport: Transport, dtype: torch.dtype, reductions: Sequence[str] = ()) -> None:
-        """`reductions`: the order in which roles are reduced, the same on all ranks (`Plan.reductions` of any step);
-        roles that are missing in it come first. Every rank makes its executor at the same time."""
+                 transport: Transport, dtype: torch.dtype, reductions: Sequence[Bucket]) -> None:
+        """`reductions`: those of all roles (`RoleSpecs.buckets`) in the order of all ranks. Every rank makes its
+        executor at the same time."""
         self.reductions = reductions
         self.beside = Beside(transport.grid.device, alone=transport.grid.world_size == 1)
         self.roles, self.shapes, self.slot, self.transport, self.dtype = roles, shapes, slot, transport, dtype
@@ -69,11 +69,7 @@ class Executor:
     def engines(self) -> dict[str, RoleEngine]:
         """Of the trained roles that this rank holds, in the order in which they are reduced."""
         held = {name: role.engine for name, role in self.roles.items() if role.engine is not None}
-        return {name: held[name] for name in self._in_turn(held)}
-
-    def _in_turn(self, roles: Iterable[str]) -> list[str]:
-        turn = {name: number for number, name in enumerate(self.reductions)}
-        return sorted(roles, key=lambda name: turn.get(name, -1))
+        return {bucket.role: held[bucket.role] for bucket in self.reductions if bucket.role in held}
 
     def step(self, plan: Plan, shape: StepShape, lanes: Sequence[LanePart | None], active: Sequence[str],
              shown: Shown | None = None, may_update: MayUpdate = always) -> StepResult:
@@ -83,7 +79,7 @@ class Executor:
         `active`: the trained roles that have something to compute somewhere in the run, the same on all ranks.
         """
         store = TensorStore(plan, shape, self.slot, lanes, self.shapes, self.transport, self.dtype, self.timer, shown)
-        program = plan.programs_in(self._in_turn(active))[self.slot]
+        program = plan.programs_in([bucket for bucket in self.reductions if bucket.role in active])[self.slot]
         updates = Updates({name: engine for name, engine in self.engines().items() if name in active}, self.timer,
                           self.beside)
         for index, op in enumerate(program):
@@ -91,7 +87,7 @@ class Executor:
                 if isinstance(op, Transfer):
                     (store.send if op.source == self.slot else store.receive)(op)
                 elif op.task.kind == Kind.REDUCE:
-                    updates.reduce(op.task.role)
+                    updates.reduce(op.task)
                 elif op.task.kind != Kind.UPDATE:
                     self._run(op.task, store)
             except LostRankError as error:

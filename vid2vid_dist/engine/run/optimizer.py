@@ -1,7 +1,8 @@
 """A role's weights and their optimiser behind one small interface, with DeepSpeed ZeRO (`zero`) or without.
 
-A step is: `begin()`, `backward` any number of times (also never), `reduce()`, `step()`, and `discard()` if that was
-refused. Gradients of all ranks are summed, so the caller divides a loss by the number of clips in the step.
+A step is: `begin()`, `backward` any number of times (also never), `reduce` of each bucket when its gradients are
+complete, `step()`, and `discard()` if that was refused. Gradients of all ranks are summed, so the caller divides a loss
+by the number of clips in the step.
 """
 
 from __future__ import annotations
@@ -33,15 +34,23 @@ class Gradients:
 
     A backward pass adds all of its own in one operation; a parameter's `grad` is its part. Where nothing was added it
     is zero: all ranks reduce the same, and Adam's momentum moves a network without a loss as well, as in the original.
+    `buckets`: runs of `flat`, of the parameters that are in one.
     """
 
-    def __init__(self, parameters: list[nn.Parameter], weights: Tensor) -> None:
+    def __init__(self, buckets: Sequence[Sequence[nn.Parameter]], weights: Tensor) -> None:
         self.flat = torch.zeros_like(weights)
-        self._parameters = parameters
-        for p in parameters:
-            start = p.storage_offset() - weights.storage_offset()
-            p.grad = self.flat[start : start + p.numel()].view_as(p)
-        self._parts = [p.grad for p in parameters if p.grad is not None]
+        self._parameters, self._of_bucket = [p for bucket in buckets for p in bucket], list[list[Tensor]]()
+        self.buckets: list[Tensor] = []
+        for bucket in buckets:
+            starts = [int(p.storage_offset() - weights.storage_offset()) for p in bucket]
+            parts = [self.flat[start : start + p.numel()].view_as(p) for p, start in zip(bucket, starts, strict=True)]
+            for p, part in zip(bucket, parts, strict=True):
+                p.grad = part
+            self._of_bucket.append(parts)
+            first, n = min(starts, default=0), sum(p.numel() for p in bucket)
+            assert not bucket or max(start + p.numel() for p, start in zip(bucket, starts, strict=True)) == first + n
+            self.buckets.append(self.flat[first : first + n])
+        self._parts = [part for parts in self._of_bucket for part in parts]
 
     def add(self, outputs: Tensors, gradients: Tensors | None, leaves: Sequence[Tensor]) -> Sequence[Tensor | None]:
         """As `RoleEngine.backward`."""
@@ -52,14 +61,22 @@ class Gradients:
             torch._foreach_add_(*map(list, zip(*pairs, strict=True)))
         return found[n_parts:]
 
+    def norms(self, bucket: int) -> list[Tensor]:
+        """Of each parameter's in a bucket."""
+        return norms(self._of_bucket[bucket])
+
     def norm(self) -> Tensor:
-        return norm(self._parts)
+        return norm(norms(self._parts))
 
 
-def norm(parts: Sequence[Tensor]) -> Tensor:
-    """Of all elements together, in float32 or wider."""
-    wide = torch.promote_types(parts[0].dtype, torch.float32)
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(list(parts), 2, wide)))
+def norms(parts: Sequence[Tensor]) -> list[Tensor]:
+    """Of each, in float32 or wider."""
+    return list(torch._foreach_norm(list(parts), 2, torch.promote_types(parts[0].dtype, torch.float32)))
+
+
+def norm(of: Sequence[Tensor]) -> Tensor:
+    """Of all elements together, from the norms of all parts."""
+    return torch.linalg.vector_norm(torch.stack(list(of)))
 
 
 class Statistics:
@@ -97,11 +114,12 @@ def _copy(to: list[torch.Tensor], source: list[torch.Tensor]) -> None:
 class Shard:
     """What the optimiser of a rank updates: part `number` of `n_parts` equal ones of a role's weights.
 
-    `weights`: all trained parameters, which are views into this flat tensor. `master`: the part, in the optimiser's
-    format and memory, of which `owned` are runs of parameters; `publish` copies all ranks' masters into the weights.
-    `scatters`: a rank gets the sums of its own part only.
+    `weights`: all trained parameters, which are views into this flat tensor, `buckets` one after the other. `master`:
+    the part, in the optimiser's format and memory, of which `owned` are runs of parameters; `publish` copies all ranks'
+    masters into the weights. `scatters`: a rank gets the sums of its own part only.
     """
 
+    buckets: list[list[nn.Parameter]]
     weights: Tensor
     master: Tensor
     optimizer: torch.optim.Optimizer
@@ -113,23 +131,23 @@ class Shard:
     scatters: bool = False
 
 
-def plain_shard(module: nn.Module, make_optimizer: MakeOptimizer, grid: Grid) -> Shard:
-    """All weights, in any format, on every rank."""
-    parameters = trained_parameters(module)
+def plain_shard(module: nn.Module, make_optimizer: MakeOptimizer, grid: Grid,
+                buckets: list[list[nn.Parameter]] | None = None) -> Shard:
+    """All weights, in any format, on every rank. `buckets`: of the trained parameters, one of all unless told
+    otherwise."""
+    buckets = buckets or [trained_parameters(module)]
+    parameters = [p for bucket in buckets for p in bucket]
     weights = nn.Parameter(parameters_to_vector(parameters).detach())
     vector_to_parameters(weights.detach(), parameters)
     grid.share_first(module)
     optimizer = make_optimizer([weights])
     owned = [Owned(name, 0, p.numel(), int(p.storage_offset())) for name, p in module.named_parameters()
              if p.requires_grad]
-    return Shard(weights, weights, optimizer, owned, optimizer.state.clear)
+    return Shard(buckets, weights, weights, optimizer, owned, optimizer.state.clear)
 
 
 class RoleEngine:
     """A role's module together with its optimiser, over all ranks that hold the role (`grid`)."""
-
-    gradient_norm: Tensor
-    """Of what this rank has accumulated in the step, before the reduction: not finite if any of it is not."""
 
     update_norm: Tensor
     """Of the gradients of the last update, summed over the ranks, before they were shortened; NaN before the first."""
@@ -137,7 +155,8 @@ class RoleEngine:
     def __init__(self, module: nn.Module, shard: Shard, grid: Grid, clip_norm: float = 0.0) -> None:
         """`clip_norm`: gradients are scaled as by torch's `clip_grad_norm_`; 0 = never."""
         self.module, self._shard, self._grid, self._clip_norm = module, shard, grid, clip_norm
-        self._gradients, self._statistics = Gradients(trained_parameters(module), shard.weights), Statistics(module)
+        self._gradients, self._statistics = Gradients(shard.buckets, shard.weights), Statistics(module)
+        self._norms: list[Tensor] = []
         self._mine = self._gradients.flat.chunk(shard.n_parts)[shard.number]
         self.update_norm = self._norm_before = torch.tensor(math.nan)
 
@@ -145,6 +164,7 @@ class RoleEngine:
         """All backward passes of a step come after this."""
         self._statistics.keep()
         self._gradients.flat.zero_()
+        self._norms.clear()
 
     def backward(self, outputs: Tensors, gradients: Tensors | None = None,
                  leaves: Sequence[Tensor] = ()) -> Sequence[Tensor | None]:
@@ -152,19 +172,32 @@ class RoleEngine:
         where the outputs do not depend on one."""
         return self._gradients.add(outputs, gradients, leaves)
 
-    def reduce(self) -> None:
-        """Sum the gradients over the ranks; all of these call it."""
-        self._statistics.count()
-        self.gradient_norm = self._gradients.norm()
-        if self._shard.scatters:
+    @property
+    def n_buckets(self) -> int:
+        return len(self._gradients.buckets)
+
+    def reduce(self, bucket: int = 0) -> None:
+        """Sum the gradients in a bucket over the ranks; all of these call it."""
+        if not self._gradients.buckets[bucket].numel():  # of scales that are not trained
+            return
+        self._norms += self._gradients.norms(bucket)
+        if self._shard.scatters:  # a rank's part reaches over buckets, so there is one
             dist.reduce_scatter_tensor(self._mine, self._gradients.flat, group=self._grid.everyone)
         else:
-            self._grid.sum(self._gradients.flat)
+            self._grid.sum(self._gradients.buckets[bucket])
+
+    @property
+    def gradient_norm(self) -> Tensor:
+        """Of what this rank has accumulated in the step, before the reductions: not finite if any of it is not."""
+        if len(self._norms) > 1:  # asked for more than once in a step
+            self._norms = [norm(self._norms)]
+        return self._norms[0]
 
     def step(self, refused: Tensor | None = None) -> None:
         """Update the weights by the summed gradients; where `refused`, a scalar on the device, is 1, weights and
         optimiser stay as they are."""
         master, optimizer = self._shard.master, self._shard.optimizer
+        self._statistics.count()
         self._norm_before, self.update_norm = self.update_norm, self._summed_norm()
         if self._clip_norm:
             self._mine.mul_((self._clip_norm / (self.update_norm + 1e-6)).clamp(max=1))
@@ -181,7 +214,7 @@ class RoleEngine:
     def _summed_norm(self) -> Tensor:
         """Of the reduced gradients, of which every rank has those of its shard, or all."""
         if self._shard.scatters:
-            return self._grid.sum(norm(self._mine.split(2**20)).square()).sqrt()
+            return self._grid.sum(norm(norms(self._mine.split(2**20))).square()).sqrt()
         return self.gradient_norm if self._grid.world_size == 1 else self._gradients.norm()
 
     def discard(self) -> None:

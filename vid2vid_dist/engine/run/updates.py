@@ -8,7 +8,7 @@ from functools import partial
 
 from torch import Tensor
 
-from vid2vid_dist.engine.plan.tasks import CostKey, Kind
+from vid2vid_dist.engine.plan.tasks import Bucket, CostKey, Kind, Task
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.streams import Beside
 from vid2vid_dist.engine.run.timing import Timer
@@ -40,7 +40,7 @@ def always(values: Mapping[str, Tensor]) -> Verdict:
 
 
 class Updates:
-    """One step's, made before its tasks. Roles are reduced beside the tasks that follow, where the plan says so.
+    """One step's, made before its tasks. Buckets are reduced beside the tasks that follow, where the plan says so.
 
     Updates wait for the end of the step: one gradient that is not finite, on any rank, keeps all weights as they are.
     """
@@ -48,15 +48,16 @@ class Updates:
     def __init__(self, engines: Mapping[str, RoleEngine], timer: Timer, beside: Beside) -> None:
         """`engines`: those that step, by role."""
         self._engines, self._timer, self._beside = engines, timer, beside
-        self._to_reduce = {*engines}
+        self._to_reduce = {Bucket(role, number) for role, engine in engines.items()
+                           for number in range(engine.n_buckets)}
         for engine in engines.values():
             engine.begin()
             advance(engine.module)  # on every holder alike; a step that is discarded puts it back
 
-    def reduce(self, role: str) -> None:
-        """The last gradient of a role is there."""
-        self._to_reduce.remove(role)
-        self._beside.do(partial(self._reduce, role))
+    def reduce(self, task: Task) -> None:
+        """The last gradient of a bucket is there."""
+        self._to_reduce.remove(task.reduces)
+        self._beside.do(partial(self._reduce, task))
 
     def finish(self, losses: Mapping[str, Tensor], may_update: MayUpdate) -> bool:
         """Wait for the reductions, then update every role, or none where `may_update` says no; returns which.
@@ -76,6 +77,6 @@ class Updates:
                 engine.discard()
         return agreed
 
-    def _reduce(self, role: str) -> None:
-        with self._timer.span(f"reduce {role}", CostKey(role, Kind.REDUCE)):
-            self._engines[role].reduce()
+    def _reduce(self, task: Task) -> None:
+        with self._timer.span(task.name, task.cost_key):
+            self._engines[task.role].reduce(task.bucket)

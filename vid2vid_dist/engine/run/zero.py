@@ -73,13 +73,16 @@ def _settings(optim: OptimConfig) -> dict[str, Any]:
     }
 
 
-def zero_shard(module: nn.Module, make_optimizer: MakeOptimizer, optim: OptimConfig, grid: Grid) -> Shard:
-    """A rank's part of fp32 master weights and Adam moments, by a DeepSpeed engine over all ranks of the role."""
+def zero_shard(module: nn.Module, make_optimizer: MakeOptimizer, optim: OptimConfig, grid: Grid,
+               buckets: list[list[nn.Parameter]] | None = None) -> Shard:
+    """A rank's part of fp32 master weights and Adam moments, by a DeepSpeed engine over all ranks of the role.
+    `buckets`: see `plain_shard`."""
+    buckets = buckets or [trained_parameters(module)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         engine, *_ = deepspeed.initialize(
             model=module,
-            optimizer=make_optimizer(trained_parameters(module)),
+            optimizer=make_optimizer([p for bucket in buckets for p in bucket]),
             config=_settings(optim),
             mpu=_ranks(grid),
             dist_init_required=False,
@@ -87,7 +90,7 @@ def zero_shard(module: nn.Module, make_optimizer: MakeOptimizer, optim: OptimCon
     optimizer = engine.optimizer
     (weights,), (master,) = optimizer.bit16_groups_flat, optimizer.single_partition_of_fp32_groups
     return Shard(
-        weights, master, optimizer.optimizer, _owned(module),
+        buckets, weights, master, optimizer.optimizer, _owned(module),
         close=engine.destroy,  # its hooks lie on autograd nodes, where no garbage collector finds the cycle
         publish=optimizer.update_lp_params,
         number=dist.get_rank(grid.everyone), n_parts=grid.world_size,
