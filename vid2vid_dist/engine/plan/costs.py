@@ -84,7 +84,7 @@ class Costs:
         machine = self.machine
         if key in self.measured:
             return self.measured[key]
-        if key.kind == Kind.REDUCE:  # gradients to their owners and new weights back
+        if key.kind == Kind.REDUCE:
             return machine.all_reduce(self.buckets[Bucket(key.role, key.bucket)] * self.element, n_ranks, n_nodes)
         if key.kind == Kind.UPDATE:  # the optimiser on one rank's shard
             shard = self.parameters[key.role] / n_ranks

@@ -29,7 +29,7 @@ class Kind(StrEnum):
     LABEL_BACKWARD = "label_backward"  # likewise
     FOREGROUND_BACKWARD = "foreground_backward"  # from the frame's gradients to weights
     STYLE_BACKWARD = "style_backward"  # from the branches' gradients to weights
-    REDUCE = "reduce"  # a bucket of a role's gradients to the owners of its optimiser shards, new weights back
+    REDUCE = "reduce"  # a bucket of a role's gradients, summed over the ranks that hold it
     UPDATE = "update"  # the optimiser on a rank's shard
 
 
