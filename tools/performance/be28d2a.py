@@ -38,6 +38,10 @@ def training(config: str, overrides: list[str], frames: Frames) -> Callable[[], 
     return step
 
 
+def as_on_a_gpu() -> None:
+    """A CPU is given the same operations."""
+
+
 def planned(config: str, size: tuple[int, int], n_lanes: int) -> dict[str, Any]:
     cfg = load_config(config)
     last, costs = phase(cfg, n_epochs(cfg), LONGEST_CLIP), count_costs(cfg, size[1], size[0])

@@ -17,6 +17,7 @@ from vid2vid_dist.engine.plan.search import PlanRequest, choose
 from vid2vid_dist.engine.plan.step_graph import step_graph
 from vid2vid_dist.engine.roles.build import role_specs
 from vid2vid_dist.inference.video_generator import VideoGenerator as VideoGenerator  # for the worker
+from vid2vid_dist.models import convolution
 from vid2vid_dist.training.curriculum import LONGEST_CLIP, n_epochs, phase
 
 
@@ -25,6 +26,11 @@ def training(config: str, overrides: list[str], frames: Frames) -> Callable[[], 
     cfg = load_config(config, overrides)
     n_frames = len(frames.names) - cfg.generator.n_frames_G + 1
     return Both(cfg, replace(phase(cfg, 1, LONGEST_CLIP), chunk_frames=n_frames), frames, open_grid("cpu")).our_step
+
+
+def as_on_a_gpu() -> None:
+    """Leave out the other forms of convolutions that a CPU is given."""
+    convolution.takes_other_forms = lambda x: False
 
 
 def planned(config: str, size: tuple[int, int], n_lanes: int) -> dict[str, Any]:

@@ -104,6 +104,7 @@ def main() -> None:
     elif job.kind == "bound":  # of a step at the rate of a large product
         print(json.dumps({"flops": counted(step_of(driver, job.of, job)).flops, "rate": gemm_rate()}))
     elif job.kind == "operations":
+        driver.as_on_a_gpu()
         print(json.dumps(sum(counted(step_of(driver, job.kind, job)).of_span.values())))
     else:
         step = step_of(driver, job.kind, job)
