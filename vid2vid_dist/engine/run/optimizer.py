@@ -39,34 +39,27 @@ class Gradients:
 
     def __init__(self, buckets: Sequence[Sequence[nn.Parameter]], weights: Tensor) -> None:
         self.flat = torch.zeros_like(weights)
-        self._parameters, self._of_bucket = [p for bucket in buckets for p in bucket], list[list[Tensor]]()
-        self.buckets: list[Tensor] = []
-        for bucket in buckets:
-            starts = [int(p.storage_offset() - weights.storage_offset()) for p in bucket]
-            parts = [self.flat[start : start + p.numel()].view_as(p) for p, start in zip(bucket, starts, strict=True)]
-            for p, part in zip(bucket, parts, strict=True):
-                p.grad = part
-            self._of_bucket.append(parts)
-            first, n = min(starts, default=0), sum(p.numel() for p in bucket)
-            assert not bucket or max(start + p.numel() for p, start in zip(bucket, starts, strict=True)) == first + n
-            self.buckets.append(self.flat[first : first + n])
-        self._parts = [part for parts in self._of_bucket for part in parts]
+        self._parameters = [p for bucket in buckets for p in bucket]
+        starts = [int(p.storage_offset() - weights.storage_offset()) for p in self._parameters]
+        assert starts == sorted(starts), "not bucket after bucket"
+        for p, start in zip(self._parameters, starts, strict=True):
+            p.grad = self.flat[start : start + p.numel()].view_as(p)
+        self._parts = [[p.grad for p in bucket if p.grad is not None] for bucket in buckets]
+        sizes = [sum(p.numel() for p in bucket) for bucket in buckets]
+        *self.buckets, _ = self.flat.split([*sizes, self.flat.numel() - sum(sizes)])  # ZeRO fills up to equal shards
 
     def add(self, outputs: Tensors, gradients: Tensors | None, leaves: Sequence[Tensor]) -> Sequence[Tensor | None]:
         """As `RoleEngine.backward`."""
         found = torch.autograd.grad(outputs, [*self._parameters, *leaves], gradients, allow_unused=True)
-        n_parts = len(self._parts)
-        pairs = [(part, x) for part, x in zip(self._parts, found[:n_parts], strict=True) if x is not None]
+        n_own = len(self._parameters)
+        pairs = [(p.grad, x) for p, x in zip(self._parameters, found[:n_own], strict=True) if x is not None]
         if pairs:
             torch._foreach_add_(*map(list, zip(*pairs, strict=True)))
-        return found[n_parts:]
+        return found[n_own:]
 
-    def norms(self, bucket: int) -> list[Tensor]:
-        """Of each parameter's in a bucket."""
-        return norms(self._of_bucket[bucket])
-
-    def norm(self) -> Tensor:
-        return norm(norms(self._parts))
+    def norms(self, *buckets: int) -> list[Tensor]:
+        """Of each parameter's in these buckets; without any, in all."""
+        return norms([part for number in buckets or range(len(self.buckets)) for part in self._parts[number]])
 
 
 def norms(parts: Sequence[Tensor]) -> list[Tensor]:
@@ -215,7 +208,7 @@ class RoleEngine:
         """Of the reduced gradients, of which every rank has those of its shard, or all."""
         if self._shard.scatters:
             return self._grid.sum(norm(norms(self._mine.split(2**20))).square()).sqrt()
-        return self.gradient_norm if self._grid.world_size == 1 else self._gradients.norm()
+        return self.gradient_norm if self._grid.world_size == 1 else norm(self._gradients.norms())
 
     def discard(self) -> None:
         """After a step that was refused: the module's statistics are those from before it, too."""
