@@ -61,6 +61,7 @@ def test_every_announced_loss_is_found_and_no_other(overrides: tuple[str, ...]) 
 @pytest.mark.parametrize(("overrides", "n_buckets"), [
     (("generator.n_scales_spatial=2", "generator.fg=true"), 3),
     (("generator.style_nc=3", "data.use_instance=true"), 3),
+    (("generator.style_nc=3", "generator.norm=spade", "generator.spectral_norm=true"), 3),
     (("generator.no_flow=true",), 3),
     (("optim.zero_stage=2",), 1),
     (("generator.netG=global", "generator.fg=false", "generator.n_scales_spatial=1", "generator.norm=instance",

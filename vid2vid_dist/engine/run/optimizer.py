@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import cast
 
 import torch
@@ -41,7 +42,7 @@ class Gradients:
         self.flat = torch.zeros_like(weights)
         self._parameters = [p for bucket in buckets for p in bucket]
         starts = [int(p.storage_offset() - weights.storage_offset()) for p in self._parameters]
-        assert starts == sorted(starts), "not bucket after bucket"
+        assert starts == [0, *accumulate(p.numel() for p in self._parameters)][:-1], "not bucket after bucket, or gaps"
         for p, start in zip(self._parameters, starts, strict=True):
             p.grad = self.flat[start : start + p.numel()].view_as(p)
         self._parts = [[p.grad for p in bucket if p.grad is not None] for bucket in buckets]
