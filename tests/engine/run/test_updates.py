@@ -94,7 +94,8 @@ def test_all_roles_are_updated_or_none() -> None:
 @pytest.mark.parametrize("fused", [True, False])
 def test_a_step_takes_one_power_iteration_and_puts_it_back_with_the_weights(fused: bool) -> None:
     module = spectrally_normalised(torch.nn.Sequential(torch.nn.Conv2d(3, 5, 3)))
-    shard = plain_shard(module, lambda p: torch.optim.SGD(p, lr=0.1, fused=fused), solo_grid())
+    shard = plain_shard(module, lambda p: torch.optim.SGD(p, lr=0.1, fused=fused), solo_grid(),
+                        [list(module.parameters())])
     engine = RoleEngine(module, shard, solo_grid())
     before = {name: x.clone() for name, x in module.state_dict().items()}
     for agreed in (False, True):

@@ -20,7 +20,7 @@ from vid2vid_dist.engine.roles.perceptual import PerceptualRole
 from vid2vid_dist.engine.roles.temporal import TemporalRole
 from vid2vid_dist.engine.run.executor import Role
 from vid2vid_dist.engine.run.grid import Grid
-from vid2vid_dist.engine.run.optimizer import MakeOptimizer, RoleEngine, plain_shard
+from vid2vid_dist.engine.run.optimizer import MakeOptimizer, RoleEngine, plain_shard, trained_parameters
 from vid2vid_dist.models.compiling import compile_network
 from vid2vid_dist.models.compute_options import compute_options_from
 from vid2vid_dist.models.generator import Generator
@@ -96,6 +96,7 @@ def build_engine(module: nn.Module, make_optimizer: MakeOptimizer, optim: OptimC
                  buckets: list[list[nn.Parameter]] | None = None) -> RoleEngine:
     """The engine that the configuration asks for; trains the parameters of `module` that require a gradient. `buckets`:
     these, in which they are reduced, in one unless told otherwise."""
+    buckets = buckets or [trained_parameters(module)]
     if optim.backend == "plain":
         return RoleEngine(module, plain_shard(module, make_optimizer, grid, buckets), grid, optim.clip_norm)
     from vid2vid_dist.engine.run.zero import zero_shard  # DeepSpeed takes seconds to import: only where it is used

@@ -125,11 +125,9 @@ class Shard:
     scatters: bool = False
 
 
-def plain_shard(module: nn.Module, make_optimizer: MakeOptimizer, grid: Grid,
-                buckets: list[list[nn.Parameter]] | None = None) -> Shard:
-    """All weights, in any format, on every rank. `buckets`: of the trained parameters, one of all unless told
-    otherwise."""
-    buckets = buckets or [trained_parameters(module)]
+def plain_shard(module: nn.Module, make_optimizer: MakeOptimizer, grid: Grid, buckets: list[list[nn.Parameter]]
+                ) -> Shard:
+    """All weights, in any format, on every rank. `buckets`: of the trained parameters."""
     parameters = [p for bucket in buckets for p in bucket]
     weights = nn.Parameter(parameters_to_vector(parameters).detach())
     vector_to_parameters(weights.detach(), parameters)

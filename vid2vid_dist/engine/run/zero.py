@@ -25,7 +25,7 @@ from torch import nn
 
 from vid2vid_dist.config.schema import OptimConfig
 from vid2vid_dist.engine.run.grid import Grid
-from vid2vid_dist.engine.run.optimizer import MakeOptimizer, Shard, trained_parameters
+from vid2vid_dist.engine.run.optimizer import MakeOptimizer, Shard
 from vid2vid_dist.engine.run.optimizer_state import Owned
 
 if not torch.cuda.is_available():
@@ -74,10 +74,8 @@ def _settings(optim: OptimConfig) -> dict[str, Any]:
 
 
 def zero_shard(module: nn.Module, make_optimizer: MakeOptimizer, optim: OptimConfig, grid: Grid,
-               buckets: list[list[nn.Parameter]] | None = None) -> Shard:
-    """A rank's part of fp32 master weights and Adam moments, by a DeepSpeed engine over all ranks of the role.
-    `buckets`: see `plain_shard`."""
-    buckets = buckets or [trained_parameters(module)]
+               buckets: list[list[nn.Parameter]]) -> Shard:
+    """A rank's part of fp32 master weights and Adam moments, by a DeepSpeed engine over all ranks of the role."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         engine, *_ = deepspeed.initialize(
