@@ -20,8 +20,8 @@ MAX_PLANS = 64  # kept: videos of many lengths make many kinds of step
 @dataclass(frozen=True)
 class Placed:
     """The placement of a run. `in_flight`: lanes of a pipeline that are worked on at a time, 0 = all. `costs`: None
-    where every rank runs whole lanes. `reductions`: all of them, in the order of every rank. `reason`: why it
-    was chosen, if that was left open."""
+    where every rank runs whole lanes. `reductions`: of all buckets, in the order that every rank keeps to.
+    `reason`: why it was chosen, if that was left open."""
 
     layout: Layout
     n_pipelines: int

@@ -36,9 +36,8 @@ class GeneratorSpec(RoleSpec):
         return 3 if self.cfg.generator.has_branches and self.cfg.optim.zero_stage == 1 else 1
 
     def bucket(self, kind: Kind, scale: int) -> int:
-        if self.n_buckets == 1 or kind == Kind.STYLE_BACKWARD:
-            return 0
-        return {Kind.LABEL_BACKWARD: 0, Kind.PAST_BACKWARD: 1}.get(kind, 2) if scale == 0 else 2
+        late = {Kind.STYLE_BACKWARD: 0, Kind.LABEL_BACKWARD: 0, Kind.PAST_BACKWARD: 1} if scale == 0 else {}
+        return late.get(kind, 2) if self.n_buckets > 1 else 0
 
     def weights(self, network: nn.Module) -> list[list[nn.Parameter]]:
         if self.n_buckets == 1:

@@ -59,7 +59,7 @@ class Executor:
 
     def __init__(self, roles: Mapping[str, Role], shapes: Mapping[TensorKind, TensorShape], slot: int,
                  transport: Transport, dtype: torch.dtype, reductions: Sequence[Bucket]) -> None:
-        """`reductions`: those of all roles (`RoleSpecs.buckets`) in the order of all ranks. Every rank makes its
+        """`reductions`: all of `RoleSpecs.buckets`, in the order that every rank keeps to. Every rank makes its
         executor at the same time."""
         self.reductions = reductions
         self.beside = Beside(transport.grid.device, alone=transport.grid.world_size == 1)

@@ -1,4 +1,4 @@
-"""Reductions of a step's roles beside the tasks of other roles, and the updates at its end."""
+"""Reductions of a step's gradients beside the tasks that follow, and the updates at its end."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Shards of a role's optimiser by DeepSpeed ZeRO. This file is all that knows DeepSpeed.
 
 What the settings buy, and the traps that they avoid:
-* gradients are ours (`Gradients`), laid out as DeepSpeed's flat weights: a step has one reduction, in place, and ranks
+* gradients are ours (`Gradients`), laid out as DeepSpeed's flat weights: a bucket is reduced once, in place, and ranks
   may run different numbers of backward passes, in any order between point-to-point messages. DeepSpeed's way, hooks on
   every parameter, copies each into a bucket and out of it, and reads figures of each with `offload`.
 * they are summed, not averaged: unequal numbers of clips per rank stay exact.
