@@ -11,8 +11,9 @@ from tests.engine.one_rank import OneRank, Watched
 from tests.engine.plans import specs_of
 from tests.engine.spread_clips import clip
 from tools.lanes import clip_of
+from vid2vid_dist.config.load import load_config
 from vid2vid_dist.engine.plan.tasks import INTO_WEIGHTS, Bucket, LaneChunk, Task
-from vid2vid_dist.engine.roles.build import build_modules
+from vid2vid_dist.engine.roles.build import build_modules, role_specs, trained_buckets
 from vid2vid_dist.engine.run.tensor_store import TaskTensors, TensorStore
 
 CHUNK = 4
@@ -97,3 +98,17 @@ def test_a_task_leaves_gradients_in_its_bucket_only(overrides: tuple[str, ...], 
     for role in rank.specs.trained:
         weights = [p for of in rank.specs[role].weights(rank.module(role)) for p in of]
         assert sorted(map(id, weights)) == sorted(map(id, rank.module(role).parameters()))
+
+
+@pytest.mark.parametrize("recipe", ["street/512", "street/2048", "street/modern/512", "face/512", "pose/1024"])
+def test_weights_lie_at_multiples_of_16_bytes_also_in_bf16(recipe: str) -> None:
+    """But for what has an odd number of elements itself."""
+    specs = role_specs(load_config(recipe))
+    for name in specs.trained:
+        with torch.device("meta"):
+            module = specs[name].network()
+        assert module is not None
+        start = 0
+        for p in (p for bucket in trained_buckets(specs[name], module) for p in bucket):
+            assert start % 8 == 0 or p.numel() % 8, (name, p.shape)
+            start += p.numel()

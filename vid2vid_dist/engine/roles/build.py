@@ -87,9 +87,15 @@ def build_trained_role(spec: RoleSpec, grid: Grid, module: nn.Module, make_optim
             part.requires_grad_(True)
     if optim.compile == "tasks":
         compile_network(module)
-    buckets = [[p for p in bucket if p.requires_grad] for bucket in spec.weights(module)]
-    role: Role = spec.at_work(module, build_engine(module, make_optimizer, optim, grid, buckets))
+    role: Role = spec.at_work(module, build_engine(module, make_optimizer, optim, grid, trained_buckets(spec, module)))
     return role
+
+
+def trained_buckets(spec: RoleSpec, module: nn.Module) -> list[list[nn.Parameter]]:
+    """Its trained parameters as they are laid out. Kernels of GPUs want them at multiples of 16 bytes: in a bucket
+    those come last that would shift others."""
+    return [sorted((p for p in bucket if p.requires_grad), key=lambda p: p.numel() % 8 > 0)
+            for bucket in spec.weights(module)]
 
 
 def build_engine(module: nn.Module, make_optimizer: MakeOptimizer, optim: OptimConfig, grid: Grid,

@@ -69,7 +69,9 @@ class Executor:
     def engines(self) -> dict[str, RoleEngine]:
         """Of the trained roles that this rank holds, in the order in which they are reduced."""
         held = {name: role.engine for name, role in self.roles.items() if role.engine is not None}
-        return {bucket.role: held[bucket.role] for bucket in self.reductions if bucket.role in held}
+        found = {bucket.role: held[bucket.role] for bucket in self.reductions if bucket.role in held}
+        assert found.keys() == held.keys(), "a role that is never reduced is never trained"
+        return found
 
     def step(self, plan: Plan, shape: StepShape, lanes: Sequence[LanePart | None], active: Sequence[str],
              shown: Shown | None = None, may_update: MayUpdate = always) -> StepResult:
