@@ -183,8 +183,7 @@ def gain(grid: Grid, n_steps: int, trace: str) -> dict[str, float]:
                         phase(cfg, 1, 30).rates)
     shape = StepShape((LaneChunk(0, n_frames),) * N_LANES)
     planned = best_plan(specs, shape, layout, costs)
-    executor = Executor(roles, specs.shapes(), grid.rank_in_pipeline, Transport(grid), torch.float32,
-                        planned.reductions)
+    executor = Executor(roles, specs.shapes(), grid.rank_in_pipeline, Transport(grid), torch.float32, specs.buckets)
     active = specs.active(shape.lanes[0])
 
     serial = SerialExecutor(executor, grid)

@@ -82,7 +82,7 @@ def weights(run: Path) -> dict[str, Tensor]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("each", [1, 2])
+@pytest.mark.parametrize("each", [pytest.param(1, marks=pytest.mark.full), 2])
 def test_a_pipeline_over_two_hosts_equals_one_host(hosts: list[str], tmp_path: Path, each: int) -> None:
     """With so many ranks on each host: the generator's on the first, the others on the second."""
     arguments = [*arguments_in(tmp_path), f"parallel.placement=split:{each}+{each}", "run.max_steps=3"]

@@ -41,7 +41,7 @@ def compiled_by(monkeypatch: pytest.MonkeyPatch, backend: Any) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize(("norm", "options"), [
     ("batch", ComputeOptions(gather_labels=False, checkpoint=True)),
-    ("instance", ComputeOptions(gather_labels=False, channels_last=True)),
+    pytest.param("instance", ComputeOptions(gather_labels=False, channels_last=True), marks=pytest.mark.full),
     ("spade", ComputeOptions(gather_labels=False))])
 def test_a_generator(traced: None, norm: str, options: ComputeOptions) -> None:
     """Frames, gradients and statistics. Batches are counted at once here, elsewhere by the engine."""
