@@ -44,8 +44,8 @@ class GeneratorSpec(RoleSpec):
             return super().weights(network)
         assert isinstance(network, Generator)
         coarsest = network.network(0)
-        encoders = [coarsest.model_down_seg, *([network.netE] if network.netE else [])], [coarsest.model_down_img]
-        late = [[p for encoder in of for p in encoder.parameters()] for of in encoders]
+        styles = network.netE.parameters() if network.netE else ()
+        late = [[*coarsest.model_down_seg.parameters(), *styles], [*coarsest.model_down_img.parameters()]]
         known = {p for of in late for p in of}
         return [*late, [p for p in network.parameters() if p not in known]]
 
