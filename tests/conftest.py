@@ -1,7 +1,5 @@
 """Shared fixtures. Golden data and example frames lie outside the project; tests that need them say so."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

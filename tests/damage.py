@@ -1,7 +1,5 @@
 """Damage to shards as disks and copies do it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable

@@ -6,8 +6,6 @@ A test that makes a fault is marked `@pytest.mark.fault(SECTION, what happens, w
 `pytest -m fault` runs them all.
 """
 
-from __future__ import annotations
-
 import ast
 from pathlib import Path
 

@@ -3,8 +3,6 @@
     shrunken_recipes.py SHARDS ROOT RECIPE.yaml …
 """
 
-from __future__ import annotations
-
 import sys
 from pathlib import Path
 

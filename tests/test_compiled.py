@@ -1,7 +1,5 @@
 """Compiled loops run where nothing can be kept of them, too."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

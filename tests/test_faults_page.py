@@ -1,7 +1,5 @@
 """docs/faults.md says what the tests say."""
 
-from __future__ import annotations
-
 import ast
 
 import pytest

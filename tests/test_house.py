@@ -1,7 +1,5 @@
 """The rules of the house: floors, sizes, no dead option, and docs that match the code."""
 
-from __future__ import annotations
-
 import ast
 import re
 import subprocess

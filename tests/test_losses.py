@@ -1,7 +1,5 @@
 """Loss terms against their formulas, their gradient cuts and their number formats."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

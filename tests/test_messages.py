@@ -1,7 +1,5 @@
 """Every error for users says what is wrong, where, and what to do: all places that raise one are walked."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Decoded frames to what networks take."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

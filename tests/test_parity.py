@@ -1,7 +1,5 @@
 """Every golden case that has a module, one test each: the same checks as `make parity`."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.conftest import FRAMES, GOLDEN

@@ -1,7 +1,5 @@
 """Every recipe trains, and the planner takes it at full size."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from functools import cache

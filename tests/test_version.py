@@ -1,7 +1,5 @@
 """Which code it is: told by git's own files, with git, without it, and from a copy."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

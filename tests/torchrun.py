@@ -1,7 +1,5 @@
 """Start real torchrun jobs from tests."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

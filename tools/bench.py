@@ -10,8 +10,6 @@ Checkpoints and the watchdog are measured in a short run of the same configurati
 takes a checkpoint's whole time, though most of it passes beside the training.
 """
 
-from __future__ import annotations
-
 import statistics
 import sys
 import tempfile

@@ -11,8 +11,6 @@ Means over the seeds, the standard deviation over them in brackets. `key=value` 
 in the folder is not trained again, what broke off is: other settings want another `--out`.
 """
 
-from __future__ import annotations
-
 import argparse
 import statistics
 import subprocess

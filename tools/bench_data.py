@@ -6,8 +6,6 @@
 Seconds are of processor time, so a busy machine counts for little.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 import tempfile

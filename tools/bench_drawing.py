@@ -3,8 +3,6 @@
     python -m tools.bench_drawing        part of `make bench`, and of `make bench-data`
 """
 
-from __future__ import annotations
-
 import statistics
 import tempfile
 import time

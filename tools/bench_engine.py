@@ -8,8 +8,6 @@ thread each and real networks, the plan against the original's order of work on 
 of five steps.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import statistics

@@ -7,8 +7,6 @@ frame, runs every branch, and leaves the networks as they were trained. Ours kee
 running statistics, and leaves out a foreground that no pixel shows. All of it on one device, in turn, in one process.
 """
 
-from __future__ import annotations
-
 import statistics
 import sys
 import time

@@ -9,8 +9,6 @@ ranks outnumber cores, and other work shares these, a reduction's time depends o
 does not, and over the cores it is what an idle machine would take at least.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import statistics

@@ -7,8 +7,6 @@ data.shards, by default the toy street brought to the size. Both ways run in tur
 those of the convolution, a multiply-add counts as two: looking up adds, it does not multiply.
 """
 
-from __future__ import annotations
-
 import sys
 from functools import partial
 

@@ -9,8 +9,6 @@ named is the last one that has changed what is measured. The table goes into doc
 picture beside it.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

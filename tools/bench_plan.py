@@ -4,8 +4,6 @@
                                    ones, and in brackets what is known of such schedules; takes about a minute
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 from vid2vid_dist.cli.entry import run_main

@@ -5,8 +5,6 @@
 The frames are the pictures below FOLDER, else of the toy street with noise, which compresses about as photographs do.
 """
 
-from __future__ import annotations
-
 import sys
 import tempfile
 import time

@@ -7,8 +7,6 @@ Seconds are processor time of all ranks: ranks that outnumber the cores take tur
 machine. An exponent is the slope with both scales logarithmic: 1 is in proportion, 0 does not grow.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -7,8 +7,6 @@ Pipelines are alike, so the plan of 8 GPUs is made once and replicated: more GPU
 take, by `Machine`, and the simulator says how much of that the tasks hide. A step ends with its slowest pipeline.
 """
 
-from __future__ import annotations
-
 import statistics
 import sys
 from collections.abc import Iterator, Sequence

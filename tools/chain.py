@@ -8,8 +8,6 @@ A chain is a YAML file: `stages`, each with a `config` (relative to the file) an
 one goes on from its newest checkpoint.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -1,7 +1,5 @@
 """The sets that `tools.bench_craft` compares options on: what is trained, and whose test split is made then."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path

@@ -10,8 +10,6 @@ checkpoint; and what an end lost must not be more than it may: nothing where the
 since the last checkpoint. Prints a table; exit status 1 if anything was lost.
 """
 
-from __future__ import annotations
-
 import argparse
 import itertools
 import os

@@ -1,7 +1,5 @@
 """A small training run in processes of its own, and what can be done to it: signals, frozen ranks, a full disk."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -7,8 +7,6 @@ Parts go on when another fails. Writes DIR/gpu_check.json, and DIR/costs_SIZE.js
 status 1 if a part failed.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

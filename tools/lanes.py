@@ -1,7 +1,5 @@
 """A step's lanes from given frames, for benchmarks, parity and tests: what the trainer makes of shards."""
 
-from __future__ import annotations
-
 import torch
 
 from vid2vid_dist.config.schema import Config

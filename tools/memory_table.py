@@ -7,8 +7,6 @@ a tensor counts from its making until nobody holds it. Beside it stands the plan
 step: context, optimiser shards, the average. Of a pipeline's ranks the fullest of the generator's and of the others'.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections import Counter
 from collections.abc import Iterator, Sequence

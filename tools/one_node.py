@@ -1,7 +1,5 @@
 """torchrun on this machine alone."""
 
-from __future__ import annotations
-
 import sys
 
 

@@ -4,8 +4,6 @@
     python -m tools.recipe_table README.md   put it between the marks in a file; takes a minute
 """
 
-from __future__ import annotations
-
 import sys
 from dataclasses import dataclass
 from pathlib import Path

@@ -3,8 +3,6 @@
     torchrun … -m tools.scaling_worker CASES.json FOUND.json
 """
 
-from __future__ import annotations
-
 import json
 import re
 import sys

@@ -1,7 +1,5 @@
 """One process as a grid of its own, for benchmarks, parity and tests."""
 
-from __future__ import annotations
-
 import torch
 
 from vid2vid_dist.engine.run.grid import PATIENCE, Grid

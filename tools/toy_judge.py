@@ -1,8 +1,6 @@
 """A small network that judges frames of the toy street: trained here, in seconds, to see what stands in which part of
 a frame. Its figures compare frames of this set with each other, and with nothing published."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import torch

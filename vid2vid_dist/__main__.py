@@ -1,7 +1,5 @@
 """All commands: `python -m vid2vid_dist COMMAND …`, and `torchrun … -m vid2vid_dist COMMAND …`."""
 
-from __future__ import annotations
-
 import difflib
 import sys
 

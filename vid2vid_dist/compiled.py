@@ -1,7 +1,5 @@
 """Loops compiled by numba, half a second to import: only what is itself imported where it is needed comes here."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path

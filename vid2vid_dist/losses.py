@@ -5,8 +5,6 @@ Discriminator outputs are lists, one per patch scale and finest first, of lists 
 entry is the score map. Reductions are computed in float32 at least, whatever the networks run in.
 """
 
-from __future__ import annotations
-
 import operator
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """How a discriminator's patch scores are spread: what shows whether it still has something to learn."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

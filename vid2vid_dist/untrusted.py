@@ -4,8 +4,6 @@ A shard folder, a configuration or a checkpoint may be a download. None of them 
 name a file outside its folder, or end in a traceback.
 """
 
-from __future__ import annotations
-
 import json
 import stat
 import unicodedata

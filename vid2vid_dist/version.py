@@ -3,8 +3,6 @@
     python -m vid2vid_dist.version       the code as JSON, which belongs beside a copy of the code, as commit.json
 """
 
-from __future__ import annotations
-
 import json
 import platform
 import subprocess

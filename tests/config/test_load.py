@@ -1,7 +1,5 @@
 """Configuration loading: conversion, inheritance, sources, and every way to get it wrong."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """`python -m vid2vid_dist.config`."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

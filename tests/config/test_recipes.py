@@ -1,7 +1,5 @@
 """Configurations by name, from anywhere."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Small raw folders."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Servers on loopback that hold shards: of ranges over HTTP, with faults, and of S3."""
 
-from __future__ import annotations
-
 import random
 import socket
 import threading

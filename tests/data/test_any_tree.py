@@ -1,7 +1,5 @@
 """Whatever lies in the raw folders: frames are packed in their order and with their partners, or refused."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import dataclass, field
 from pathlib import Path

@@ -1,7 +1,5 @@
 """One process at a time works on a folder; who fails leaves nothing behind."""
 
-from __future__ import annotations
-
 import os
 import time
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Canny edges of a part of a frame are those of the whole frame, cut."""
 
-from __future__ import annotations
-
 import numpy as np
 import pytest
 from hypothesis import given, settings

@@ -1,7 +1,5 @@
 """Clips: the right frames, purity, workers, contradictions of shards and configuration."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator
 from dataclasses import replace

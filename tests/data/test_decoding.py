@@ -1,7 +1,5 @@
 """Decoding in processes: the same frames, errors in their own words, and what ends a process or outlives a program."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os

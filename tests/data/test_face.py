@@ -1,7 +1,5 @@
 """Faces: bad landmark files, the crop near and past the border, generation as another face, shards."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from itertools import combinations
 from pathlib import Path

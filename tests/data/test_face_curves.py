@@ -1,7 +1,5 @@
 """Brushes: a stroke looks as if every point of it had been drawn."""
 
-from __future__ import annotations
-
 import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st

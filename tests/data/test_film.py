@@ -1,7 +1,5 @@
 """Video files inside shards: every frame is the one that decoding from the start gives, however it is reached."""
 
-from __future__ import annotations
-
 import json
 import random
 import shutil

@@ -1,7 +1,5 @@
 """The raw layout: what is a video, and what does not match."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterable
 from pathlib import Path

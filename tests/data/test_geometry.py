@@ -1,7 +1,5 @@
 """Scale, crop and flip: sizes, ranges, and all modalities cut alike."""
 
-from __future__ import annotations
-
 from dataclasses import fields, replace
 
 import numpy as np

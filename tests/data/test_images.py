@@ -1,7 +1,5 @@
 """Decoding: ids survive, wrong files are named."""
 
-from __future__ import annotations
-
 import io
 import struct
 import zlib

@@ -1,7 +1,5 @@
 """A shard folder: access to one frame, and every kind of damage."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -1,7 +1,5 @@
 """An index of a million frames: its start and its memory, in several processes at once."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import re

@@ -1,7 +1,5 @@
 """Packing by many processes, parts and runs that are killed: one set, always whole, the same bytes each time."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import random

@@ -1,7 +1,5 @@
 """Bodies: bad files, nobody and two people, what is left out in training, sampling by length."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Shards in a store of objects: what is read is what was packed, or it is said; over real servers with real faults."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

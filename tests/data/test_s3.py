@@ -1,7 +1,5 @@
 """Shards in S3: moto's server on loopback, with the real client."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Windows and orders: their arithmetic, their ranges, their purity."""
 
-from __future__ import annotations
-
 from hypothesis import given
 from hypothesis import strategies as st
 

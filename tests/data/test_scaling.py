@@ -1,7 +1,5 @@
 """Maps are scaled as Pillow scales them, whatever their size: equal bytes."""
 
-from __future__ import annotations
-
 import numpy as np
 from hypothesis import example, given, settings
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """Packing: nothing is lost, nothing half-written stays, the first bad file is named."""
 
-from __future__ import annotations
-
 import tarfile
 from pathlib import Path
 

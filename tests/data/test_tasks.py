@@ -1,7 +1,5 @@
 """Data tasks: what a configuration must say for each, and that nothing but the registry knows one by name."""
 
-from __future__ import annotations
-
 import ast
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Video files as they come: turned, trimmed, damaged, of other containers and formats, and hostile ones."""
 
-from __future__ import annotations
-
 import resource
 import struct
 import time

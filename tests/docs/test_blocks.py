@@ -1,7 +1,5 @@
 """Blocks of pages that work as they stand, one command after the other, with networks made small."""
 
-from __future__ import annotations
-
 import os
 import re
 import subprocess

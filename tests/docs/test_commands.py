@@ -1,8 +1,6 @@
 """Every command in the README, CONTRIBUTING.md and docs/: run here as it stands, run by another test, or listed with
 the reason why none does."""
 
-from __future__ import annotations
-
 import ast
 import os
 import re

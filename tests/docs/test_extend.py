@@ -1,7 +1,5 @@
 """docs/extend.md works as it stands: its blocks, put where they say, train alike on one rank and placed on two."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

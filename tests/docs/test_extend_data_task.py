@@ -1,7 +1,5 @@
 """docs/extend_data_task.md works as it stands: its blocks, put where they say, make a task that loads and trains."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

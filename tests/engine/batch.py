@@ -1,7 +1,5 @@
 """Many small jobs of the same number of ranks in one torchrun job: most of a small job is its start."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Callable, Iterable

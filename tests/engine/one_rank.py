@@ -1,7 +1,5 @@
 """One rank that runs the whole step of small networks, and notes what its tasks make and which gradients it finds."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from functools import partial
 

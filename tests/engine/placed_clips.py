@@ -4,8 +4,6 @@ Arguments of a job: PLACEMENT PIPELINES N_CLIPS N_FRAMES_BP IN_FLIGHT AHEAD OPTI
 PLACEMENT may be "textbook", the reference, which one process computes without the engine.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """Small configurations and made-up costs for tests of plans."""
 
-from __future__ import annotations
-
 import functools
 import random
 

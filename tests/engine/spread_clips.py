@@ -1,7 +1,5 @@
 """Small networks, and clips that are a function of their number, for tests of the engine."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

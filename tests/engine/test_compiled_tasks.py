@@ -3,8 +3,6 @@
 The networks are the smallest there are: what takes time is the C++ compiler, a second for every loop that it is given.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -4,8 +4,6 @@ Every row runs on real ranks under torchrun, each of which runs whole lanes. In 
 `textbook_step`, in float32 one rank with the plain backend.
 """
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -9,8 +9,6 @@ settings, scales, reach and lanes together, in every placement, in float64 and w
 minutes on two busy cores).
 """
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Iterator
 from typing import NamedTuple

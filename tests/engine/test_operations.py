@@ -1,7 +1,5 @@
 """How much a step asks of the device: few operations, however many tensors a role has."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import pytest

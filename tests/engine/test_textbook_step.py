@@ -1,7 +1,5 @@
 """The engine's step is the textbook's, whatever is trained: losses, gradients and weights of three steps in float64."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise

@@ -3,8 +3,6 @@
 Parts of `textbook_step`; all are off by default.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

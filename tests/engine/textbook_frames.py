@@ -3,8 +3,6 @@
 Parts of `textbook_step`.
 """
 
-from __future__ import annotations
-
 from torch import Tensor
 
 from vid2vid_dist.config.schema import DiscriminatorConfig

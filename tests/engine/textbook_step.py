@@ -12,8 +12,6 @@ code with it but the networks (spec: losses, training_schedule 4, networks 4). F
 that is generated, so those that are given have negative numbers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 

@@ -4,8 +4,6 @@ An attack passes when every input gives a value or a `UserError`: in time, in bo
 and without a file written outside the folder that the reader was given.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import random

@@ -1,7 +1,5 @@
 """The attacks themselves: what a reader must not do is noticed."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

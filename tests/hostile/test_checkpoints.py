@@ -1,7 +1,5 @@
 """Checkpoints and weights from anywhere."""
 
-from __future__ import annotations
-
 import json
 import random
 import shutil

@@ -1,7 +1,5 @@
 """Configuration files and overrides from anywhere."""
 
-from __future__ import annotations
-
 import os
 import random
 from pathlib import Path

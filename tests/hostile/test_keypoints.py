@@ -1,7 +1,5 @@
 """Landmarks and poses from anywhere: the files of detectors, as they lie in shards, read and drawn."""
 
-from __future__ import annotations
-
 import json
 import random
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Names from data on our pages: a real browser shows them, and runs nothing of them."""
 
-from __future__ import annotations
-
 import html
 import json
 import re

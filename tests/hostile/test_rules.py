@@ -1,7 +1,5 @@
 """What no line of the program may do with what it reads: run it, or give it to a shell."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from pathlib import Path

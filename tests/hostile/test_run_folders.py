@@ -1,8 +1,6 @@
 """Every file of a run folder, a checkpoint, an export and shards at random: one line, or goes on; never a silent
 difference."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

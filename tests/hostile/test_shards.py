@@ -1,7 +1,5 @@
 """Shard folders from anywhere: their index, their tars, and the frames in them."""
 
-from __future__ import annotations
-
 import io
 import json
 import random

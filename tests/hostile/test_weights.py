@@ -1,7 +1,5 @@
 """Weights, options and looks from anywhere: published files, folders of the original, single images, style books."""
 
-from __future__ import annotations
-
 import random
 import shutil
 from collections.abc import Callable

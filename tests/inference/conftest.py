@@ -1,7 +1,5 @@
 """Small shards and run folders to generate from."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Small networks of known answers, to be saved as TorchScript: what the published ones are called with and give."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

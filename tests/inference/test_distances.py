@@ -1,7 +1,5 @@
 """Distances of sets of features against other ways to compute them, and the figures that are made of them."""
 
-from __future__ import annotations
-
 import itertools
 
 import numpy as np

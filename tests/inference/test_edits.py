@@ -1,7 +1,5 @@
 """Edits of labels: what they change, what they leave, and whom they mean nothing to."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

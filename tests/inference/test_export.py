@@ -1,7 +1,5 @@
 """The exported generator: the same videos, from a machine that knows nothing of training."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """What a video starts from: real frames, nothing, a picture, or the single-image generator."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import replace

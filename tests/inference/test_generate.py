@@ -1,7 +1,5 @@
 """Generation from a run folder to the page, and every request that cannot be met."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Shards, folders and video files as input: the same frames by every way, and what is refused."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """A long video of the toy street: constant memory, and a page that a real browser plays."""
 
-from __future__ import annotations
-
 import html
 import json
 import re

@@ -1,7 +1,5 @@
 """A model with styles makes videos: several looks side by side, each the same in every frame, and every refusal."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The step of one frame in other runtimes makes the frames that generation makes."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Callable

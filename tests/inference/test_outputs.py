@@ -1,7 +1,5 @@
 """Where commands write: two of them into one folder, and places that take nothing."""
 
-from __future__ import annotations
-
 import fcntl
 import threading
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The figures of a generated frame beside those of the real one."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Figures on inputs with known answers: equal frames, noise, a shift by a known flow, Gaussians."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """What a network that reads colours sees, against counts by hand."""
 
-from __future__ import annotations
-
 import math
 
 import pytest

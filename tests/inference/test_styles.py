@@ -1,7 +1,5 @@
 """Looks fitted to regions: what clusters they find, how they hang together, and whom they do not belong to."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Frame by frame: equal to the clip in one piece, from frames or from nothing, at constant memory."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Results are written by processes as by a thread, in order, in bounded memory; what cannot be written is said."""
 
-from __future__ import annotations
-
 import json
 import multiprocessing
 import os

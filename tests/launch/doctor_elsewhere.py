@@ -1,7 +1,5 @@
 """launch/doctor.py where rank 1 has a working directory of its own: `doctor_elsewhere.py DIR …`."""
 
-from __future__ import annotations
-
 import os
 import sys
 

@@ -1,8 +1,6 @@
 """Under torchrun: launch/train.py with a discriminator that asks for more memory than there is, on
 the last rank in step 3."""
 
-from __future__ import annotations
-
 import os
 
 import torch

@@ -1,7 +1,5 @@
 """Under torchrun: launch/train.py with a discriminator that breaks on rank 2 in the third step."""
 
-from __future__ import annotations
-
 import os
 
 from vid2vid_dist.cli import train

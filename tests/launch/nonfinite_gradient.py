@@ -1,8 +1,6 @@
 """Under torchrun: launch/train.py with a gradient of a discriminator that is NaN on rank 2, in the
 clips of steps 3 and 5."""
 
-from __future__ import annotations
-
 import os
 
 from torch import Tensor

@@ -4,8 +4,6 @@ task: in a discriminator's task. reduction: when its tasks are done, before the 
 when it has updated.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """How an entry point ends, alone and under torchrun."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Callable

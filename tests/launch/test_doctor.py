@@ -1,7 +1,5 @@
 """The preflight: two healthy ranks, and ranks that lack something."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """What surrounds a command: other launchers, odd variables, output that cannot take it, limits."""
 
-from __future__ import annotations
-
 import os
 import resource
 import subprocess

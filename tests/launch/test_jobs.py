@@ -1,7 +1,5 @@
 """Whole jobs with networks on ranks of their own: how they start, and how they end when a rank does not go on."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """Training where the system is not as elsewhere: it works, bit by bit, or says in one line why not."""
 
-from __future__ import annotations
-
 import json
 import os
 import resource

@@ -1,7 +1,5 @@
 """Single-image generators train as recipes by the launcher, and a video begins with what they make."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

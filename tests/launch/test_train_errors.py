@@ -1,7 +1,5 @@
 """Every mistake that one can make with `launch/train.py`: one line that names it and the fix, nothing half-written."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

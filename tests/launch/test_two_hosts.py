@@ -1,7 +1,5 @@
 """One pipeline over two hosts, network namespaces joined by a virtual cable, trains as it does on one."""
 
-from __future__ import annotations
-
 import json
 import os
 import signal

@@ -1,7 +1,5 @@
 """What a GPU would have shown: where the host waits for it, and what it or NCCL would have refused."""
 
-from __future__ import annotations
-
 import sys
 from collections import Counter
 from collections.abc import Iterator

@@ -3,8 +3,6 @@
 Writes what the GPU would have shown to REPORT, under torchrun that of rank 0 (the others beside it, .RANK).
 """
 
-from __future__ import annotations
-
 from tests.logical_gpu.audit import AUDIT
 from tests.logical_gpu.cuda import install, install_nccl  # before torch
 

@@ -1,7 +1,5 @@
 """What a GPU would show: no mix-up of devices, nothing that NCCL refuses, and a host that does not wait in a step."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

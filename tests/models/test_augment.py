@@ -1,7 +1,5 @@
 """Augmentation of what discriminators see: what stays, what is alike, what it is a function of."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

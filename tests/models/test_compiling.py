@@ -3,8 +3,6 @@
 Here torch's own operations run what the compiler has traced; its loops run in tests/engine/test_compiled_tasks.py.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 from functools import cache, partial

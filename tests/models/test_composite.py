@@ -1,7 +1,5 @@
 """The networks of one scale: sizes, names, heads, blending."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

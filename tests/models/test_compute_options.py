@@ -1,7 +1,5 @@
 """Ways to save memory give the same outputs, gradients and running statistics."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """Convolutions in other forms equal plain ones, forward and backward."""
 
-from __future__ import annotations
-
 from itertools import product
 
 import pytest

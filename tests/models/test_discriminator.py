@@ -1,7 +1,5 @@
 """Sizes, widths, inputs and names of the patch discriminators."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

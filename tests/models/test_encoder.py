@@ -1,7 +1,5 @@
 """Features of regions: pooled, painted, instance by instance."""
 
-from __future__ import annotations
-
 import torch
 
 from vid2vid_dist.models.encoder import FeatureEncoder

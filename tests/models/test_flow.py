@@ -1,7 +1,5 @@
 """Direction and units of the reference flow, its confidence, and the size rule."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import pytest

@@ -1,7 +1,5 @@
 """The chunk loop: windows, histories, gradient cuts."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

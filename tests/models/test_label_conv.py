@@ -1,7 +1,5 @@
 """The label convolution: looking up equals multiplying, forward and backward, and does none of the multiplications."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """Encoding of labels and instances, pyramid and foreground mask."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """The cuts through VGG19 and its input."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

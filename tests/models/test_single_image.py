@@ -1,7 +1,5 @@
 """Image-only generators: published sizes, shapes and ranges."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

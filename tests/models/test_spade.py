@@ -1,7 +1,5 @@
 """Normalisation modulated by labels: the formula, what it is read off, where it stands."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

@@ -1,7 +1,5 @@
 """Spectral normalisation: kernels of norm 1, one iteration per step, none in a pass."""
 
-from __future__ import annotations
-
 from copy import deepcopy
 
 import pytest

@@ -1,7 +1,5 @@
 """Temporal groups against worked examples and a buffer that is moved by hand."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

@@ -1,7 +1,5 @@
 """Direction, units, borders and precision of the warp."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

@@ -1,7 +1,5 @@
 """Published weights: what is loaded, and what is said when they cannot be."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Reports and samples to show."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

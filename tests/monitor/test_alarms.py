@@ -1,7 +1,5 @@
 """Alarms go off for sick figures, once, and not for healthy ones."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from dataclasses import replace

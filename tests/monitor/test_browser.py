@@ -1,7 +1,5 @@
 """The page in a real browser: the layout is there and the videos play."""
 
-from __future__ import annotations
-
 import html
 import json
 import re

@@ -1,7 +1,5 @@
 """The console line, on a terminal and in a log."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The picture of a plan."""
 
-from __future__ import annotations
-
 import xml.etree.ElementTree as ElementTree
 
 import pytest

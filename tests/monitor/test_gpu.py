@@ -1,7 +1,5 @@
 """GPU telemetry with an NVML made up for the test, and without one."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from types import ModuleType, SimpleNamespace

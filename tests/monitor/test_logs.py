@@ -1,7 +1,5 @@
 """Who may say what on the console."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

@@ -1,7 +1,5 @@
 """The journal: strict JSON, torn lines, resumed runs."""
 
-from __future__ import annotations
-
 import json
 import math
 from itertools import pairwise

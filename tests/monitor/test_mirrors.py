@@ -1,7 +1,5 @@
 """A run's figures at Weights & Biases and MLflow, both without network."""
 
-from __future__ import annotations
-
 import json
 import struct
 import sys

@@ -1,7 +1,5 @@
 """Pictures: truncation, label and flow colours, tiles."""
 
-from __future__ import annotations
-
 import cv2
 import numpy as np
 import torch

@@ -1,7 +1,5 @@
 """A plan in words."""
 
-from __future__ import annotations
-
 from tests.engine.plans import specs_of
 from vid2vid_dist.engine.plan.placement import split
 from vid2vid_dist.monitor.plan_report import grid_table

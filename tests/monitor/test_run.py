@@ -1,7 +1,5 @@
 """What the monitor of a run leaves on disk, and that its page stands alone."""
 
-from __future__ import annotations
-
 import html
 import json
 import re

@@ -1,7 +1,5 @@
 """The original's schedule as it is known, and what plans gain over it: the street recipes."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.engine.plans import street_costs

@@ -1,7 +1,5 @@
 """Curves: gaps, outliers, lone points."""
 
-from __future__ import annotations
-
 import math
 import re
 

@@ -1,7 +1,5 @@
 """Events, read back the way TensorBoard reads them."""
 
-from __future__ import annotations
-
 import io
 import resource
 import signal

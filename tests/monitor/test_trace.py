@@ -1,7 +1,5 @@
 """Traced steps as files: tracks of what ran beside what was planned, and times for the planner."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Videos: frames, rate, colours, sizes, interruption."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import av

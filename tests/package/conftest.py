@@ -1,7 +1,5 @@
 """The wheel, by way of a source distribution too, and environments with it."""
 
-from __future__ import annotations
-
 import tarfile
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Distributions of the checkout, built without network, and environments that hold nothing of it."""
 
-from __future__ import annotations
-
 import os
 import re
 import site

@@ -1,7 +1,5 @@
 """The program from Python: the frames of the command, its messages, and the notebook."""
 
-from __future__ import annotations
-
 import io
 import json
 import os

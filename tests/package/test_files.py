@@ -1,7 +1,5 @@
 """The files around the code say what is so."""
 
-from __future__ import annotations
-
 import re
 
 import yaml

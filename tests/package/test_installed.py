@@ -1,7 +1,5 @@
 """The package without its checkout: what a wheel holds, and that it trains, plans and generates from another folder."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

@@ -1,7 +1,5 @@
 """Beside a torch that somebody else has installed, as in NVIDIA's images: pip keeps it."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """The arithmetic of the comparison itself."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import nn

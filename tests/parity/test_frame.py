@@ -1,7 +1,5 @@
 """The parity tool itself: option names, kinds by content, and that a failure is one."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The golden training traces also pass with generator and critics on ranks of their own."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.conftest import GOLDEN

@@ -1,7 +1,5 @@
 """The textbook step follows the golden training traces, and batches of clips go into ours whole."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """The batch scripts under a real Slurm: they train, are preempted, come again, and end when the run has ended."""
 
-from __future__ import annotations
-
 import json
 import os
 import random

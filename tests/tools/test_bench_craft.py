@@ -1,7 +1,5 @@
 """The table of training options counts whole runs only, and its judge tells frames apart."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """What the benchmark of data asks of a rank is what its steps decode."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

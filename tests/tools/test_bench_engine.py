@@ -1,7 +1,5 @@
 """The engine's benchmark runs and reports; what it measures is for idle machines."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

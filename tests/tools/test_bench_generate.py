@@ -1,7 +1,5 @@
 """The benchmark of generation compares what makes the same frames."""
 
-from __future__ import annotations
-
 import torch
 
 from tools.bench_generate import PlainLoop, measure, some_frames, switches

@@ -1,7 +1,5 @@
 """The fit of the network model, and the samples that it is made from."""
 
-from __future__ import annotations
-
 import pytest
 
 from tools.bench_gloo import CHECKED_RANKS, MESSAGES, REDUCTIONS, WORK, Sample, fit, modelled, on_ranks, report

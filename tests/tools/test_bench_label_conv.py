@@ -1,7 +1,5 @@
 """The benchmark of the label convolution."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from tools.bench_label_conv import compare

@@ -1,7 +1,5 @@
 """The comparison of two commits, here of this one with itself."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Planning takes time that grows as the step grows; what of training is measured."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The benchmark of a step, at a size that takes no time."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The page's tables of weak scaling say what the planner says."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.conftest import ROOT

@@ -1,7 +1,5 @@
 """A chain of three tiny stages by one command: what each hands on, and what that is worth."""
 
-from __future__ import annotations
-
 import json
 import statistics
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The files for Kubernetes and SkyPilot against the schemas that these are published with."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from types import ModuleType

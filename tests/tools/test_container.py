@@ -1,7 +1,5 @@
 """The container image: its lock fits the project, its recipe is clean, and what it copies is enough."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

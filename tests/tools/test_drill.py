@@ -1,7 +1,5 @@
 """The short form of `make drill`: a run that is killed while it saves and while it works loses nothing."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

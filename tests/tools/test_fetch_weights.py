@@ -1,7 +1,5 @@
 """Fetching weights, from a server on this machine."""
 
-from __future__ import annotations
-
 import hashlib
 import socket
 import subprocess

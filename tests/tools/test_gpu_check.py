@@ -1,7 +1,5 @@
 """The check of a GPU in its small form, so that it works on the day on which there is one."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Weights of the original through the tool: the original's frames come out, every bit goes both ways."""
 
-from __future__ import annotations
-
 import json
 from collections import OrderedDict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The command lines that render the toy street and pack shards."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A step's memory, counted, is what was planned."""
 
-from __future__ import annotations
-
 import pytest
 
 from tools.memory_table import rows

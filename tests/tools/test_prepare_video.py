@@ -1,7 +1,5 @@
 """A video file becomes raw folders that can be packed."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 

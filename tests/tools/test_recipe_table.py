@@ -1,7 +1,5 @@
 """The README's table says what the planner says."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.conftest import ROOT

@@ -1,7 +1,5 @@
 """What grows in a process is seen, and what does not is not."""
 
-from __future__ import annotations
-
 import mmap
 import os
 import time

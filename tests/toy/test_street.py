@@ -1,7 +1,5 @@
 """The toy street: it holds a street, and its flow is exact."""
 
-from __future__ import annotations
-
 import time
 from itertools import combinations, pairwise
 from pathlib import Path

@@ -1,7 +1,5 @@
 """A short street to train on, and the smallest networks that use every part of a step."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 

@@ -5,8 +5,6 @@
 The kernel refuses every file of that rank beyond a kilobyte while it saves.
 """
 
-from __future__ import annotations
-
 import resource
 import sys
 from pathlib import Path

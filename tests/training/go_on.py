@@ -3,8 +3,6 @@
     go_on.py FILE.json, a list of runs, each a list of key=value
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

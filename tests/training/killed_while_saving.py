@@ -3,8 +3,6 @@
     killed_while_saving.py STEP key=value …
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

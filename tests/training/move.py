@@ -3,8 +3,6 @@
     move.py key=value …
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from dataclasses import asdict

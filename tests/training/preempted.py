@@ -5,8 +5,6 @@
 Every request reaches one rank only. Prints the outcome of every start.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

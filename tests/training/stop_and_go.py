@@ -3,8 +3,6 @@
     stop_and_go.py STOP,STOP,…,END key=value …
 """
 
-from __future__ import annotations
-
 import sys
 
 from vid2vid_dist.cli.entry import run_main

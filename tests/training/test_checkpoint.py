@@ -1,7 +1,5 @@
 """Checkpoints are complete or absent, and no damaged one is read."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """A run with `optim.compile=tasks` stops and goes on; without a compiler it says so and does not begin."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

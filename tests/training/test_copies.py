@@ -1,7 +1,5 @@
 """A checkpoint's tensors are copied whole, and in few operations."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any
 

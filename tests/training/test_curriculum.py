@@ -1,7 +1,5 @@
 """The curriculum against the published recipes (spec: training_schedule 5, 10, losses 7)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """A disk that is full, or read-only: what is lost, what goes on, what is said. It is the kernel that refuses."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from collections.abc import Callable, Iterator

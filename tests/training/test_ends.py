@@ -1,7 +1,5 @@
 """A run ends saved and its status says why, whatever ends it: real torchrun, real signals, a real terminal."""
 
-from __future__ import annotations
-
 import json
 import os
 import pty

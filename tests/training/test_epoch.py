@@ -1,7 +1,5 @@
 """Clips over lanes: an epoch is the same set of clips for any number of ranks, lanes and clips per lane."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Values that are not finite and frames that cannot be read: what is left out, what stays as it was, what is kept."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

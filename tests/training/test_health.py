@@ -1,7 +1,5 @@
 """Figures of health: what they say, that they add up over passes, and that all of them reach the dashboard."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """A rank that stops in the middle of a save: the others do not wait for it for ever, and for a slow one they do."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Callable
 from dataclasses import replace

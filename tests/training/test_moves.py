@@ -1,7 +1,5 @@
 """A run goes on on other ranks, in another placement or ZeRO stage: nothing of its state changes on the way."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Runs that an older version left go on as with that version (`tests/fixtures/checkpoints/README.md`)."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

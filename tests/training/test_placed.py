@@ -1,7 +1,5 @@
 """Training with roles on several ranks, by the command that users type."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """What a rank of a pipeline decodes: what its tasks read, once, from wherever a run goes on."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

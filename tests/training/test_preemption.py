@@ -1,7 +1,5 @@
 """A run that is asked to end saves first, says who asked, and goes on as if it had never been asked."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

@@ -1,7 +1,5 @@
 """Starting from the weights of an earlier run: coarse to fine, and wider discriminators."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The probe step: it happens before the run, leaves no trace in it, and says early what does not fit."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Files of a run that are whole by the manifest, and yet cannot be gone on from; what is said of each."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """Training on shards that are fetched: bit by bit the run on those of the disk, whatever the store does meanwhile."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """What is reported: means over the steps and clips in which a loss exists, frames of all ranks, pictures."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from unittest.mock import Mock
 

@@ -1,7 +1,5 @@
 """A run that stops and goes on is the run that never stopped, bit by bit."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

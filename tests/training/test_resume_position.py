@@ -1,7 +1,5 @@
 """A checkpoint in the middle of a clip whose files contradict each other is refused: it would train on in silence."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Two runs in one folder."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """A checkpoint that is kept for readers while training goes on and clears old ones away."""
 
-from __future__ import annotations
-
 import multiprocessing
 import os
 import subprocess

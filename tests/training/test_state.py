@@ -1,7 +1,5 @@
 """The state of a run: whose lanes, the switch to all scales, what a checkpoint must agree with."""
 
-from __future__ import annotations
-
 import gc
 import weakref
 from collections.abc import Callable

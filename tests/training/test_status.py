@@ -1,7 +1,5 @@
 """`status.json` says what is nearest to the root of a failure, in whatever order the ranks fail."""
 
-from __future__ import annotations
-
 import fcntl
 import itertools
 import json

@@ -1,7 +1,5 @@
 """Recorded steps: what ran stands beside what was planned, and feeds the planner."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

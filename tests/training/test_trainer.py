@@ -1,7 +1,5 @@
 """The step loop: how many steps, where they stand, when a checkpoint is made, what is left behind."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

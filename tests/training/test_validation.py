@@ -1,7 +1,5 @@
 """Validation clips: the figures are those of `vid2vid-evaluate`, and what cannot be read does not end a run."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Every kind of configuration trains through ZeRO, learns finite weights, and resumes bit by bit."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Who is to blame when nothing goes on."""
 
-from __future__ import annotations
-
 import json
 import re
 import threading

@@ -6,8 +6,6 @@
 Exit status: 0 all within tolerance, 1 a case failed, 2 no such folder.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -1,7 +1,5 @@
 """One golden case and the outcome of checking it."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from functools import cached_property

@@ -1,7 +1,5 @@
 """A checkpoint folder of the original: it loads name by name, and its generator makes the same frames."""
 
-from __future__ import annotations
-
 import ast
 from pathlib import Path
 from typing import Any

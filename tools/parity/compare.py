@@ -5,8 +5,6 @@ original's own float32 error. Each case lists it per tensor: the tolerance is tw
 `FLOOR`. A jump of the warp gradient is thereby allowed exactly where the original saw one.
 """
 
-from __future__ import annotations
-
 from typing import Any, TypeVar
 
 from torch import Tensor, nn

@@ -1,7 +1,5 @@
 """Pixels of single curves through two or three points."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from tools.parity.case import Case, Check

@@ -1,7 +1,5 @@
 """Frames as the original's loader delivers them, with the numbers that it drew injected."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path

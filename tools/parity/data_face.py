@@ -4,8 +4,6 @@ The numbers that the original drew are injected. Its random numbers of a frame c
 taken, so a body's can be played back.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path

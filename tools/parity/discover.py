@@ -1,7 +1,5 @@
 """Find the cases of a golden folder and decide, from their content, which module checks each."""
 
-from __future__ import annotations
-
 import importlib
 import importlib.util
 import json

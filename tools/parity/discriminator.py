@@ -1,7 +1,5 @@
 """Multi-scale patch discriminators: outputs, loss, input gradient, with batch and with running statistics."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """Which frames and flows reach each temporal discriminator, chunk by chunk."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tools.parity.case import Case, Check

@@ -1,7 +1,5 @@
 """One step of one generator network: outputs, gradients, statistics; also the single-image generators."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

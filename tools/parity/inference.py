@@ -1,7 +1,5 @@
 """The original's test program: frames generated one after the other, and the pictures that it writes."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

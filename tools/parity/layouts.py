@@ -1,7 +1,5 @@
 """Parameter names, shapes, order and counts of the published full-size networks; nothing is allocated."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Every loss term and total of one chunk, and their gradients to frames, flow and discriminators."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import lru_cache
 

@@ -5,8 +5,6 @@
 prints one line per trace, or per trace of these names; exit status 1 if one is out of tolerance.
 """
 
-from __future__ import annotations
-
 import sys
 import time
 from dataclasses import replace

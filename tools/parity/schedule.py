@@ -4,8 +4,6 @@ The generator's learning rate is compared with the optimiser that the original m
 stepping another one after the finest-only epochs (spec: quirks Q3).
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from tools.parity.case import Case, Check, parse_args

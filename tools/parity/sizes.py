@@ -1,7 +1,5 @@
 """Arithmetic of scale, crop, flip and clip selection, given the numbers that the original drew."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tools.parity.case import Case, Check

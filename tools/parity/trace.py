@@ -7,8 +7,6 @@ Running statistics are left out. No output depends on them, the discriminators' 
 one over the real frames instead of two), and the means contain the biases that have no gradient.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Any

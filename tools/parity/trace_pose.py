@@ -1,5 +1,3 @@
 """Whole training runs on body pose, with the face discriminator: as `trace`."""
 
-from __future__ import annotations
-
 from tools.parity.trace import check as check

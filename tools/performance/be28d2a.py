@@ -1,8 +1,6 @@
 """Steps, generation and plans of commit be28d2a, whose engine for one slot was another."""
 # mypy: ignore-errors
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Steps, generation and plans of this code, and of commits with the same interfaces."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from dataclasses import replace

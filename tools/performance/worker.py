@@ -6,8 +6,6 @@ The tools are those of this checkout. A training or generation does one step for
 the processor seconds; what is asked for once is printed as JSON.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 import time

@@ -1,7 +1,5 @@
 """Kinds of arguments that several commands read, for argparse."""
 
-from __future__ import annotations
-
 import argparse
 
 

@@ -7,8 +7,6 @@ Versions, devices, memory, disk, clocks, links, slow ranks, shards. Exit status 
 (torchrun then adds a report of its own), 2 = no such configuration.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import time

@@ -1,7 +1,5 @@
 """How every entry point ends."""
 
-from __future__ import annotations
-
 import faulthandler
 import io
 import json

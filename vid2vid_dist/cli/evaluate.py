@@ -11,8 +11,6 @@ events and a page with curves over the frames under RUN/evaluation, and prints t
 of which size each figure is taken.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -5,8 +5,6 @@
     vid2vid-export runs/NAME out/NAME --onnx --size 512x256    and the step of one frame as a program for ONNX Runtime
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -5,8 +5,6 @@
 Writes latest_net_G0.pth …, the discriminators where the checkpoint has them, and opt.txt. Tensors keep their bits.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections import OrderedDict
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Whatever ends a command, as one line on stderr; the traceback of what is no fault of the user goes into a file."""
 
-from __future__ import annotations
-
 import errno
 import os
 import tempfile

@@ -6,8 +6,6 @@ What the encoder sees of every class in the training videos is clustered. Looks 
 checkpoint: fit them when training is done.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

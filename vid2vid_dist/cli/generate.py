@@ -12,8 +12,6 @@ Makes PNG frames, mp4 videos and a page under RUN/results, and prints where the 
 where it was interrupted: complete videos are kept.
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """Options that say what to generate, of `vid2vid-generate` and `vid2vid-evaluate`."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

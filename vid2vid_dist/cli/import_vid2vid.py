@@ -8,8 +8,6 @@ Weights are read without running code from them. Nothing is written unless all g
 shapes that the options promise, and make a picture.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Other ways than torchrun to start a process: what they leave in its arguments and environment."""
 
-from __future__ import annotations
-
 import logging
 import os
 import socket

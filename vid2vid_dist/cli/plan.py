@@ -6,8 +6,6 @@
 
 Task times are modelled for an H100, or read from a JSON file {"ROLE/KIND/SCALE": seconds} (--costs)."""
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Joining the ranks that a launcher has started."""
 
-from __future__ import annotations
-
 import os
 from datetime import timedelta
 

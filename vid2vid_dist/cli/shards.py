@@ -6,8 +6,6 @@ vid2vid-shards --verify data/shards/cityscapes                              # ar
 vid2vid-shards datasets/face data/shards/face --task face                   # landmarks or poses
 """
 
-from __future__ import annotations
-
 import argparse
 import os
 import re

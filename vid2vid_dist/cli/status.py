@@ -4,8 +4,6 @@
     python -m vid2vid_dist status runs/NAME --snapshot kept    its newest checkpoint, to copy or read at leisure
 """
 
-from __future__ import annotations
-
 import argparse
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -4,8 +4,6 @@ python -m vid2vid_dist toy                      # the default street, data/toy_s
 python -m vid2vid_dist toy --task face /tmp/faces --n-train 20
 """
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable
 from dataclasses import asdict, dataclass

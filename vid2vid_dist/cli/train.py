@@ -9,8 +9,6 @@ A run continues from its newest checkpoint, on any number of ranks; `run.name` c
 With --fresh a run that has a checkpoint is refused instead.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

@@ -7,8 +7,6 @@ Published names end in the first 8 digits of their SHA-256 (of I3D all digits ar
 one is kept in SHA256SUMS beside the files, and checked from then on. A download that broke off goes on where it was.
 """
 
-from __future__ import annotations
-
 import argparse
 import hashlib
 import http.client

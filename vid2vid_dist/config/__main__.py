@@ -4,8 +4,6 @@
     python -m vid2vid_dist.config template                    every key, commented (= configs/base.yaml)
 """
 
-from __future__ import annotations
-
 import sys
 import textwrap
 

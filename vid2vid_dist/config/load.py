@@ -4,8 +4,6 @@ A file holds only what differs from the defaults; `base: other.yaml` (relative t
 that it differs from instead. Unknown keys, wrong types and values out of range are refused.
 """
 
-from __future__ import annotations
-
 import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass

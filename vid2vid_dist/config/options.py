@@ -1,7 +1,5 @@
 """Every option as an object: its key, what it accepts, and the strict conversion of what was given."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import Field, dataclass, fields
 from typing import Any, get_type_hints

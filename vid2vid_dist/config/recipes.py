@@ -1,7 +1,5 @@
 """Where a configuration file is: a path, or the name of a recipe that comes with the program."""
 
-from __future__ import annotations
-
 import difflib
 from pathlib import Path
 

@@ -5,8 +5,6 @@ once, and `configs/base.yaml`, the command line and the error messages are deriv
 Names that users know from the original vid2vid keep their spelling (`ngf`, `n_frames_G`, `num_D`).
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, field
 from typing import Any

@@ -1,7 +1,5 @@
 """Files and folders that are complete or absent, and that one process at a time works on."""
 
-from __future__ import annotations
-
 import fcntl
 import logging
 import math

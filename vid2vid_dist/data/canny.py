@@ -3,8 +3,6 @@
 It imports OpenCV, SciPy and numba: other tasks go without, and without this module.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 import cv2

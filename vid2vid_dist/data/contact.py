@@ -1,7 +1,5 @@
 """The contact sheet of a shard folder: worth a look before training."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from PIL import Image, ImageDraw, ImageFont

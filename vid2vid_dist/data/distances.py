@@ -1,7 +1,5 @@
 """Maps of the distance to an edge of a face (spec: data 6.5)."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import cv2

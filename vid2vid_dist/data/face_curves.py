@@ -4,8 +4,6 @@ The original fits each curve iteratively and truncates its points to whole pixel
 differently, and one pixel in a hundred moves; so the fit is MINPACK's here too, from the same start.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise

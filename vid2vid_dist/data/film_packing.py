@@ -4,8 +4,6 @@ All of it is decoded, and then once more from each of its keyframes. Those that 
 decoding may begin; the others (of open groups, damaged ones) are not.
 """
 
-from __future__ import annotations
-
 import hashlib
 import tarfile
 from collections.abc import Mapping, Sequence

@@ -8,8 +8,6 @@ Where a modality is of colours, a video may be a file instead of a folder: `trai
 `train_A/street`, frame by frame, if there are as many in both and no number is left out.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import re

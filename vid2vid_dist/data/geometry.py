@@ -3,8 +3,6 @@
 Sizes are (width, height) in pixels. Rounding is Python's (half to even), as in the original.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

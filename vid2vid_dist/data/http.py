@@ -1,7 +1,5 @@
 """Ranges of files from web servers, over connections that are kept."""
 
-from __future__ import annotations
-
 import re
 import time
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """One encoded frame -> a checked Pillow image -> an array -> a tensor. The only place that decodes pixels."""
 
-from __future__ import annotations
-
 import io
 
 import numpy as np

@@ -3,8 +3,6 @@
 `index.json` says what the split is and names its tars and its columns (`data.columns`), which ranks share.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path

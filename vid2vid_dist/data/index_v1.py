@@ -1,7 +1,5 @@
 """The first version of index.json, which holds every entry itself: read into columns, in memory."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -4,8 +4,6 @@ Shards hold landmarks and poses as they are, some kilobytes a frame; they are dr
 the crop and what is left out differ from clip to clip. Drawn frames stay 8 bit until `clips.network_input`.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from PIL import Image

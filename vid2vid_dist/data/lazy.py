@@ -1,7 +1,5 @@
 """A sequence whose items are made when they are asked for."""
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Generic, TypeVar, overload

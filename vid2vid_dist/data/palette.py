@@ -1,7 +1,5 @@
 """The colours that label ids are shown in (spec: inference 4)."""
 
-from __future__ import annotations
-
 import numpy as np
 
 CITYSCAPES_IDS = np.array(

@@ -1,7 +1,5 @@
 """The bar of a long piece of work: how fast it goes and how long it will take."""
 
-from __future__ import annotations
-
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text

@@ -1,7 +1,5 @@
 """Shards in a store of objects: what a rank reads is fetched by range, and kept on its node for a while."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import os

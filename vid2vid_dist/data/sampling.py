@@ -4,8 +4,6 @@ Nothing here keeps state, so the run is the same on any number of ranks and work
 anywhere. Random numbers are drawn apart from the arithmetic that uses them.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import numpy as np

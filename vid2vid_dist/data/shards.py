@@ -10,8 +10,6 @@ Tars and columns are named after their contents and written beside those in use;
 `index.json`. So there is a whole set at any time, and what is done stays done (`data.packing`), whoever was killed.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

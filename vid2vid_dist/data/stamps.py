@@ -1,7 +1,5 @@
 """Lines drawn by brushes (spec: data 7.1): compiled, for a brush visits each of their points dozens of times."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from vid2vid_dist.compiled import compiled

@@ -1,7 +1,5 @@
 """Where the files of a split lie: in a folder, or in a store of objects (`data.remote`)."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Whether shards on disk are what was packed: damage that keeps the size is seen by nothing else before it is read."""
 
-from __future__ import annotations
-
 import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

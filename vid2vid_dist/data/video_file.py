@@ -1,7 +1,5 @@
 """A video file as its frames in order, each as players show it, to where the stream ends."""
 
-from __future__ import annotations
-
 import logging
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """What worker processes have in common."""
 
-from __future__ import annotations
-
 import ctypes
 import multiprocessing
 import os

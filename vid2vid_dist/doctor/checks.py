@@ -1,7 +1,5 @@
 """Findings of a preflight: how each check ended, as a table and as JSON."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, dataclass
 from typing import Any
 

@@ -3,8 +3,6 @@
 Every rank looks at its own machine, all gather what they saw, measure together, and conclude (`preflight_checks`).
 """
 
-from __future__ import annotations
-
 import hashlib
 import platform
 import shutil

@@ -1,7 +1,5 @@
 """What a preflight concludes from what the ranks saw: one function per check, pure."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 

@@ -3,8 +3,6 @@
 Every function is called by all ranks of the grid at the same time.
 """
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 

@@ -2,8 +2,6 @@
 `models._torchvision`)."""
 # ruff: noqa: I001
 
-from __future__ import annotations
-
 from vid2vid_dist.models import _torchvision
 from torch_fidelity.feature_extractor_inceptionv3 import URL_INCEPTION_V3, FeatureExtractorInceptionV3
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure

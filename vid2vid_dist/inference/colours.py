@@ -1,7 +1,5 @@
 """How steady a look is, how far looks are apart, and what an edit changes: by the mean colours of the classes."""
 
-from __future__ import annotations
-
 from itertools import combinations
 
 import torch

@@ -1,7 +1,5 @@
 """Distances between two sets of features, (N, d) each: how far generated frames or clips are from real ones."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 

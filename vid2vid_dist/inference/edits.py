@@ -1,7 +1,5 @@
 """Changes to the labels that a video is generated from: trees become buildings, one car becomes a truck."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

@@ -1,7 +1,5 @@
 """Figures of a model: its videos made frame by frame from its own frames, and what becomes of them over time."""
 
-from __future__ import annotations
-
 import logging
 import time
 from collections.abc import Iterator, Sequence

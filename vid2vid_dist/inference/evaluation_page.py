@@ -1,7 +1,5 @@
 """What evaluation leaves behind: JSON, a page with the table and curves over the frames, and TensorBoard events."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path

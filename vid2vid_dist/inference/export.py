@@ -9,8 +9,6 @@
 `vid2vid-generate OUT --input DIR` and `run.load_pretrain=OUT` take it like a checkpoint.
 """
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What an evaluation has found, as numbers, JSON and a table of one run or of two."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field

@@ -1,7 +1,5 @@
 """What a video starts from: real frames, a picture, frames of a single-image generator, or nothing."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from copy import deepcopy

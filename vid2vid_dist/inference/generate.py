@@ -1,7 +1,5 @@
 """From a trained generator and an input to videos on the disk."""
 
-from __future__ import annotations
-
 import hashlib
 import logging
 import time

@@ -1,7 +1,5 @@
 """What videos are generated from: shards, a folder of frames, or an mp4."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

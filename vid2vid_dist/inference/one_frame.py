@@ -8,8 +8,6 @@ last. Input `history_S` (1, n_frames_G - 1, 3, h, w) in [-1, 1] for every scale 
 `image_S` (1, 3, h, w) in [-1, 1] for every scale: the newest of the next history, the last one the frame.
 """
 
-from __future__ import annotations
-
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path

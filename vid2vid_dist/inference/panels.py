@@ -1,7 +1,5 @@
 """The pictures of one generated frame by caption, and its figures."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

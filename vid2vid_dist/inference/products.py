@@ -1,7 +1,5 @@
 """What is written of a video's frames: PNG files, a video of each output, a video that compares."""
 
-from __future__ import annotations
-
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

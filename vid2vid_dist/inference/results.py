@@ -8,8 +8,6 @@
     OUT/VIDEO/video.json        what it was made from and what came of it
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections import deque

@@ -1,7 +1,5 @@
 """The device and number format that generation runs with, and the memory that it took."""
 
-from __future__ import annotations
-
 import resource
 import sys
 from collections.abc import Callable, Iterator

@@ -1,8 +1,6 @@
 """Segmentation networks by path: torchvision's, or any as TorchScript; and whether generated frames show what their
 labels say."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Fits looks to what the feature encoder sees in real frames."""
 
-from __future__ import annotations
-
 import heapq
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """Videos of any length, frame by frame, at constant memory (spec: inference 1 and 2)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import torch

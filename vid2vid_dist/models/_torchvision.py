@@ -5,8 +5,6 @@ operators, and then fails to import because it describes two of them. None of th
 their schemas is enough. Import `models` from this module, never torchvision itself.
 """
 
-from __future__ import annotations
-
 import torch
 
 try:

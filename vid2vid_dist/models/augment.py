@@ -7,8 +7,6 @@ Adaptive (Karras et al. 2020): each of the three happens with a probability, the
 one of its weights, and learns like them, from whether too many real patches are taken for real.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -4,8 +4,6 @@ Stacks are lists of modules, so that positions inside an `nn.Sequential` give th
 published weights: every pad, norm and activation counts.
 """
 
-from __future__ import annotations
-
 from itertools import pairwise
 from typing import TypeVar
 

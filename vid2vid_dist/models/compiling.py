@@ -5,8 +5,6 @@ kept where torch keeps them (`TORCHINDUCTOR_CACHE_DIR`, else one folder of the u
 and later runs share them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import cache, wraps
 from typing import Any, TypeVar, cast

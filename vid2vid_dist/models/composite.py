@@ -5,8 +5,6 @@ warped by a predicted flow. A predicted weight (1 = synthesised) says which one 
 a foreground branch, if there is one, overrides both where its labels are.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast

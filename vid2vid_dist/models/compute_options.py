@@ -1,7 +1,5 @@
 """Ways to compute the same results in less memory or less time."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass

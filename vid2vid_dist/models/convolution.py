@@ -8,8 +8,6 @@ on CPUs does not. Between the transforms stand matrix products over the channels
 7x7 with few outputs by rows, which fill the registers of a CPU better, and the sums of seven rows.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar

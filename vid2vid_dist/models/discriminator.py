@@ -1,7 +1,5 @@
 """Multi-scale patch discriminators for images, frame groups and faces (spec: networks 7)."""
 
-from __future__ import annotations
-
 from itertools import chain
 
 import torch

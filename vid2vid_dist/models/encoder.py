@@ -1,7 +1,5 @@
 """Instance-wise feature encoder: how each part of a real image looks, in a few numbers (spec: networks 6)."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 
 from vid2vid_dist.models.blocks import conv7, decoder, encoder, init_weights

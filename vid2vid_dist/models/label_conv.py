@@ -5,8 +5,6 @@ inside one object and see a single class: all their taps together are one column
 therefore the border of objects, a few per cent of a wide frame.
 """
 
-from __future__ import annotations
-
 from functools import reduce
 from operator import or_
 from typing import Any

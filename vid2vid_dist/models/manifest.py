@@ -1,8 +1,6 @@
 """The list that lies beside weights, manifest.json: size and hash of each file, so that what is read is what was
 written."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path

@@ -1,7 +1,5 @@
 """VGG19 features for the perceptual loss (spec: networks 8, losses 3.3)."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torch.nn import functional as F
 

@@ -1,7 +1,5 @@
 """What is told of a whole region of a frame at once: means over it, and a look for every class of a label map."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import torch

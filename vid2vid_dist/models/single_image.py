@@ -3,8 +3,6 @@
 They read the encoded labels of one frame and know no past. All use instance norm.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import replace

@@ -3,8 +3,6 @@
 In decoders and residual trunks, which otherwise know of the labels only what has come through the encoder.
 """
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F

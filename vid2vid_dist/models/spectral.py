@@ -5,8 +5,6 @@ The iteration goes on once per training step, before the first pass, and never b
 step see the same weights, whoever runs them, how often, and whether activations are computed again.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any, TypeVar, cast
 

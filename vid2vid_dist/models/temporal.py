@@ -4,8 +4,6 @@ Pure index arithmetic: the generated frames of a clip form one row; after each c
 the next chunk's groups are picked from these and the new frames.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from vid2vid_dist.config.schema import DiscriminatorConfig

@@ -1,7 +1,5 @@
 """Bilinear backward warp (spec: networks 5)."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F

@@ -1,7 +1,5 @@
 """How much a video flickers: each frame against the one before it, moved by the reference flow."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 import torch

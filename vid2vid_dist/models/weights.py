@@ -1,7 +1,5 @@
 """Weights from elsewhere: published ones of frozen networks, the original's, single files."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Alarms: what in a run's figures needs attention, reported once when it begins, with what to do about it."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from torch import Tensor

@@ -1,7 +1,5 @@
 """One line per interval on the console: in colour on a terminal, plain in a log."""
 
-from __future__ import annotations
-
 import math
 import time
 from contextlib import suppress

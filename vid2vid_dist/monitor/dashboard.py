@@ -1,7 +1,5 @@
 """The layout of TensorBoard's page CUSTOM SCALARS: what tells a sick GAN from a healthy one, from top to bottom."""
 
-from __future__ import annotations
-
 LAYOUT: dict[str, dict[str, list[str | list[str]]]] = {
     "Who wins": {
         "image discriminator: right on real and on fake frames": ["Multiline", [r"accuracy/(image|face)/(real|fake)"]],

@@ -1,7 +1,5 @@
 """A plan as a picture: one row per rank, one bar per task, time to the right. SVG, to be put into a paper."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from xml.sax.saxutils import escape

@@ -1,7 +1,5 @@
 """GPU telemetry through NVML. It watches and never disturbs: without NVML there is one log line, no error."""
 
-from __future__ import annotations
-
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass

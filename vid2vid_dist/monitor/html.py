@@ -1,7 +1,5 @@
 """The shell of our pages: one static file that needs no server and nothing from elsewhere."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from html import escape

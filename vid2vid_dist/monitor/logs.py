@@ -1,7 +1,5 @@
 """The one log format of the program."""
 
-from __future__ import annotations
-
 import logging
 import sys
 from collections.abc import Iterator

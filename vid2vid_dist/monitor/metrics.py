@@ -1,7 +1,5 @@
 """The journal of a run, metrics.jsonl: one JSON object per line, from which everything else can be drawn."""
 
-from __future__ import annotations
-
 import json
 import logging
 import math

@@ -4,8 +4,6 @@ Where they send to is said by the services' own variables: WANDB_MODE=offline ke
 MLFLOW_TRACKING_URI names a server or a folder.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import math

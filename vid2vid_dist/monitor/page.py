@@ -1,7 +1,5 @@
 """The page of a training run, drawn from its journal: `web/index.html`."""
 
-from __future__ import annotations
-
 import time
 from html import escape
 from pathlib import Path

@@ -3,8 +3,6 @@
 Every function turns a clip `(T, C, H, W)` into an array `(T, H, W, 3)` of uint8 RGB.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """A chosen plan in words and tables: where everything runs, memory, time, and whether it fits."""
 
-from __future__ import annotations
-
 from vid2vid_dist.engine.plan.bound import lower_bound
 from vid2vid_dist.engine.plan.memory import CAUSES, RankMemory
 from vid2vid_dist.engine.plan.placement import Layout

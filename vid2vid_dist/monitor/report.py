@@ -1,7 +1,5 @@
 """What a training run tells its monitor."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

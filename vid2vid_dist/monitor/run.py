@@ -1,7 +1,5 @@
 """The monitor of a training run: everything that is reported goes through here to where it is looked at."""
 
-from __future__ import annotations
-
 import logging
 import resource
 from collections.abc import Sequence

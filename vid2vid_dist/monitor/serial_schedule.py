@@ -1,7 +1,5 @@
 """The original's schedule of a step, with the planner's costs: what plans are compared with."""
 
-from __future__ import annotations
-
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.costs import Costs
 from vid2vid_dist.engine.plan.role import GENERATOR

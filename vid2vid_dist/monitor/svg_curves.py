@@ -1,7 +1,5 @@
 """Small curves as inline SVG."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from html import escape
 

@@ -1,7 +1,5 @@
 """The mirror of the journal in TensorBoard: scalars, pictures and clips."""
 
-from __future__ import annotations
-
 import io
 import os
 import socket

@@ -1,7 +1,5 @@
 """Traced steps as a file for Perfetto (https://ui.perfetto.dev) or chrome://tracing, and as a table of task times."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections import defaultdict

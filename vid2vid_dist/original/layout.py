@@ -1,8 +1,6 @@
 """The original's checkpoint folder: which file holds which of our weights, and the options in opt.txt (spec:
 networks 10)."""
 
-from __future__ import annotations
-
 import ast
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The original's option names -> our configuration."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from vid2vid_dist.config.schema import Config

@@ -4,8 +4,6 @@ Everything is painted from the landmarks themselves, so that they are exact. Len
 face, y down, z towards the camera, the origin between the eyes.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

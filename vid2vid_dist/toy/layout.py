@@ -1,7 +1,5 @@
 """What stands and drives in the toy street."""
 
-from __future__ import annotations
-
 from itertools import count
 
 import numpy as np

@@ -4,8 +4,6 @@ Every texture is a function of the place on the surface, blurred by the size of 
 (`blur`, metres), so that it moves with the surface and does not flicker.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 

@@ -4,8 +4,6 @@ The skeleton's lengths stay; its joints swing. Lengths are in heights of the bod
 down, y down. Poses and picture come from the same joints, so they agree exactly.
 """
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Iterator

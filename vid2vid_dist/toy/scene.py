@@ -5,8 +5,6 @@ centre at integer coordinates, u right, v down. Everything moves by translation 
 of a visible surface point one frame earlier, and with it the optical flow, is exact.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

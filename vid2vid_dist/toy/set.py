@@ -1,7 +1,5 @@
 """Rendered sets as raw folders: what the toy street, face and dancer have in common."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass

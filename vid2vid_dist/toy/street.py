@@ -1,7 +1,5 @@
 """A small rendered street with exact labels, instances and optical flow, for first runs and tests."""
 
-from __future__ import annotations
-
 import logging
 import math
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """What a checkpoint holds, copied out of the run in few operations."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator
 

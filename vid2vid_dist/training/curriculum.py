@@ -4,8 +4,6 @@ A pure function of (configuration, epoch, longest video), so that a resumed run 
 and nothing of it has to be saved (spec: training_schedule 5, losses 7).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

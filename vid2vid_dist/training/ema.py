@@ -1,7 +1,5 @@
 """The averaged generator, and how to look at a module without touching it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

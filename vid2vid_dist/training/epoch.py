@@ -8,8 +8,6 @@ clips an epoch holds therefore never depends on the number of ranks.
 What is computed at once, on arrays, is how many chunks each clip has. Rounds and clips are put together when asked for.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache

@@ -3,8 +3,6 @@
 All ranks decide together, so that they go on with the same clips and the same weights.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field

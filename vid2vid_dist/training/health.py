@@ -1,7 +1,5 @@
 """What the roles of this rank know about the health of the training, in a form that adds up over ranks."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum

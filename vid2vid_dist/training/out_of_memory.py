@@ -1,7 +1,5 @@
 """Memory that runs out in a step: which knob to turn, with the planner's numbers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import torch

@@ -1,7 +1,5 @@
 """The steps of an epoch for one rank, looked at ahead of training: plans, and the frames to decode."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial

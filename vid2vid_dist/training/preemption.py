@@ -1,8 +1,6 @@
 """When a run is asked to save, or to save and end: by files in its folder, by signals, because its time is up, or
 because the torchrun that started it is gone."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

@@ -1,7 +1,5 @@
 """Weights of an earlier run as the starting point of a new one: coarse to fine, wider discriminators."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 

@@ -7,8 +7,6 @@ Off on CPUs unless asked for: there memory that runs out is not an error which c
 or hours of swapping, and a step of the longest chunks takes long.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TypeVar

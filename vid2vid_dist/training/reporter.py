@@ -1,7 +1,5 @@
 """Between the steps and the monitor: sums losses over steps and ranks, measures time, takes samples."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence

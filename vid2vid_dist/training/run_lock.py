@@ -1,7 +1,5 @@
 """One process writes into a run folder: two runs would put their files into each other's checkpoints."""
 
-from __future__ import annotations
-
 import fcntl
 import logging
 import os

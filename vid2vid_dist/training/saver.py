@@ -6,8 +6,6 @@ training ever waits for, whether all have succeeded: rank 0 commits the checkpoi
 was written before stays in force until `latest` moves, so a save that fails, or a run that dies in it, loses nothing.
 """
 
-from __future__ import annotations
-
 import logging
 import shutil
 import time

@@ -1,7 +1,5 @@
 """A checkpoint kept for readers: training clears old ones away, under whoever copies them."""
 
-from __future__ import annotations
-
 import os
 import shutil
 from pathlib import Path

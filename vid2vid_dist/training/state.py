@@ -1,7 +1,5 @@
 """Networks, optimisers, averages, clips in flight, position: the state of a run, saved and resumed as a whole."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager

@@ -1,7 +1,5 @@
 """`runs/NAME/status.json`: how a run goes or has ended. Batch scripts read it: torchrun passes no exit status on."""
 
-from __future__ import annotations
-
 import errno
 import json
 import os

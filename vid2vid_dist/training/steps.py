@@ -1,7 +1,5 @@
 """The optimiser steps of an epoch on this rank: decoding ahead, the clips' state, the step itself, what is reported."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, replace

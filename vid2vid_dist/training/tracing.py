@@ -1,7 +1,5 @@
 """Records chosen steps of a run: `monitor.trace_steps`."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """A training run on this rank: epochs, rounds, chunks, and what happens between steps."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

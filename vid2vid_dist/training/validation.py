@@ -5,8 +5,6 @@ Each frame is generated from the generated ones before it, as videos are in the 
 nothing random is drawn, and no weight or statistic changes.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise

@@ -8,8 +8,6 @@ A plan is one sequence, and every slot issues its slice of it in order. So the e
 always go on, and nothing hangs, even on a single queue; `stuck` shows it.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict, deque
 from collections.abc import Sequence
 from typing import NamedTuple

@@ -1,7 +1,5 @@
 """No plan beats the bound, and the best of all plans of a tiny step comes near."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import replace
 

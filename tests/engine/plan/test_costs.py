@@ -1,7 +1,5 @@
 """Costs against the figures known for the street networks at 512x256, 1024x512 and 2048x1024."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

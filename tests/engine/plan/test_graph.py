@@ -1,7 +1,5 @@
 """What the tasks of a step wait for."""
 
-from __future__ import annotations
-
 import itertools
 
 import pytest

@@ -1,7 +1,5 @@
 """The search betters a plan, keeps within its memory, and what it finds is followed by later steps."""
 
-from __future__ import annotations
-
 from tests.engine.plans import street_costs
 from vid2vid_dist.engine.plan.graph import step_tasks
 from vid2vid_dist.engine.plan.local_search import MORE_SAVED, anneal

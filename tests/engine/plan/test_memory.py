@@ -1,7 +1,5 @@
 """Memory of a rank, added up by hand."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

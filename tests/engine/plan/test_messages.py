@@ -1,7 +1,5 @@
 """Both ends of a message expect the same: shapes follow from the configuration, contents from the plan."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 

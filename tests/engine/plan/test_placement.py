@@ -1,7 +1,5 @@
 """Placements as asked for, and the words when they cannot be."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

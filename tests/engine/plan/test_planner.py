@@ -1,7 +1,5 @@
 """Plans of consecutive steps, and what they are made from."""
 
-from __future__ import annotations
-
 import itertools
 import time
 

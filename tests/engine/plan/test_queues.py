@@ -1,7 +1,5 @@
 """No plan hangs on a GPU's streams, whatever shares a hardware queue; and the model would find it."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from functools import cache

@@ -1,7 +1,5 @@
 """Plans of any kind: complete, in order, free of deadlock under any interleaving, bounded in memory."""
 
-from __future__ import annotations
-
 import random
 from collections import Counter
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Which plan is chosen, why, and what is refused."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

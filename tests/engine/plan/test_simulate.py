@@ -1,7 +1,5 @@
 """Predicted step times, by hand for small plans."""
 
-from __future__ import annotations
-
 import itertools
 from dataclasses import replace
 

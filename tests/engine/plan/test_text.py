@@ -1,7 +1,5 @@
 """A plan as text: nothing of it is left out."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.engine.plans import made_up_costs, specs_of

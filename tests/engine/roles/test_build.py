@@ -1,7 +1,5 @@
 """The list of roles, and what it announces."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -3,8 +3,6 @@
 Every test takes real steps; they leave the weights as they are.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """The frames of a chunk's groups, as its tasks count them."""
 
-from __future__ import annotations
-
 import itertools
 
 from tests.engine.plans import specs_of

@@ -4,8 +4,6 @@ Every rank sends to every other before it receives, twice, several formats. Rank
 never sends it: rank 0 prints its error.
 """
 
-from __future__ import annotations
-
 import sys
 from datetime import timedelta
 

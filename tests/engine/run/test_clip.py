@@ -1,7 +1,5 @@
 """What a rank keeps of a clip between steps: no more than the next chunk looks back at, and all of it saved."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

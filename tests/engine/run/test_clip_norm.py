@@ -1,7 +1,5 @@
 """`optim.clip_norm` is torch's `clip_grad_norm_` over all tensors of a role, with every backend."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor, nn

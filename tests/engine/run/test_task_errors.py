@@ -1,7 +1,5 @@
 """A task that fails says which it was; a user's mistake and a rank that is gone keep their own words."""
 
-from __future__ import annotations
-
 import pytest
 import torch
 from torch import Tensor

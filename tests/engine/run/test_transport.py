@@ -1,7 +1,5 @@
 """Messages between real ranks: whole, in order, and with a name when they stay away."""
 
-from __future__ import annotations
-
 import time
 
 from tests.torchrun import torchrun

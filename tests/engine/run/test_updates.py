@@ -1,7 +1,5 @@
 """Roles are reduced beside the tasks, in the order of the plan; then all are updated, or none."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import pytest

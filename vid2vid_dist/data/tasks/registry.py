@@ -1,7 +1,5 @@
 """The data tasks by name, and the rules of the configuration that depend on them."""
 
-from __future__ import annotations
-
 from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.data.tasks.base import DataTask
 from vid2vid_dist.data.tasks.face import FACE

@@ -1,7 +1,5 @@
 """What no plan can beat: how long a step takes at least, whatever runs where and in which order."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from dataclasses import dataclass
 

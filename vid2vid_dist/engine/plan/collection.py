@@ -1,7 +1,5 @@
 """Python's collector of cycles, kept out of the way of what makes many objects and no cycles."""
 
-from __future__ import annotations
-
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ Counted on meta tensors from the networks themselves, so no weights, no GPU and 
 follow from a machine model, or from task times measured in an earlier run.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from functools import cached_property
 

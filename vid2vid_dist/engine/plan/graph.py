@@ -5,8 +5,6 @@ for the frames before it at its own scale; labels, real frames and, with n_frame
 wait for no other frame. Reference flow depends on nothing that is trained, so it may run a step ahead.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

@@ -6,8 +6,6 @@ The time is near-linear in the tasks: of many slots only a few are weighed for a
 too short are not looked at again.
 """
 
-from __future__ import annotations
-
 import heapq
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence

@@ -6,8 +6,6 @@ change is computed again, and no more than shows that the step would be too long
 Compiled by numba, twenty times as fast as the interpreter: what is found gets better up to some 300,000 moves.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """How much memory each rank of a plan needs, by cause, and how many frames it holds at once."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass

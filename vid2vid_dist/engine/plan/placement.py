@@ -4,8 +4,6 @@ A pipeline is the smallest set of ranks that holds every role; its ranks are cal
 replicated over the world.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

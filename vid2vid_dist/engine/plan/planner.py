@@ -1,7 +1,5 @@
 """Where the roles of a run lie, and the plans of its consecutive steps."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from functools import lru_cache
 

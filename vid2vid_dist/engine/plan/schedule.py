@@ -4,8 +4,6 @@
 step. The order is then fixed; it does not depend on how long tasks take when they run.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

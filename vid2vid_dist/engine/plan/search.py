@@ -1,7 +1,5 @@
 """Choosing a plan: orders of a given placement, numbers of ranks, placements; and saying why."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace

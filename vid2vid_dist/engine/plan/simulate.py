@@ -1,7 +1,5 @@
 """What a plan would do when it runs: period, busy time and bubbles."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from dataclasses import dataclass, replace
 

@@ -1,7 +1,5 @@
 """A step in numbers: lists by task and by site, for what looks at every task many times."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 

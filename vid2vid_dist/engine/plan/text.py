@@ -1,7 +1,5 @@
 """A plan as text: what every rank of a pipeline does, a line per operation."""
 
-from __future__ import annotations
-
 from vid2vid_dist.engine.plan.schedule import Op, Plan, Run
 
 AROUND = 4  # lines shown before and after one that failed

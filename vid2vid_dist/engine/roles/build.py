@@ -3,8 +3,6 @@
 `role_specs` is the one list of all roles.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 
 import torch

@@ -4,8 +4,6 @@ A discriminator runs its fake pass once and takes two gradients from it: of the 
 and of its own loss to its weights.
 """
 
-from __future__ import annotations
-
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import astuple, dataclass, field, replace

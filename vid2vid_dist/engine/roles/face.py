@@ -1,7 +1,5 @@
 """The face discriminator: judges the face that the labels mark in a frame, cut out (spec: losses 3.5)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import torch

@@ -1,7 +1,5 @@
 """Reference flow from a frozen network, and what is compared with it: predicted flow, warps (spec: losses 2)."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import replace

@@ -4,8 +4,6 @@ What a task reads of others enters its graph as leaves, whose gradients its back
 matter on which rank the others are.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, replace
 
 import torch

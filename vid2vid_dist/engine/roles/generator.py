@@ -1,7 +1,5 @@
 """The generator in a plan: its tasks, a frame at one scale each, what they read and cost. It runs in `frames`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """The image discriminator: judges single frames given their labels, the blended and the purely synthesised ones."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor, nn
 

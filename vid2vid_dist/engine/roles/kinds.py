@@ -1,7 +1,5 @@
 """What of a generated frame is shown, and what critics judge."""
 
-from __future__ import annotations
-
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.tensors import FLOW, RAW, WEIGHT, TensorKind, image
 

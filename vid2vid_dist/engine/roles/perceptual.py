@@ -1,7 +1,5 @@
 """The perceptual loss: compares frames with the real ones by the features of a frozen VGG19 (spec: losses 3.3)."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

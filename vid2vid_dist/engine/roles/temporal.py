@@ -1,7 +1,5 @@
 """Temporal discriminators judge groups of n_frames_D frames with the reference flow between them (spec: losses 5)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import torch

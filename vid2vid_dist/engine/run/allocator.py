@@ -1,7 +1,5 @@
 """How PyTorch takes a GPU's memory."""
 
-from __future__ import annotations
-
 import os
 
 _NAMES = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")  # the first counts where both are set

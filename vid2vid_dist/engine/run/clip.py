@@ -3,8 +3,6 @@
 Frames are numbered from the first generated one, 0, on; the given frames before it have negative numbers.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ whose program has no messages. All losses of a step use the weights from before 
 are done.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol

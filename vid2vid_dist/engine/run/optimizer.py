@@ -5,8 +5,6 @@ complete, `step()`, and `discard()` if that was refused. Gradients of all ranks 
 by the number of clips in the step.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

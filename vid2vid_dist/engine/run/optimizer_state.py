@@ -6,8 +6,6 @@ what DeepSpeed's Universal Checkpoint does in a conversion of its own; here ther
 is pickled.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """This rank's place in a pipeline: the steps that it takes, and what clips in flight leave on it between them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

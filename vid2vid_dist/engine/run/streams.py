@@ -1,7 +1,5 @@
 """Work beside the tasks. This file is all that knows streams of a GPU; a CPU has a thread in their place."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext

@@ -1,7 +1,5 @@
 """The tensors of one step on one rank: those of its tasks and those on their way, and who still reads them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

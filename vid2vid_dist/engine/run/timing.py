@@ -1,7 +1,5 @@
 """When a rank works and when it waits: spans of time by name."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Iterator

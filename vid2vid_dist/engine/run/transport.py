@@ -6,8 +6,6 @@ process group than one the other way: NCCL makes a communicator for every pair o
 each direction of a pair in use has one, and a send that waits for its receiver never holds up what goes the other way.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Reductions of a step's gradients beside the tasks that follow, and the updates at its end."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial

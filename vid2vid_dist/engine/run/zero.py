@@ -11,8 +11,6 @@ What the settings buy, and the traps that they avoid:
   of the whole world, pickled, and for one number of ranks only.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import warnings
