@@ -8,13 +8,7 @@ from torch import Tensor, nn
 from tools.parity.case import Case, Check
 from tools.parity.compare import compare, load_exactly, relative_error, starting_with
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.models.composite import (
-    CompositeGenerator,
-    CompositeLocalGenerator,
-    Features,
-    ScaleGenerator,
-    ScaleOutput,
-)
+from vid2vid_dist.models.composite import CompositeGenerator, Features, ScaleGenerator, ScaleOutput
 from vid2vid_dist.models.labels import EncodedLabels, encode_labels, foreground_mask, instance_edges, label_pyramid
 from vid2vid_dist.models.single_image import GlobalGenerator, GlobalWithFeatures, LocalEnhancer
 from vid2vid_dist.original.options import config_from_options
@@ -42,7 +36,7 @@ def _check_scale(case: Case) -> list[Check]:
 
     ours: dict[str, Tensor] = {}
     for mode in OUTPUTS:
-        network = load_exactly(_network(cfg, scale), tensors)
+        network = load_exactly(CompositeGenerator(cfg.generator, cfg.label_channels, scale), tensors)
         network.train(mode != "eval.")
         out = _forward(network, leaves, mask, raw_only=mode == "train_rawonly.")
         returned = _named(out)
@@ -70,12 +64,6 @@ def _labels(tensors: dict[str, Tensor], cfg: Config, scale: int) -> tuple[list[C
         checks.append(Check("in.input_pyr", relative_error(encoded, stored, 1.0), INPUT_TOLERANCE))
         encoded = stored
     return checks, encoded
-
-
-def _network(cfg: Config, scale: int) -> ScaleGenerator:
-    if scale == 0:
-        return CompositeGenerator(cfg.generator, cfg.label_channels)
-    return CompositeLocalGenerator(cfg.generator, cfg.label_channels, scale)
 
 
 def _forward(network: ScaleGenerator, leaves: dict[str, Tensor], mask: Tensor | None,

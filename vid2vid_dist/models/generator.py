@@ -14,12 +14,7 @@ from torch import Tensor, nn
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.compiling import compilable
-from vid2vid_dist.models.composite import (
-    CompositeGenerator,
-    CompositeLocalGenerator,
-    Features,
-    ScaleGenerator,
-)
+from vid2vid_dist.models.composite import CompositeGenerator, Features, ScaleGenerator
 from vid2vid_dist.models.compute_options import ComputeOptions, laid_out, recomputed
 from vid2vid_dist.models.encoder import FeatureEncoder
 from vid2vid_dist.models.labels import EncodedLabels, encode_labels, foreground_mask, label_pyramid, pyramid
@@ -75,13 +70,13 @@ class Generator(nn.Module):
         self.no_flow = gen.no_flow
         self.netG0: ScaleGenerator
         if gen.has_branches:
-            self.netG0 = CompositeGenerator(gen, cfg.label_channels)
+            self.netG0 = CompositeGenerator(gen, cfg.label_channels, 0)
             self.size_unit = 2 ** (gen.n_scales_spatial - 1 + gen.n_downsample_G)
         else:
             self.netG0 = image_network = ImageNetwork(gen, cfg.label_channels)
             self.size_unit = image_network.net.size_unit
         for scale in range(1, self.n_scales):
-            self.add_module(f"netG{scale}", CompositeLocalGenerator(gen, cfg.label_channels, scale))
+            self.add_module(f"netG{scale}", CompositeGenerator(gen, cfg.label_channels, scale))
         if gen.spectral_norm:
             spectrally_normalised(self, heads=False)
         self.netE: FeatureEncoder | None = None
