@@ -130,8 +130,7 @@ class Both:
         assert isinstance(generator, Generator)
         real = encode_pictures([self.frames], self.device, torch.float32)
         history = generator.start_history(real[:, : self.cfg.generator.n_frames_G - 1])
-        return generator.generate(encode_inputs(self.cfg, [self.frames], self.device, torch.float32), history,
-                                  n_frames_bp=self.now.n_frames_bp)
+        return generator.generate(encode_inputs(self.cfg, [self.frames], self.device, torch.float32), history)
 
     def original_step(self) -> None:
         """The same step as the original computes it (spec: losses 4 and 7)."""

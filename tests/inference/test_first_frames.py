@@ -135,7 +135,7 @@ def test_a_run_that_knows_looks(cfg: Config, given: Frames, make_run: Callable[.
     encoder = load_generator(run).generator.netE
     assert encoder is not None
     assert given.images is not None
-    own = encoder(to_float(given.images[-1:], torch.float32), given.labels[-1:])[0]
+    own = encoder(to_float(given.images[-1:], torch.float32))[0]
     vectors = torch.rand(3, cfg.data.label_nc, 2) * 2 - 1
     for number in given.labels[-1].unique().tolist():
         vectors[2, number] = own[:, given.labels[-1, 0] == number].mean(dim=1)

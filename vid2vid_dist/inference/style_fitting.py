@@ -64,7 +64,7 @@ class StyleFitter:
 
         A region that has several classes counts for one of them.
         """
-        found = region_means(self._encoder.model(image[None])[0], regions[0])
+        found = region_means(self._encoder(image[None])[0], regions[0])
         classes = labels.new_zeros(len(found.areas), dtype=torch.long)
         classes[found.of_pixel] = labels.flatten().long()
         for vector, area, number in zip(found.means.float().cpu().numpy(), found.areas.tolist(), classes.tolist(),

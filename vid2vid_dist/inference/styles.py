@@ -171,7 +171,7 @@ def nearest_look(encoder: FeatureEncoder, image: Tensor, labels: Tensor, book: S
 
 def _nearest(encoder: FeatureEncoder, image: Tensor, labels: Tensor, book: StyleBook) -> tuple[Tensor, Tensor, Tensor]:
     """The nearest look of the book, the n classes of a frame, and what the encoder sees of them (n, n_features)."""
-    found = region_means(encoder.model(image[None].to(next(encoder.parameters())))[0], labels[0])
+    found = region_means(encoder(image[None].to(next(encoder.parameters())))[0], labels[0])
     means, classes = found.means.float().cpu(), found.ids.long().cpu()
     distance = (book.vectors[:, classes] - means).square().sum(dim=(1, 2))
     return book.vectors[int(distance.argmin())], classes, means
