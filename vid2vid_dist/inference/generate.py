@@ -20,7 +20,7 @@ from vid2vid_dist.engine.run.streams import ToHost
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.edits import NO_EDIT, LabelEdit
 from vid2vid_dist.inference.first_frames import FirstFrames, choose_first_frames
-from vid2vid_dist.inference.input_videos import Input, Span, Video, open_input
+from vid2vid_dist.inference.input_videos import Input, Video, open_input
 from vid2vid_dist.inference.load import LoadedGenerator
 from vid2vid_dist.inference.panels import Look, make_looks
 from vid2vid_dist.inference.results import Results, VideoResult, folder_names
@@ -70,7 +70,7 @@ class Job:
     """One video to be made: what to read of video `number`, first the frames that it starts from."""
 
     number: int
-    spans: list[Span]
+    spans: list[range]
     result: VideoResult
 
     @property
@@ -221,7 +221,7 @@ def plan_jobs(source: Input, options: GenerationOptions, n_past: int, looks: Seq
         if first >= end:
             raise UserError(f"video {video.name} has {video.n_frames} frames: with {n_past} to start from, "
                             f"--start-frame can be at most {video.n_frames - n_past - 1}")
-        spans = [Span(options.start_frame, n_past), *(Span(i, 1) for i in range(first, end))]
+        spans = [range(options.start_frame, first), *(range(i, i + 1) for i in range(first, end))]
         jobs.append(Job(index, spans, VideoResult(video.name, folder, made_from, [look.name for look in looks])))
     return jobs
 
