@@ -15,7 +15,7 @@ import torch
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.atomic import locked
 from vid2vid_dist.data.clips import Frames
-from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.grid import Grid, solo_grid
 from vid2vid_dist.engine.run.streams import ToHost
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.edits import NO_EDIT, LabelEdit
@@ -84,22 +84,18 @@ def generate(loaded: LoadedGenerator, options: GenerationOptions, out: Path, gri
     them.
 
     Each video gives its frames from the n_frames_G-th on; the ones before are what it starts from. A video that is
-    complete and was made from the same is kept.
+    complete and was made from the same is kept. `grid`: the ranks that share the work, None = this process alone.
     Raises `UserError` for a video that does not exist or is too short, missing real frames or a missing GPU.
     """
+    grid = grid or solo_grid(choose_device(options.device))
     with ExitStack() as stack:
-        def lock() -> None:
-            stack.enter_context(locked(out))
-
-        lock() if grid is None else grid.on_first(lock)
+        grid.on_first(lambda: stack.enter_context(locked(out)))
         return _generate(loaded, options, out, grid, stack)
 
 
-def _generate(loaded: LoadedGenerator, options: GenerationOptions, out: Path, grid: Grid | None,
-              stack: ExitStack) -> Outcome:
-    cfg = loaded.config
+def _generate(loaded: LoadedGenerator, options: GenerationOptions, out: Path, grid: Grid, stack: ExitStack) -> Outcome:
+    cfg, device = loaded.config, grid.device
     options.edit.check(cfg.data)
-    device = choose_device(options.device) if grid is None else grid.device
     dtype = choose_dtype(options.precision, cfg, device)
     source = open_input(options.input, cfg, options.split, out / ".input")
     first_frames = choose_first_frames(options.first, cfg, source.has_images, source.where, device)
@@ -108,7 +104,7 @@ def _generate(loaded: LoadedGenerator, options: GenerationOptions, out: Path, gr
     looks = make_looks(choose_styles(options.style, styled), options.edit)
     made_from = _fingerprint(loaded, options, source, first_frames, dtype, looks)
     jobs = plan_jobs(source, options, cfg.generator.n_frames_G - 1, looks, made_from)
-    mine = jobs[grid.rank :: grid.world_size] if grid is not None else jobs
+    mine = jobs[grid.rank :: grid.world_size]
     writers = stack.enter_context(Writers(n_writers(device) if options.writers is None else options.writers))
     results = Results(out, f"{cfg.run.name}: {source.where}", options.fps, writers)
     for job in mine:  # a folder of another rank may be on its way out just now
@@ -121,14 +117,14 @@ def _generate(loaded: LoadedGenerator, options: GenerationOptions, out: Path, gr
     generator = VideoGenerator(loaded.generator, cfg, device, dtype, compiled=options.compiled)
     maker = Maker(source, first_frames, looks, generator, results, cfg.data)
     # Of several ranks the first shows how far it is itself.
-    with counted("generating", sum(job.n_frames for job in todo), grid is None or grid.is_first) as advance:
+    with counted("generating", sum(job.n_frames for job in todo), grid.is_first) as advance:
         for batch in _batches(todo, source.videos, options.batch):
             maker.make(batch, advance)
     n_frames = sum(job.result.frames for job in todo)
     part = (mine, Outcome(out / "index.html", n_frames, len(mine) - len(todo), maker.seconds, peak_memory(device)))
-    parts = [part] if grid is None or grid.world_size == 1 else grid.gather(part)
+    parts = grid.gather(part)
     outcome = _together([outcome for _, outcome in parts])
-    if grid is None or grid.is_first:
+    if grid.is_first:
         videos = sorted((job for jobs, _ in parts for job in jobs), key=lambda job: job.number)
         results.write_page([job.result for job in videos], {
             "checkpoint": loaded.checkpoint.name + (", averaged weights" if loaded.averaged else ""),
