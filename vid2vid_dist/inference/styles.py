@@ -26,7 +26,7 @@ from vid2vid_dist.inference.load import LoadedGenerator
 from vid2vid_dist.models.encoder import FeatureEncoder
 from vid2vid_dist.models.regions import region_means
 from vid2vid_dist.models.weights import save_tensors
-from vid2vid_dist.untrusted import read_bytes, shown
+from vid2vid_dist.untrusted import read_bytes, reading, shown
 
 FILE = "styles.safetensors"
 MAX_BYTES = 2**26
@@ -183,10 +183,8 @@ def _read_pair(image: Path, labels: Path, data: DataConfig) -> tuple[Tensor, Ten
         raise UserError("--style-image: a face has no label map: choose a look by its number (--style)")
     pictures = {}
     for name, path, read in (("images", image, read_rgb), ("labels", labels, read_ids)):
-        try:
+        with reading(path, "give a picture and its label map"):
             content = read_bytes(path, MAX_FRAME_BYTES)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read ({shown(error)})") from None
         pictures[name] = read(content, str(path))
     size = pictures["images"].size
     if pictures["labels"].size != size:
