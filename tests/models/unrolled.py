@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from vid2vid_dist.models.generator import GeneratedFrame, Generator
-from vid2vid_dist.models.labels import EncodedLabels, label_pyramid
+from vid2vid_dist.models.labels import EncodedLabels, label_pyramid, pyramid
 
 
 def unrolled(generator: Generator, labels: EncodedLabels, history: list[Tensor], style: Tensor | None = None
@@ -18,7 +18,8 @@ def unrolled(generator: Generator, labels: EncodedLabels, history: list[Tensor],
     for t in range(labels.n_frames - n_past):
         window = [scale.frames(slice(t, t + n_past + 1)) for scale in scaled]
         if style is not None:
-            window = [replace(w, style=generator.style_at(style[:, t], scale)) for scale, w in enumerate(window)]
+            styles = pyramid(style[:, t : t + 1], generator.n_scales)
+            window = [replace(w, style=x[:, 0]) for w, x in zip(window, styles, strict=True)]
         frames.append(generator.frame(window, [torch.stack(scale[-n_past:], dim=1) for scale in made]))
         for scale, image in zip(made, frames[-1].images, strict=True):
             scale.append(image)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from vid2vid_dist.config.schema import GeneratorConfig
 from vid2vid_dist.models.blocks import conv7, decoder, encoder, init_weights, resnet_blocks
 from vid2vid_dist.models.compiling import compilable
-from vid2vid_dist.models.compute_options import ComputeOptions, laid_out, recomputed
+from vid2vid_dist.models.compute_options import ComputeOptions, laid_out, run_stage
 from vid2vid_dist.models.convolution import convolve7x7
 from vid2vid_dist.models.label_conv import label_convolution
 from vid2vid_dist.models.labels import EncodedLabels
@@ -121,7 +121,7 @@ class ScaleGenerator(nn.Module):
                 x = through(stack, x, labels) if labels is not None and self.is_modulated else stack(x)
             return x
 
-        return recomputed(run, x, *stacks) if self.compute_options.checkpoint and torch.is_grad_enabled() else run(x)
+        return run_stage(run, x, stacks, self.compute_options)
 
     @compilable
     def encode_past(self, label_features: Tensor, previous: Tensor) -> Tensor:

@@ -15,7 +15,7 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.compiling import compilable
 from vid2vid_dist.models.composite import CompositeGenerator, Features, ScaleGenerator
-from vid2vid_dist.models.compute_options import ComputeOptions, laid_out, recomputed
+from vid2vid_dist.models.compute_options import ComputeOptions, laid_out, run_stage
 from vid2vid_dist.models.encoder import FeatureEncoder
 from vid2vid_dist.models.labels import EncodedLabels, encode_labels, foreground_mask, label_pyramid, pyramid
 from vid2vid_dist.models.regions import pool_by_region
@@ -118,13 +118,7 @@ class Generator(nn.Module):
         """The same, pixel by pixel, before it is pooled."""
         assert self.netE is not None
         images = laid_out(images, self._compute_options)
-        if self._compute_options.checkpoint and torch.is_grad_enabled():
-            return recomputed(self.netE, images, self.netE)
-        return self.netE(images)
-
-    def style_at(self, style: Tensor, scale: int) -> Tensor:
-        """(N, S, H, W) of the finest scale at the size of another."""
-        return pyramid(style[:, None], self.n_scales)[scale][:, 0]
+        return run_stage(self.netE, images, [self.netE], self._compute_options)
 
     def frame(self, labels: list[EncodedLabels], history: list[Tensor], raw_only: bool = False,
               with_foreground: bool = True) -> GeneratedFrame:
@@ -175,7 +169,8 @@ class Generator(nn.Module):
             previous = [torch.stack(scale[-n_past:], dim=1).detach() for scale in made]
             window = [scale.frames(slice(t, t + self.n_frames_G)) for scale in scaled_labels]
             if style is not None:
-                window = [replace(w, style=self.style_at(style[:, t], scale)) for scale, w in enumerate(window)]
+                styles = pyramid(style[:, t : t + 1], self.n_scales)
+                window = [replace(w, style=x[:, 0]) for w, x in zip(window, styles, strict=True)]
             frame = self.frame(window, previous, raw_only, with_foreground)
             for scale, image in zip(made, frame.images, strict=True):
                 scale.append(image)
