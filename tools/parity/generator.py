@@ -10,7 +10,7 @@ from tools.parity.compare import compare, load_exactly, relative_error, starting
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.models.composite import CompositeGenerator, Features, ScaleGenerator, ScaleOutput
 from vid2vid_dist.models.labels import EncodedLabels, encode_labels, foreground_mask, instance_edges, label_pyramid
-from vid2vid_dist.models.single_image import GlobalGenerator, GlobalWithFeatures, LocalEnhancer
+from vid2vid_dist.models.single_image import GlobalWithFeatures, ImageGenerator
 from vid2vid_dist.original.options import config_from_options
 
 OUTPUTS = ("train.", "eval.", "train_rawonly.")
@@ -111,10 +111,9 @@ def single_image_network(options: dict[str, Any], in_channels: int) -> nn.Module
     """The single-image generator that the original's `which` names."""
     common = (options["ngf"], options["n_downsample"], options["n_blocks"])
     if options["which"] == "global":
-        return GlobalGenerator(in_channels, *common)
+        return ImageGenerator(in_channels, *common)
     if options["which"] == "local":
-        return LocalEnhancer(
-            in_channels, *common, options.get("n_local_enhancers", 1), options["n_blocks_local"])
+        return ImageGenerator(in_channels, *common, options.get("n_local_enhancers", 1), options["n_blocks_local"])
     if options["which"] == "global_with_features":
         return GlobalWithFeatures(in_channels, options["feat_num"], *common)
     raise ValueError(f"no such single-image generator: {options['which']}")
