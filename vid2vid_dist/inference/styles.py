@@ -59,20 +59,14 @@ class StyleBook:
                 vectors = file.get_tensor("vectors")
         except (OSError, SafetensorError, ValueError) as error:
             raise UserError(f"{path} holds no looks ({shown(error)}): {fix}") from None
-        n_features = feature_count(encoder)
         if vectors.dtype != torch.float32 or vectors.dim() != 3 or not len(vectors) or not vectors.isfinite().all():
             raise UserError(f"{path} holds no looks (vectors {tuple(vectors.shape)} of {vectors.dtype}): {fix}")
-        if vectors.shape[1:] != (n_classes, n_features):
+        if vectors.shape[1:] != (n_classes, encoder.n_features):
             raise UserError(f"{path} holds looks of {vectors.shape[1]} classes in {vectors.shape[2]} numbers; this "
-                            f"model has {n_classes} classes and {n_features} numbers: {fix}")
+                            f"model has {n_classes} classes and {encoder.n_features} numbers: {fix}")
         if metadata.get("encoder") != fingerprint(encoder):
             raise UserError(f"{path} was fitted to other weights than these: {fix}")
         return cls(vectors, metadata["encoder"])
-
-
-def feature_count(encoder: FeatureEncoder) -> int:
-    """Numbers per region that an encoder gives."""
-    return [module for module in encoder.modules() if isinstance(module, torch.nn.Conv2d)][-1].out_channels
 
 
 def fingerprint(encoder: FeatureEncoder) -> str:

@@ -10,6 +10,7 @@ class FeatureEncoder(nn.Module):
 
     def __init__(self, n_features: int, ngf: int = 16, n_downsample: int = 4) -> None:
         super().__init__()
+        self.n_features = n_features
         self.model = nn.Sequential(
             *encoder(3, ngf, n_downsample, "instance"), *decoder(ngf, n_downsample, "instance"),
             *conv7(ngf, n_features), nn.Tanh())
