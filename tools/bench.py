@@ -22,7 +22,6 @@ import torch
 from torch import Tensor
 
 from tools.lanes import clip_of
-from tools.solo_grid import solo_grid
 from vid2vid_dist import losses
 from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.cli.ranks import open_grid
@@ -35,7 +34,7 @@ from vid2vid_dist.engine.plan.schedule import in_order
 from vid2vid_dist.engine.plan.tasks import LaneChunk, StepShape
 from vid2vid_dist.engine.roles.build import build_frozen, build_modules, build_roles, role_specs
 from vid2vid_dist.engine.run.executor import Executor
-from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.grid import Grid, solo_grid
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.tensor_store import LanePart
 from vid2vid_dist.engine.run.transport import Transport
@@ -130,8 +129,7 @@ class Both:
         assert isinstance(generator, Generator)
         real = encode_pictures([self.frames], self.device, torch.float32)
         history = generator.start_history(real[:, : self.cfg.generator.n_frames_G - 1])
-        return generator.generate(encode_inputs(self.cfg, [self.frames], self.device, torch.float32), history,
-                                  n_frames_bp=self.now.n_frames_bp)
+        return generator.generate(encode_inputs(self.cfg, [self.frames], self.device, torch.float32), history)
 
     def original_step(self) -> None:
         """The same step as the original computes it (spec: losses 4 and 7)."""

@@ -31,7 +31,6 @@ from tools.lanes import clip_of
 from tools.parity import trace
 from tools.parity.case import Check
 from tools.parity.discover import discover
-from tools.solo_grid import solo_grid
 from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.config.load import load_config
@@ -42,7 +41,7 @@ from vid2vid_dist.engine.plan.schedule import in_order
 from vid2vid_dist.engine.plan.tasks import LaneChunk, StepShape
 from vid2vid_dist.engine.roles.build import build_frozen, build_modules, build_roles, role_specs
 from vid2vid_dist.engine.run.executor import Executor
-from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.grid import Grid, solo_grid
 from vid2vid_dist.engine.run.tensor_store import LanePart
 from vid2vid_dist.engine.run.transport import Transport
 from vid2vid_dist.engine.run.updates import Verdict

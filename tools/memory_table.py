@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from tools.recipe_table import TABLE, Chosen, Recipe, chosen
-from tools.solo_grid import solo_grid
 from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.plan.counting import Traffic
@@ -30,6 +29,7 @@ from vid2vid_dist.engine.plan.tensors import FrameSize, Part, TensorKind, Tensor
 from vid2vid_dist.engine.roles.build import build_modules
 from vid2vid_dist.engine.run.clip import ClipInFlight
 from vid2vid_dist.engine.run.executor import Executor
+from vid2vid_dist.engine.run.grid import solo_grid
 from vid2vid_dist.engine.run.optimizer import Gradients, Tensors, trained_parameters
 from vid2vid_dist.engine.run.tensor_store import LanePart
 from vid2vid_dist.engine.run.timing import Timer
@@ -53,7 +53,7 @@ class Messages:
     step = 0
 
     def __init__(self) -> None:
-        self.grid = replace(solo_grid(), device=META)
+        self.grid = solo_grid(META)
 
     def send(self, slot: int, tensors: list[Tensor], task: str) -> Pending:
         return Pending([tensor.detach().contiguous() for tensor in tensors], [], task, None)

@@ -10,7 +10,6 @@ from tests.engine.placed_clips import StandInFeatures
 from tests.engine.spread_clips import SMALL
 from tools.lanes import advance
 from tools.parity.trace import StandInFlow
-from tools.solo_grid import solo_grid
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.engine.plan.graph import step_tasks
 from vid2vid_dist.engine.plan.placement import colocated
@@ -21,6 +20,7 @@ from vid2vid_dist.engine.plan.tensors import Part, TensorKind
 from vid2vid_dist.engine.roles.build import build_modules, build_roles, role_specs
 from vid2vid_dist.engine.run.clip import ClipInFlight
 from vid2vid_dist.engine.run.executor import Executor, Role, StepResult
+from vid2vid_dist.engine.run.grid import solo_grid
 from vid2vid_dist.engine.run.optimizer import RoleEngine
 from vid2vid_dist.engine.run.tensor_store import LanePart, TaskTensors, TensorStore
 from vid2vid_dist.engine.run.transport import Transport

@@ -15,7 +15,6 @@ from tests.engine.textbook_craft import in_use
 from tests.engine.textbook_step import TextbookStep
 from tools.lanes import advance, clip_of
 from tools.parity.trace import StandInFlow
-from tools.solo_grid import solo_grid
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
@@ -28,6 +27,7 @@ from vid2vid_dist.engine.plan.tensors import What
 from vid2vid_dist.engine.roles.build import build_modules, build_roles, role_specs
 from vid2vid_dist.engine.roles.kinds import shown_kinds
 from vid2vid_dist.engine.run.executor import Executor
+from vid2vid_dist.engine.run.grid import solo_grid
 from vid2vid_dist.engine.run.tensor_store import LanePart, Shown
 from vid2vid_dist.engine.run.transport import Transport
 from vid2vid_dist.models.spade import Spade

@@ -20,7 +20,7 @@ from vid2vid_dist.inference.load import load_single_image
 from vid2vid_dist.inference.styles import StyleBook, fingerprint
 from vid2vid_dist.models.encoder import FeatureEncoder
 from vid2vid_dist.models.generator import Generator
-from vid2vid_dist.models.single_image import GlobalGenerator, LocalEnhancer
+from vid2vid_dist.models.single_image import ImageGenerator
 from vid2vid_dist.models.weights import load_published
 
 PICKLE = [b"cos\nsystem\n", b"(S'true'\ntR.", b"\x80\x02", b"PK\x03\x04", b"ustar"]
@@ -77,7 +77,7 @@ def test_weights_that_would_run_a_program(tmp_path: Path) -> None:
 @examples(150)
 def test_single_images(n: int, tmp_path: Path) -> None:
     path = tmp_path / "g.pth"
-    states = [GlobalGenerator(5, 4, 2, 1).state_dict(), LocalEnhancer(5, 4, 2, 1, 1, 1).state_dict()]
+    states = [ImageGenerator(5, 4, 2, 1).state_dict(), ImageGenerator(5, 4, 2, 1, 1, 1).state_dict()]
 
     def use(data: bytes) -> None:
         path.write_bytes(data)

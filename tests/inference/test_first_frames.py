@@ -19,7 +19,7 @@ from vid2vid_dist.inference.first_frames import FirstFrames, choose_first_frames
 from vid2vid_dist.inference.load import load_generator, load_single_image
 from vid2vid_dist.inference.styles import FILE, StyleBook, fingerprint
 from vid2vid_dist.models.labels import encode_labels
-from vid2vid_dist.models.single_image import GlobalGenerator, LocalEnhancer
+from vid2vid_dist.models.single_image import ImageGenerator
 
 CPU = torch.device("cpu")
 
@@ -58,7 +58,7 @@ def test_a_picture(cfg: Config, given: Frames, tmp_path: Path) -> None:
 def test_single_image_generators(cfg: Config, given: Frames, tmp_path: Path, with_edges: bool, suffix: str) -> None:
     """The network is known by its weights, whether it was trained with instance edges or without."""
     in_channels = cfg.label_channels if with_edges else cfg.data.label_nc
-    networks = GlobalGenerator(in_channels, 4, 2, 3), LocalEnhancer(in_channels, 4, 2, 2, 2, 1)
+    networks = ImageGenerator(in_channels, 4, 2, 3), ImageGenerator(in_channels, 4, 2, 2, 2, 1)
     for number, network in enumerate(networks):
         file = tmp_path / f"network{number}{suffix}"
         if suffix == ".pth":
@@ -84,11 +84,11 @@ def test_first_frames_that_cannot_be_had(cfg: Config, tmp_path: Path) -> None:
     torch.save({"weight": torch.zeros(3)}, tmp_path / "other.pth")
     with pytest.raises(UserError, match=r"model\.1\.weight is missing"):
         first_frames(f"single:{tmp_path / 'other.pth'}", cfg)
-    state = GlobalGenerator(7, 4, 2, 3).state_dict()
+    state = ImageGenerator(7, 4, 2, 3).state_dict()
     torch.save({**state, "model.99.weight": torch.zeros(3)}, tmp_path / "more.pth")
     with pytest.raises(UserError, match=r"model\.99\.weight is not part of the network"):
         first_frames(f"single:{tmp_path / 'more.pth'}", cfg)
-    torch.save(GlobalGenerator(36, 4, 2, 3).state_dict(), tmp_path / "wide.pth")
+    torch.save(ImageGenerator(36, 4, 2, 3).state_dict(), tmp_path / "wide.pth")
     with pytest.raises(UserError, match="reads 36 input channels, the video generator 7 "):
         first_frames(f"single:{tmp_path / 'wide.pth'}", cfg)
 
@@ -135,7 +135,7 @@ def test_a_run_that_knows_looks(cfg: Config, given: Frames, make_run: Callable[.
     encoder = load_generator(run).generator.netE
     assert encoder is not None
     assert given.images is not None
-    own = encoder(to_float(given.images[-1:], torch.float32), given.labels[-1:])[0]
+    own = encoder(to_float(given.images[-1:], torch.float32))[0]
     vectors = torch.rand(3, cfg.data.label_nc, 2) * 2 - 1
     for number in given.labels[-1].unique().tolist():
         vectors[2, number] = own[:, given.labels[-1, 0] == number].mean(dim=1)

@@ -10,12 +10,12 @@ from PIL import Image
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.inference.input_videos import Input, Span, Video, open_input
+from vid2vid_dist.inference.input_videos import Input, Video, open_input
 from vid2vid_dist.monitor.video import write_video
 from vid2vid_dist.toy.face import render_toy_face
 from vid2vid_dist.toy.set import ToyOptions
 
-SPANS = [Span(1, 2), Span(3, 1), Span(4, 1)]
+SPANS = [range(1, 3), range(3, 4), range(4, 5)]
 
 
 def same_frames(a: Input, b: Input, video_of_a: int, video_of_b: int) -> bool:
@@ -81,7 +81,7 @@ def test_a_video_file_is_read_frame_by_frame(cfg: Config, tmp_path: Path) -> Non
     assert levels == pytest.approx([40, 80, 120, 160], abs=3)
     assert frames[0].labels.shape == (2, 3, 32, 64)
     cfg.data.loadSize = 128
-    (larger,) = open_input(tmp_path / "ride.mp4", cfg, "test", tmp_path / "work").read(0, [Span(0, 1)])
+    (larger,) = open_input(tmp_path / "ride.mp4", cfg, "test", tmp_path / "work").read(0, [range(1)])
     assert larger.labels.shape == (1, 3, 64, 128)
 
 
@@ -93,7 +93,8 @@ def test_a_video_file_that_was_cut_short(cfg: Config, tmp_path: Path, caplog: py
     n_frames = source.videos[0].n_frames
     assert 1 < n_frames < 6
     assert f"{n_frames} frames can be decoded, its header counts 6" in caplog.text
-    assert [len(frames.labels) for frames in source.read(0, [Span(i, 1) for i in range(n_frames)])] == [1] * n_frames
+    one_by_one = [range(i, i + 1) for i in range(n_frames)]
+    assert [len(frames.labels) for frames in source.read(0, one_by_one)] == [1] * n_frames
 
 
 def test_what_is_no_input(cfg: Config, shards: Path, tmp_path: Path) -> None:

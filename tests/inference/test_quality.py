@@ -22,7 +22,7 @@ from vid2vid_dist.inference.evaluate import Evaluator, evaluate
 from vid2vid_dist.inference.figures import Evaluation, SetFigure, lines
 from vid2vid_dist.inference.generate import GenerationOptions
 from vid2vid_dist.inference.load import load_generator
-from vid2vid_dist.inference.quality import HIGHEST_PSNR, FrameQuality, Judges, WeightFiles
+from vid2vid_dist.inference.quality import HIGHEST_PSNR, Judges, WeightFiles, frame_figures
 from vid2vid_dist.inference.segmentation import SCRIPT
 from vid2vid_dist.models._torchvision import models
 from vid2vid_dist.models.flow import FlowReference, build_flow
@@ -68,7 +68,7 @@ def test_noise_on_top() -> None:
     """A difference of standard deviation s has an L1 of s sqrt(2/pi) and a PSNR of 20 log10(2 / s)."""
     real = torch.zeros(1, 3, 256, 256)
     fake = 0.1 * torch.randn(real.shape, generator=torch.Generator().manual_seed(0))
-    figures = FrameQuality(NONE)(fake, real)
+    figures = frame_figures(NONE, fake, real)
     assert figures["L1"] == pytest.approx(0.1 * math.sqrt(2 / math.pi), rel=0.01)
     assert figures["PSNR"] == pytest.approx(20 * math.log10(2 / 0.1), abs=0.05)
     assert figures["SSIM"] < 0.5
@@ -137,15 +137,15 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> WeightFiles:
 
 
 def test_weights_are_those_of_the_file(weights: WeightFiles) -> None:
-    quality = FrameQuality(Judges.load(WeightFiles(lpips=weights.lpips), 0))
+    judges = Judges.load(WeightFiles(lpips=weights.lpips), 0)
     fake, real = noise(1, 3, 64, 64, seed=1), noise(1, 3, 64, 64, seed=2)
-    assert quality(real, real)["LPIPS"] == 0
+    assert frame_figures(judges, real, real)["LPIPS"] == 0
     expected = LPIPS(net="alex", pnet_rand=True)
     features = torch.load(weights.lpips, weights_only=True)
     for name, parameter in expected.net.named_parameters():
         parameter.data.copy_(features[f"features.{name.split('.', 1)[1]}"])
-    assert quality(fake, real)["LPIPS"] == pytest.approx(float(expected(fake, real)), rel=1e-5)
-    assert quality(fake, real)["LPIPS"] > 0
+    assert frame_figures(judges, fake, real)["LPIPS"] == pytest.approx(float(expected(fake, real)), rel=1e-5)
+    assert frame_figures(judges, fake, real)["LPIPS"] > 0
 
 
 def test_weights_that_are_not_there_or_another_networks(weights: WeightFiles, tmp_path: Path) -> None:

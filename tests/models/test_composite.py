@@ -7,7 +7,6 @@ from torch import nn
 from vid2vid_dist.config.schema import GeneratorConfig
 from vid2vid_dist.models.composite import (
     CompositeGenerator,
-    CompositeLocalGenerator,
     Features,
     ScaleGenerator,
     _cover,
@@ -22,9 +21,7 @@ LABEL_CHANNELS = 5
 
 def build(scale: int = 0, **options: object) -> ScaleGenerator:
     cfg = GeneratorConfig(**(SMALL | options))  # type: ignore[arg-type]
-    network = (CompositeGenerator(cfg, LABEL_CHANNELS) if scale == 0
-               else CompositeLocalGenerator(cfg, LABEL_CHANNELS, scale))
-    return network.double()
+    return CompositeGenerator(cfg, LABEL_CHANNELS, scale).double()
 
 
 def inputs() -> tuple[EncodedLabels, torch.Tensor, torch.Tensor]:
@@ -49,7 +46,7 @@ def test_full_size_networks_have_the_published_sizes(
         options: dict[str, object], scale: int, n_params: int | None, n_entries: int | None) -> None:
     cfg = GeneratorConfig(**options)  # type: ignore[arg-type]
     with torch.device("meta"):
-        network = CompositeGenerator(cfg, 36) if scale == 0 else CompositeLocalGenerator(cfg, 36, scale)
+        network = CompositeGenerator(cfg, 36, scale)
     assert n_params in (None, sum(parameter.numel() for parameter in network.parameters()))
     assert n_entries in (None, len(network.state_dict()))
 
@@ -57,7 +54,7 @@ def test_full_size_networks_have_the_published_sizes(
 def test_without_flow_there_are_no_flow_parameters() -> None:
     cfg = GeneratorConfig(no_flow=True)
     with torch.device("meta"):
-        network = CompositeGenerator(cfg, 6)
+        network = CompositeGenerator(cfg, 6, 0)
     assert sum(parameter.numel() for parameter in network.parameters()) == 283_090_179
     assert len(network.state_dict()) == 275
     labels, previous, _ = inputs()

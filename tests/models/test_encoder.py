@@ -21,7 +21,7 @@ def test_values_become_the_mean_of_their_instance() -> None:
 
 def test_features_are_constant_within_an_instance() -> None:
     ids = torch.randint(0, 3, (2, 1, 16, 16))
-    features = FeatureEncoder(4, ngf=4, n_downsample=2)(torch.randn(2, 3, 16, 16), ids)
+    features = pool_by_region(FeatureEncoder(4, ngf=4, n_downsample=2)(torch.randn(2, 3, 16, 16)), ids)
     assert features.shape == (2, 4, 16, 16)
     for feature, regions in zip(features, ids, strict=True):
         for region in regions.unique():

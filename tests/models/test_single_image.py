@@ -7,14 +7,14 @@ from torch import nn
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.labels import encode_labels
-from vid2vid_dist.models.single_image import GlobalGenerator, GlobalWithFeatures, LocalEnhancer
+from vid2vid_dist.models.single_image import GlobalWithFeatures, ImageGenerator
 
 
 @pytest.mark.parametrize(("build", "n_params"), [
-    (lambda: GlobalGenerator(35), 45_693_699),
-    (lambda: GlobalGenerator(35, n_downsample=4), 182_543_619),
-    (lambda: LocalEnhancer(35), 182_852_355),
-    (lambda: GlobalWithFeatures(15, 16), 48_453_203),
+    (lambda: ImageGenerator(35, 64, 3, 9), 45_693_699),
+    (lambda: ImageGenerator(35, 64, 4, 9), 182_543_619),
+    (lambda: ImageGenerator(35, 32, 4, 9, 1, 3), 182_852_355),
+    (lambda: GlobalWithFeatures(15, 16, 64, 3, 9), 48_453_203),
 ], ids=["512", "1024", "2048", "face"])
 def test_full_size_networks_have_the_published_sizes(build: type[nn.Module], n_params: int) -> None:
     with torch.device("meta"):
@@ -23,9 +23,9 @@ def test_full_size_networks_have_the_published_sizes(build: type[nn.Module], n_p
 
 
 @pytest.mark.parametrize("network", [
-    GlobalGenerator(5, ngf=4, n_downsample=2, n_blocks=1),
-    LocalEnhancer(5, ngf=4, n_downsample=2, n_blocks=1, n_local_enhancers=2, n_blocks_local=1),
-], ids=lambda network: type(network).__name__)
+    ImageGenerator(5, ngf=4, n_downsample=2, n_blocks=1),
+    ImageGenerator(5, ngf=4, n_downsample=2, n_blocks=1, n_local_enhancers=2, n_blocks_local=1),
+], ids=["global", "local"])
 def test_labels_become_an_image_of_the_same_size(network: nn.Module) -> None:
     image = network(torch.randn(2, 5, 32, 48))
     assert image.shape == (2, 3, 32, 48)

@@ -30,7 +30,7 @@ def make_sample() -> Callable[..., Sample]:
             return torch.rand(n_frames, channels, *size, generator=generator) * 2 - 1
 
         labels = torch.randint(0, 35, (n_frames, 1, *size), generator=generator).float()
-        extra = (image(2) * 5, image(1).abs(), image(2) * 5, image(1).abs()) if flow else ()
-        return Sample(labels, image(3), image(3), image(3), *extra)
+        predicted = (image(2) * 5, image(1).abs()) if flow else (None, None)
+        return Sample(labels, image(3), image(3), image(3), *predicted, image(2) * 5, image(1).abs())
 
     return make

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from vid2vid_dist.monitor.console import StepConsole, duration, render
+from vid2vid_dist.monitor.console import duration, print_report, render
 from vid2vid_dist.monitor.report import StepReport
 
 Make = Callable[..., StepReport]
@@ -36,7 +36,7 @@ def test_a_loss_that_is_not_finite_is_red(make_report: Make) -> None:
 
 def test_a_log_gets_one_plain_line(make_report: Make, capsys: pytest.CaptureFixture[str]) -> None:
     losses = {f"a_long_loss_name_{i}": 1.0 for i in range(20)}
-    StepConsole().print(make_report(120, losses=losses, eta=None), "RAM 1.0 GiB")
+    print_report(make_report(120, losses=losses), "RAM 1.0 GiB")
     out = capsys.readouterr().out
     assert out.count("\n") == 1
     assert "\x1b" not in out

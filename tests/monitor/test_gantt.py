@@ -25,7 +25,7 @@ def picture() -> tuple[ElementTree.Element, int]:
     specs = specs_of(generator__fg=True)
     plan = make_plan(step_tasks(specs, steady_shape(2, 3)), split(specs, 2, 1), made_up_costs(specs))
     runs = simulate(plan).timeline
-    text = draw(runs, 3, colours_of(specs), "2 lanes & 3 frames", "a < b", ["G0", "G1", "D"])
+    text = draw(runs, 3, colours_of(specs), "2 lanes & 3 frames", "a < b")
     return ElementTree.fromstring(text), len(runs)
 
 
@@ -45,7 +45,7 @@ def test_bars_lie_inside_the_picture(picture: tuple[ElementTree.Element, int]) -
 
 def test_words_rows_and_axis(picture: tuple[ElementTree.Element, int]) -> None:
     words = [text.text for text in picture[0].iter(f"{SVG}text")]
-    assert {"2 lanes & 3 frames", "a < b", "G0", "G1", "D", "0", "perceptual fake"} <= set(words)
+    assert {"2 lanes & 3 frames", "a < b", "rank 0", "rank 1", "rank 2", "0", "perceptual fake"} <= set(words)
     assert sum(str(word).endswith(" ms") for word in words) == 1
 
 
@@ -64,7 +64,7 @@ def test_axis_has_few_round_ticks(seconds: float) -> None:
     plan = make_plan(step_tasks(specs, steady_shape(1, 1)), split(specs, 1, 1), made_up_costs(specs))
     runs = [run for run in simulate(plan).timeline if run.task.kind == Kind.LABEL]
     stretched = [type(run)(run.task, run.slot, 0.0, seconds) for run in runs]
-    drawn = ElementTree.fromstring(draw(stretched, 2, colours_of(specs), ""))
+    drawn = ElementTree.fromstring(draw(stretched, 2, colours_of(specs), "", ""))
     words = [str(text.text) for text in drawn.iter(f"{SVG}text")]
     ticks = [float(word.removesuffix(" ms")) for word in words if word.removesuffix(" ms").replace(".", "").isdigit()]
     assert 4 <= len(ticks) <= 12

@@ -83,6 +83,18 @@ def test_without_nvml_one_log_line_and_nothing_else(
     assert "no GPU telemetry" in caplog.text
 
 
+@pytest.mark.usefixtures("second_gpu")
+def test_an_nvml_too_old_for_what_is_asked_costs_the_figures_alone(
+        monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    """It knows no energy."""
+    module = fake_nvml()
+    del module.nvmlDeviceGetTotalEnergyConsumption
+    monkeypatch.setitem(sys.modules, "pynvml", module)
+    caplog.set_level(logging.INFO)
+    assert GpuMeter(CUDA).read() is None
+    assert "no GPU telemetry" in caplog.text
+
+
 def test_on_a_cpu(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     assert GpuMeter(torch.device("cpu")).read() is None

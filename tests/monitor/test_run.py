@@ -4,6 +4,7 @@ import html
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -125,8 +126,8 @@ def test_long_runs_show_some_of_their_samples(tmp_path: Path, make_sample: MakeS
 
 def test_panels_without_flow_and_labels(make_sample: MakeSample) -> None:
     sample = make_sample(2, flow=False)
-    assert list(sample_panels(sample, 35)) == ["label", "fake", "real", "raw"]
-    rgb = Sample(torch.ones(2, 3, 8, 8), sample.fake, sample.raw, sample.real)
+    assert list(sample_panels(sample, 35)) == ["label", "fake", "real", "raw", "reference flow", "confidence"]
+    rgb = replace(sample, labels=torch.ones(2, 3, 8, 8))
     assert (sample_panels(rgb, 0)["label"] == 255).all()
 
 
@@ -135,4 +136,4 @@ def test_wide_panels_are_reduced(tmp_path: Path, make_sample: MakeSample) -> Non
     run.sample(5, make_sample(1, (16, 1100), flow=False))
     run.close()
     picture = np.asarray(Image.open(tmp_path / "web/media/step_00000005/first.png"))
-    assert picture.shape == (2 * 16 // 3 + 1, -(-2 * 1100 // 3), 3)
+    assert picture.shape == (2 * 16 // 3 + 1, 1100, 3)

@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tools.bench_engine import periods
-from tools.solo_grid import solo_grid
+from vid2vid_dist.engine.run.grid import solo_grid
 
 
 def test_a_period_is_the_median_after_the_first_step() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tools.gpu_check import Found, Options, check
-from tools.solo_grid import solo_grid
+from vid2vid_dist.engine.run.grid import solo_grid
 
 
 def some_options(out: Path) -> Options:

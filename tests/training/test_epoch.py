@@ -75,14 +75,14 @@ def test_the_fullest_round_has_most_clips_then_most_chunks(lengths: list[int], n
 
 def test_a_clip_alone_in_its_lane_runs_to_its_end() -> None:
     epoch = plan([4, 14, 8], n_lanes=3, batch_size=1)
-    assert {lane[0].video: epoch.rounds[0].lane_chunks(i) for i, lane in enumerate(epoch.rounds[0].lanes)} == {
+    assert {lane[0].video: epoch.rounds[0].chunks[i] for i, lane in enumerate(epoch.rounds[0].lanes)} == {
         0: 1, 1: 4, 2: 3}  # 2, 9 and 6 frames to generate, two a chunk
     assert [epoch.rounds[0].n_clips(chunk) for chunk in range(4)] == [3, 2, 2, 1]
 
 
 def test_clips_that_share_a_lane_end_with_the_shortest() -> None:
     epoch = plan([4, 14, 8], n_lanes=1, batch_size=3)
-    assert epoch.n_steps == epoch.rounds[0].lane_chunks(0) == 1
+    assert epoch.n_steps == epoch.rounds[0].chunks[0] == 1
 
 
 def test_a_last_round_keeps_as_many_lanes_busy_as_it_can() -> None:

@@ -9,7 +9,7 @@ from threading import Event, Timer
 
 import pytest
 
-from tools.solo_grid import solo_grid
+from vid2vid_dist.engine.run.grid import solo_grid
 from vid2vid_dist.engine.run.streams import Mark
 from vid2vid_dist.errors import LostRankError
 from vid2vid_dist.training.saver import Saver

@@ -55,7 +55,7 @@ def test_a_rank_decodes_for_its_roles_only() -> None:
     labels, images = ([set(decoded(steps(TABLE, slot), modality)) for slot in range(5)]
                       for modality in ("labels", "images"))
     everything = {(clip.video, i) for r in EPOCH.rounds for lane, clips in enumerate(r.lanes) for clip in clips
-                  for i in range(r.lane_chunks(lane) * CHUNK + N_PAST)}
+                  for i in range(r.chunks[lane] * CHUNK + N_PAST)}
     assert labels[3] == labels[4] == set(), "temporal discriminators and flow see no labels"
     assert labels[2] == {(video, i) for video, i in everything if i >= N_PAST}, "what is generated is judged"
     assert labels[0] | labels[1] == everything
@@ -98,7 +98,7 @@ def test_flow_is_computed_a_step_ahead_within_a_clip() -> None:
 def test_a_rank_alone_decodes_everything_and_computes_no_flow_ahead() -> None:
     found = steps(ALONE, 0)
     everything = {(clip.video, i) for r in EPOCH.rounds for lane, clips in enumerate(r.lanes) for clip in clips
-                  for i in range(r.lane_chunks(lane) * CHUNK + N_PAST)}
+                  for i in range(r.chunks[lane] * CHUNK + N_PAST)}
     assert set(decoded(found, "labels")) == set(decoded(found, "images")) == everything
     assert not any(step.shape.ahead or step.shape.flow_ready for step in found)
 

@@ -11,15 +11,14 @@ from tests.conftest import ROOT
 from tests.training.test_trainer import TWO_EPOCHS, Configure, folder_of
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.training.run_lock import RunLock
+from vid2vid_dist.training.run_lock import take_run_folder
 from vid2vid_dist.training.trainer import Trainer
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from vid2vid_dist.training.run_lock import RunLock
-lock = RunLock(Path(sys.argv[1]))
-lock.take(0)
+from vid2vid_dist.training.run_lock import take_run_folder
+lock = take_run_folder(Path(sys.argv[1]), 0)
 print("taken", flush=True)
 time.sleep(float(sys.argv[2]))
 """
@@ -38,16 +37,16 @@ def hold(run: Path, seconds: float) -> subprocess.Popen[str]:
 def test_a_folder_in_use_is_refused_until_its_process_is_gone(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     other = hold(tmp_path, 60)
     with pytest.raises(UserError, match=rf" is in use by another run \(process {other.pid} on "):
-        RunLock(tmp_path).take(0)
+        take_run_folder(tmp_path, 0)
     other.kill()
     other.communicate()
-    RunLock(tmp_path).take(0)
+    take_run_folder(tmp_path, 0)
     assert "cannot be locked" not in caplog.text
 
 
 def test_who_ends_soon_is_waited_for(tmp_path: Path) -> None:
     other = hold(tmp_path, 1)
-    RunLock(tmp_path).take(30)
+    take_run_folder(tmp_path, 30)
     other.communicate()
 
 
@@ -62,7 +61,7 @@ def test_where_nothing_can_be_locked_the_run_goes_on(
         raise OSError(38, "Function not implemented")
 
     monkeypatch.setattr("fcntl.lockf", no_locks)
-    RunLock(tmp_path).take(0)
+    take_run_folder(tmp_path, 0)
     assert "cannot be locked ([Errno 38] Function not implemented): do not start" in caplog.text
 
 

@@ -9,12 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from tools.solo_grid import solo_grid
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.plan.planner import data_parallel
 from vid2vid_dist.engine.plan.tensors import FrameSize
 from vid2vid_dist.engine.roles.build import role_specs
-from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.grid import Grid, solo_grid
 from vid2vid_dist.training.state import TrainingState
 from vid2vid_dist.training.trainer import Trainer
 

@@ -8,15 +8,9 @@ from torch import Tensor, nn
 from tools.parity.case import Case, Check
 from tools.parity.compare import compare, load_exactly, relative_error, starting_with
 from vid2vid_dist.config.schema import Config
-from vid2vid_dist.models.composite import (
-    CompositeGenerator,
-    CompositeLocalGenerator,
-    Features,
-    ScaleGenerator,
-    ScaleOutput,
-)
+from vid2vid_dist.models.composite import CompositeGenerator, Features, ScaleGenerator, ScaleOutput
 from vid2vid_dist.models.labels import EncodedLabels, encode_labels, foreground_mask, instance_edges, label_pyramid
-from vid2vid_dist.models.single_image import GlobalGenerator, GlobalWithFeatures, LocalEnhancer
+from vid2vid_dist.models.single_image import GlobalWithFeatures, ImageGenerator
 from vid2vid_dist.original.options import config_from_options
 
 OUTPUTS = ("train.", "eval.", "train_rawonly.")
@@ -42,7 +36,7 @@ def _check_scale(case: Case) -> list[Check]:
 
     ours: dict[str, Tensor] = {}
     for mode in OUTPUTS:
-        network = load_exactly(_network(cfg, scale), tensors)
+        network = load_exactly(CompositeGenerator(cfg.generator, cfg.label_channels, scale), tensors)
         network.train(mode != "eval.")
         out = _forward(network, leaves, mask, raw_only=mode == "train_rawonly.")
         returned = _named(out)
@@ -70,12 +64,6 @@ def _labels(tensors: dict[str, Tensor], cfg: Config, scale: int) -> tuple[list[C
         checks.append(Check("in.input_pyr", relative_error(encoded, stored, 1.0), INPUT_TOLERANCE))
         encoded = stored
     return checks, encoded
-
-
-def _network(cfg: Config, scale: int) -> ScaleGenerator:
-    if scale == 0:
-        return CompositeGenerator(cfg.generator, cfg.label_channels)
-    return CompositeLocalGenerator(cfg.generator, cfg.label_channels, scale)
 
 
 def _forward(network: ScaleGenerator, leaves: dict[str, Tensor], mask: Tensor | None,
@@ -123,10 +111,9 @@ def single_image_network(options: dict[str, Any], in_channels: int) -> nn.Module
     """The single-image generator that the original's `which` names."""
     common = (options["ngf"], options["n_downsample"], options["n_blocks"])
     if options["which"] == "global":
-        return GlobalGenerator(in_channels, *common)
+        return ImageGenerator(in_channels, *common)
     if options["which"] == "local":
-        return LocalEnhancer(
-            in_channels, *common, options.get("n_local_enhancers", 1), options["n_blocks_local"])
+        return ImageGenerator(in_channels, *common, options.get("n_local_enhancers", 1), options["n_blocks_local"])
     if options["which"] == "global_with_features":
         return GlobalWithFeatures(in_channels, options["feat_num"], *common)
     raise ValueError(f"no such single-image generator: {options['which']}")

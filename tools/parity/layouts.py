@@ -8,7 +8,7 @@ from torch import nn
 from tools.parity.case import Case, Check
 from tools.parity.generator import single_image_network
 from vid2vid_dist.config.schema import GeneratorConfig
-from vid2vid_dist.models.composite import CompositeGenerator, CompositeLocalGenerator
+from vid2vid_dist.models.composite import CompositeGenerator
 from vid2vid_dist.models.discriminator import MultiscaleDiscriminator
 
 
@@ -38,6 +38,4 @@ def _network(config: dict[str, Any]) -> nn.Module:
                           n_blocks=config["n_blocks"], n_blocks_local=config["n_blocks_local"],
                           norm=config["norm"], fg=config["fg"], no_flow=config.get("no_flow", False))
     label_channels = config["input_nc"] // gen.n_frames_G
-    if scale == 0:
-        return CompositeGenerator(gen, label_channels)
-    return CompositeLocalGenerator(gen, label_channels, scale)
+    return CompositeGenerator(gen, label_channels, scale)

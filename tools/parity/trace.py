@@ -17,7 +17,6 @@ from torch import Tensor
 from tools.lanes import advance, clip_of
 from tools.parity.case import Case, Check
 from tools.parity.compare import thin
-from tools.solo_grid import solo_grid
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.plan.costs import count_costs
@@ -31,7 +30,7 @@ from vid2vid_dist.engine.roles.build import build_modules, build_roles, role_spe
 from vid2vid_dist.engine.roles.flow import WarpRole
 from vid2vid_dist.engine.roles.kinds import shown_kinds
 from vid2vid_dist.engine.run.executor import Executor
-from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.grid import Grid, solo_grid
 from vid2vid_dist.engine.run.tensor_store import LanePart, Shown
 from vid2vid_dist.engine.run.transport import Transport
 from vid2vid_dist.models._torchvision import models

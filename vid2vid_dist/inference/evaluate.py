@@ -24,7 +24,7 @@ from vid2vid_dist.inference.input_videos import open_input
 from vid2vid_dist.inference.load import LoadedGenerator
 from vid2vid_dist.inference.panels import Look
 from vid2vid_dist.inference.products import CompareVideo, captions, closed
-from vid2vid_dist.inference.quality import FrameQuality, Judges, set_qualities, size_of
+from vid2vid_dist.inference.quality import Judges, frame_figures, set_qualities, size_of
 from vid2vid_dist.inference.runtime import choose_device, choose_dtype, counted
 from vid2vid_dist.inference.styles import StyleBook, book_of, classes_of, look_of
 from vid2vid_dist.inference.video_generator import VideoGenerator
@@ -41,7 +41,7 @@ class Evaluator:
     """Compares videos, frame by frame, with the real ones where there are such."""
 
     def __init__(self, judges: Judges, flow: ReferenceFlow, name: str = "") -> None:
-        self._quality, self._sets, self._flow = FrameQuality(judges), set_qualities(judges), flow
+        self._judges, self._sets, self._flow = judges, set_qualities(judges), flow
         self.evaluation = Evaluation(name=name)
 
     def begin_video(self, name: str) -> None:
@@ -53,7 +53,7 @@ class Evaluator:
 
     def add(self, fake: Tensor, real: Tensor | None, labels: Tensor) -> None:
         """Add the next frame, both (1, 3, H, W) in [-1, 1]; labels (1, 1, H, W), as decoded."""
-        figures = {} if real is None else self._quality(fake, real)
+        figures = {} if real is None else frame_figures(self._judges, fake, real)
         error = self._meter.step(fake, real)
         if error is not None:
             figures |= dict(zip(FIGURES, error.mean.tolist(), strict=False))

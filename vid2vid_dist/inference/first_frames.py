@@ -47,10 +47,10 @@ def choose_first_frames(first: str, cfg: Config, has_images: bool, where: str, d
     Raises `UserError` when they cannot be had.
     """
     kind, _, path = first.partition(":")
+    if kind not in ("auto", "real", "none", "single", "image") or bool(path) != (kind in ("single", "image")):
+        raise UserError(f"--first {first}: write real, none, single:RUN_OR_FILE or image:FILE")
     if path and not (Path(path).is_file() or (kind == "single" and Path(path).is_dir())):
         raise UserError(f"--first {first}: no such file{' or run' * (kind == 'single')}")
-    if path and kind not in ("single", "image"):
-        raise UserError(f"--first {first}: write real, none, single:RUN_OR_FILE or image:FILE")
     if kind == "auto":
         kind = "none" if cfg.generator.no_first_img else "real"
     if kind == "none":
@@ -58,14 +58,12 @@ def choose_first_frames(first: str, cfg: Config, has_images: bool, where: str, d
             log.warning("trained with real first frames but started from nothing: "
                         "the first frames may look worse than the later ones")
         return FirstFrames("from nothing", None, "nothing")
-    if kind == "single" and path:
+    if kind == "single":
         single = load_single_image(Path(path))
         _check_inputs(single, cfg)
         return _by_network(single, cfg, device, f"by {Path(path).name}")
-    if kind == "image" and path:
+    if kind == "image":
         return FirstFrames(f"from {Path(path).name}", _picture(Path(path)), _identity(Path(path)))
-    if kind != "real":
-        raise UserError(f"--first {first}: write real, none, single:RUN_OR_FILE or image:FILE")
     if not has_images:
         raise UserError(f"{where} has no real frames to start from: use --first single:RUN_OR_FILE, image:FILE "
                         "or none")

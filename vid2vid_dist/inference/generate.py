@@ -15,12 +15,12 @@ import torch
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.atomic import locked
 from vid2vid_dist.data.clips import Frames
-from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.engine.run.grid import Grid, solo_grid
 from vid2vid_dist.engine.run.streams import ToHost
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.edits import NO_EDIT, LabelEdit
 from vid2vid_dist.inference.first_frames import FirstFrames, choose_first_frames
-from vid2vid_dist.inference.input_videos import Input, Span, Video, open_input
+from vid2vid_dist.inference.input_videos import Input, Video, open_input
 from vid2vid_dist.inference.load import LoadedGenerator
 from vid2vid_dist.inference.panels import Look, make_looks
 from vid2vid_dist.inference.results import Results, VideoResult, folder_names
@@ -70,7 +70,7 @@ class Job:
     """One video to be made: what to read of video `number`, first the frames that it starts from."""
 
     number: int
-    spans: list[Span]
+    spans: list[range]
     result: VideoResult
 
     @property
@@ -84,22 +84,18 @@ def generate(loaded: LoadedGenerator, options: GenerationOptions, out: Path, gri
     them.
 
     Each video gives its frames from the n_frames_G-th on; the ones before are what it starts from. A video that is
-    complete and was made from the same is kept.
+    complete and was made from the same is kept. `grid`: the ranks that share the work, None = this process alone.
     Raises `UserError` for a video that does not exist or is too short, missing real frames or a missing GPU.
     """
+    grid = grid or solo_grid(choose_device(options.device))
     with ExitStack() as stack:
-        def lock() -> None:
-            stack.enter_context(locked(out))
-
-        lock() if grid is None else grid.on_first(lock)
+        grid.on_first(lambda: stack.enter_context(locked(out)))
         return _generate(loaded, options, out, grid, stack)
 
 
-def _generate(loaded: LoadedGenerator, options: GenerationOptions, out: Path, grid: Grid | None,
-              stack: ExitStack) -> Outcome:
-    cfg = loaded.config
+def _generate(loaded: LoadedGenerator, options: GenerationOptions, out: Path, grid: Grid, stack: ExitStack) -> Outcome:
+    cfg, device = loaded.config, grid.device
     options.edit.check(cfg.data)
-    device = choose_device(options.device) if grid is None else grid.device
     dtype = choose_dtype(options.precision, cfg, device)
     source = open_input(options.input, cfg, options.split, out / ".input")
     first_frames = choose_first_frames(options.first, cfg, source.has_images, source.where, device)
@@ -108,7 +104,7 @@ def _generate(loaded: LoadedGenerator, options: GenerationOptions, out: Path, gr
     looks = make_looks(choose_styles(options.style, styled), options.edit)
     made_from = _fingerprint(loaded, options, source, first_frames, dtype, looks)
     jobs = plan_jobs(source, options, cfg.generator.n_frames_G - 1, looks, made_from)
-    mine = jobs[grid.rank :: grid.world_size] if grid is not None else jobs
+    mine = jobs[grid.rank :: grid.world_size]
     writers = stack.enter_context(Writers(n_writers(device) if options.writers is None else options.writers))
     results = Results(out, f"{cfg.run.name}: {source.where}", options.fps, writers)
     for job in mine:  # a folder of another rank may be on its way out just now
@@ -121,14 +117,14 @@ def _generate(loaded: LoadedGenerator, options: GenerationOptions, out: Path, gr
     generator = VideoGenerator(loaded.generator, cfg, device, dtype, compiled=options.compiled)
     maker = Maker(source, first_frames, looks, generator, results, cfg.data)
     # Of several ranks the first shows how far it is itself.
-    with counted("generating", sum(job.n_frames for job in todo), grid is None or grid.is_first) as advance:
+    with counted("generating", sum(job.n_frames for job in todo), grid.is_first) as advance:
         for batch in _batches(todo, source.videos, options.batch):
             maker.make(batch, advance)
     n_frames = sum(job.result.frames for job in todo)
     part = (mine, Outcome(out / "index.html", n_frames, len(mine) - len(todo), maker.seconds, peak_memory(device)))
-    parts = [part] if grid is None or grid.world_size == 1 else grid.gather(part)
+    parts = grid.gather(part)
     outcome = _together([outcome for _, outcome in parts])
-    if grid is None or grid.is_first:
+    if grid.is_first:
         videos = sorted((job for jobs, _ in parts for job in jobs), key=lambda job: job.number)
         results.write_page([job.result for job in videos], {
             "checkpoint": loaded.checkpoint.name + (", averaged weights" if loaded.averaged else ""),
@@ -221,7 +217,7 @@ def plan_jobs(source: Input, options: GenerationOptions, n_past: int, looks: Seq
         if first >= end:
             raise UserError(f"video {video.name} has {video.n_frames} frames: with {n_past} to start from, "
                             f"--start-frame can be at most {video.n_frames - n_past - 1}")
-        spans = [Span(options.start_frame, n_past), *(Span(i, 1) for i in range(first, end))]
+        spans = [range(options.start_frame, first), *(range(i, i + 1) for i in range(first, end))]
         jobs.append(Job(index, spans, VideoResult(video.name, folder, made_from, [look.name for look in looks])))
     return jobs
 

@@ -32,14 +32,6 @@ class Video:
     size: Size
 
 
-@dataclass(frozen=True)
-class Span:
-    """Frames first .. first + count - 1 of a video."""
-
-    first: int
-    count: int
-
-
 class Input(Protocol):
     """Videos of label maps or RGB frames, with real frames or without."""
 
@@ -48,8 +40,8 @@ class Input(Protocol):
     videos: list[Video]
     has_images: bool
 
-    def read(self, video: int, spans: Sequence[Span]) -> Iterator[Frames]:
-        """The frames of each span of a video; each span begins where the one before it ends."""
+    def read(self, video: int, spans: Sequence[range]) -> Iterator[Frames]:
+        """The frames of each span of a video, by number; each span begins where the one before it ends."""
         ...
 
 
@@ -65,8 +57,8 @@ class ShardInput:
         self._clips = [self._source.whole(number) for number in range(self._source.n_videos)]
         self.videos = [Video(clip.name, clip.n_frames, clip.geometry.size) for clip in self._clips]
 
-    def read(self, video: int, spans: Sequence[Span]) -> Iterator[Frames]:
-        requests = [Request.span(self._clips[video], span.first, span.count) for span in spans]
+    def read(self, video: int, spans: Sequence[range]) -> Iterator[Frames]:
+        requests = [Request.span(self._clips[video], span.start, len(span)) for span in spans]
         return self._decoders.stream(requests)
 
 
@@ -84,13 +76,12 @@ class VideoFileInput:
         self._geometry = clip_geometry(size, cfg.data, MIDDLE, may_flip=False)
         self.videos = [Video(file.stem, n_frames, self._geometry.size)]
 
-    def read(self, video: int, spans: Sequence[Span]) -> Iterator[Frames]:
+    def read(self, video: int, spans: Sequence[range]) -> Iterator[Frames]:
         assert video == 0
-        decoded = islice(frames_of(self._file, told=False), spans[0].first, None)
+        decoded = islice(frames_of(self._file, told=False), spans[0].start, None)
         for span in spans:
-            arrays = [self._geometry.apply(Image.fromarray(pixels)) for pixels in islice(decoded, span.count)]
-            names = [f"{span.first + i:06d}" for i in range(span.count)]
-            yield Frames(torch.from_numpy(np.stack(arrays)), None, None, names)
+            arrays = [self._geometry.apply(Image.fromarray(pixels)) for pixels in islice(decoded, len(span))]
+            yield Frames(torch.from_numpy(np.stack(arrays)), None, None, [f"{number:06d}" for number in span])
 
 
 def open_input(path: Path | None, cfg: Config, split: str, work: Path) -> Input:

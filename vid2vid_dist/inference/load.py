@@ -12,13 +12,7 @@ from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.manifest import NAME as MANIFEST
 from vid2vid_dist.models.manifest import entries_beside, require_as_written
-from vid2vid_dist.models.single_image import (
-    GlobalGenerator,
-    GlobalWithFeatures,
-    ImageNetwork,
-    LocalEnhancer,
-    network_of,
-)
+from vid2vid_dist.models.single_image import GlobalWithFeatures, ImageGenerator, ImageNetwork, network_of
 from vid2vid_dist.models.weights import read_tensors, read_weights, weight_differences
 from vid2vid_dist.untrusted import read_pointer, shown
 
@@ -88,7 +82,7 @@ class SingleImage:
     `loaded`: the checkpoint that it is part of, None for a bare file of weights.
     """
 
-    network: GlobalGenerator | LocalEnhancer | GlobalWithFeatures
+    network: ImageGenerator | GlobalWithFeatures
     weights: Path
     loaded: LoadedGenerator | None = None
 

@@ -38,31 +38,25 @@ class LookVideo:
     """The video of a look."""
 
     def __init__(self, path: Path, fps: int, look: int) -> None:
-        self._path, self._fps, self._look = path, fps, look
-        self._video: VideoWriter | None = None
+        self._video, self._look = VideoWriter(path, fps), look
 
     def add(self, name: str, frame: Frames, fakes: Tensor) -> dict[str, float]:
-        self._video = self._video or VideoWriter(self._path, self._fps)
         self._video.write(image_pictures(fakes[self._look][None])[0])
         return {}
 
     def close(self, complete: bool) -> None:
-        if self._video is not None:
-            self._video.close(complete)
+        self._video.close(complete)
 
 
 class CompareVideo:
     """The video of all panels, one frame of it as poster.png, and the figures."""
 
     def __init__(self, folder: Path, fps: int, poster_frame: int, looks: Sequence[Look], data: DataConfig) -> None:
-        self._folder, self._fps, self._poster_frame, self._looks, self._data = folder, fps, poster_frame, looks, data
-        self._video: VideoWriter | None = None
+        self._folder, self._poster_frame, self._n_frames = folder, poster_frame, 0
+        self._video = VideoWriter(folder / "compare.mp4", fps)
+        self._view = FrameView(looks, data, build_flow(FlowConfig()) if find_spec("cv2") else None)
 
     def add(self, name: str, frame: Frames, fakes: Tensor) -> dict[str, float]:
-        if self._video is None:
-            self._n_frames, self._video = 0, VideoWriter(self._folder / "compare.mp4", self._fps)
-            flow = build_flow(FlowConfig()) if find_spec("cv2") else None
-            self._view = FrameView(self._looks, self._data, flow)
         panels, figures = self._view.panels(frame, fakes.clone())  # it keeps them for the next frame
         wide = tile([picture[None] for picture in panels.values()])
         tiled = reduced(wide, fakes.shape[-1], COMPARE_PANEL_WIDTH)[0]
@@ -73,8 +67,7 @@ class CompareVideo:
         return figures
 
     def close(self, complete: bool) -> None:
-        if self._video is not None:
-            self._video.close(complete)
+        self._video.close(complete)
 
 
 @contextmanager

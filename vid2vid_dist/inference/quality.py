@@ -73,25 +73,19 @@ class Judges:
             segmentation_ids=files.segmentation_ids or range(label_nc))
 
 
-class FrameQuality:
-    """L1, PSNR (dB), SSIM and, with its network, LPIPS of single frames."""
-
-    def __init__(self, judges: Judges) -> None:
-        self._lpips = judges.lpips
-
-    @torch.no_grad()
-    def __call__(self, fake: Tensor, real: Tensor) -> dict[str, float]:
-        """Figures of a frame, both (1, 3, H, W) in [-1, 1]."""
-        similarity = structural_similarity_index_measure(fake, real, data_range=2.0)
-        assert isinstance(similarity, Tensor)
-        figures = {
-            "L1": (fake - real).abs().mean(),
-            "PSNR": peak_signal_noise_ratio(fake, real, data_range=2.0).clamp(max=HIGHEST_PSNR),
-            "SSIM": similarity,
-        }
-        if self._lpips is not None:
-            figures["LPIPS"] = self._lpips(fake, real).mean()
-        return {name: float(value) for name, value in figures.items()}
+@torch.no_grad()
+def frame_figures(judges: Judges, fake: Tensor, real: Tensor) -> dict[str, float]:
+    """L1, PSNR (dB), SSIM and, with its network, LPIPS of a frame, both (1, 3, H, W) in [-1, 1]."""
+    similarity = structural_similarity_index_measure(fake, real, data_range=2.0)
+    assert isinstance(similarity, Tensor)
+    figures = {
+        "L1": (fake - real).abs().mean(),
+        "PSNR": peak_signal_noise_ratio(fake, real, data_range=2.0).clamp(max=HIGHEST_PSNR),
+        "SSIM": similarity,
+    }
+    if judges.lpips is not None:
+        figures["LPIPS"] = judges.lpips(fake, real).mean()
+    return {name: float(value) for name, value in figures.items()}
 
 
 class SetQuality(Protocol):

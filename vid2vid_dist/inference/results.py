@@ -149,15 +149,13 @@ class Results:
                 raise
             (aside / "video.json").write_text(json.dumps(asdict(result)))
 
-    def write_page(self, videos: Sequence[VideoResult], figures: dict[str, str]) -> Path:
-        """Write `index.html` with some figures on top; gives its path."""
+    def write_page(self, videos: Sequence[VideoResult], figures: dict[str, str]) -> None:
+        """Write `index.html` with some figures on top."""
         parts = [f"<header><h1>{escape(self._title)}</h1></header>", facts(figures)]
         parts += [_section(video, autoplay=i < AUTOPLAY) for i, video in enumerate(videos)]
         known = {name for video in videos for name in video.figures}
         parts += [f"<p>{name}: {unit}.</p>" for name, unit in UNITS.items() if name in known]
-        page = self._out / "index.html"
-        write_page(page, self._title, "\n".join(parts))
-        return page
+        write_page(self._out / "index.html", self._title, "\n".join(parts))
 
 
 def folder_names(names: Sequence[str]) -> list[str]:

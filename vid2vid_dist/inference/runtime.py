@@ -10,20 +10,27 @@ import torch
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
+from vid2vid_dist.models.precision import DTYPES
+from vid2vid_dist.untrusted import shown
 
 
 def choose_device(device: str) -> torch.device:
-    """`device` is auto, cpu or cuda. Raises `UserError` for a GPU that is not there."""
+    """`device` is auto, cpu or cuda. Raises `UserError` for another, and for a GPU that is not there."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise UserError(f"device {shown(device)}: choose auto, cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: PyTorch sees no GPU here; use --device cpu")
     return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 def choose_dtype(precision: str, cfg: Config, device: torch.device) -> torch.dtype:
-    """`precision` is fp32, bf16, or auto: as in training on a GPU, fp32 on a CPU, where bf16 is slower."""
+    """`precision` is fp32, bf16, or auto: as in training on a GPU, fp32 on a CPU, where bf16 is slower. Raises
+    `UserError` for another."""
     if precision == "auto":
         precision = "bf16" if cfg.optim.precision == "bf16" and device.type == "cuda" else "fp32"
-    return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    if precision not in ("fp32", "bf16"):
+        raise UserError(f"precision {shown(precision)}: choose auto, fp32 or bf16")
+    return DTYPES[precision]
 
 
 def peak_memory(device: torch.device) -> float:

@@ -14,7 +14,7 @@ from vid2vid_dist.data.decoding import Decoders
 from vid2vid_dist.data.images import to_float
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import LoadedGenerator
-from vid2vid_dist.inference.styles import StyleBook, classes_of, count_classes, feature_count, fingerprint
+from vid2vid_dist.inference.styles import StyleBook, classes_of, count_classes, fingerprint
 from vid2vid_dist.models.encoder import FeatureEncoder
 from vid2vid_dist.models.regions import region_means
 
@@ -64,7 +64,7 @@ class StyleFitter:
 
         A region that has several classes counts for one of them.
         """
-        found = region_means(self._encoder.model(image[None])[0], regions[0])
+        found = region_means(self._encoder(image[None])[0], regions[0])
         classes = labels.new_zeros(len(found.areas), dtype=torch.long)
         classes[found.of_pixel] = labels.flatten().long()
         for vector, area, number in zip(found.means.float().cpu().numpy(), found.areas.tolist(), classes.tolist(),
@@ -88,7 +88,7 @@ class StyleFitter:
         if not any(areas):
             raise UserError("no frames in data.shards to fit looks to: give videos that have some")
         lead, leading = int(np.argmax(areas)), None
-        vectors = np.full((n_styles, len(areas), feature_count(self._encoder)), np.nan, np.float32)
+        vectors = np.full((n_styles, len(areas), self._encoder.n_features), np.nan, np.float32)
         for number in sorted(np.flatnonzero(areas).tolist(), key=lambda i: (i != lead, i)):
             regions = self._regions[number]
             observed = np.stack([region.vector for region in regions])

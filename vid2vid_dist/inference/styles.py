@@ -26,7 +26,7 @@ from vid2vid_dist.inference.load import LoadedGenerator
 from vid2vid_dist.models.encoder import FeatureEncoder
 from vid2vid_dist.models.regions import region_means
 from vid2vid_dist.models.weights import save_tensors
-from vid2vid_dist.untrusted import read_bytes, shown
+from vid2vid_dist.untrusted import read_bytes, reading, shown
 
 FILE = "styles.safetensors"
 MAX_BYTES = 2**26
@@ -59,20 +59,14 @@ class StyleBook:
                 vectors = file.get_tensor("vectors")
         except (OSError, SafetensorError, ValueError) as error:
             raise UserError(f"{path} holds no looks ({shown(error)}): {fix}") from None
-        n_features = feature_count(encoder)
         if vectors.dtype != torch.float32 or vectors.dim() != 3 or not len(vectors) or not vectors.isfinite().all():
             raise UserError(f"{path} holds no looks (vectors {tuple(vectors.shape)} of {vectors.dtype}): {fix}")
-        if vectors.shape[1:] != (n_classes, n_features):
+        if vectors.shape[1:] != (n_classes, encoder.n_features):
             raise UserError(f"{path} holds looks of {vectors.shape[1]} classes in {vectors.shape[2]} numbers; this "
-                            f"model has {n_classes} classes and {n_features} numbers: {fix}")
+                            f"model has {n_classes} classes and {encoder.n_features} numbers: {fix}")
         if metadata.get("encoder") != fingerprint(encoder):
             raise UserError(f"{path} was fitted to other weights than these: {fix}")
         return cls(vectors, metadata["encoder"])
-
-
-def feature_count(encoder: FeatureEncoder) -> int:
-    """Numbers per region that an encoder gives."""
-    return [module for module in encoder.modules() if isinstance(module, torch.nn.Conv2d)][-1].out_channels
 
 
 def fingerprint(encoder: FeatureEncoder) -> str:
@@ -171,7 +165,7 @@ def nearest_look(encoder: FeatureEncoder, image: Tensor, labels: Tensor, book: S
 
 def _nearest(encoder: FeatureEncoder, image: Tensor, labels: Tensor, book: StyleBook) -> tuple[Tensor, Tensor, Tensor]:
     """The nearest look of the book, the n classes of a frame, and what the encoder sees of them (n, n_features)."""
-    found = region_means(encoder.model(image[None].to(next(encoder.parameters())))[0], labels[0])
+    found = region_means(encoder(image[None].to(next(encoder.parameters())))[0], labels[0])
     means, classes = found.means.float().cpu(), found.ids.long().cpu()
     distance = (book.vectors[:, classes] - means).square().sum(dim=(1, 2))
     return book.vectors[int(distance.argmin())], classes, means
@@ -183,10 +177,8 @@ def _read_pair(image: Path, labels: Path, data: DataConfig) -> tuple[Tensor, Ten
         raise UserError("--style-image: a face has no label map: choose a look by its number (--style)")
     pictures = {}
     for name, path, read in (("images", image, read_rgb), ("labels", labels, read_ids)):
-        try:
+        with reading(path, "give a picture and its label map"):
             content = read_bytes(path, MAX_FRAME_BYTES)
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path} cannot be read ({shown(error)})") from None
         pictures[name] = read(content, str(path))
     size = pictures["images"].size
     if pictures["labels"].size != size:

@@ -86,43 +86,29 @@ def relu(norm: str) -> nn.Module:
     return nn.ReLU(inplace=norm != "instance")
 
 
-def stem(in_channels: int, out_channels: int, norm: str) -> list[nn.Module]:
-    """7x7 convolution, norm, ReLU."""
-    return [*conv7(in_channels, out_channels), norm_layer(norm, out_channels), relu(norm)]
-
-
-def down(in_channels: int, out_channels: int, norm: str) -> list[nn.Module]:
-    """Halve the size (rounded up): 3x3 convolution of stride 2, norm, ReLU."""
-    conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
-    return [conv, norm_layer(norm, out_channels), relu(norm)]
-
-
-def up(in_channels: int, out_channels: int, norm: str) -> list[nn.Module]:
-    """Double the size: transposed 3x3 convolution of stride 2, norm, ReLU."""
-    conv = nn.ConvTranspose2d(in_channels, out_channels, 3, stride=2, padding=1, output_padding=1)
-    return [conv, norm_layer(norm, out_channels), relu(norm)]
-
-
 def encoder(in_channels: int, ngf: int, n_downsample: int, norm: str,
             max_channels: int | None = None) -> list[nn.Module]:
-    """`stem` and `n_downsample` times `down`: channels double each time, up to `max_channels`."""
+    """A 7x7 convolution, then `n_downsample` times a 3x3 one of stride 2, which halves the size (rounded up): channels
+    double each time, up to `max_channels`. Norm and ReLU behind each."""
     widths = channel_widths(ngf, n_downsample, max_channels)
-    layers = stem(in_channels, widths[0], norm)
+    layers = [*conv7(in_channels, widths[0]), norm_layer(norm, widths[0]), relu(norm)]
     for narrow, wide in pairwise(widths):
-        layers += down(narrow, wide, norm)
+        layers += [nn.Conv2d(narrow, wide, 3, stride=2, padding=1), norm_layer(norm, wide), relu(norm)]
     return layers
 
 
 def decoder(ngf: int, n_downsample: int, norm: str, max_channels: int | None = None, *,
             in_channels: int | None = None) -> list[nn.Module]:
-    """The way back from `encoder`: `n_downsample` times `up`, ending with ngf channels.
+    """The way back from `encoder`: `n_downsample` times a transposed 3x3 convolution of stride 2, which doubles the
+    size, norm, ReLU; ends with ngf channels.
 
     `in_channels` is the width of the input where features have been concatenated to it.
     """
     widths = channel_widths(ngf, n_downsample, max_channels)[::-1]
     layers: list[nn.Module] = []
     for wide, narrow in pairwise([in_channels or widths[0], *widths[1:]]):
-        layers += up(wide, narrow, norm)
+        conv = nn.ConvTranspose2d(wide, narrow, 3, stride=2, padding=1, output_padding=1)
+        layers += [conv, norm_layer(norm, narrow), relu(norm)]
     return layers
 
 

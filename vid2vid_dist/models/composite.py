@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from vid2vid_dist.config.schema import GeneratorConfig
-from vid2vid_dist.models.blocks import conv7, decoder, down, encoder, init_weights, resnet_blocks, stem, up
+from vid2vid_dist.models.blocks import conv7, decoder, encoder, init_weights, resnet_blocks
 from vid2vid_dist.models.compiling import compilable
-from vid2vid_dist.models.compute_options import ComputeOptions, laid_out, recomputed
+from vid2vid_dist.models.compute_options import ComputeOptions, laid_out, run_stage
 from vid2vid_dist.models.convolution import convolve7x7
 from vid2vid_dist.models.label_conv import label_convolution
 from vid2vid_dist.models.labels import EncodedLabels
@@ -64,13 +64,13 @@ class ScaleOutput:
 
 
 class ScaleGenerator(nn.Module):
-    """What both kinds of scale share: everything but their stacks of layers.
+    """A scale but for its stacks of layers.
 
     The label and foreground branches read labels only, so they may run ahead of the frame they belong to. What waits
     for the frames before is their encoder, then two branches that do not wait for each other, image and flow.
     """
 
-    # Made by the subclasses, in the order and under the names of published weights; `indv_*` only with a
+    # Made by `CompositeGenerator`, in the order and under the names of published weights; `indv_*` only with a
     # foreground branch, `*_flow` and `*_w` only with flow.
     indv_down: nn.Sequential
     indv_res: nn.Module
@@ -94,13 +94,6 @@ class ScaleGenerator(nn.Module):
         self.fg_ngf = self.ngf // 2 if cfg.n_downsample_G > 2 else self.ngf
         self.compute_options = ComputeOptions()
         self.is_modulated = cfg.is_modulated
-
-    def _finish(self, label_channels: int) -> None:
-        """With all stacks made: let labels take part in the norm layers behind the encoders, if so; draw weights."""
-        for name in ("indv_res", "indv_up", "model_res_img", "model_up_img", "model_res_flow", "model_up_flow"):
-            if self.is_modulated and hasattr(self, name):
-                modulate(getattr(self, name), label_channels)
-        init_weights(self)
 
     @compilable
     def label_branch(self, labels: EncodedLabels) -> Tensor:
@@ -128,7 +121,7 @@ class ScaleGenerator(nn.Module):
                 x = through(stack, x, labels) if labels is not None and self.is_modulated else stack(x)
             return x
 
-        return recomputed(run, x, *stacks) if self.compute_options.checkpoint and torch.is_grad_enabled() else run(x)
+        return run_stage(run, x, stacks, self.compute_options)
 
     @compilable
     def encode_past(self, label_features: Tensor, previous: Tensor) -> Tensor:
@@ -209,68 +202,44 @@ def _add(features: Tensor, coarse: Tensor | None) -> Tensor:
 
 
 class CompositeGenerator(ScaleGenerator):
-    """Scale 0: encoders with residual trunks for labels and previous frames, decoders for image and flow.
+    """One scale: encoders for labels and previous frames, residual blocks, decoders for image and flow.
 
+    At scale 0 half of the blocks stand behind the encoders. A finer scale has half the channels of the one below, one
+    down-sampling, and its few blocks are part of the decoders, so the separate residual stacks are identities.
     `label_channels` is Ca, the channels of one encoded label frame.
-    """
-
-    def __init__(self, cfg: GeneratorConfig, label_channels: int) -> None:
-        super().__init__(cfg, scale=0)
-        n_down, norm, ngf = cfg.n_downsample_G, cfg.norm, self.ngf
-        n_decode = cfg.n_blocks // 2
-        n_encode = cfg.n_blocks - n_decode
-        width = ngf * 2**n_down
-        label_inputs, image_inputs = cfg.n_frames_G * label_channels + cfg.style_nc, 3 * (cfg.n_frames_G - 1)
-
-        def encode(in_channels: int) -> nn.Sequential:
-            trunk = resnet_blocks(width, n_encode, norm)
-            return nn.Sequential(*encoder(in_channels, ngf, n_down, norm), *trunk)
-
-        if cfg.fg:
-            self.indv_down = nn.Sequential(*encoder(label_inputs, self.fg_ngf, n_down, norm))
-            self.indv_res = nn.Sequential(*resnet_blocks(self.fg_ngf * 2**n_down, cfg.n_blocks, norm))
-            self.indv_up = nn.Sequential(*decoder(self.fg_ngf, n_down, norm))
-            self.indv_final = nn.Sequential(*conv7(self.fg_ngf, 3), nn.Tanh())
-        self.model_down_seg = encode(label_inputs)
-        self.model_down_img = encode(image_inputs)
-        self.model_res_img = nn.Sequential(*resnet_blocks(width, n_decode, norm))
-        self.model_up_img = nn.Sequential(*decoder(ngf, n_down, norm))
-        self.model_final_img = nn.Sequential(*conv7(ngf, 3), nn.Tanh())
-        if not cfg.no_flow:
-            self.model_res_flow = nn.Sequential(*resnet_blocks(width, n_decode, norm))
-            self.model_up_flow = nn.Sequential(*decoder(ngf, n_down, norm))
-            self.model_final_flow = nn.Sequential(*conv7(ngf, 2))
-            self.model_final_w = nn.Sequential(*conv7(ngf, 1))
-        self._finish(label_channels + cfg.style_nc)
-
-
-class CompositeLocalGenerator(ScaleGenerator):
-    """Scale 1 and finer: half the channels of the scale below, one down-sampling, few residual blocks.
-
-    Its residual blocks are part of the decoders, so the separate residual stacks are identities.
     """
 
     def __init__(self, cfg: GeneratorConfig, label_channels: int, scale: int) -> None:
         super().__init__(cfg, scale)
-        n_blocks, norm, ngf = cfg.n_blocks_local, cfg.norm, self.ngf
+        norm, ngf = cfg.norm, self.ngf
+        n_down, n_blocks = (1, cfg.n_blocks_local) if scale else (cfg.n_downsample_G, cfg.n_blocks)
+        n_decode = n_blocks if scale else n_blocks // 2
         label_inputs, image_inputs = cfg.n_frames_G * label_channels + cfg.style_nc, 3 * (cfg.n_frames_G - 1)
 
-        def encode(in_channels: int, ngf: int) -> nn.Sequential:
-            return nn.Sequential(*stem(in_channels, ngf, norm), *down(ngf, 2 * ngf, norm))
+        def encode(in_channels: int) -> nn.Sequential:
+            trunk = resnet_blocks(ngf * 2**n_down, n_blocks - n_decode, norm)
+            return nn.Sequential(*encoder(in_channels, ngf, n_down, norm), *trunk)
 
-        def decode(ngf: int) -> nn.Sequential:
-            return nn.Sequential(*resnet_blocks(2 * ngf, n_blocks, norm), *up(2 * ngf, ngf, norm))
+        def decode(ngf: int, n_blocks: int) -> tuple[nn.Module, nn.Module]:
+            blocks, ups = resnet_blocks(ngf * 2**n_down, n_blocks, norm), decoder(ngf, n_down, norm)
+            if scale:
+                return nn.Identity(), nn.Sequential(*blocks, *ups)
+            return nn.Sequential(*blocks), nn.Sequential(*ups)
 
         if cfg.fg:
-            self.indv_down, self.indv_res = encode(label_inputs, self.fg_ngf), nn.Identity()
-            self.indv_up = decode(self.fg_ngf)
+            self.indv_down = nn.Sequential(*encoder(label_inputs, self.fg_ngf, n_down, norm))
+            self.indv_res, self.indv_up = decode(self.fg_ngf, n_blocks)
             self.indv_final = nn.Sequential(*conv7(self.fg_ngf, 3), nn.Tanh())
-        self.model_down_seg = encode(label_inputs, ngf)
-        self.model_down_img = encode(image_inputs, ngf)
-        self.model_res_img, self.model_up_img = nn.Identity(), decode(ngf)
+        self.model_down_seg = encode(label_inputs)
+        self.model_down_img = encode(image_inputs)
+        self.model_res_img, self.model_up_img = decode(ngf, n_decode)
         self.model_final_img = nn.Sequential(*conv7(ngf, 3), nn.Tanh())
         if not cfg.no_flow:
-            self.model_res_flow, self.model_up_flow = nn.Identity(), decode(ngf)
+            self.model_res_flow, self.model_up_flow = decode(ngf, n_decode)
             self.model_final_flow = nn.Sequential(*conv7(ngf, 2))
             self.model_final_w = nn.Sequential(*conv7(ngf, 1))
-        self._finish(label_channels + cfg.style_nc)
+        if cfg.is_modulated:  # labels take part in the norm layers behind the encoders
+            for name in ("indv_res", "indv_up", "model_res_img", "model_up_img", "model_res_flow", "model_up_flow"):
+                if hasattr(self, name):
+                    modulate(getattr(self, name), label_channels + cfg.style_nc)
+        init_weights(self)

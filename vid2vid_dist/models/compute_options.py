@@ -1,6 +1,6 @@
 """Ways to compute the same results in less memory or less time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
@@ -27,8 +27,12 @@ def compute_options_from(optim: OptimConfig, on_cpu: bool) -> ComputeOptions:
     return ComputeOptions(gather, optim.checkpoint_activations, optim.channels_last)
 
 
-def recomputed(run: Callable[[Tensor], Tensor], x: Tensor, *stacks: nn.Module) -> Tensor:
-    """`run(x)` of which only x is kept for the backward pass; `stacks` are the layers that take part."""
+def run_stage(run: Callable[[Tensor], Tensor], x: Tensor, stacks: Sequence[nn.Module], options: ComputeOptions
+              ) -> Tensor:
+    """`run(x)`, whose activations are kept for the backward pass or computed again in it; `stacks`: the layers that
+    take part."""
+    if not (options.checkpoint and torch.is_grad_enabled()):
+        return run(x)
     if torch.compiler.is_compiling():  # a program notes statistics once
         kept: Tensor = checkpoint(run, x, use_reentrant=False, preserve_rng_state=False)
         return kept
@@ -38,7 +42,7 @@ def recomputed(run: Callable[[Tensor], Tensor], x: Tensor, *stacks: nn.Module) -
 
 
 @contextmanager
-def _statistics_left_alone(stacks: tuple[nn.Module, ...]) -> Iterator[None]:
+def _statistics_left_alone(stacks: Sequence[nn.Module]) -> Iterator[None]:
     """Keep norm layers from adding the statistics of a recomputed forward to their running ones a second time."""
     norms = [module for stack in stacks for module in stack.modules()
              if isinstance(module, nn.BatchNorm2d | nn.InstanceNorm2d) and module.track_running_stats]

@@ -3,19 +3,19 @@
 from torch import Tensor, nn
 
 from vid2vid_dist.models.blocks import conv7, decoder, encoder, init_weights
-from vid2vid_dist.models.regions import pool_by_region
 
 
 class FeatureEncoder(nn.Module):
-    """An image to features that are constant within each instance."""
+    """An image to features of every pixel, of which means over regions are taken (`regions`)."""
 
     def __init__(self, n_features: int, ngf: int = 16, n_downsample: int = 4) -> None:
         super().__init__()
+        self.n_features = n_features
         self.model = nn.Sequential(
             *encoder(3, ngf, n_downsample, "instance"), *decoder(ngf, n_downsample, "instance"),
             *conv7(ngf, n_features), nn.Tanh())
         init_weights(self)
 
-    def forward(self, images: Tensor, instances: Tensor) -> Tensor:
-        """Images (N, 3, H, W) and integer ids (N, 1, H, W) to features (N, n_features, H, W) in [-1, 1]."""
-        return pool_by_region(self.model(images), instances)
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) to features (N, n_features, H, W) in [-1, 1]."""
+        return self.model(images)

@@ -14,13 +14,8 @@ from torch import Tensor, nn
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.compiling import compilable
-from vid2vid_dist.models.composite import (
-    CompositeGenerator,
-    CompositeLocalGenerator,
-    Features,
-    ScaleGenerator,
-)
-from vid2vid_dist.models.compute_options import ComputeOptions, laid_out, recomputed
+from vid2vid_dist.models.composite import CompositeGenerator, Features, ScaleGenerator
+from vid2vid_dist.models.compute_options import ComputeOptions, laid_out, run_stage
 from vid2vid_dist.models.encoder import FeatureEncoder
 from vid2vid_dist.models.labels import EncodedLabels, encode_labels, foreground_mask, label_pyramid, pyramid
 from vid2vid_dist.models.regions import pool_by_region
@@ -54,11 +49,6 @@ class GeneratedChunk:
     weight: Tensor | None
     history: list[Tensor]
 
-    def detach(self) -> GeneratedChunk:
-        """The same frames without their graph."""
-        flow, weight = (None if x is None else x.detach() for x in (self.flow, self.weight))
-        return GeneratedChunk(self.fake.detach(), self.raw.detach(), flow, weight, self.history)
-
 
 class Generator(nn.Module):
     """The networks of all scales, `netG0` the coarsest, with freshly initialised weights.
@@ -75,13 +65,13 @@ class Generator(nn.Module):
         self.no_flow = gen.no_flow
         self.netG0: ScaleGenerator
         if gen.has_branches:
-            self.netG0 = CompositeGenerator(gen, cfg.label_channels)
+            self.netG0 = CompositeGenerator(gen, cfg.label_channels, 0)
             self.size_unit = 2 ** (gen.n_scales_spatial - 1 + gen.n_downsample_G)
         else:
             self.netG0 = image_network = ImageNetwork(gen, cfg.label_channels)
             self.size_unit = image_network.net.size_unit
         for scale in range(1, self.n_scales):
-            self.add_module(f"netG{scale}", CompositeLocalGenerator(gen, cfg.label_channels, scale))
+            self.add_module(f"netG{scale}", CompositeGenerator(gen, cfg.label_channels, scale))
         if gen.spectral_norm:
             spectrally_normalised(self, heads=False)
         self.netE: FeatureEncoder | None = None
@@ -127,33 +117,24 @@ class Generator(nn.Module):
     def style_features(self, images: Tensor) -> Tensor:
         """The same, pixel by pixel, before it is pooled."""
         assert self.netE is not None
-        stack, images = self.netE.model, laid_out(images, self._compute_options)
-        if self._compute_options.checkpoint and torch.is_grad_enabled():
-            return recomputed(stack, images, stack)
-        return stack(images)
-
-    def style_at(self, style: Tensor, scale: int) -> Tensor:
-        """(N, S, H, W) of the finest scale at the size of another."""
-        return pyramid(style[:, None], self.n_scales)[scale][:, 0]
+        images = laid_out(images, self._compute_options)
+        return run_stage(self.netE, images, [self.netE], self._compute_options)
 
     def frame(self, labels: list[EncodedLabels], history: list[Tensor], raw_only: bool = False,
-              detach_coarse: bool = False, with_foreground: bool = True) -> GeneratedFrame:
+              with_foreground: bool = True) -> GeneratedFrame:
         """One time step through all scales.
 
         `labels` per scale, n_frames_G frames of (h_s, w_s), the current one last, with its style if there are styles;
-        `history` per scale (B, n_frames_G - 1, 3, h_s, w_s). `detach_coarse`: of the scales only the finest receives
-        gradients.
+        `history` per scale (B, n_frames_G - 1, 3, h_s, w_s).
         `with_foreground` may be False where no pixel of the current frames is foreground: nothing changes.
         """
         images: list[Tensor] = []
         coarse: Features | None = None
         for scale in range(self.n_scales):
-            finest = scale == self.n_scales - 1
             mask = None
             if self.fg_labels is not None and with_foreground:
                 mask = foreground_mask(labels[scale], self.fg_labels)
-            with torch.set_grad_enabled(torch.is_grad_enabled() and (finest or not detach_coarse)):
-                out = self.network(scale)(labels[scale], history[scale].flatten(1, 2), mask, coarse, raw_only)
+            out = self.network(scale)(labels[scale], history[scale].flatten(1, 2), mask, coarse, raw_only)
             images.append(out.image)
             coarse = out.features
         return GeneratedFrame(images, out.raw, out.flow, out.weight)
@@ -172,14 +153,11 @@ class Generator(nn.Module):
         return self.generate(encoded, self.start_history(past), raw_only=first is None)
 
     def generate(self, labels: EncodedLabels, history: list[Tensor], *, style: Tensor | None = None,
-                 n_frames_bp: int = 1, raw_only: bool = False, detach_coarse: bool = False,
-                 with_foreground: bool = True) -> GeneratedChunk:
-        """Make T frames, each from the ones before it.
+                 raw_only: bool = False, with_foreground: bool = True) -> GeneratedChunk:
+        """Make T frames, each from the ones before it, which are held constant.
 
         `labels` of n_frames_G - 1 + T frames; `history` as `start_history` or the last chunk
-        left it; `style` (B, T, style_nc, H, W), how the T frames are to look. At every n_frames_bp-th frame all
-        previous frames are detached; in between a frame stays attached to n_frames_G - 1 others, so gradients reach
-        past the span (spec: losses 6).
+        left it; `style` (B, T, style_nc, H, W), how the T frames are to look.
         Raises `UserError` for sizes that the networks cannot halve often enough.
         """
         self.check_size(*labels.size)
@@ -188,13 +166,12 @@ class Generator(nn.Module):
         made = [list(frames.unbind(1)) for frames in history]
         frames: list[GeneratedFrame] = []
         for t in range(labels.n_frames - n_past):
-            previous = [torch.stack(scale[-n_past:], dim=1) for scale in made]
-            if t % n_frames_bp == 0:
-                previous = [p.detach() for p in previous]
+            previous = [torch.stack(scale[-n_past:], dim=1).detach() for scale in made]
             window = [scale.frames(slice(t, t + self.n_frames_G)) for scale in scaled_labels]
             if style is not None:
-                window = [replace(w, style=self.style_at(style[:, t], scale)) for scale, w in enumerate(window)]
-            frame = self.frame(window, previous, raw_only, detach_coarse, with_foreground)
+                styles = pyramid(style[:, t : t + 1], self.n_scales)
+                window = [replace(w, style=x[:, 0]) for w, x in zip(window, styles, strict=True)]
+            frame = self.frame(window, previous, raw_only, with_foreground)
             for scale, image in zip(made, frame.images, strict=True):
                 scale.append(image)
             frames.append(frame)

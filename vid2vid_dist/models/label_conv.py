@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.grad import conv2d_weight
 
-from vid2vid_dist.models.labels import EncodedLabels
+from vid2vid_dist.models.labels import EncodedLabels, one_hot
 
 MIXED_SHARE = 0.1  # of windows that see several classes, where there are no labels to look at: Cityscapes at 1024
 STEPS_SHARE = 0.02  # of pixels whose left neighbour is of another class, likewise
@@ -68,7 +68,7 @@ class _ClassConvolution(torch.autograd.Function):
         ctx.kernels_shape, ctx.gather = kernels.shape, gather
         if gather:
             return _gather(ids, kernels)
-        return F.conv2d(_one_hot(ids, kernels.shape[2], kernels.dtype), kernels.flatten(1, 2))
+        return F.conv2d(one_hot(ids[:, :, None], kernels.shape[2], kernels.dtype).flatten(1, 2), kernels.flatten(1, 2))
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, None]:
@@ -76,15 +76,8 @@ class _ClassConvolution(torch.autograd.Function):
         if ctx.gather:
             return None, _scatter(ids, gradient, shape), None
         flat = torch.Size((shape[0], shape[1] * shape[2], *shape[3:]))
-        planes = _one_hot(ids, shape[2], gradient.dtype)
+        planes = one_hot(ids[:, :, None], shape[2], gradient.dtype).flatten(1, 2)
         return None, conv2d_weight(planes, flat, gradient).view(shape), None
-
-
-def _one_hot(ids: Tensor, n_classes: int, dtype: torch.dtype) -> Tensor:
-    """(B, T, H, W) to (B, T * n_classes, H, W)."""
-    batch, time, height, width = ids.shape
-    planes = torch.zeros(batch, time, n_classes, height, width, dtype=dtype, device=ids.device)
-    return planes.scatter_(2, ids.long()[:, :, None], 1.0).flatten(1, 2)
 
 
 def _gather(ids: Tensor, kernels: Tensor) -> Tensor:

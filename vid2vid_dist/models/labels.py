@@ -45,9 +45,7 @@ class EncodedLabels:
         """(B, T, n_classes + C, H, W): one-hot classes first."""
         if self.ids is None:
             return self.planes
-        batch, time, _, height, width = self.ids.shape
-        classes = self.planes.new_zeros(batch, time, self.n_classes, height, width)
-        classes.scatter_(2, self.ids.long(), 1.0)
+        classes = one_hot(self.ids, self.n_classes, self.planes.dtype)
         return torch.cat([classes, self.planes], dim=2) if self.planes.shape[2] else classes
 
     def frames(self, these: slice) -> EncodedLabels:
@@ -71,6 +69,12 @@ class EncodedLabels:
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
         return self.planes.shape[-1], self.planes.shape[-2]
+
+
+def one_hot(ids: Tensor, n_classes: int, dtype: torch.dtype) -> Tensor:
+    """(..., 1, H, W) integer ids to planes (..., n_classes, H, W)."""
+    planes = torch.zeros(*ids.shape[:-3], n_classes, *ids.shape[-2:], dtype=dtype, device=ids.device)
+    return planes.scatter_(-3, ids.long(), 1.0)
 
 
 def join_frames(parts: Sequence[EncodedLabels]) -> EncodedLabels:

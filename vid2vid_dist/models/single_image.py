@@ -11,18 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from vid2vid_dist.config.schema import GeneratorConfig
-from vid2vid_dist.models.blocks import (
-    channel_widths,
-    conv7,
-    decoder,
-    down,
-    encoder,
-    halve,
-    init_weights,
-    resnet_blocks,
-    stem,
-    up,
-)
+from vid2vid_dist.models.blocks import channel_widths, conv7, decoder, encoder, halve, init_weights, resnet_blocks
 from vid2vid_dist.models.compiling import compilable
 from vid2vid_dist.models.composite import ScaleGenerator
 from vid2vid_dist.models.compute_options import laid_out
@@ -32,47 +21,27 @@ NORM = "instance"
 MAX_CHANNELS = 1024
 
 
-def _body(in_channels: int, ngf: int, n_downsample: int, n_blocks: int) -> list[nn.Module]:
-    width = channel_widths(ngf, n_downsample, MAX_CHANNELS)[-1]
-    return [*encoder(in_channels, ngf, n_downsample, NORM, MAX_CHANNELS),
-            *resnet_blocks(width, n_blocks, NORM),
-            *decoder(ngf, n_downsample, NORM, MAX_CHANNELS)]
+class ImageGenerator(nn.Module):
+    """Encoder, residual blocks, decoder: pix2pixHD's global generator. With local enhancers it works at reduced size,
+    and finer networks refine its features, one per doubling."""
 
-
-class GlobalGenerator(nn.Module):
-    """Encoder, residual blocks, decoder."""
-
-    def __init__(self, in_channels: int, ngf: int = 64, n_downsample: int = 3, n_blocks: int = 9) -> None:
-        super().__init__()
-        self.in_channels = in_channels
-        self.size_unit = 2**n_downsample
-        body = _body(in_channels, ngf, n_downsample, n_blocks)
-        self.model = nn.Sequential(*body, *conv7(ngf, 3), nn.Tanh())
-        init_weights(self)
-
-    def forward(self, labels: Tensor) -> Tensor:
-        """(N, C, H, W) to (N, 3, H, W) in [-1, 1]; sides must be multiples of `size_unit`."""
-        return self.model(labels)
-
-
-class LocalEnhancer(nn.Module):
-    """A global generator at reduced size, and finer networks that refine its features, one per doubling."""
-
-    def __init__(self, in_channels: int, ngf: int = 32, n_downsample: int = 4, n_blocks: int = 9,
-                 n_local_enhancers: int = 1, n_blocks_local: int = 3) -> None:
+    def __init__(self, in_channels: int, ngf: int, n_downsample: int, n_blocks: int, n_local_enhancers: int = 0,
+                 n_blocks_local: int = 0) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.size_unit = 2 ** (n_downsample + n_local_enhancers)
         self.n_local_enhancers = n_local_enhancers
-        self.model = nn.Sequential(*_body(in_channels, ngf * 2**n_local_enhancers, n_downsample, n_blocks))
+        coarse = ngf * 2**n_local_enhancers
+        self.model = finest = nn.Sequential(
+            *encoder(in_channels, coarse, n_downsample, NORM, MAX_CHANNELS),
+            *resnet_blocks(channel_widths(coarse, n_downsample, MAX_CHANNELS)[-1], n_blocks, NORM),
+            *decoder(coarse, n_downsample, NORM, MAX_CHANNELS))
         for level in range(1, n_local_enhancers + 1):
             width = ngf * 2 ** (n_local_enhancers - level)
-            encode = [*stem(in_channels, width, NORM), *down(width, 2 * width, NORM)]
-            refine = [*resnet_blocks(2 * width, n_blocks_local, NORM), *up(2 * width, width, NORM)]
-            if level == n_local_enhancers:
-                refine += [*conv7(width, 3), nn.Tanh()]
-            self.add_module(f"model{level}_1", nn.Sequential(*encode))
-            self.add_module(f"model{level}_2", nn.Sequential(*refine))
+            self.add_module(f"model{level}_1", nn.Sequential(*encoder(in_channels, width, 1, NORM)))
+            finest = nn.Sequential(*resnet_blocks(2 * width, n_blocks_local, NORM), *decoder(width, 1, NORM))
+            self.add_module(f"model{level}_2", finest)
+        finest.extend([*conv7(ngf, 3), nn.Tanh()])
         init_weights(self)
 
     def forward(self, labels: Tensor) -> Tensor:
@@ -87,7 +56,7 @@ class LocalEnhancer(nn.Module):
         return out
 
 
-def network_of(weights: Mapping[str, Tensor]) -> GlobalGenerator | LocalEnhancer:
+def network_of(weights: Mapping[str, Tensor]) -> ImageGenerator:
     """The network without data (device meta) that these weights belong to: names and shapes tell all of it.
 
     Raises `ValueError` for weights of anything else.
@@ -101,13 +70,10 @@ def network_of(weights: Mapping[str, Tensor]) -> GlobalGenerator | LocalEnhancer
     # Convolutions beside the blocks: the stem, n_downsample each way, and, with local enhancers cut off, the last.
     n_levels = count("model", r"_1\.1\.weight")
     n_downsample = (count(r"model\.", r"\.weight") - (1 if n_levels else 2)) // 2
+    ngf, in_channels = weights[f"model{n_levels}_1.1.weight" if n_levels else "model.1.weight"].shape[:2]
+    n_blocks_local = count(r"model1_2\.", r"\.conv_block\.1\.weight")
     with torch.device("meta"):
-        if not n_levels:
-            ngf, in_channels = weights["model.1.weight"].shape[:2]
-            return GlobalGenerator(in_channels, ngf, n_downsample, n_blocks)
-        ngf, in_channels = weights[f"model{n_levels}_1.1.weight"].shape[:2]
-        n_blocks_local = count(r"model1_2\.", r"\.conv_block\.1\.weight")
-        return LocalEnhancer(in_channels, ngf, n_downsample, n_blocks, n_levels, n_blocks_local)
+        return ImageGenerator(in_channels, ngf, n_downsample, n_blocks, n_levels, n_blocks_local)
 
 
 class GlobalWithFeatures(nn.Module):
@@ -116,8 +82,7 @@ class GlobalWithFeatures(nn.Module):
     The features join at the input, twice at the coarsest size, and before the last convolution.
     """
 
-    def __init__(self, in_channels: int, n_features: int, ngf: int = 64, n_downsample: int = 3,
-                 n_blocks: int = 9) -> None:
+    def __init__(self, in_channels: int, n_features: int, ngf: int, n_downsample: int, n_blocks: int) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.size_unit = 2**n_downsample
@@ -150,13 +115,13 @@ class ImageNetwork(ScaleGenerator):
     def __init__(self, cfg: GeneratorConfig, label_channels: int) -> None:
         super().__init__(cfg, scale=0)
         sizes = cfg.ngf, cfg.n_downsample_G, cfg.n_blocks
-        self.net: GlobalGenerator | LocalEnhancer | GlobalWithFeatures
+        self.net: ImageGenerator | GlobalWithFeatures
         if cfg.style_nc:
             self.net = GlobalWithFeatures(label_channels, cfg.style_nc, *sizes)
         elif cfg.netG == "global":
-            self.net = GlobalGenerator(label_channels, *sizes)
+            self.net = ImageGenerator(label_channels, *sizes)
         else:
-            self.net = LocalEnhancer(label_channels, *sizes, cfg.n_local_enhancers, cfg.n_blocks_local)
+            self.net = ImageGenerator(label_channels, *sizes, cfg.n_local_enhancers, cfg.n_blocks_local)
 
     def label_branch(self, labels: EncodedLabels) -> Tensor:
         """The newest frame's labels as they are, and after them its style if there is one: (B, C + S, H, W)."""

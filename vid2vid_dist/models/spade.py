@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from vid2vid_dist.models.blocks import BatchNorm, ResnetBlock
-from vid2vid_dist.models.labels import EncodedLabels
+from vid2vid_dist.models.labels import EncodedLabels, one_hot
 
 MAX_HIDDEN = 128  # channels between labels and factors, as published
 
@@ -59,6 +59,5 @@ def newest_at(labels: EncodedLabels, height: int, width: int) -> Tensor:
     style = [] if labels.style is None else [nearest(labels.style)]
     if labels.ids is None:
         return torch.cat([planes, *style], dim=1)
-    ids = nearest(labels.ids[:, -1]).long()
-    classes = planes.new_zeros(len(ids), labels.n_classes, height, width).scatter_(1, ids, 1.0)
+    classes = one_hot(nearest(labels.ids[:, -1]), labels.n_classes, planes.dtype)
     return torch.cat([classes, planes, *style], dim=1)

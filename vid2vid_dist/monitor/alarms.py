@@ -58,8 +58,7 @@ class Alarms:
         found, figures = [], {}
         if sample.flow is not None:
             figures["flow"] = float(sample.flow.norm(dim=1).mean())
-            if sample.flow_ref is not None:
-                figures["flow_ref"] = float(sample.flow_ref.norm(dim=1).mean())
+            figures["flow_ref"] = float(sample.flow_ref.norm(dim=1).mean())
             width = sample.flow.shape[-1]
             if self._flow.goes_off(not figures["flow"] < FLOW_LIMIT * width):
                 found.append(

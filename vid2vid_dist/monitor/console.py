@@ -10,15 +10,10 @@ from rich.text import Text
 from vid2vid_dist.monitor.report import StepReport
 
 
-class StepConsole:
-    """Prints reports; rich leaves the colours out where the output is not a terminal."""
-
-    def __init__(self) -> None:
-        self._console = Console(highlight=False, soft_wrap=True)
-
-    def print(self, report: StepReport, memory: str) -> None:
-        with suppress(OSError):  # a terminal that was closed, a full disk behind it: the journal has it as well
-            self._console.print(render(report, memory))
+def print_report(report: StepReport, memory: str) -> None:
+    """Print its line; rich leaves the colours out where the output is not a terminal."""
+    with suppress(OSError):  # a terminal that was closed, a full disk behind it: the journal has it as well
+        Console(highlight=False, soft_wrap=True).print(render(report, memory))
 
 
 def render(report: StepReport, memory: str) -> Text:
@@ -35,8 +30,7 @@ def render(report: StepReport, memory: str) -> Text:
     if report.loader_share > 0.05:
         text.append(f" · {report.loader_share:.0%} waiting for data", style="yellow")
     text.append(f" · {memory}", style="dim")
-    if report.eta is not None:
-        text.append(f" · {duration(report.eta)} left", style="green")
+    text.append(f" · {duration(report.eta)} left", style="green")
     text.append(" ·", style="dim")
     for name, value in report.losses.items():
         text.append(f" {name} ", style="dim")

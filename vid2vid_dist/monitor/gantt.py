@@ -34,9 +34,8 @@ def text_colour(background: str) -> str:
     return DARK if 0.3 * red + 0.59 * green + 0.11 * blue > 140 else LIGHT
 
 
-def draw(runs: Sequence[Run], n_slots: int, colours: Mapping[str, str], title: str, subtitle: str = "",
-         names: Sequence[str] = ()) -> str:
-    """The SVG text of some runs; `colours` by role, `names` of the rows, "rank N" otherwise.
+def draw(runs: Sequence[Run], n_slots: int, colours: Mapping[str, str], title: str, subtitle: str) -> str:
+    """The SVG text of some runs; `colours` by role.
 
     A bar says lane.frame where there is room. Reductions, which go on beside the tasks, are outlined below their row.
     """
@@ -51,10 +50,8 @@ def draw(runs: Sequence[Run], n_slots: int, colours: Mapping[str, str], title: s
              f"<text x='{LEFT}' y='41' font-size='12' fill='#555'>{escape(subtitle)}</text>"]
     for slot in range(n_slots):
         y = TOP + slot * (ROW + GAP)
-        name = names[slot] if names else f"rank {slot}"
         parts.append(f"<rect x='{LEFT}' y='{y}' width='{WIDTH - LEFT - 16:.1f}' height='{ROW}' fill='#f7f7f7'/>")
-        parts.append(f"<text x='{LEFT - 8}' y='{y + ROW / 2 + 4}' font-size='12' text-anchor='end'>"
-                     f"{escape(name)}</text>")
+        parts.append(f"<text x='{LEFT - 8}' y='{y + ROW / 2 + 4}' font-size='12' text-anchor='end'>rank {slot}</text>")
     parts += _axis((WIDTH - LEFT - 16) / scale, scale, bottom)
     parts += [_bar(run, colour(run.task, colours), LEFT + (run.start - begin) * scale, (run.end - run.start) * scale)
               for run in runs]

@@ -34,28 +34,28 @@ class GpuMeter:
     """Reads the GPU of this rank; `read()` gives None on a CPU or where NVML does not answer."""
 
     def __init__(self, device: torch.device) -> None:
-        self._handle = None
+        self._nvml: Any = None
         if device.type != "cuda":
             log.info("no GPU telemetry: this rank works on the CPU")
             return
         try:
             import pynvml
 
+            self._nvml = pynvml
             pynvml.nvmlInit()
             # By UUID: CUDA_VISIBLE_DEVICES renumbers CUDA's devices, but not NVML's.
             uuid = torch.cuda.get_device_properties(device).uuid
             self._handle = pynvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
             self._energy_before = self._ask(pynvml.nvmlDeviceGetTotalEnergyConsumption)
         except Exception as error:
+            self._nvml = None
             log.info("no GPU telemetry: %s", error)
 
     def read(self) -> GpuReading | None:
         """The figures of this moment."""
-        if self._handle is None:
+        if self._nvml is None:
             return None
-        import pynvml
-
-        ask = self._ask
+        pynvml, ask = self._nvml, self._ask
         name = ask(pynvml.nvmlDeviceGetName)
         rates = ask(pynvml.nvmlDeviceGetUtilizationRates)
         memory = ask(pynvml.nvmlDeviceGetMemoryInfo)
@@ -76,9 +76,7 @@ class GpuMeter:
 
     def _ask(self, query: Callable[..., Any], *args: int) -> Any:
         """What NVML answers, None where this GPU does not offer it."""
-        import pynvml
-
         try:
             return query(self._handle, *args)
-        except pynvml.NVMLError:
+        except self._nvml.NVMLError:
             return None

@@ -46,7 +46,7 @@ def _header(cfg: Config, journal: Journal, state: str) -> str:
         "frames per clip": str(last["n_frames_total"]),
         "frames per step": str(last["chunk_frames"]),
     }
-    if last["eta"] is not None and state == "running":
+    if state == "running":
         items["left"] = duration(float(last["eta"]))
     items["last report"] = _clock(last)
     return title + facts(items)

@@ -43,7 +43,8 @@ def image_pictures(images: Tensor) -> np.ndarray:
 
 def unit_pictures(maps: Tensor) -> np.ndarray:
     """Maps `(T, 1, H, W)` in [0, 1], such as weights and confidences, as grey."""
-    return _rgb(np.clip(_channels_last(maps) * 255.0, 0, 255).astype(np.uint8))
+    grey = np.clip(_channels_last(maps) * 255.0, 0, 255).astype(np.uint8)
+    return np.repeat(grey, 3, axis=-1)
 
 
 def heat_pictures(maps: Tensor, scale: float) -> np.ndarray:
@@ -94,7 +95,3 @@ def reduced(frames: np.ndarray, panel_width: int, limit: int) -> np.ndarray:
 
 def _channels_last(x: Tensor) -> np.ndarray:
     return np.moveaxis(x.float().numpy(), 1, -1)
-
-
-def _rgb(pixels: np.ndarray) -> np.ndarray:
-    return np.repeat(pixels, 3, axis=-1) if pixels.shape[-1] == 1 else pixels[..., :3]

@@ -12,10 +12,12 @@ GB = 1e9
 def report(choice: Choice, request: PlanRequest, serial: float, batch_size: int) -> str:
     """Everything, as text. `serial`: seconds of the serial schedule's step; `batch_size`: clips of a lane."""
     reason = f" ({choice.reason})" if choice.reason else ""
+    assert choice.plan.costs is not None
+    grid = grid_table(choice.plan.layout, choice.n_pipelines, choice.plan.costs.machine.ranks_per_node)
     return "\n".join([
         f"{request.n_frames} frames per chunk, {request.n_lanes * batch_size} clips per step, {request.n_ranks} ranks",
         "",
-        headline(choice) + reason, "", grid(choice), "", rank_table(choice), "",
+        headline(choice) + reason, "", grid, "", rank_table(choice), "",
         timing(choice, serial, request.n_lanes * batch_size * request.n_frames), bound_line(choice),
         memory_fit(choice, request)])
 
@@ -26,12 +28,6 @@ def headline(choice: Choice) -> str:
     name = "data parallel" if layout.n_slots == 1 < choice.n_pipelines else layout.name
     return (f"{name}: {choice.n_pipelines} pipeline{'s' * (choice.n_pipelines > 1)} of {layout.n_slots} "
             f"rank{'s' * (layout.n_slots > 1)}, {choice.lanes} lane{'s' * (choice.lanes > 1)} each")
-
-
-def grid(choice: Choice) -> str:
-    """Who is where."""
-    assert choice.plan.costs is not None
-    return grid_table(choice.plan.layout, choice.n_pipelines, choice.plan.costs.machine.ranks_per_node)
 
 
 def rank_table(choice: Choice) -> str:

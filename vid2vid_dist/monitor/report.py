@@ -18,7 +18,7 @@ class StepReport:
     frames: int  # generated since the last report, all ranks together
     losses: dict[str, float]
     lr: dict[str, float]
-    eta: float | None  # seconds to the end of the stage, None = unknown
+    eta: float  # seconds to the end of the stage, about
     n_frames_total: int  # generated frames per clip at present
     chunk_frames: int  # generated frames per step and clip at present
     # By rank, in a placed run: the parts of the time in which it ran tasks, and waited for messages. Host time: on
@@ -57,10 +57,10 @@ class Sample:
     fake: Tensor  # (T, 3, H, W)
     raw: Tensor  # (T, 3, H, W)
     real: Tensor  # (T, 3, H, W)
-    flow: Tensor | None = None  # (T, 2, H, W) pixels, x first
-    weight: Tensor | None = None  # (T, 1, H, W) in [0, 1]
-    flow_ref: Tensor | None = None  # (T, 2, H, W) pixels
-    conf_ref: Tensor | None = None  # (T, 1, H, W) in [0, 1]
+    flow: Tensor | None  # (T, 2, H, W) pixels, x first
+    weight: Tensor | None  # (T, 1, H, W) in [0, 1]
+    flow_ref: Tensor  # (T, 2, H, W) pixels
+    conf_ref: Tensor  # (T, 1, H, W) in [0, 1]
 
 
 @dataclass(frozen=True)

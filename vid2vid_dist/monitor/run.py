@@ -12,7 +12,7 @@ from PIL import Image
 
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.monitor.alarms import Alarms
-from vid2vid_dist.monitor.console import StepConsole
+from vid2vid_dist.monitor.console import print_report
 from vid2vid_dist.monitor.gpu import GpuReading
 from vid2vid_dist.monitor.logs import nonfatal
 from vid2vid_dist.monitor.metrics import MetricsLog, Record
@@ -50,7 +50,7 @@ class RunMonitor:
         self._active = rank == 0
         if not self._active:
             return
-        self._console, self._alarms = StepConsole(), Alarms()
+        self._alarms = Alarms()
         self._metrics, self._mirrors = MetricsLog(run_dir), open_mirrors(run_dir, cfg)
         self._tensorboard = None
         if cfg.monitor.tensorboard:
@@ -65,7 +65,7 @@ class RunMonitor:
         """One line on the console, one record in metrics.jsonl, TensorBoard scalars. `gpus` go by rank."""
         if not self._active:
             return
-        self._console.print(report, _memory(gpus))
+        print_report(report, _memory(gpus))
         speed = {"frames_per_second": report.frames_per_second, "seconds_per_step": report.seconds_per_step,
                  "loader_share": report.loader_share}
         self._sound(self._alarms.of_report(report))
@@ -91,7 +91,7 @@ class RunMonitor:
         if not self._active:
             return
         panels = sample_panels(sample, self._cfg.data.label_nc)
-        frames = reduced(tile(list(panels.values())), sample.fake.shape[-1], PANEL_WIDTH)
+        frames = tiled(panels)
         folder = f"media/step_{step:08d}"
         alarms, figures = self._alarms.of_sample(sample)
         l1 = figures["L1"] = float((sample.fake - sample.real).abs().mean())
@@ -100,20 +100,14 @@ class RunMonitor:
             self._keep({"step": step, "sample": folder, "panels": list(panels), "frames": len(frames), "l1": l1})
         self._sound(alarms)
         self._write_page("running")
-        if self._tensorboard:
-            with nonfatal("TensorBoard's pictures"):
-                self._tensorboard.scalars(step, {f"sample/{name}": value for name, value in figures.items()})
-                for name, pictures in panels.items():
-                    self._tensorboard.image(step, f"sample/{name}", pictures[-1])
-                self._tensorboard.clip(step, "clip/fake", panels["fake"], CLIP_FPS)
+        self._to_tensorboard(step, "sample", figures, panels, "clip/fake", panels["fake"])
 
     def validation(self, step: int, validation: Validation) -> None:
         """Figures of the validation clips, and the frames of the first of them."""
         if not self._active:
             return
         panels = validation.panels
-        width = panels["real"].shape[2]
-        frames = reduced(tile(list(panels.values())), width, PANEL_WIDTH)
+        frames = tiled(panels)
         folder = f"media/validation_{step:08d}"
         log.info("validation at step %d: %s", step, "  ".join(
             f"{name} {number(value)}" for name, value in validation.figures.items()))
@@ -123,12 +117,17 @@ class RunMonitor:
             record |= {"clip": folder, "panels": list(panels), "frames": len(frames)}
         self._keep(record)
         self._write_page("running")
+        self._to_tensorboard(step, "validation", validation.figures, panels, "clip/validation", frames)
+
+    def _to_tensorboard(self, step: int, kind: str, figures: dict[str, float], panels: dict[str, np.ndarray],
+                        tag: str, clip: np.ndarray) -> None:
+        """Figures, the newest picture of each panel, and a clip."""
         if self._tensorboard:
-            with nonfatal("TensorBoard's validation"):
-                self._tensorboard.scalars(step, {f"validation/{name}": x for name, x in validation.figures.items()})
+            with nonfatal("TensorBoard's pictures"):
+                self._tensorboard.scalars(step, {f"{kind}/{name}": value for name, value in figures.items()})
                 for name, pictures in panels.items():
-                    self._tensorboard.image(step, f"validation/{name}", pictures[-1])
-                self._tensorboard.clip(step, "clip/validation", frames, CLIP_FPS)
+                    self._tensorboard.image(step, f"{kind}/{name}", pictures[-1])
+                self._tensorboard.clip(step, tag, clip, CLIP_FPS)
 
     def _write_clip(self, folder: str, frames: np.ndarray) -> None:
         """A picture of the first frame and, of several, a video below `web`."""
@@ -199,11 +198,13 @@ def sample_panels(sample: Sample, label_nc: int) -> dict[str, np.ndarray]:
         panels["flow"] = flow_pictures(sample.flow, scale)
     if sample.weight is not None:
         panels["weight"] = unit_pictures(sample.weight)
-    if sample.flow_ref is not None:
-        panels["reference flow"] = flow_pictures(sample.flow_ref, scale)
-    if sample.conf_ref is not None:
-        panels["confidence"] = unit_pictures(sample.conf_ref)
-    return panels
+    return panels | {"reference flow": flow_pictures(sample.flow_ref, scale),
+                     "confidence": unit_pictures(sample.conf_ref)}
+
+
+def tiled(panels: dict[str, np.ndarray]) -> np.ndarray:
+    """The frames `(T, H, W, 3)` of all panels side by side, as the page shows them."""
+    return reduced(tile(list(panels.values())), panels["real"].shape[2], PANEL_WIDTH)
 
 
 def _memory(gpus: Sequence[GpuReading | None]) -> str:

@@ -38,7 +38,8 @@ class Made(LazySequence[T]):
 @dataclass(frozen=True)
 class Round:
     """Clips that run together; `lanes[i]` are the clips of lane i, empty for a lane that rests; `counts` and `chunks`:
-    how many each lane has, and what it makes of them.
+    how many each lane has, and the chunks that it makes of them: clips that are normalised together end with the
+    shortest.
 
     A lane's clips, which only ranks of its pipeline ask for, raise `UserError` where a first frame says how its clip
     is cut, and cannot be read.
@@ -52,12 +53,8 @@ class Round:
     def n_chunks(self) -> int:
         return max(self.chunks)
 
-    def lane_chunks(self, lane: int) -> int:
-        """Chunks that a lane makes: clips that are normalised together end with the shortest of them."""
-        return self.chunks[lane]
-
     def is_active(self, lane: int, chunk: int) -> bool:
-        return chunk < self.lane_chunks(lane)
+        return chunk < self.chunks[lane]
 
     def n_clips(self, chunk: int) -> int:
         """Clips that take part in the step of a chunk, all ranks together."""

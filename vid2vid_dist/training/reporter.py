@@ -154,15 +154,13 @@ class Reporter:
 
 def make_sample(cfg: Config, made: Pictured) -> Sample:
     """The first clip of a lane's chunk, as pictures want it."""
-    def frames(what: Shows) -> Tensor | None:
-        return torch.stack([frame[what][0] for frame in made.frames]).float().cpu() if what in made.frames[0] else None
+    def frames(what: Shows) -> Tensor:
+        return torch.stack([frame[what][0] for frame in made.frames]).float().cpu()
 
     ids, planes = made.labels.ids, made.labels.planes
     labels = task_of(cfg.data).view(planes[0]) if ids is None else ids[0]
-    fake, raw, reference = frames(Shows.IMAGE), frames(Shows.RAW), frames(Shows.REFERENCE)
-    assert fake is not None
-    assert raw is not None
-    assert reference is not None
-    return Sample(labels=labels.float().cpu(), fake=fake, raw=raw, real=made.real[0].float().cpu(),
-                  flow=frames(Shows.FLOW), weight=frames(Shows.WEIGHT), flow_ref=reference[:, :2],
+    flow, weight = (frames(what) if what in made.frames[0] else None for what in (Shows.FLOW, Shows.WEIGHT))
+    reference = frames(Shows.REFERENCE)
+    return Sample(labels=labels.float().cpu(), fake=frames(Shows.IMAGE), raw=frames(Shows.RAW),
+                  real=made.real[0].float().cpu(), flow=flow, weight=weight, flow_ref=reference[:, :2],
                   conf_ref=reference[:, 2:])

@@ -33,7 +33,7 @@ from vid2vid_dist.training.faults import FaultHandler
 from vid2vid_dist.training.out_of_memory import explain_out_of_memory
 from vid2vid_dist.training.preemption import Ask, Asked
 from vid2vid_dist.training.reporter import Reporter
-from vid2vid_dist.training.run_lock import RunLock
+from vid2vid_dist.training.run_lock import take_run_folder
 from vid2vid_dist.training.saver import Saved, Saver
 from vid2vid_dist.training.state import TrainingState, settle_clips
 from vid2vid_dist.training.status import Status, count_restarts
@@ -58,7 +58,6 @@ class Trainer:
     def __init__(self, cfg: Config, grid: Grid) -> None:
         self.cfg, self.grid = cfg, grid
         self.run_dir = Path(cfg.run.root) / cfg.run.name
-        self._lock = RunLock(self.run_dir)
         self.status = Status(self.run_dir, grid.rank, grid.on_first(self._take_run_folder))
         self.asked = Asked(cfg.run, looks=grid.is_first)
         try:
@@ -231,11 +230,9 @@ class Trainer:
             total += steps[lengths]
         return min(total, self.cfg.run.max_steps or total)
 
-    def _limit_reached(self) -> bool:
-        return bool(self.cfg.run.max_steps) and self.state.position.step >= self.cfg.run.max_steps
-
     def _is_complete(self) -> bool:
-        return self._limit_reached() or self.state.position.epoch > n_epochs(self.cfg)
+        at, max_steps = self.state.position, self.cfg.run.max_steps
+        return at.epoch > n_epochs(self.cfg) or 0 < max_steps <= at.step
 
     def _ends(self) -> bool:
         return self._is_complete() or bool(self.faults.ask.outcome)
@@ -283,7 +280,8 @@ class Trainer:
         """Keep other runs out of the folder, before anything in it is read; how often it was taken up before."""
         with self._writing():
             self.run_dir.mkdir(parents=True, exist_ok=True)
-            self._lock.take(min(PATIENCE, self.grid.timeout.total_seconds() / 2))
+            patience = min(PATIENCE, self.grid.timeout.total_seconds() / 2)
+            self._lock = take_run_folder(self.run_dir, patience)  # open as long as this run
             with nonfatal("the heartbeat of an earlier life"):
                 (self.run_dir / HEARTBEAT).unlink(missing_ok=True)
             restarts = count_restarts(self.run_dir)

@@ -19,7 +19,6 @@ from vid2vid_dist.data.clips import ClipSource, Frames, Request
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.flow import FlowReference, build_flow
-from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.precision import DTYPES
 from vid2vid_dist.models.warp_error import warp_error
 from vid2vid_dist.monitor.pictures import image_pictures, input_pictures
@@ -78,12 +77,14 @@ class ValidationClips:
 
     def _read(self, source: ClipSource) -> list[ValidationClip]:
         """The beginnings of the first videos. Raises `UserError` for frames that cannot be read or generated."""
+        generator = self._state.generator
+        assert generator is not None
         with torch.random.fork_rng([]):  # its weights are drawn before they are loaded
             flow = build_flow(self._cfg.flow).to(self._grid.device) if self._cfg.flow.network != "none" else None
         clips = []
         for number in range(min(N_CLIPS, source.n_videos)):
             clip = source.whole(number)
-            self._module.check_size(*clip.geometry.size)
+            generator.check_size(*clip.geometry.size)
             frames = source.load(Request.span(clip, 0, min(clip.n_frames, self._n_past + N_FRAMES)))
             real = self._real(frames).unbind(1)[self._n_past :]
             references = [flow(now, before) for before, now in pairwise(real)] if flow is not None else []
@@ -132,11 +133,6 @@ class ValidationClips:
         errors = [warp_error(now[None], before[None], FlowReference(x.flow.to(now), x.confidence.to(now))).mean
                   for before, now, x in zip(wide, wide[1:], clip.reference, strict=False)]
         return [float(error) for error in errors if error.isfinite()]
-
-    @property
-    def _module(self) -> Generator:
-        assert self._state.generator is not None
-        return self._state.generator
 
     @property
     def _dtype(self) -> torch.dtype:

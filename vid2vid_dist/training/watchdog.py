@@ -16,12 +16,14 @@ import os
 import sys
 import threading
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 
 from vid2vid_dist.engine.run.timing import Timer
 from vid2vid_dist.monitor.logs import nonfatal
+from vid2vid_dist.untrusted import read_object
 
 log = logging.getLogger(__name__)
 
@@ -76,8 +78,7 @@ class Watchdog:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 traceback: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._over.set()
         self._thread.join()
 
@@ -123,10 +124,8 @@ class Watchdog:
         """The newest heartbeat of every rank that has left one."""
         found = {}
         for rank in range(self._world_size):
-            try:
-                found[rank] = Sign(**json.loads(self._file(rank).read_text()))
-            except (OSError, ValueError, TypeError):
-                continue
+            with suppress(TypeError):  # not there, or not whole
+                found[rank] = Sign(**read_object(self._file(rank)))
         return found
 
     def _file(self, rank: int) -> Path:

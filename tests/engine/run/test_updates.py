@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from tests.torchrun import wait_until
-from tools.solo_grid import solo_grid
 from vid2vid_dist.engine.plan.tasks import Kind, Task
+from vid2vid_dist.engine.run.grid import solo_grid
 from vid2vid_dist.engine.run.optimizer import RoleEngine, plain_shard
 from vid2vid_dist.engine.run.streams import Beside
 from vid2vid_dist.engine.run.timing import Timer

@@ -15,6 +15,7 @@ from torch import nn
 from vid2vid_dist.errors import LostRankError, UserError
 
 T = TypeVar("T")
+CPU = torch.device("cpu")
 PATIENCE = timedelta(minutes=10)
 THREADS_PATIENCE = timedelta(hours=2)  # a checkpoint may take long to write; a rank that dies is noticed at once
 
@@ -85,8 +86,7 @@ class Grid:
         """The same ranks with a group of their own, for background threads: training goes on with its collectives."""
         if self.world_size == 1:
             return self
-        return replace(self, device=torch.device("cpu"),
-                       everyone=dist.new_group(backend="gloo", timeout=THREADS_PATIENCE))
+        return replace(self, device=CPU, everyone=dist.new_group(backend="gloo", timeout=THREADS_PATIENCE))
 
     @contextmanager
     def meeting(self, step: int, what: str) -> Iterator[None]:
@@ -161,3 +161,8 @@ class Grid:
         """Leave together: a rank that shuts gloo down while another is still communicating aborts the other."""
         self.barrier()
         dist.destroy_process_group()
+
+
+def solo_grid(device: torch.device = CPU) -> Grid:
+    """One rank that talks to nobody, without a process group."""
+    return Grid(torch.zeros(1, 1, dtype=torch.int64), 0, device, None, None, PATIENCE)
