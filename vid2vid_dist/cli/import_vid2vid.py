@@ -24,7 +24,8 @@ from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import load_generator
 from vid2vid_dist.inference.video_generator import VideoGenerator
 from vid2vid_dist.models.weights import read_tensors, save_tensors, weight_differences
-from vid2vid_dist.original.layout import Part, parts, read_options
+from vid2vid_dist.original.layout import Part, parts
+from vid2vid_dist.original.options import read_options
 from vid2vid_dist.training.copies import copied
 
 SHOWN = 20  # differences that are listed
