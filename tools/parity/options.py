@@ -32,6 +32,4 @@ def config_of_case(options: dict[str, Any]) -> Config:
         given["ngf"] = given["ngf_option"]
     if given.get("n_gpus_gen", -1) == -1:  # which the original counts before it writes opt.txt
         given["n_gpus_gen"] = len(integers(given.get("gpu_ids", "0")))
-    config = config_from_options(given)
-    config.data.task = given["dataset_mode"] if given.get("dataset_mode") in ("face", "pose") else "street"
-    return config
+    return config_from_options(given)

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from vid2vid_dist.config.options import options
-from vid2vid_dist.config.schema import Config
+from vid2vid_dist.config.schema import Config, DataConfig
+from vid2vid_dist.data.tasks.registry import TASKS
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.untrusted import read_text, shown
 
 MAX_BYTES = 2**20
+STREET = "temporal"  # as dataset_mode; all other tasks have one name
 FIXED = {"netG": "composite", "output_nc": 3}  # options of which the program knows one value
 
 # Option of the original -> our key, where the values mean the same.
@@ -52,7 +54,8 @@ def read_options(path: Path) -> Config:
     try:
         cfg = config_from_options(written)
         known = options()
-        for key in (SAME[name] for name in written if name in SAME):
+        given = [SAME[name] for name in written if name in SAME]
+        for key in (*given, "generator.fg_labels", "schedule.n_generator_slots"):
             known[key].set(cfg, known[key].convert(known[key].get(cfg), is_text=False))
     except (ValueError, UserError) as error:
         raise UserError(f"{path}: {shown(error, 200)}: correct this option") from None
@@ -64,7 +67,8 @@ def write_options(cfg: Config, path: Path) -> None:
     """opt.txt of a configuration: the options that have a meaning in both programs."""
     known = options()
     values: dict[str, Any] = {name: known[key].get(cfg) for name, key in SAME.items()}
-    values |= {"fg_labels": cfg.generator.fg_labels, "n_gpus_gen": cfg.schedule.n_generator_slots,
+    values |= {"dataset_mode": STREET if cfg.data.task == DataConfig.task else cfg.data.task,
+               "fg_labels": cfg.generator.fg_labels, "n_gpus_gen": cfg.schedule.n_generator_slots,
                "openpose_only": cfg.discriminator.face_marker == "openpose", **FIXED}
     lines = [f"{name}: {value}" for name, value in sorted(values.items())]
     framed = ["------------ Options -------------", *lines, "-------------- End ----------------"]
@@ -79,6 +83,8 @@ def config_from_options(given: Mapping[str, Any]) -> Config:
     for name, key in SAME.items():
         if name in given:
             known[key].set(config, given[name])
+    mode = str(given.get("dataset_mode"))
+    config.data.task = mode if mode in TASKS else DataConfig.task
     labels = given.get("fg_labels", [26])
     config.generator.fg_labels = labels if isinstance(labels, list) else integers(labels)
     # Frames of one clip are spread over the generator GPUs only when a step holds one clip (schedule 2).
