@@ -247,19 +247,17 @@ class ClipSource:
         if index.task is not task:
             raise UserError(f"{index.folder} was packed for data.task={index.task.name}, not {task.name}: set it, or "
                             f"pack other shards (`{MAKE_SHARDS} --task {task.name}`)")
-        for modality in task.inputs(data):
+        needed = dict.fromkeys(task.inputs(data), "the input is drawn from them: pack them, or set the options of data "
+                                                  "so that they are not read")
+        if self.split == "train":
+            needed["images"] = "training needs them: pack them"
+        if data.use_instance:
+            needed["instances"] = "pack them beside the labels, or train with data.use_instance=false"
+        for modality, fix in needed.items():
             if not index.has(modality):
                 folder = f"{self.split}_{task.modalities[modality].folder}"
-                raise UserError(f"{index.folder} has no {modality} ({folder}), which the input is drawn from: pack it "
-                                "or set the options of data so that it is not read")
+                raise UserError(f"{index.folder} has no {modality} ({folder}): {fix}")
         task.check_shards(index, data)
-        if self.split == "train" and not index.has("images"):
-            folder = f"{self.split}_{task.modalities['images'].folder}"
-            raise UserError(f"{index.folder} has no images ({folder}): training needs them")
-        if data.use_instance and not index.has("instances"):
-            folder = f"{self.split}_{task.modalities['instances'].folder}"
-            raise UserError(f"{index.folder} has no instance maps ({folder}): pack them beside the labels, or train "
-                            "with data.use_instance=false")
 
 
 def _reopened(expected: str, data: DataConfig, n_frames_G: int, seed: int, split: str) -> ClipSource:
