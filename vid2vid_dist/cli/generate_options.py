@@ -3,10 +3,9 @@
 import argparse
 from pathlib import Path
 
-from vid2vid_dist.cli.arguments import positive
-from vid2vid_dist.inference.edits import LabelEdit, Pairs, parse_pairs
+from vid2vid_dist.cli.arguments import count, positive
+from vid2vid_dist.inference.edits import Pairs, parse_pairs
 from vid2vid_dist.inference.generate import GenerationOptions
-from vid2vid_dist.inference.styles import StyleOptions
 
 
 def add_choice(parser: argparse.ArgumentParser) -> None:
@@ -21,8 +20,8 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
                            "(default: the shards that were trained on)")
     what.add_argument("--split", default="test", help="part of the shards (default: test)")
     what.add_argument("--videos", default="", metavar="NAME,…", help="only these videos (default: all)")
-    what.add_argument("--start-frame", type=_count, default=0, metavar="N", help="of each video")
-    what.add_argument("--frames", "--how-many", dest="how_many", type=_count, default=0, metavar="N",
+    what.add_argument("--start-frame", type=count, default=0, metavar="N", help="of each video")
+    what.add_argument("--frames", "--how-many", dest="how_many", type=count, default=0, metavar="N",
                       help="so many first frames of each video (default: to its end)")
     what.add_argument("--first", default="auto", metavar="real|none|single:RUN|image:FILE",
                       help="start from real frames, from nothing, from frames of a single-image generator (a run of\n"
@@ -53,7 +52,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--fps", type=int, choices=range(1, 121), default=15, metavar="N",
                         help="frame rate of the videos (default: 15)")
     output.add_argument("--batch", type=positive, default=1, metavar="N", help="videos side by side (default: 1)")
-    output.add_argument("--writers", type=_count, metavar="N",
+    output.add_argument("--writers", type=count, metavar="N",
                         help="processes that write results, 0 = a thread (default: on a GPU the cores left, at most 8)")
     output.add_argument("--again", action="store_true", help="remake videos that are already complete")
 
@@ -66,23 +65,8 @@ def options_of(args: argparse.Namespace) -> GenerationOptions:
         precision=args.precision, compiled=args.compile)
 
 
-def style_of(args: argparse.Namespace) -> StyleOptions:
-    return StyleOptions(args.style, args.style_image, args.style_labels)
-
-
-def edit_of(args: argparse.Namespace) -> LabelEdit:
-    return LabelEdit(args.remap, args.relabel_instance)
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError("must not be negative")
-    return value
-
-
 def _numbers(text: str) -> tuple[int, ...]:
-    numbers = tuple(map(_count, text.split(",")))
+    numbers = tuple(map(count, text.split(",")))
     if len(set(numbers)) < len(numbers):
         raise argparse.ArgumentTypeError("a number is given twice")
     return numbers
