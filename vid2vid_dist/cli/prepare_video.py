@@ -143,7 +143,7 @@ def pose_finder(weights: Path) -> Find:
         data = json.dumps({"version": 1.3, "people": people}).encode()
         parsed = pose.parse_people(data, "pose")
         drawn = pose.draw_people(parsed, frame.shape[1::-1], [pose.NOTHING_DROPPED] * len(parsed), 0.0, False)
-        return Found("openpose", ".json", data, drawn.transpose(1, 2, 0))
+        return Found("openpose", ".json", data, drawn)
 
     return find
 
