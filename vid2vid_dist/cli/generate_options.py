@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from vid2vid_dist.cli.arguments import count, positive
-from vid2vid_dist.inference.edits import Pairs, parse_pairs
+from vid2vid_dist.inference.edits import Pairs
 from vid2vid_dist.inference.generate import GenerationOptions
 
 
@@ -40,8 +40,8 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
 def add_output(parser: argparse.ArgumentParser) -> None:
     """What generation alone knows: edits, looks, batches, videos on the disk."""
     edit = parser.add_argument_group("edits of the labels; the page shows the original beside them")
-    edit.add_argument("--remap", type=_pairs, default=(), metavar="OLD=NEW,…", help="label ids that become others")
-    edit.add_argument("--relabel-instance", type=_pairs, default=(), metavar="ID=LABEL,…",
+    edit.add_argument("--remap", type=pairs, default=(), metavar="OLD=NEW,…", help="label ids that become others")
+    edit.add_argument("--relabel-instance", type=pairs, default=(), metavar="ID=LABEL,…",
                       help="instances that get another label")
     style = parser.add_argument_group("looks, of a model with styles; several stand side by side")
     style.add_argument("--style", type=_numbers, default=(), metavar="K,…",
@@ -72,8 +72,14 @@ def _numbers(text: str) -> tuple[int, ...]:
     return numbers
 
 
-def _pairs(text: str) -> Pairs:
-    try:
-        return parse_pairs(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def pairs(text: str) -> Pairs:
+    """`21=11` or `21=11,22=8`."""
+    found = []
+    for part in text.split(","):
+        old, _, new = part.partition("=")
+        if not (old.isdecimal() and new.isdecimal()):
+            raise argparse.ArgumentTypeError(f"{part!r}: write OLD=NEW, two whole numbers")
+        found.append((int(old), int(new)))
+    if len(dict(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text}: an id is given twice")
+    return tuple(found)
