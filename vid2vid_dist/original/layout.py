@@ -18,11 +18,6 @@ class Part:
     prefix: str
     tensors: dict[str, Tensor]  # what the file holds: name to a tensor of its shape, without data
 
-    @property
-    def is_needed(self) -> bool:
-        """Published folders hold generators only; discriminators are for training on."""
-        return self.role == "generator"
-
 
 def parts(cfg: Config) -> list[Part]:
     """The files of a folder with this configuration."""
