@@ -47,9 +47,9 @@ class Geometry:
     """
 
     new_size: Size
-    crop_size: Size
-    crop_pos: Size
-    flip: bool
+    crop_size: Size = (0, 0)
+    crop_pos: Size = (0, 0)
+    flip: bool = False
     source: Box | None = None
 
     @property
@@ -119,7 +119,7 @@ def clip_geometry(size: Size, data: DataConfig, draws: Draws, may_flip: bool = T
                         f"{mode}, data.loadSize={data.loadSize}: scale by the other side, or cut the frames")
     flip = draws.flip > 0.5 and may_flip and not data.no_flip
     if "crop" not in mode and "scaledCrop" not in mode:
-        return Geometry(_rounded(new_size, 32), (0, 0), (0, 0), flip, source)
+        return Geometry(_rounded(new_size, 32), flip=flip, source=source)
     crop_size = _rounded(_crop_size(size, mode, data.fineSize), 32)
     return Geometry(new_size, crop_size, _crop_pos(new_size, crop_size, draws), flip, source)
 

@@ -316,6 +316,6 @@ def _read(path: Path) -> bytes:
 
 def _geometry(size: Size, options: PackOptions) -> Geometry:
     if options.width is None:
-        return Geometry(size, (0, 0), (0, 0), flip=False)
+        return Geometry(size)
     data = DataConfig(resize_or_crop="scaleWidth", loadSize=options.width)
     return clip_geometry(size, data, MIDDLE, may_flip=False)
