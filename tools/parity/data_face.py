@@ -93,7 +93,7 @@ def _calls(case: Case, config: Config, source: ClipSource) -> Iterator[Check]:
         geometry = _geometry(call, config, first_box, source.split == "train")
         rng = _replay(call, config)
         inputs = torch.from_numpy(np.concatenate([source.task.draw(f, config.data, geometry, rng) for f in files]))
-        images = torch.from_numpy(np.concatenate([geometry.apply(f.image) for f in files]))
+        images = torch.from_numpy(np.concatenate([geometry.apply(f.picture("images")) for f in files]))
         found = {"A_u8": inputs, "B_u8": images}
         if first_box:
             found["edges_u8"] = inputs[:: config.data.input_nc]

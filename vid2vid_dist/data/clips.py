@@ -223,8 +223,8 @@ class ClipSource:
         labels = drawn(request.labels, 1 if data.label_nc else data.input_nc, lambda of: self.task.draw(
             of, data, clip.geometry, self._frame_rng(clip, of.frame)))
         images = instances = None
-        if self.index.has("images"):
-            images = drawn(request.images, 3, lambda of: clip.geometry.cut(of.image))
+        if "images" in self.index.modalities:
+            images = drawn(request.images, 3, lambda of: clip.geometry.cut(of.picture("images")))
         if data.use_instance:
             instances = drawn(request.labels, 1, lambda of: clip.geometry.cut(of.picture("instances")), np.int32)
         elif (parts := self.task.parts) is not None:
@@ -254,7 +254,7 @@ class ClipSource:
         if data.use_instance:
             needed["instances"] = "pack them beside the labels, or train with data.use_instance=false"
         for modality, fix in needed.items():
-            if not index.has(modality):
+            if modality not in index.modalities:
                 folder = f"{self.split}_{task.modalities[modality].folder}"
                 raise UserError(f"{index.folder} has no {modality} ({folder}): {fix}")
         task.check_shards(index, data)

@@ -21,7 +21,8 @@ INPUT = "input"
 
 def contact_sheet(index: ShardIndex) -> Image.Image:
     """One row per video (the first ones): label colours, image and instance edges of two of its frames."""
-    modalities = ["labels" if index.has("labels") else INPUT, *(m for m in ("images", "instances") if index.has(m))]
+    modalities = ["labels" if "labels" in index.modalities else INPUT,
+                  *(m for m in ("images", "instances") if m in index.modalities)]
     rows = [_row(index, number, modalities) for number in range(min(len(index.videos), MAX_ROWS))]
     sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)))
     top = 0
@@ -40,7 +41,7 @@ def _row(index: ShardIndex, number: int, modalities: list[str]) -> Image.Image:
         video.frames[frame] for frame in frames
     )
     ImageDraw.Draw(row).text((4, 2), caption, "black", ImageFont.load_default(12))
-    geometry = Geometry(size, (0, 0), (0, 0), flip=False)
+    geometry = Geometry(size)
     for i, frame in enumerate(frames):
         files = FrameFiles(index, number, frame)
         for j, modality in enumerate(modalities):

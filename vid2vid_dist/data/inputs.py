@@ -42,11 +42,6 @@ class FrameFiles:
         assert isinstance(image, Image.Image)
         return image
 
-    @property
-    def image(self) -> Image.Image:
-        """The real frame, RGB; background edges of a face are found in it too."""
-        return self.picture("images")
-
 
 def frame_geometry(files: FrameFiles, data: DataConfig, draws: Draws, may_flip: bool) -> Geometry:
     """The geometry of a clip whose first frame is `files`."""
