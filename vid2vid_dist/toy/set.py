@@ -24,7 +24,10 @@ class ToyOptions:
 
 @dataclass(frozen=True)
 class Toy:
-    """A toy set: its name, what kind of data it is (data.task), its sizes, and who renders it into a folder."""
+    """A toy set: its name, what kind of data it is (data.task), its sizes, and who renders it into a folder.
+
+    It lies at `raw` as folders and at `shards` packed, unless the user says where.
+    """
 
     name: str
     task: str
