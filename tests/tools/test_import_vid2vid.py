@@ -186,13 +186,18 @@ def test_without_options_they_must_be_given(checkpoint: Path, tmp_path: Path) ->
     import_folder(folder, tmp_path / "run", given)
 
 
-@pytest.mark.parametrize(("recipe", "mode"), [("street/512", "temporal"), ("face/512", "face"), ("pose/256", "pose")])
-def test_the_kind_of_data_goes_both_ways(tmp_path: Path, recipe: str, mode: str) -> None:
-    cfg = load_config(recipe)
+@pytest.mark.parametrize(("recipe", "options", "mode"), [
+    ("street/512", [], "temporal"),
+    ("face/512", [], "face"),
+    ("pose/256", [], "pose"),
+    ("pose/256", ["data.openpose_only=true", "data.input_nc=3", "discriminator.add_face_disc=false"], "pose"),
+])
+def test_the_kind_of_data_goes_both_ways(tmp_path: Path, recipe: str, options: list[str], mode: str) -> None:
+    cfg = load_config(recipe, options)
     write_options(cfg, tmp_path / "opt.txt")
     assert f"dataset_mode: {mode}\n" in (tmp_path / "opt.txt").read_text()
     taken_over = read_options(tmp_path / "opt.txt")
-    assert taken_over.data.task == cfg.data.task
+    assert (taken_over.data.task, taken_over.data.openpose_only) == (cfg.data.task, cfg.data.openpose_only)
     check_task(taken_over)
 
 

@@ -68,8 +68,7 @@ def write_options(cfg: Config, path: Path) -> None:
     known = options()
     values: dict[str, Any] = {name: known[key].get(cfg) for name, key in SAME.items()}
     values |= {"dataset_mode": STREET if cfg.data.task == DataConfig.task else cfg.data.task,
-               "fg_labels": cfg.generator.fg_labels, "n_gpus_gen": cfg.schedule.n_generator_slots,
-               "openpose_only": cfg.discriminator.face_marker == "openpose", **FIXED}
+               "fg_labels": cfg.generator.fg_labels, "n_gpus_gen": cfg.schedule.n_generator_slots, **FIXED}
     lines = [f"{name}: {value}" for name, value in sorted(values.items())]
     framed = ["------------ Options -------------", *lines, "-------------- End ----------------"]
     path.write_text("\n".join(framed) + "\n")
