@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tools.parity.options import ELSEWHERE
 from vid2vid_dist.config.__main__ import template
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.options import options
-from vid2vid_dist.original.options import ELSEWHERE, SAME
+from vid2vid_dist.original.options import SAME
 
 # Bottom up. An import only ever points to a lower floor, or stays within its own package.
 FLOORS = [

@@ -14,10 +14,10 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from vid2vid_dist.config.load import load_config
-from vid2vid_dist.config.schema import Config
+from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.data.clips import ClipSource, Frames, Request
-from vid2vid_dist.data.geometry import MIDDLE, Geometry, clip_geometry
-from vid2vid_dist.data.images import to_float
+from vid2vid_dist.data.geometry import MIDDLE, Size, clip_geometry
+from vid2vid_dist.data.images import by, to_float
 from vid2vid_dist.data.tasks.registry import task_of
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import LoadedGenerator, load_generator
@@ -82,7 +82,7 @@ class TrainedModel:
             raise UserError(f"first is {given}: give {n_past} pictures (h, w, 3) uint8, or \"none\"")
         if data.use_instance and instances is None:
             raise UserError("this model reads instance ids: give instances=…")
-        reader = _Reader(data.label_nc, self.config)
+        reader = _Reader(data)
         read = reader.read_all(label_maps, instances if data.use_instance else None)
         begin, then = list(islice(read, n_past)), next(read, None)
         if then is None:
@@ -97,9 +97,9 @@ class TrainedModel:
 class _Reader:
     """Arrays as the data loader would have given them: one size, checked, scaled and cut."""
 
-    def __init__(self, label_nc: int, cfg: Config) -> None:
-        self._label_nc, self._cfg = label_nc, cfg
-        self._size: tuple[int, int] | None = None
+    def __init__(self, data: DataConfig) -> None:
+        self._data = data
+        self._size: Size | None = None
 
     def read_all(self, label_maps: Iterable[np.ndarray], instances: Iterable[np.ndarray] | None) -> Iterator[Frames]:
         of_objects = None if instances is None else iter(instances)
@@ -110,50 +110,42 @@ class _Reader:
             yield self.read(np.asarray(labels), None if found is None else np.asarray(found))
 
     def read(self, labels: np.ndarray, instances: np.ndarray | None = None) -> Frames:
-        if self._label_nc:
-            ids = self._ids(labels, "label map")
-            if ids.max() >= self._label_nc or ids.min() < 0:
-                raise UserError(f"a label map holds ids {ids.min()}..{ids.max()}: they must lie in "
-                                f"0..{self._label_nc - 1}")
-            drawn = self._cut(Image.fromarray(ids.astype(np.uint8)), labels)
+        if n_labels := self._data.label_nc:
+            ids = _ids(labels, "label map")
+            if ids.max() >= n_labels or ids.min() < 0:
+                raise UserError(f"a label map holds ids {ids.min()}..{ids.max()}: they must lie in 0..{n_labels - 1}")
+            drawn = self._cut(Image.fromarray(ids.astype(np.uint8)))
         else:
-            drawn = self._cut(self._rgb(labels), labels)
+            drawn = self._cut(_rgb(labels))
         found = None
         if instances is not None:
-            of_objects = Image.fromarray(self._ids(instances, "map of instances").astype(np.int32))
-            found = torch.from_numpy(self._cut(of_objects, instances)[None])
-        return Frames(torch.from_numpy(drawn)[None], None, found, [""])
+            found = self._cut(Image.fromarray(_ids(instances, "map of instances").astype(np.int32)))
+        return Frames(drawn, None, found, [""])
 
     def picture(self, pixels: np.ndarray) -> torch.Tensor:
         """(1, 3, H, W) in [-1, 1]."""
-        pixels = np.asarray(pixels)
-        return to_float(torch.from_numpy(self._cut(self._rgb(pixels), pixels)), torch.float32)[None]
+        return to_float(self._cut(_rgb(np.asarray(pixels))), torch.float32)
 
-    def _cut(self, image: Image.Image, of: np.ndarray) -> np.ndarray:
-        size = of.shape[1], of.shape[0]
-        if self._size is None:
-            self._size = size
-        if size != self._size:
-            raise UserError(f"an array of {size[0]}x{size[1]} among those of {self._size[0]}x{self._size[1]}: "
+    def _cut(self, image: Image.Image) -> torch.Tensor:
+        """(1, C, H, W)."""
+        self._size = self._size or image.size
+        if image.size != self._size:
+            raise UserError(f"an array of {by(image.size)} among those of {by(self._size)}: "
                             "all frames of a video are of one size")
-        return self._geometry.apply(image).copy()
+        geometry = clip_geometry(image.size, self._data, MIDDLE, may_flip=False)
+        return torch.from_numpy(geometry.apply(image)[None])
 
-    @property
-    def _geometry(self) -> Geometry:
-        assert self._size is not None
-        return clip_geometry(self._size, self._cfg.data, MIDDLE, may_flip=False)
 
-    @staticmethod
-    def _ids(array: np.ndarray, what: str) -> np.ndarray:
-        if array.ndim != 2 or array.dtype.kind not in "iu" or not array.size:
-            raise UserError(f"a {what} of shape {array.shape} and {array.dtype}: give (h, w) of integers")
-        return array
+def _ids(array: np.ndarray, what: str) -> np.ndarray:
+    if array.ndim != 2 or array.dtype.kind not in "iu" or not array.size:
+        raise UserError(f"a {what} of shape {array.shape} and {array.dtype}: give (h, w) of integers")
+    return array
 
-    @staticmethod
-    def _rgb(array: np.ndarray) -> Image.Image:
-        if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
-            raise UserError(f"a picture of shape {array.shape} and {array.dtype}: give (h, w, 3) uint8")
-        return Image.fromarray(array)
+
+def _rgb(array: np.ndarray) -> Image.Image:
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype != np.uint8:
+        raise UserError(f"a picture of shape {array.shape} and {array.dtype}: give (h, w, 3) uint8")
+    return Image.fromarray(array)
 
 
 def _joined(frames: Sequence[Frames]) -> Frames:

@@ -166,7 +166,7 @@ def test_missing_modalities(raw: Path, tmp_path: Path) -> None:
     make_shards(raw, tmp_path / "out", PackOptions())
     data = DataConfig(shards=str(tmp_path / "out"), loadSize=32)
     assert ClipSource(data, 3, 0).load(Request.span(ClipSource(data, 3, 0).whole(0), 0, 1)).instances is None
-    with pytest.raises(UserError, match=r"no instance maps \(train_inst\): pack them"):
+    with pytest.raises(UserError, match=r"no instances \(train_inst\): pack them"):
         ClipSource(replace(data, use_instance=True), 3, 0)
 
 

@@ -50,7 +50,7 @@ def pack(raw: Path, **options: object) -> ShardIndex:
 
 
 def read(index: ShardIndex, i: int, video: int = 0) -> np.ndarray:
-    return np.asarray(FrameFiles(index, video, i).image)
+    return np.asarray(FrameFiles(index, video, i).picture("images"))
 
 
 @pytest.mark.parametrize(("codec", "ending", "options"), [

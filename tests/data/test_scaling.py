@@ -37,5 +37,5 @@ def test_large_maps_are_scaled_as_by_pillow() -> None:
     generator = np.random.default_rng(0)
     for size, new in (((431, 430), (512, 512)), ((700, 699), (512, 512)), ((1920, 1080), (96, 64))):
         drawn = generator.integers(0, 256, (1, *size[::-1]), dtype=np.uint8)
-        found = Geometry(new, (0, 0), (0, 0), flip=False).apply_maps(drawn, (0, 0, *size))
+        found = Geometry(new).apply_maps(drawn, (0, 0, *size))
         np.testing.assert_array_equal(found[0], Image.fromarray(drawn[0]).resize(new, Image.Resampling.BILINEAR))

@@ -49,7 +49,7 @@ def test_people(n: int, tmp_path: Path) -> None:
     def use(data: bytes) -> None:
         people = parse_people(data, "some/file")
         draws = [NOTHING_DROPPED] * len(people)
-        assert draw_people(people, SIZE, draws, 0.0, basic=False).shape == (3, SIZE[1], SIZE[0])
+        assert draw_people(people, SIZE, draws, 0.0, basic=False).shape == (SIZE[1], SIZE[0], 3)
 
     assert n / 10 < attack(n, hostile_people, use, tmp_path) < n
 
@@ -94,7 +94,7 @@ def test_a_giant_is_drawn_and_a_crowd_refused() -> None:
     far = [65535.0, 65535.0, 1.0, -65535.0, -65535.0, 1.0]
     person = {key: (far * n)[: 3 * n] for key, n in KEYS.values()}
     people = parse_people(json.dumps({"people": [person]}).encode(), "some/file")
-    assert draw_people(people, SIZE, [NOTHING_DROPPED] * len(people), 0.0, basic=False).shape == (3, SIZE[1], SIZE[0])
+    assert draw_people(people, SIZE, [NOTHING_DROPPED] * len(people), 0.0, basic=False).shape == (SIZE[1], SIZE[0], 3)
     with pytest.raises(UserError, match=r"some/file: 101 people, more than 100"):
         parse_people(json.dumps({"people": [person] * 101}).encode(), "some/file")
 

@@ -1,12 +1,15 @@
 """Edits of labels: what they change, what they leave, and whom they mean nothing to."""
 
+from argparse import ArgumentTypeError
+
 import pytest
 import torch
 
+from vid2vid_dist.cli.generate_options import pairs
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.errors import UserError
-from vid2vid_dist.inference.edits import LabelEdit, parse_pairs
+from vid2vid_dist.inference.edits import LabelEdit
 from vid2vid_dist.models.labels import instance_edges
 
 LABELS = torch.tensor([[[[21, 21, 11, 26, 26, 26]]]], dtype=torch.uint8)
@@ -55,7 +58,9 @@ def test_edits_that_mean_nothing(edit: LabelEdit, data: DataConfig, message: str
 
 
 def test_how_edits_are_written() -> None:
-    assert parse_pairs("21=11,22=8") == ((21, 11), (22, 8))
-    for text in ("21", "21=", "a=1", "21=11,21=8", ""):
-        with pytest.raises(ValueError):  # noqa: PT011  (argparse shows whatever it says)
-            parse_pairs(text)
+    assert pairs("21=11,22=8") == ((21, 11), (22, 8))
+    for text in ("21", "21=", "a=1", "-1=2", ""):
+        with pytest.raises(ArgumentTypeError, match="write OLD=NEW, two whole numbers"):
+            pairs(text)
+    with pytest.raises(ArgumentTypeError, match="an id is given twice"):
+        pairs("21=11,21=8")

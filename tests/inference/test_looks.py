@@ -179,8 +179,8 @@ def test_fitted_exported_and_found_again(styled: Config, make_run: MakeRun, tmp_
 
 @pytest.mark.parametrize(("arguments", "message"), [
     (("--style", "3"), r"--style 3: .*styles\.safetensors holds looks 0\.\.2"),
-    (("--style", "a"), "invalid"),
-    (("--style", "-1"), "expected one argument|must not be negative"),
+    (("--style", "a"), "a is no number from 0 on"),
+    (("--style", "-1"), "expected one argument|-1 is no number from 0 on"),
     (("--style", "1,1"), "a number is given twice"),
     (("--style-image", "a.png"), "--style-image and --style-labels go together"),
     (("--style-image", "nowhere.png", "--style-labels", "nowhere.png"), r"nowhere\.png cannot be read"),

@@ -19,9 +19,8 @@ from vid2vid_dist.config.load import load_config
 from vid2vid_dist.data.index import ShardIndex
 from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.doctor import findings as preflight_checks
-from vid2vid_dist.doctor.checks import FAULT, OK, WARNING, Check
 from vid2vid_dist.doctor.examine import examine
-from vid2vid_dist.doctor.findings import Needs, Seen
+from vid2vid_dist.doctor.findings import FAULT, OK, WARNING, Check, Needs, Seen
 from vid2vid_dist.doctor.probe import Link, rounds
 from vid2vid_dist.toy.face import render_toy_face
 from vid2vid_dist.toy.pose import render_toy_pose

@@ -80,6 +80,7 @@ def test_recipe_is_planned_before_there_is_data(recipe: str, size: str, tmp_path
 
 @pytest.mark.parametrize(("arguments", "says"), [
     (["--ranks", 4, "--placement", "split:9+1", "--size", "128x64"], "placement split:9+1 needs 10 ranks"),
+    (["--ranks", 4, "--size", "128x64", "data.task=face"], "data.task=face draws 15 channels here: set"),
     pytest.param(["--ranks", 4, "--size", "100x64"], "frames of 100x64: both sides must be multiples of 8",
                  marks=pytest.mark.long),
     pytest.param(["--ranks", 4, "data.shards=/nowhere"], "no shards at /nowhere/train", marks=pytest.mark.long),

@@ -9,7 +9,7 @@ import pytest
 
 from tools.parity.case import Case, Check, parse_args
 from tools.parity.discover import discover
-from vid2vid_dist.original.options import config_from_options
+from tools.parity.options import config_of_case
 
 
 def test_arguments_of_the_original() -> None:
@@ -19,7 +19,7 @@ def test_arguments_of_the_original() -> None:
 
 
 def test_options_become_ours_and_defaults_are_the_originals() -> None:
-    config = config_from_options({"fg_labels": "26,24", "max_frames_per_gpu": 2, "ngf": 4, "batchSize": 2})
+    config = config_of_case({"fg_labels": "26,24", "max_frames_per_gpu": 2, "ngf": 4, "batchSize": 2})
     assert config.generator.fg_labels == [26, 24]
     assert config.schedule.max_frames_per_rank == 2
     assert config.generator.ngf == 4
@@ -34,12 +34,12 @@ def test_options_become_ours_and_defaults_are_the_originals() -> None:
     ({"gpu_ids": "0,1,2,3", "n_gpus_gen": 3, "batchSize": 3}, 1),
 ])
 def test_generator_gpus_become_slots(options: dict, slots: int) -> None:
-    assert config_from_options(options).schedule.n_generator_slots == slots
+    assert config_of_case(options).schedule.n_generator_slots == slots
 
 
 def test_unknown_option_is_refused() -> None:
     with pytest.raises(ValueError, match="unknown option of the original: warp_ratio=1"):
-        config_from_options({"warp_ratio": 1})
+        config_of_case({"warp_ratio": 1})
 
 
 @pytest.mark.parametrize(("folder", "meta", "kind"), [

@@ -10,11 +10,11 @@ from tests.conftest import GOLDEN
 from tests.engine.textbook_step import Chunk, TextbookStep
 from tools.parity.case import Case
 from tools.parity.discover import discover
+from tools.parity.options import config_of_case
 from tools.parity.trace import RELATIVE, StandInFlow, random_vgg19, recorded_clips, stored_modules, totals, train
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.engine.roles.build import build_modules, role_specs
-from vid2vid_dist.original.options import config_from_options
 
 # With no_first_img the original's rounding is part of the record (see tools/parity/trace.py).
 TRACES = [case for case in discover(GOLDEN)
@@ -62,7 +62,7 @@ def worst(recorded: dict[str, float], found: dict[str, float]) -> float:
 @pytest.mark.skipif(not GOLDEN.is_dir(), reason=f"no folder {GOLDEN}: set GOLDEN")
 @pytest.mark.parametrize("case", TRACES, ids=lambda case: case.name)
 def test_textbook_follows_the_record(case: Case) -> None:
-    cfg = config_from_options(case.options)
+    cfg = config_of_case(case.options)
     cfg.optim.precision = "fp64"
     found = follow(cfg, case.meta, case.tensors())
     assert len(found) >= 6

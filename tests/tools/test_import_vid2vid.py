@@ -18,12 +18,14 @@ from vid2vid_dist.cli.import_vid2vid import import_folder
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
+from vid2vid_dist.data.tasks.registry import check_task
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.first_frames import choose_first_frames
 from vid2vid_dist.inference.load import load_generator
 from vid2vid_dist.inference.video_generator import VideoGenerator
 from vid2vid_dist.models.weights import read_tensors
 from vid2vid_dist.monitor.pictures import image_pictures
+from vid2vid_dist.original.options import read_options, write_options
 from vid2vid_dist.training.pretrain import find_weights
 
 CPU = torch.device("cpu")
@@ -182,6 +184,21 @@ def test_without_options_they_must_be_given(checkpoint: Path, tmp_path: Path) ->
              "generator.n_blocks=2", "generator.n_blocks_local=2", "generator.n_downsample_G=2",
              "generator.n_scales_spatial=2", "discriminator.ndf=2"]
     import_folder(folder, tmp_path / "run", given)
+
+
+@pytest.mark.parametrize(("recipe", "options", "mode"), [
+    ("street/512", [], "temporal"),
+    ("face/512", [], "face"),
+    ("pose/256", [], "pose"),
+    ("pose/256", ["data.openpose_only=true", "data.input_nc=3", "discriminator.add_face_disc=false"], "pose"),
+])
+def test_the_kind_of_data_goes_both_ways(tmp_path: Path, recipe: str, options: list[str], mode: str) -> None:
+    cfg = load_config(recipe, options)
+    write_options(cfg, tmp_path / "opt.txt")
+    assert f"dataset_mode: {mode}\n" in (tmp_path / "opt.txt").read_text()
+    taken_over = read_options(tmp_path / "opt.txt")
+    assert (taken_over.data.task, taken_over.data.openpose_only) == (cfg.data.task, cfg.data.openpose_only)
+    check_task(taken_over)
 
 
 def test_code_in_a_weights_file_does_not_run(checkpoint: Path, tmp_path: Path) -> None:

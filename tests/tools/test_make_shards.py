@@ -54,6 +54,10 @@ def test_error_is_one_line_and_status_2(
     assert "the folder to write is missing" in capsys.readouterr().err
     assert run(monkeypatch, shards, "raw", "out", "--size", 8) == 2
     assert "--size 8 is out of range 32..16384" in capsys.readouterr().err
+    assert run(monkeypatch, shards, "raw", "out", "--label-nc=-1") == 2
+    assert "--label-nc: -1 is no number from 0 on" in capsys.readouterr().err
+    assert run(monkeypatch, toy, "raw", "--n-test", 0) == 2
+    assert "--n-test: 0 is no number above 0" in capsys.readouterr().err
 
 
 def picture(path: Path, width: int = 8, label: int = 3) -> None:

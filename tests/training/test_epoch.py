@@ -30,7 +30,7 @@ class Videos:
 
     def clip(self, epoch: int, number: int, n_frames_total: int, chunk_frames: int) -> Clip:
         frames = window(self.lengths[number], n_frames_total, chunk_frames, N_PAST + 1, 1, 0, 0)
-        return Clip(number, str(number), frames, Geometry((64, 32), (0, 0), (0, 0), flip=False))
+        return Clip(number, str(number), frames, Geometry((64, 32)))
 
 
 def plan(lengths: list[int], n_lanes: int, batch_size: int, chunk: int = 2, total: int = 9) -> Epoch:

@@ -1,9 +1,5 @@
 """A checkpoint folder of the original: it loads name by name, and its generator makes the same frames."""
 
-import ast
-from pathlib import Path
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
@@ -13,12 +9,12 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.models.discriminator import image_discriminator, temporal_discriminator
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.labels import encode_labels
-from vid2vid_dist.original.options import SAME, config_from_options
+from vid2vid_dist.original.options import read_options
 
 
 def check(case: Case) -> list[Check]:
     folder = case.path.parent / case.meta["folder"]
-    cfg = config_from_options(_written_options(folder / "opt.txt"))
+    cfg = read_options(folder / "opt.txt")
     generator = Generator(cfg).double()
     networks: dict[str, nn.Module] = {"D": image_discriminator(cfg)}
     networks |= {f"G{s}": generator.network(s) for s in range(cfg.generator.n_scales_spatial)}
@@ -34,19 +30,6 @@ def check(case: Case) -> list[Check]:
                     for name, tensor in network.state_dict().items())
         checks.append(Check(f"{file}: sums", wrong, 0))
     return checks + _check_frames(case, cfg, generator)
-
-
-def _written_options(path: Path) -> dict[str, Any]:
-    """The options that our configuration knows, from the `name: value` lines of opt.txt."""
-    pairs = (line.split(":", 1) for line in path.read_text().splitlines() if ":" in line)
-    return {name: _literal(value.strip()) for name, value in pairs if name in SAME or name == "fg_labels"}
-
-
-def _literal(text: str) -> Any:
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
 
 
 def _check_frames(case: Case, cfg: Config, generator: Generator) -> list[Check]:

@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from tools.parity.case import Case, Check
+from tools.parity.options import config_of_case
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.folders import RawVideo, scan
 from vid2vid_dist.data.geometry import MIDDLE, Geometry, clip_geometry
 from vid2vid_dist.data.images import read_ids_or_rgb
 from vid2vid_dist.data.sampling import window
 from vid2vid_dist.models.labels import instance_edges
-from vid2vid_dist.original.options import config_from_options
 
 LEVEL = 1 / 255
 """Tolerance of bicubically resized images: one level of 255."""
@@ -26,7 +26,7 @@ def check(case: Case) -> list[Check]:
     """Labels, instances and edges bit for bit; images within one level."""
     if case.frames is None:
         raise FileNotFoundError("this case reads video frames: pass FRAMES=folder")
-    config = config_from_options(case.options)
+    config = config_of_case(case.options)
     checks = _training(case, config) if "sequences" in case.meta else _testing(case, config)
     return list(checks)
 

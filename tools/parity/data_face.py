@@ -16,6 +16,7 @@ from torch import Tensor
 
 from tools.parity.case import Case, Check
 from tools.parity.data import LEVEL
+from tools.parity.options import config_of_case
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource
 from vid2vid_dist.data.geometry import MIDDLE, Geometry
@@ -25,7 +26,6 @@ from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.data.tasks.face import completed, part_labels
 from vid2vid_dist.data.tasks.pose import central_half
 from vid2vid_dist.data.tasks.registry import TASKS
-from vid2vid_dist.original.options import config_from_options
 
 SUFFIXES = {"keypoints": ".txt", "img_png_bytes": ".png", "densepose_png_bytes": ".png", "openpose_json_utf8": ".json"}
 
@@ -49,7 +49,7 @@ class Replay:
 
 def check(case: Case) -> list[Check]:
     """Inputs within the share of pixels that the case states, part labels exactly, images within one level."""
-    config = config_from_options(case.options)
+    config = config_of_case(case.options)
     with tempfile.TemporaryDirectory() as folder:
         split = case.meta["calls"][0]["A_path"].partition("_")[0]
         _write(case, Path(folder) / "raw", config.data.task, split)
@@ -93,7 +93,7 @@ def _calls(case: Case, config: Config, source: ClipSource) -> Iterator[Check]:
         geometry = _geometry(call, config, first_box, source.split == "train")
         rng = _replay(call, config)
         inputs = torch.from_numpy(np.concatenate([source.task.draw(f, config.data, geometry, rng) for f in files]))
-        images = torch.from_numpy(np.concatenate([geometry.apply(f.image) for f in files]))
+        images = torch.from_numpy(np.concatenate([geometry.apply(f.picture("images")) for f in files]))
         found = {"A_u8": inputs, "B_u8": images}
         if first_box:
             found["edges_u8"] = inputs[:: config.data.input_nc]

@@ -7,11 +7,11 @@ from torch import Tensor, nn
 
 from tools.parity.case import Case, Check
 from tools.parity.compare import compare, load_exactly, relative_error, starting_with
+from tools.parity.options import config_of_case
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.models.composite import CompositeGenerator, Features, ScaleGenerator, ScaleOutput
 from vid2vid_dist.models.labels import EncodedLabels, encode_labels, foreground_mask, instance_edges, label_pyramid
 from vid2vid_dist.models.single_image import GlobalWithFeatures, ImageGenerator
-from vid2vid_dist.original.options import config_from_options
 
 OUTPUTS = ("train.", "eval.", "train_rawonly.")
 INPUT_TOLERANCE = 1e-6  # of inputs that are averages, stored in float32
@@ -23,7 +23,7 @@ def check(case: Case) -> list[Check]:
 
 def _check_scale(case: Case) -> list[Check]:
     tensors, options = case.tensors(), case.options
-    cfg, scale = config_from_options(options), options["scale"]
+    cfg, scale = config_of_case(options), options["scale"]
     checks, labels = _labels(tensors, cfg, scale)
     leaves = {name: tensors[f"in.{name}"].double().requires_grad_()
               for name in ("img_prev", "img_feat_coarse", "flow_feat_coarse", "fg_feat_coarse")

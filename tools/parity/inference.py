@@ -6,19 +6,19 @@ from torch import Tensor
 from tools.parity.case import Case, Check
 from tools.parity.compare import load_exactly, relative_error, starting_with, thin
 from tools.parity.generator import single_image_network
+from tools.parity.options import config_of_case
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.data.images import to_float
 from vid2vid_dist.inference.video_generator import VideoGenerator
 from vid2vid_dist.models.generator import Generator
 from vid2vid_dist.models.labels import encode_labels
 from vid2vid_dist.monitor.pictures import colorize_labels, image_pictures
-from vid2vid_dist.original.options import config_from_options
 
 LEVELS = 1.0  # generated pictures are truncated to uint8: a rounding error may cross a level
 
 
 def check(case: Case) -> list[Check]:
-    tensors, cfg = case.tensors(), config_from_options(case.options)
+    tensors, cfg = case.tensors(), config_of_case(case.options)
     assert cfg.data.label_nc, "cases without label maps are not stored"
     weights = {name.replace("sd.G", "sd.netG", 1): t for name, t in starting_with(tensors, "sd.G").items()}
     generator = load_exactly(Generator(cfg), weights)

@@ -8,19 +8,19 @@ from torch import Tensor, nn
 
 from tools.parity.case import Case, Check
 from tools.parity.compare import compare, load_exactly, starting_with
+from tools.parity.options import config_of_case
 from vid2vid_dist import losses
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.models._torchvision import models
 from vid2vid_dist.models.discriminator import face_discriminator, image_discriminator, temporal_discriminator
 from vid2vid_dist.models.perceptual import VGG19Features
-from vid2vid_dist.original.options import config_from_options
 
 GENERATED = ("fake_B", "fake_B_raw", "flow", "weight")
 Tensors = dict[str, Tensor]
 
 
 def check(case: Case) -> list[Check]:
-    cfg, tensors = config_from_options(case.options), case.tensors()
+    cfg, tensors = config_of_case(case.options), case.tensors()
     inputs = {name.removeprefix("in."): value.double()
               for name, value in starting_with(tensors, "in.").items()}
     leaves = {name: value.requires_grad_() for name, value in inputs.items()

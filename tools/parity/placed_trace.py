@@ -12,10 +12,10 @@ from pathlib import Path
 
 from tools.parity.__main__ import Row
 from tools.parity.discover import discover
+from tools.parity.options import config_of_case
 from tools.parity.trace import compare, spread, train
 from vid2vid_dist.cli.entry import run_main
 from vid2vid_dist.cli.ranks import open_grid
-from vid2vid_dist.original.options import config_from_options
 
 
 def main() -> int:
@@ -26,7 +26,7 @@ def main() -> int:
         if case.kind != "trace" or (wanted and case.name not in wanted):
             continue
         started = time.perf_counter()
-        cfg = config_from_options(case.options)
+        cfg = config_of_case(case.options)
         cfg.optim.precision, cfg.optim.backend = "fp64", "plain"
         tensors = case.tensors()
         ours = train(cfg, case.meta, tensors, grid=grid)

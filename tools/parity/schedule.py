@@ -7,11 +7,11 @@ stepping another one after the finest-only epochs (spec: quirks Q3).
 from typing import Any
 
 from tools.parity.case import Case, Check, parse_args
+from tools.parity.options import config_of_case
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.sampling import window
 from vid2vid_dist.engine.plan.role import RateGroup
 from vid2vid_dist.models.temporal import temporal_plan
-from vid2vid_dist.original.options import config_from_options
 from vid2vid_dist.training.curriculum import phase
 
 RATE = 1e-12  # of learning rates, relative
@@ -22,7 +22,7 @@ def check(case: Case) -> list[Check]:
 
 
 def _check_table(table: dict[str, Any]) -> list[Check]:
-    cfg = config_from_options(parse_args(table["args"]))
+    cfg = config_of_case(parse_args(table["args"]))
     cfg.generator.n_frames_G, cfg.discriminator.n_frames_D = table["tG"], table["tD"]
     checks = []
     for row in table["epochs"]:

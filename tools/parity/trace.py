@@ -17,6 +17,7 @@ from torch import Tensor
 from tools.lanes import advance, clip_of
 from tools.parity.case import Case, Check
 from tools.parity.compare import thin
+from tools.parity.options import config_of_case
 from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import Frames
 from vid2vid_dist.engine.plan.costs import count_costs
@@ -36,7 +37,6 @@ from vid2vid_dist.engine.run.transport import Transport
 from vid2vid_dist.models._torchvision import models
 from vid2vid_dist.models.flow import FlowReference
 from vid2vid_dist.models.perceptual import VGG19Features
-from vid2vid_dist.original.options import config_from_options
 from vid2vid_dist.training.curriculum import Phase, phase
 
 RELATIVE = 1e-9  # of float64 losses and sums of weights
@@ -89,7 +89,7 @@ def check(case: Case, grid: Grid | None = None) -> list[Check]:
 
 
 def config_of(case: Case) -> Config:
-    cfg = config_from_options(case.options)
+    cfg = config_of_case(case.options)
     cfg.optim.precision, cfg.optim.backend = "fp64", "plain"
     return cfg
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from vid2vid_dist.cli.ranks import open_grid
 from vid2vid_dist.config.load import load_config
-from vid2vid_dist.doctor.checks import table
 from vid2vid_dist.doctor.examine import examine
+from vid2vid_dist.doctor.findings import table
 from vid2vid_dist.monitor.logs import setup_logging
 
 PATIENCE = timedelta(seconds=45)  # for a rank that does not come

@@ -15,7 +15,8 @@ from vid2vid_dist.data.atomic import locked, written_aside
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import load_generator
 from vid2vid_dist.models.weights import load_tensors
-from vid2vid_dist.original.layout import FIXED, parts, write_options
+from vid2vid_dist.original.layout import parts
+from vid2vid_dist.original.options import FIXED, write_options
 
 
 def main() -> None:

@@ -17,10 +17,12 @@ import os
 from dataclasses import replace
 from datetime import timedelta
 
-from vid2vid_dist.cli.generate_options import add_choice, add_engine, add_output, edit_of, options_of, style_of
+from vid2vid_dist.cli.generate_options import add_choice, add_engine, add_output, options_of
 from vid2vid_dist.cli.ranks import open_grid
+from vid2vid_dist.inference.edits import LabelEdit
 from vid2vid_dist.inference.generate import generate
 from vid2vid_dist.inference.load import find_checkpoint, load_generator
+from vid2vid_dist.inference.styles import StyleOptions
 from vid2vid_dist.monitor.logs import setup_logging
 
 PATIENCE = timedelta(days=7)  # ranks meet once, at the end, and the longest video may take long
@@ -32,8 +34,9 @@ def main() -> None:
     add_output(parser)
     add_engine(parser)
     args = parser.parse_intermixed_args()
-    options = replace(options_of(args), edit=edit_of(args), style=style_of(args), fps=args.fps, batch=args.batch,
-                      again=args.again, writers=args.writers)
+    options = replace(options_of(args), edit=LabelEdit(args.remap, args.relabel_instance),
+                      style=StyleOptions(args.style, args.style_image, args.style_labels), fps=args.fps,
+                      batch=args.batch, again=args.again, writers=args.writers)
     grid = open_grid(options.device, PATIENCE) if "RANK" in os.environ else None
     setup_logging(rank=grid.rank if grid else 0)
     # A run that is being trained goes on to other checkpoints: one rank chooses for all.

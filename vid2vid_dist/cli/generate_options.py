@@ -3,10 +3,9 @@
 import argparse
 from pathlib import Path
 
-from vid2vid_dist.cli.arguments import positive
-from vid2vid_dist.inference.edits import LabelEdit, Pairs, parse_pairs
+from vid2vid_dist.cli.arguments import count, positive
+from vid2vid_dist.inference.edits import Pairs
 from vid2vid_dist.inference.generate import GenerationOptions
-from vid2vid_dist.inference.styles import StyleOptions
 
 
 def add_choice(parser: argparse.ArgumentParser) -> None:
@@ -21,8 +20,8 @@ def add_choice(parser: argparse.ArgumentParser) -> None:
                            "(default: the shards that were trained on)")
     what.add_argument("--split", default="test", help="part of the shards (default: test)")
     what.add_argument("--videos", default="", metavar="NAME,…", help="only these videos (default: all)")
-    what.add_argument("--start-frame", type=_count, default=0, metavar="N", help="of each video")
-    what.add_argument("--frames", "--how-many", dest="how_many", type=_count, default=0, metavar="N",
+    what.add_argument("--start-frame", type=count, default=0, metavar="N", help="of each video")
+    what.add_argument("--frames", "--how-many", dest="how_many", type=count, default=0, metavar="N",
                       help="so many first frames of each video (default: to its end)")
     what.add_argument("--first", default="auto", metavar="real|none|single:RUN|image:FILE",
                       help="start from real frames, from nothing, from frames of a single-image generator (a run of\n"
@@ -41,8 +40,8 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
 def add_output(parser: argparse.ArgumentParser) -> None:
     """What generation alone knows: edits, looks, batches, videos on the disk."""
     edit = parser.add_argument_group("edits of the labels; the page shows the original beside them")
-    edit.add_argument("--remap", type=_pairs, default=(), metavar="OLD=NEW,…", help="label ids that become others")
-    edit.add_argument("--relabel-instance", type=_pairs, default=(), metavar="ID=LABEL,…",
+    edit.add_argument("--remap", type=pairs, default=(), metavar="OLD=NEW,…", help="label ids that become others")
+    edit.add_argument("--relabel-instance", type=pairs, default=(), metavar="ID=LABEL,…",
                       help="instances that get another label")
     style = parser.add_argument_group("looks, of a model with styles; several stand side by side")
     style.add_argument("--style", type=_numbers, default=(), metavar="K,…",
@@ -53,7 +52,7 @@ def add_output(parser: argparse.ArgumentParser) -> None:
     output.add_argument("--fps", type=int, choices=range(1, 121), default=15, metavar="N",
                         help="frame rate of the videos (default: 15)")
     output.add_argument("--batch", type=positive, default=1, metavar="N", help="videos side by side (default: 1)")
-    output.add_argument("--writers", type=_count, metavar="N",
+    output.add_argument("--writers", type=count, metavar="N",
                         help="processes that write results, 0 = a thread (default: on a GPU the cores left, at most 8)")
     output.add_argument("--again", action="store_true", help="remake videos that are already complete")
 
@@ -66,30 +65,21 @@ def options_of(args: argparse.Namespace) -> GenerationOptions:
         precision=args.precision, compiled=args.compile)
 
 
-def style_of(args: argparse.Namespace) -> StyleOptions:
-    return StyleOptions(args.style, args.style_image, args.style_labels)
-
-
-def edit_of(args: argparse.Namespace) -> LabelEdit:
-    return LabelEdit(args.remap, args.relabel_instance)
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError("must not be negative")
-    return value
-
-
 def _numbers(text: str) -> tuple[int, ...]:
-    numbers = tuple(map(_count, text.split(",")))
+    numbers = tuple(map(count, text.split(",")))
     if len(set(numbers)) < len(numbers):
         raise argparse.ArgumentTypeError("a number is given twice")
     return numbers
 
 
-def _pairs(text: str) -> Pairs:
-    try:
-        return parse_pairs(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+def pairs(text: str) -> Pairs:
+    """`21=11` or `21=11,22=8`."""
+    found = []
+    for part in text.split(","):
+        old, _, new = part.partition("=")
+        if not (old.isdecimal() and new.isdecimal()):
+            raise argparse.ArgumentTypeError(f"{part!r}: write OLD=NEW, two whole numbers")
+        found.append((int(old), int(new)))
+    if len(dict(found)) < len(found):
+        raise argparse.ArgumentTypeError(f"{text}: an id is given twice")
+    return tuple(found)

@@ -24,7 +24,8 @@ from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import load_generator
 from vid2vid_dist.inference.video_generator import VideoGenerator
 from vid2vid_dist.models.weights import read_tensors, save_tensors, weight_differences
-from vid2vid_dist.original.layout import Part, parts, read_options
+from vid2vid_dist.original.layout import Part, parts
+from vid2vid_dist.original.options import read_options
 from vid2vid_dist.training.copies import copied
 
 SHOWN = 20  # differences that are listed
@@ -84,7 +85,7 @@ def _read(folder: Path, epoch: str, wanted: list[Part]) -> tuple[dict[str, dict[
     for part in wanted:
         file = folder / f"{epoch}_net_{part.name}.pth"
         if not file.is_file():
-            if part.is_needed:
+            if part.role == "generator":  # published folders hold no others, which are for training on
                 wrong.append(f"{file.name} is missing")
             continue
         try:

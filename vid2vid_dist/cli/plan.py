@@ -15,7 +15,7 @@ from vid2vid_dist.config.schema import Config, DataConfig
 from vid2vid_dist.data.clips import ClipSource
 from vid2vid_dist.data.geometry import MIDDLE, Size
 from vid2vid_dist.data.store import is_remote
-from vid2vid_dist.data.tasks.registry import task_of
+from vid2vid_dist.data.tasks.registry import check_task, task_of
 from vid2vid_dist.engine.plan.costs import count_costs
 from vid2vid_dist.engine.plan.search import PlanRequest, choose
 from vid2vid_dist.engine.plan.text import plan_text
@@ -29,6 +29,7 @@ from vid2vid_dist.training.curriculum import LONGEST_CLIP, n_epochs, phase
 def main() -> None:
     args = _arguments()
     cfg = load_config(args.config, args.overrides)
+    check_task(cfg)
     last = phase(cfg, n_epochs(cfg), LONGEST_CLIP)
     request = PlanRequest(
         n_ranks=args.ranks, n_lanes=args.lanes or cfg.parallel.n_lanes(args.ranks),

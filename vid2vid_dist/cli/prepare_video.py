@@ -25,6 +25,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from vid2vid_dist.cli.arguments import count, positive
 from vid2vid_dist.data.atomic import locked, written_aside
 from vid2vid_dist.data.images import encode_png
 from vid2vid_dist.data.palette import label_colors
@@ -142,7 +143,7 @@ def pose_finder(weights: Path) -> Find:
         data = json.dumps({"version": 1.3, "people": people}).encode()
         parsed = pose.parse_people(data, "pose")
         drawn = pose.draw_people(parsed, frame.shape[1::-1], [pose.NOTHING_DROPPED] * len(parsed), 0.0, False)
-        return Found("openpose", ".json", data, drawn.transpose(1, 2, 0))
+        return Found("openpose", ".json", data, drawn)
 
     return find
 
@@ -241,9 +242,9 @@ def main() -> None:
     parser.add_argument("what", choices=("edges", "labels", "landmarks", "poses"), help="what is found in every frame")
     parser.add_argument("video", type=Path, help="mp4 or whatever ffmpeg reads")
     parser.add_argument("out", type=Path, help="folder to write, for vid2vid-shards")
-    parser.add_argument("--width", type=int, default=0, help="scale frames to this width in pixels (default: as is)")
-    parser.add_argument("--every", type=int, default=1, help="take every n-th frame")
-    parser.add_argument("--test-frames", type=int, default=30, help="so many last frames become the test split")
+    parser.add_argument("--width", type=count, default=0, help="scale frames to this width in pixels (default: as is)")
+    parser.add_argument("--every", type=positive, default=1, help="take every n-th frame")
+    parser.add_argument("--test-frames", type=count, default=30, help="so many last frames become the test split")
     parser.add_argument("--weights", type=Path, help="weights of the finder of labels, landmarks or poses")
     parser.add_argument("--network", choices=NETWORKS, default=NETWORKS[0], help="that finds labels: torchvision's")
     args = parser.parse_args()
@@ -251,8 +252,6 @@ def main() -> None:
         raise UserError(f"{args.out} exists: remove it or choose another folder")
     if args.what != "edges" and args.weights is None:
         raise UserError(f"{args.what} need --weights; edges need none")
-    if min(args.width, args.test_frames) < 0 or args.every < 1:
-        raise UserError("--width and --test-frames must be at least 0, --every at least 1")
     find: Find = find_edges
     if args.what == "labels":
         find = label_finder(args.weights, args.network)

@@ -11,6 +11,7 @@ import os
 import re
 from pathlib import Path
 
+from vid2vid_dist.cli.arguments import count
 from vid2vid_dist.cli.toy import TOYS
 from vid2vid_dist.config.schema import DataConfig
 from vid2vid_dist.data.shards import PackOptions, make_shards
@@ -21,25 +22,15 @@ from vid2vid_dist.errors import UserError
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument(
-        "source", nargs="?", type=Path, help="folder with train_A/, train_B/, ... (none = a toy set)"
-    )
-    parser.add_argument(
-        "out", nargs="?", type=Path, help="shard folder to write, with train/ and test/ inside"
-    )
-    parser.add_argument(
-        "--size", type=int, help="resize frames to this width in pixels (default: keep the files' bytes)"
-    )
-    parser.add_argument(
-        "--label-nc", type=int, default=0, help="refuse label ids from this one on (0 = no check)"
-    )
-    parser.add_argument(
-        "--task", choices=tuple(dict.fromkeys([*TASKS, *TOYS])), default=DataConfig.task,
-        help="what the folders hold: labels, landmarks or poses; styles, faces = toy sets in several looks"
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", nargs="?", type=Path, help="folder with train_A/, train_B/, ... (none = a toy set)")
+    parser.add_argument("out", nargs="?", type=Path, help="shard folder to write, with train/ and test/ inside")
+    parser.add_argument("--size", type=int,
+                        help="resize frames to this width in pixels (default: keep the files' bytes)")
+    parser.add_argument("--label-nc", type=count, default=0, help="refuse label ids from this one on (0 = no check)")
+    parser.add_argument("--task", choices=tuple(dict.fromkeys([*TASKS, *TOYS])), default=DataConfig.task,
+                        help="what the folders hold: labels, landmarks or poses; styles, faces = toy sets in several "
+                             "looks")
     parser.add_argument("--split-at-jumps", action="store_true",
                         help="begin a new video where the numbers of a folder's frames jump")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)),

@@ -297,10 +297,8 @@ class Config:
 
 def _check_single_image(gen: GeneratorConfig) -> None:
     """Single-image generators see the labels of one frame, have nothing before it, and kernels and norm layers of one kind."""
-    found = {"spectral_norm": gen.spectral_norm, "no_flow": gen.no_flow, "no_first_img": gen.no_first_img, "fg": gen.fg,
-             "n_scales_spatial": gen.n_scales_spatial, "norm": gen.norm}
     wanted = {"spectral_norm": False, "no_flow": True, "no_first_img": True, "fg": False, "n_scales_spatial": 1, "norm": "instance"}
-    wrong = [f"generator.{name}={str(value).lower()}" for name, value in wanted.items() if found[name] != value]
+    wrong = [f"generator.{name}={str(value).lower()}" for name, value in wanted.items() if getattr(gen, name) != value]
     if gen.style_nc and gen.netG == "local":
         raise UserError("generator.style_nc: of the single-image generators only generator.netG=global knows looks")
     if wrong:

@@ -223,8 +223,8 @@ class ClipSource:
         labels = drawn(request.labels, 1 if data.label_nc else data.input_nc, lambda of: self.task.draw(
             of, data, clip.geometry, self._frame_rng(clip, of.frame)))
         images = instances = None
-        if self.index.has("images"):
-            images = drawn(request.images, 3, lambda of: clip.geometry.cut(of.image))
+        if "images" in self.index.modalities:
+            images = drawn(request.images, 3, lambda of: clip.geometry.cut(of.picture("images")))
         if data.use_instance:
             instances = drawn(request.labels, 1, lambda of: clip.geometry.cut(of.picture("instances")), np.int32)
         elif (parts := self.task.parts) is not None:
@@ -247,19 +247,17 @@ class ClipSource:
         if index.task is not task:
             raise UserError(f"{index.folder} was packed for data.task={index.task.name}, not {task.name}: set it, or "
                             f"pack other shards (`{MAKE_SHARDS} --task {task.name}`)")
-        for modality in task.inputs(data):
-            if not index.has(modality):
+        needed = dict.fromkeys(task.inputs(data), "the input is drawn from them: pack them, or set the options of data "
+                                                  "so that they are not read")
+        if self.split == "train":
+            needed["images"] = "training needs them: pack them"
+        if data.use_instance:
+            needed["instances"] = "pack them beside the labels, or train with data.use_instance=false"
+        for modality, fix in needed.items():
+            if modality not in index.modalities:
                 folder = f"{self.split}_{task.modalities[modality].folder}"
-                raise UserError(f"{index.folder} has no {modality} ({folder}), which the input is drawn from: pack it "
-                                "or set the options of data so that it is not read")
+                raise UserError(f"{index.folder} has no {modality} ({folder}): {fix}")
         task.check_shards(index, data)
-        if self.split == "train" and not index.has("images"):
-            folder = f"{self.split}_{task.modalities['images'].folder}"
-            raise UserError(f"{index.folder} has no images ({folder}): training needs them")
-        if data.use_instance and not index.has("instances"):
-            folder = f"{self.split}_{task.modalities['instances'].folder}"
-            raise UserError(f"{index.folder} has no instance maps ({folder}): pack them beside the labels, or train "
-                            "with data.use_instance=false")
 
 
 def _reopened(expected: str, data: DataConfig, n_frames_G: int, seed: int, split: str) -> ClipSource:

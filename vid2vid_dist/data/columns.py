@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 
 from vid2vid_dist.data.lazy import LazySequence
-from vid2vid_dist.data.store import MAKE_SHARDS
+from vid2vid_dist.data.store import MAKE_SHARDS, file_hash
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.untrusted import is_file_name, is_printable
 
@@ -152,8 +152,7 @@ def new_columns(path: Path, counts: Counts) -> tuple[Columns, mmap.mmap]:
 
 def columns_name(path: Path) -> str:
     """What a file of columns is called, by its content."""
-    with path.open("rb") as file:
-        return f"columns-{hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()}.bin"
+    return f"columns-{file_hash(path)}.bin"
 
 
 def _views(where: str, pages: mmap.mmap | bytes, counts: Counts) -> Columns:

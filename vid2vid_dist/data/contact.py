@@ -21,7 +21,8 @@ INPUT = "input"
 
 def contact_sheet(index: ShardIndex) -> Image.Image:
     """One row per video (the first ones): label colours, image and instance edges of two of its frames."""
-    modalities = ["labels" if index.has("labels") else INPUT, *(m for m in ("images", "instances") if index.has(m))]
+    modalities = ["labels" if "labels" in index.modalities else INPUT,
+                  *(m for m in ("images", "instances") if m in index.modalities)]
     rows = [_row(index, number, modalities) for number in range(min(len(index.videos), MAX_ROWS))]
     sheet = Image.new("RGB", (rows[0].width, sum(row.height for row in rows)))
     top = 0
@@ -40,35 +41,36 @@ def _row(index: ShardIndex, number: int, modalities: list[str]) -> Image.Image:
         video.frames[frame] for frame in frames
     )
     ImageDraw.Draw(row).text((4, 2), caption, "black", ImageFont.load_default(12))
+    geometry = Geometry(size)
     for i, frame in enumerate(frames):
+        files = FrameFiles(index, number, frame)
         for j, modality in enumerate(modalities):
-            geometry = Geometry(size, (0, 0), (0, 0), flip=False)
             if modality == INPUT:
-                picture = _drawn(index, number, frame, geometry)
+                cell = _drawn(index, files, geometry)
             else:
-                picture = _picture(geometry.apply(FrameFiles(index, number, frame).picture(modality)), modality)
-            cell = Image.fromarray(np.ascontiguousarray(picture))
+                cell = _picture(geometry.cut(files.picture(modality)), modality)
             row.paste(cell, ((i * len(modalities) + j) * CELL_WIDTH, CAPTION))
     return row
 
 
-def _drawn(index: ShardIndex, number: int, frame: int, geometry: Geometry) -> np.ndarray:
-    """(H, W, 3) uint8 of the input of a whole frame, all that the shards have of it."""
+def _drawn(index: ShardIndex, files: FrameFiles, geometry: Geometry) -> Image.Image:
+    """RGB of the input of a whole frame, all that the shards have of it."""
     task = index.task
     data = task.sheet(DataConfig(task=task.name, label_nc=0), index.modalities)
-    drawn = torch.from_numpy(task.draw(FrameFiles(index, number, frame), data, geometry, None))
+    drawn = torch.from_numpy(task.draw(files, data, geometry, None))
     picture = task.view(task.scale(drawn, data, torch.float32))
-    return ((picture + 1) * 127.5).to(torch.uint8).expand(3, -1, -1).permute(1, 2, 0).numpy()
+    pixels = ((picture + 1) * 127.5).to(torch.uint8).expand(3, -1, -1).permute(1, 2, 0)
+    return Image.fromarray(pixels.contiguous().numpy())
 
 
-def _picture(array: np.ndarray, modality: str) -> np.ndarray:
-    """(C, H, W) of one modality -> (H, W, 3) uint8 to look at."""
-    if array.shape[0] == 3:
-        return array.transpose(1, 2, 0)
-    ids = array[0]
+def _picture(image: Image.Image, modality: str) -> Image.Image:
+    """RGB of one modality, to look at."""
+    if image.mode == "RGB":
+        return image
+    ids = np.asarray(image)
     if modality == "labels":
-        return label_colors(35 if ids.max() < 35 else 256)[np.minimum(ids, 255)]
+        return Image.fromarray(label_colors(35 if ids.max() < 35 else 256)[np.minimum(ids, 255)])
     edges = np.zeros(ids.shape, bool)
     edges[:, 1:] |= ids[:, 1:] != ids[:, :-1]
     edges[1:] |= ids[1:] != ids[:-1]
-    return np.repeat(np.where(edges, 255, 40).astype(np.uint8)[..., None], 3, axis=2)
+    return Image.fromarray(np.where(edges, 255, 40).astype(np.uint8))

@@ -47,9 +47,9 @@ class Geometry:
     """
 
     new_size: Size
-    crop_size: Size
-    crop_pos: Size
-    flip: bool
+    crop_size: Size = (0, 0)
+    crop_pos: Size = (0, 0)
+    flip: bool = False
     source: Box | None = None
 
     @property
@@ -113,42 +113,33 @@ def clip_geometry(size: Size, data: DataConfig, draws: Draws, may_flip: bool = T
     if source is not None:
         size = source[2] - source[0], source[3] - source[1]
     mode = data.resize_or_crop
-    new_size = target_size(size, mode, data.loadSize, data.fineSize, draws.scale)
+    new_size = _scaled(size, data, draws.scale)
     if new_size[0] * new_size[1] > MAX_PIXELS:
         raise UserError(f"frames of {size[0]}x{size[1]} become {new_size[0]}x{new_size[1]} with data.resize_or_crop="
                         f"{mode}, data.loadSize={data.loadSize}: scale by the other side, or cut the frames")
     flip = draws.flip > 0.5 and may_flip and not data.no_flip
     if "crop" not in mode and "scaledCrop" not in mode:
-        return Geometry(_rounded(new_size, 32), (0, 0), (0, 0), flip, source)
+        return Geometry(_rounded(new_size, 32), flip=flip, source=source)
     crop_size = _rounded(_crop_size(size, mode, data.fineSize), 32)
     return Geometry(new_size, crop_size, _crop_pos(new_size, crop_size, draws), flip, source)
 
 
-def target_size(size: Size, mode: str, load_size: int, fine_size: int, u_scale: float) -> Size:
+def _scaled(size: Size, data: DataConfig, u_scale: float) -> Size:
     """The scaled size before a crop, rounded to multiples of 4."""
-    width, height = size
+    (width, height), mode = size, data.resize_or_crop
+    side = data.fineSize + pick(u_scale, n_scales(data)) if "randomScale" in mode else data.loadSize
     if "resize" in mode:
-        size = load_size, load_size
-    elif "scaleWidth" in mode:
-        size = load_size, load_size * height // width
-    elif "scaleHeight" in mode:
-        size = load_size * width // height, load_size
-    elif "randomScaleWidth" in mode:
-        drawn = fine_size + pick(u_scale, _n_drawn(load_size, fine_size))
-        size = drawn, drawn * height // width
-    elif "randomScaleHeight" in mode:
-        drawn = fine_size + pick(u_scale, _n_drawn(load_size, fine_size))
-        size = drawn * width // height, drawn
+        size = side, side
+    elif "scaleWidth" in mode or "randomScaleWidth" in mode:
+        size = side, side * height // width
+    elif "scaleHeight" in mode or "randomScaleHeight" in mode:
+        size = side * width // height, side
     return _rounded(size, 4)
 
 
 def n_scales(data: DataConfig) -> int:
     """How many sizes a frame may be scaled to."""
-    return _n_drawn(data.loadSize, data.fineSize) if "randomScale" in data.resize_or_crop else 1
-
-
-def _n_drawn(load_size: int, fine_size: int) -> int:
-    return load_size + 2 - fine_size
+    return data.loadSize + 2 - data.fineSize if "randomScale" in data.resize_or_crop else 1
 
 
 def _crop_size(size: Size, mode: str, fine_size: int) -> Size:

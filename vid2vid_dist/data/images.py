@@ -1,6 +1,7 @@
 """One encoded frame -> a checked Pillow image -> an array -> a tensor. The only place that decodes pixels."""
 
 import io
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -45,7 +46,7 @@ def decode(data: bytes, where: str, size: tuple[int, int] | None, modes: tuple[s
     """Decode a frame of one of Pillow's `modes`, `wanted` in words, turned as its EXIF orientation says."""
     image = _open(data, where)
     if size is not None and size != image.size[::-1]:  # it may have to be turned
-        _require_size(image, size, where)
+        require_size(image, size, where)
     codec, *_, stored = image.tile[0] if image.tile else ("", image.mode)
     raw, *parameters = (stored,) if isinstance(stored, str) else stored or ("",)
     levels = parameters[0] if codec.startswith("ppm") else 255
@@ -58,15 +59,16 @@ def decode(data: bytes, where: str, size: tuple[int, int] | None, modes: tuple[s
     except Exception as error:
         raise _unreadable(where, error) from None
     if size is not None:
-        _require_size(image, size, where)
+        require_size(image, size, where)
     if image.mode not in modes:
         raise UserError(f"{where}: image mode {image.mode}, expected {wanted}; convert the file")
     return image
 
 
-def _require_size(image: Image.Image, size: tuple[int, int], where: str) -> None:
+def require_size(image: Image.Image, size: tuple[int, int], where: str) -> None:
+    """Raise UserError for an image that is not of the size of its frame's other files."""
     if image.size != size:
-        raise UserError(f"{where}: size {_by(image.size)} differs from the frame's other files ({_by(size)}): all "
+        raise UserError(f"{where}: size {by(image.size)} differs from the frame's other files ({by(size)}): all "
                         "modalities of a frame need one size; mend it and pack again")
 
 
@@ -120,7 +122,8 @@ def _open(data: bytes, where: str) -> ImageFile.ImageFile:
     return image
 
 
-def _by(size: tuple[int, int]) -> str:
+def by(size: Sequence[int]) -> str:
+    """Width and height, for people."""
     return f"{size[0]}x{size[1]}"
 
 

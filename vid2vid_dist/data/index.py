@@ -72,7 +72,7 @@ class ShardIndex:
             names, self._columns = _columns(f"{self.folder}/{file}", raw, self.columns_file)
             self._rows = {modality: row for row, modality in enumerate(names)}
             self._films = {modality: row for row, modality in enumerate(_film_names(raw, names))}
-            self.modalities = {*names}
+            self.modalities = {*names}  # that every video has
             self.task = KINDS[self.input_kind]
             if missing := {*self.task.needed} - self.modalities:
                 raise ValueError(f"no {min(missing)}")
@@ -119,7 +119,7 @@ class ShardIndex:
     def prepare(self, video: int, wanted: Iterable[tuple[str, int]]) -> None:
         """That these frames (modality, number) of a video are read next; of a video file its decoder knows better."""
         entries = [self.entry(video, modality, frame) for modality, frame in wanted
-                   if self.has(modality) and self.film(video, modality) is None]
+                   if modality in self.modalities and self.film(video, modality) is None]
         self._store.prepare([(self.shards[entry.shard], entry) for entry in entries])
 
     def film(self, video: int, modality: str) -> Film | None:
@@ -140,10 +140,6 @@ class ShardIndex:
         """Names one frame in an error message."""
         packed, shard = self.videos[video], self.shards[self.entry(video, modality, frame).shard]
         return f"{modality} of {packed.name}/{packed.frames[frame]} in {self.folder}/{shard.name}"
-
-    def has(self, modality: str) -> bool:
-        """Whether every video has this modality."""
-        return modality in self.modalities
 
 
 def _checked(fields: dict[str, Any], name: str, is_right: bool) -> Any:

@@ -1,7 +1,7 @@
 """The files of one frame in the shards.
 
 Shards hold landmarks and poses as they are, some kilobytes a frame; they are drawn when a frame is decoded, since
-the crop and what is left out differ from clip to clip. Drawn frames stay 8 bit until `clips.network_input`.
+the crop and what is left out differ from clip to clip. Drawn frames stay 8 bit until `network_input`.
 """
 
 from typing import Any
@@ -41,11 +41,6 @@ class FrameFiles:
         image = self.content(modality)
         assert isinstance(image, Image.Image)
         return image
-
-    @property
-    def image(self) -> Image.Image:
-        """The real frame, RGB; background edges of a face are found in it too."""
-        return self.picture("images")
 
 
 def frame_geometry(files: FrameFiles, data: DataConfig, draws: Draws, may_flip: bool) -> Geometry:

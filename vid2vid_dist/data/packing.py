@@ -10,7 +10,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
@@ -27,7 +27,7 @@ from vid2vid_dist.data.film import is_film
 from vid2vid_dist.data.film_packing import pack_films
 from vid2vid_dist.data.folders import RawVideo
 from vid2vid_dist.data.geometry import MIDDLE, Geometry, Size, clip_geometry
-from vid2vid_dist.data.images import NOTE, encode
+from vid2vid_dist.data.images import NOTE, by, encode, require_size
 from vid2vid_dist.data.store import content_hash
 from vid2vid_dist.data.tasks.base import DataTask, Labels
 from vid2vid_dist.data.tasks.registry import task_of
@@ -165,8 +165,8 @@ class Seen:
         """Take in what was seen of the frames that follow; refuse what contradicts."""
         for video, (raw_size, _, path) in later.sizes.items():
             if video in self.sizes and raw_size != self.sizes[video][0]:
-                raise UserError(f"{path}: size {_by(raw_size)} differs from the first frame of its video "
-                                f"({_by(self.sizes[video][0])}): all frames of a video need one size")
+                raise UserError(f"{path}: size {by(raw_size)} differs from the first frame of its video "
+                                f"({by(self.sizes[video][0])}): all frames of a video need one size")
         if self.input_kind not in ("", later.input_kind):
             raise UserError(f"{later.input_kind_at} is {later.input_kind} but {self.input_kind_at} is "
                             f"{self.input_kind}: store label maps of one channel (ids) or RGB images (rgb), not both")
@@ -284,9 +284,8 @@ def _frame(span: Span, i: int, options: PackOptions, films: dict[str, Image.Imag
         path = files[i]
         if name in films:
             content = films[name]
-            if geometry and content.size != raw_size:
-                raise UserError(f"{path}: size {_by(content.size)} differs from the frame's other files "
-                                f"({_by(raw_size)}): all modalities of a frame need one size")
+            if geometry:
+                require_size(content, raw_size, str(path))
         else:
             data = _read(path)
             content = task.modalities[name].read(data, str(path), raw_size if geometry else None)
@@ -317,10 +316,6 @@ def _read(path: Path) -> bytes:
 
 def _geometry(size: Size, options: PackOptions) -> Geometry:
     if options.width is None:
-        return Geometry(size, (0, 0), (0, 0), flip=False)
+        return Geometry(size)
     data = DataConfig(resize_or_crop="scaleWidth", loadSize=options.width)
     return clip_geometry(size, data, MIDDLE, may_flip=False)
-
-
-def _by(size: Sequence[int]) -> str:
-    return f"{size[0]}x{size[1]}"

@@ -33,7 +33,14 @@ class Entry(NamedTuple):
 
 
 def content_hash(data: bytes) -> str:
+    """Of an encoded frame."""
     return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+def file_hash(path: Path) -> str:
+    """Of a whole tar, or of columns."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 class Store(Protocol):

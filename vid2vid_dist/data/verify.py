@@ -1,6 +1,5 @@
 """Whether shards on disk are what was packed: damage that keeps the size is seen by nothing else before it is read."""
 
-import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from vid2vid_dist.data.folders import SPLITS
 from vid2vid_dist.data.index import ShardIndex
 from vid2vid_dist.data.packing import RECORDS
 from vid2vid_dist.data.progress import progress
-from vid2vid_dist.data.store import MAKE_SHARDS, Shard
+from vid2vid_dist.data.store import MAKE_SHARDS, Shard, file_hash
 from vid2vid_dist.errors import UserError
 
 
@@ -55,7 +54,4 @@ def _damaged(folder: Path, index: ShardIndex, workers: int) -> list[int]:
 
 def _is_whole(folder: Path, shard: Shard) -> bool:
     path = folder / shard.name
-    if not path.is_file() or path.stat().st_size != shard.size:
-        return False
-    with path.open("rb") as tar:
-        return hashlib.file_digest(tar, lambda: hashlib.blake2b(digest_size=16)).hexdigest() == shard.hash
+    return path.is_file() and path.stat().st_size == shard.size and file_hash(path) == shard.hash

@@ -1,11 +1,12 @@
 """A video file as its frames in order, each as players show it, to where the stream ends."""
 
 import logging
+import os
 import re
 from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import av
 import numpy as np
@@ -47,10 +48,9 @@ def shown(frame: av.VideoFrame) -> np.ndarray:
 
 
 class OpenFile(Protocol):
-    """A file that is open for reading, at its begin, with a name for messages; and its size in bytes."""
+    """A file that is open for reading, with a name for messages."""
 
     name: str
-    n_bytes: int
 
     def seek(self, position: int, whence: int = 0) -> int: ...
 
@@ -63,9 +63,9 @@ def decoded(file: Path | OpenFile, told: bool, pts: int | None = None) -> Iterat
     name = file if isinstance(file, Path) else file.name
     fix = "give mp4, shards or a folder"
     try:
-        _require_plausible(file)
-        if not isinstance(file, Path):
-            file.seek(0)
+        with file.open("rb") if isinstance(file, Path) else nullcontext(file) as opened:
+            _require_plausible(name, opened)
+            opened.seek(0)
         with av.open(str(file) if isinstance(file, Path) else file, "r") as container:
             stream = container.streams.best("video")
             if not isinstance(stream, av.VideoStream):
@@ -130,24 +130,22 @@ def shown_size(frame: av.VideoFrame) -> Size:
     return (frame.height, frame.width) if turn(frame)[0] else (frame.width, frame.height)
 
 
-def _require_plausible(file: Path | OpenFile) -> None:
+def _require_plausible(where: Path | str, file: OpenFile | BinaryIO) -> None:
     """Raise UserError for an mp4 that counts more samples than it has bytes: FFmpeg would make room for all of them."""
-    where = file if isinstance(file, Path) else file.name
-    n_bytes, at = file.stat().st_size if isinstance(file, Path) else file.n_bytes, 0
-    with file.open("rb") if isinstance(file, Path) else nullcontext(file) as stream:
-        for _ in range(MAX_BOXES):
-            stream.seek(at)
-            head = stream.read(16)
-            length, name = int.from_bytes(head[:4], "big"), head[4:8]
-            length = int.from_bytes(head[8:], "big") if length == 1 else length or n_bytes - at
-            if length < 8 or not name.isalnum():  # the end, or another container
-                return
-            if name in (b"moov", b"moof"):
-                stream.seek(at)
-                tables = stream.read(min(length, MAX_TABLES_BYTES))
-                for found in re.finditer(b"|".join(SAMPLE_COUNTS), tables):
-                    number = found.end() + SAMPLE_COUNTS[found[0]]
-                    if int.from_bytes(tables[number : number + 4], "big") > n_bytes:
-                        raise UserError(f"{where} is not a video that can be read: its header counts more frames "
-                                        "than it has bytes; copy it again")
-            at += length
+    n_bytes, at = file.seek(0, os.SEEK_END), 0
+    for _ in range(MAX_BOXES):
+        file.seek(at)
+        head = file.read(16)
+        length, name = int.from_bytes(head[:4], "big"), head[4:8]
+        length = int.from_bytes(head[8:], "big") if length == 1 else length or n_bytes - at
+        if length < 8 or not name.isalnum():  # the end, or another container
+            return
+        if name in (b"moov", b"moof"):
+            file.seek(at)
+            tables = file.read(min(length, MAX_TABLES_BYTES))
+            for found in re.finditer(b"|".join(SAMPLE_COUNTS), tables):
+                number = found.end() + SAMPLE_COUNTS[found[0]]
+                if int.from_bytes(tables[number : number + 4], "big") > n_bytes:
+                    raise UserError(f"{where} is not a video that can be read: its header counts more frames "
+                                    "than it has bytes; copy it again")
+        at += length

@@ -1,6 +1,6 @@
 """Before a long run: whether every rank has what the configuration needs, and all have the same.
 
-Every rank looks at its own machine, all gather what they saw, measure together, and conclude (`preflight_checks`).
+Every rank looks at its own machine, all gather what they saw, measure together, and conclude (`findings`).
 """
 
 import hashlib
@@ -19,8 +19,7 @@ from vid2vid_dist.config.schema import Config
 from vid2vid_dist.data.clips import ClipSource, Request
 from vid2vid_dist.data.geometry import Size
 from vid2vid_dist.doctor import probe
-from vid2vid_dist.doctor.checks import Check, to_json
-from vid2vid_dist.doctor.findings import Needs, Seen, check_clocks, check_links, check_speed, conclude
+from vid2vid_dist.doctor.findings import FAULT, Check, Needs, Seen, check_clocks, check_links, check_speed, conclude
 from vid2vid_dist.engine.plan.memory import SHARD_BYTES, average_bytes
 from vid2vid_dist.engine.plan.planner import expected_step
 from vid2vid_dist.engine.plan.schedule import Transfer
@@ -44,8 +43,9 @@ def examine(cfg: Config, grid: Grid) -> tuple[list[Check], dict[str, Any]]:
     offsets, links = probe.clock_offsets(grid), probe.measure_links(grid, edges)
     seconds = probe.convolution_seconds(grid)
     checks = [*conclude(seen, needs), check_clocks(offsets), check_links(seen, links), check_speed(seen, seconds)]
-    return checks, to_json(checks, {"ranks": [asdict(one) for one in seen], "clock_offset_s": offsets,
-                                    "links": [asdict(link) for link in links], "convolution_s": seconds})
+    return checks, {"ok": not any(one.state == FAULT for one in checks), "checks": [asdict(one) for one in checks],
+                    "ranks": [asdict(one) for one in seen], "clock_offset_s": offsets,
+                    "links": [asdict(link) for link in links], "convolution_s": seconds}
 
 
 def look(cfg: Config, device: torch.device) -> Seen:

@@ -3,14 +3,39 @@
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 
-from vid2vid_dist.doctor.checks import Check, check
 from vid2vid_dist.doctor.probe import Link
 
+OK, WARNING, FAULT = "ok", "warning", "fault"
 GIB = 2**30
 SHARED_MEMORY = 64 * 2**20  # bytes of /dev/shm per rank: NCCL's buffers between the GPUs of a node
 CLOCKS = 1.0  # seconds that clocks may differ
 SLOW, TOO_SLOW = 1.25, 2.0  # a rank's convolution against the fastest rank's
 SLOW_LINK = 0.25  # of the median of its kind
+
+
+@dataclass(frozen=True)
+class Check:
+    """One check: its name, `OK`, `WARNING` or `FAULT`, and what was found, one line per finding."""
+
+    name: str
+    state: str
+    found: tuple[str, ...]
+
+
+def check(name: str, summary: str, faults: list[str], warnings: list[str] | None = None) -> Check:
+    """The outcome of a check: `summary` when there is nothing to say against it."""
+    if faults:
+        return Check(name, FAULT, tuple(faults))
+    if warnings:
+        return Check(name, WARNING, tuple(warnings))
+    return Check(name, OK, (summary,))
+
+
+def table(checks: list[Check]) -> str:
+    """One line per finding: state, check, what was found."""
+    width = max(len(one.name) for one in checks)
+    return "\n".join(f"{one.state if i == 0 else '':7}  {one.name if i == 0 else '':{width}}  {text}"
+                     for one in checks for i, text in enumerate(one.found))
 
 
 @dataclass(frozen=True)

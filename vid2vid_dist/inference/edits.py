@@ -65,16 +65,3 @@ class LabelEdit:
 
 
 NO_EDIT = LabelEdit()
-
-
-def parse_pairs(text: str) -> Pairs:
-    """`21=11` or `21=11,22=8`. Raises `ValueError` for anything else."""
-    pairs = []
-    for part in text.split(","):
-        old, equals, new = part.partition("=")
-        if not equals:
-            raise ValueError(f"{part!r}: write OLD=NEW, two whole numbers")
-        pairs.append((int(old), int(new)))
-    if len(dict(pairs)) < len(pairs):
-        raise ValueError(f"{text}: an id is given twice")
-    return tuple(pairs)

@@ -53,7 +53,7 @@ class ShardInput:
         self._decoders = Decoders(self._source, cfg.data.workers, self._source.task.in_python)
         self.where = str(packed_from or self._source.index.folder)
         self.identity = f"{self._source.index.hash} {self._source.index.of_frames()}"
-        self.has_images = self._source.index.has("images")
+        self.has_images = "images" in self._source.index.modalities
         self._clips = [self._source.whole(number) for number in range(self._source.n_videos)]
         self.videos = [Video(clip.name, clip.n_frames, clip.geometry.size) for clip in self._clips]
 

@@ -1,8 +1,19 @@
-"""The original's option names -> our configuration."""
+"""opt.txt, the options that the original writes beside its weights <-> our configuration (spec: networks 10)."""
 
+import ast
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from vid2vid_dist.config.schema import Config
+from vid2vid_dist.config.options import options
+from vid2vid_dist.config.schema import Config, DataConfig
+from vid2vid_dist.data.tasks.registry import TASKS
+from vid2vid_dist.errors import UserError
+from vid2vid_dist.untrusted import read_text, shown
+
+MAX_BYTES = 2**20
+STREET = "temporal"  # as dataset_mode; all other tasks have one name
+FIXED = {"netG": "composite", "output_nc": 3}  # options of which the program knows one value
 
 # Option of the original -> our key, where the values mean the same.
 SAME: dict[str, str] = {
@@ -22,55 +33,72 @@ SAME: dict[str, str] = {
         "max_frames_backpropagate")},
     "batchSize": "parallel.batch_size",
     "max_frames_per_gpu": "schedule.max_frames_per_rank",
-    "ngf_option": "generator.ngf",
 }
 
-# Options that change no number of the networks, losses or schedule that a case checks, or that the
-# module of the kind reads from `Case.options` itself (scale, batch, phase, ...).
-ELSEWHERE = frozenset(
-    "gan_mode output_nc netG scale batch ngf_this_scale dataroot phase nThreads name model "
-    "checkpoints_dir results_dir use_real_img use_single_G start_frame how_many ntest "
-    "serial_batches max_dataset_size display_freq display_id display_winsize print_freq save_latest_freq "
-    "save_epoch_freq which_epoch debug no_html tf_log "
-    "getIntermFeat load_pretrain continue_train "
-    "feat_num label_feat load_features nef netE n_downsample_E local_rank pool_size "
-    "aspect_ratio fp16".split())
 
+def read_options(path: Path) -> Config:
+    """Our configuration from the lines `name: value` of opt.txt.
 
-def config_from_options(options: dict[str, Any]) -> Config:
-    """Our configuration for the original's options; what is not given takes the original's default.
-
-    The result is not passed through `Config.check`: cases use networks that are too small to be useful.
-    `gan_mode` is left at least squares, which is what the original computes for every value.
-
-    Raises:
-        ValueError: an option that this table does not know.
+    Raises `UserError` for a file that is none, and for a network that does not exist here.
     """
-    config = Config()
+    try:
+        lines = read_text(path, MAX_BYTES).splitlines()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from None
+    pairs = (line.split(":", 1) for line in lines if ":" in line)
+    written = {name.strip(): _literal(value.strip()) for name, value in pairs}
+    for name, value in FIXED.items():
+        if written.get(name, value) != value:
+            raise UserError(f"{path}: {name}={shown(written[name])} is not known here: use what was "
+                            f"trained with {name}={value}")
+    try:
+        cfg = config_from_options(written)
+        known = options()
+        given = [SAME[name] for name in written if name in SAME]
+        for key in (*given, "generator.fg_labels", "schedule.n_generator_slots"):
+            known[key].set(cfg, known[key].convert(known[key].get(cfg), is_text=False))
+    except (ValueError, UserError) as error:
+        raise UserError(f"{path}: {shown(error, 200)}: correct this option") from None
+    cfg.generator.no_flow |= bool(written.get("openpose_only"))  # which the original sets after writing opt.txt
+    return cfg
+
+
+def write_options(cfg: Config, path: Path) -> None:
+    """opt.txt of a configuration: the options that have a meaning in both programs."""
+    known = options()
+    values: dict[str, Any] = {name: known[key].get(cfg) for name, key in SAME.items()}
+    values |= {"dataset_mode": STREET if cfg.data.task == DataConfig.task else cfg.data.task,
+               "fg_labels": cfg.generator.fg_labels, "n_gpus_gen": cfg.schedule.n_generator_slots, **FIXED}
+    lines = [f"{name}: {value}" for name, value in sorted(values.items())]
+    framed = ["------------ Options -------------", *lines, "-------------- End ----------------"]
+    path.write_text("\n".join(framed) + "\n")
+
+
+def config_from_options(given: Mapping[str, Any]) -> Config:
+    """Our configuration for the original's options, unchecked; what is not given takes the original's default, and
+    what has no meaning here is passed over: `gan_mode`, too, for whose every value it computes least squares."""
+    config, known = Config(), options()
     config.data.label_nc = 0
-    mode = options.get("dataset_mode")
-    config.data.task = mode if mode in ("face", "pose") else "street"
-    for name, value in options.items():
-        if name in SAME:
-            section, key = SAME[name].split(".")
-            setattr(getattr(config, section), key, value)
-        elif name not in ELSEWHERE and name not in ("fg_labels", "gpu_ids", "n_gpus_gen", "dataset_mode"):
-            raise ValueError(f"unknown option of the original: {name}={value!r}")
-    labels = options.get("fg_labels", [26])
-    config.generator.fg_labels = labels if isinstance(labels, list) else _integers(labels)
-    config.schedule.n_generator_slots = _generator_slots(options)
-    config.discriminator.face_marker = "openpose" if options.get("openpose_only") else "densepose"
+    for name, key in SAME.items():
+        if name in given:
+            known[key].set(config, given[name])
+    mode = str(given.get("dataset_mode"))
+    config.data.task = mode if mode in TASKS else DataConfig.task
+    labels = given.get("fg_labels", [26])
+    config.generator.fg_labels = labels if isinstance(labels, list) else integers(labels)
+    # Frames of one clip are spread over the generator GPUs only when a step holds one clip (schedule 2).
+    config.schedule.n_generator_slots = given.get("n_gpus_gen", 1) if given.get("batchSize", 1) == 1 else 1
+    config.discriminator.face_marker = "openpose" if given.get("openpose_only") else "densepose"
     return config
 
 
-def _generator_slots(options: dict[str, Any]) -> int:
-    """Frames of one clip are spread over the generator GPUs only when a step holds one clip (schedule 2)."""
-    gpus = options.get("n_gpus_gen", -1)
-    if gpus == -1:
-        gpus = len(_integers(options.get("gpu_ids", "0")))
-    return gpus if options.get("batchSize", 1) == 1 else 1
-
-
-def _integers(text: str | int) -> list[int]:
+def integers(text: str | int) -> list[int]:
     """A comma list of the original; negative entries are dropped, as there."""
     return [number for number in map(int, str(text).split(",")) if number >= 0]
+
+
+def _literal(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):  # the last three: brackets in brackets
+        return text

@@ -13,16 +13,10 @@ import cv2
 import numpy as np
 
 from vid2vid_dist.data.images import encode_png
-from vid2vid_dist.toy.set import ToyOptions, render_set, write_file
+from vid2vid_dist.toy.set import Toy, ToyOptions, render_set, write_file
 
 VERSION = 1
 """Of the pictures: counted up when the same options render something else."""
-TOY_FACE_RAW = Path("data/toy_face")
-TOY_FACE_SHARDS = Path("data/shards/toy_face")
-FACE_OPTIONS = ToyOptions(n_train=6, n_test=1, n_frames=40, width=256, height=192)
-TOY_FACES_RAW = Path("data/toy_faces")
-TOY_FACES_SHARDS = Path("data/shards/toy_faces")
-FACES_OPTIONS = ToyOptions(n_train=8, n_test=2, n_frames=24, width=256, height=192)
 PERSONS = (0, 3, 4, 11)
 """Of whom no two look alike."""
 FACE_WIDTH = 0.37
@@ -187,12 +181,12 @@ def forehead() -> np.ndarray:
     return np.stack([0.49 * np.cos(turn), -0.42 * np.sin(turn), 0.1 + 0.2 * np.sin(turn)], axis=1)
 
 
-def render_toy_face(out: Path, options: ToyOptions = FACE_OPTIONS) -> str:
+def render_toy_face(out: Path, options: ToyOptions) -> str:
     """Write the raw folders {train,test}_{keypoints,img} below `out` (`set.render_set`)."""
     return _render(out, "face", options, (options.seed,))
 
 
-def render_toy_faces(out: Path, options: ToyOptions = FACES_OPTIONS) -> str:
+def render_toy_faces(out: Path, options: ToyOptions) -> str:
     """The same with `PERSONS`, who take turns: whose edges they are cannot be seen."""
     return _render(out, "faces", options, PERSONS)
 
@@ -207,3 +201,7 @@ def _render(out: Path, what: str, options: ToyOptions, persons: Sequence[int]) -
             write_file(root, f"{split}_img", f"{name}/frame{i:06d}.png", encode_png(frame.image.transpose(2, 0, 1)))
 
     return render_set(out, what, VERSION, options, write_video)
+
+
+TOY_FACE = Toy("face", "face", ToyOptions(n_train=6, n_test=1, n_frames=40, width=256, height=192), render_toy_face)
+TOY_FACES = Toy("faces", "face", ToyOptions(n_train=8, n_test=2, n_frames=24, width=256, height=192), render_toy_faces)

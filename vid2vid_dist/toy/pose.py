@@ -16,13 +16,10 @@ import numpy as np
 
 from vid2vid_dist.data.images import encode_png
 from vid2vid_dist.toy.face import Expression, head_points
-from vid2vid_dist.toy.set import ToyOptions, render_set, write_file
+from vid2vid_dist.toy.set import Toy, ToyOptions, render_set, write_file
 
 VERSION = 1
 """Of the pictures: counted up when the same options render something else."""
-TOY_POSE_RAW = Path("data/toy_pose")
-TOY_POSE_SHARDS = Path("data/shards/toy_pose")
-POSE_OPTIONS = ToyOptions(n_train=4, n_test=1, n_frames=24, width=256, height=192)
 BODY_HEIGHT = 0.82
 """Of the dancer who stands straight, in heights of the frame."""
 CONFIDENCE = 0.9
@@ -206,7 +203,7 @@ def _listed(points: np.ndarray) -> list[float]:
     return [round(float(v), 3) for x, y in points for v in (x, y, CONFIDENCE)]
 
 
-def render_toy_pose(out: Path, options: ToyOptions = POSE_OPTIONS) -> str:
+def render_toy_pose(out: Path, options: ToyOptions) -> str:
     """Write the raw folders {train,test}_{img,densepose,openpose} below `out` (`set.render_set`)."""
 
     def write_video(root: Path, split: str, name: str, seed: int) -> None:
@@ -218,3 +215,6 @@ def render_toy_pose(out: Path, options: ToyOptions = POSE_OPTIONS) -> str:
             write_file(root, f"{split}_openpose", f"{stem}_keypoints.json", json.dumps(frame.openpose).encode())
 
     return render_set(out, "pose", VERSION, options, write_video)
+
+
+TOY_POSE = Toy("pose", "pose", ToyOptions(n_train=4, n_test=1, n_frames=24, width=256, height=192), render_toy_pose)

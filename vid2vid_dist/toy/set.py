@@ -22,6 +22,27 @@ class ToyOptions:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Toy:
+    """A toy set: its name, what kind of data it is (data.task), its sizes, and who renders it into a folder.
+
+    It lies at `raw` as folders and at `shards` packed, unless the user says where.
+    """
+
+    name: str
+    task: str
+    options: ToyOptions
+    render: Callable[[Path, ToyOptions], str]
+
+    @property
+    def raw(self) -> Path:
+        return Path(f"data/toy_{self.name}")
+
+    @property
+    def shards(self) -> Path:
+        return Path(f"data/shards/toy_{self.name}")
+
+
 WriteVideo = Callable[[Path, str, str, int], None]
 """Of (folder, split, name, seed of the video)."""
 

@@ -15,17 +15,12 @@ from vid2vid_dist.data.tasks.street import STREET
 from vid2vid_dist.toy.layout import ROAD_ID, SIDEWALK_ID, SKY_ID, build_street
 from vid2vid_dist.toy.paint import DAY, PALETTES, ROAD, Palette, paint
 from vid2vid_dist.toy.scene import GROUND, SKY, Camera, Hits, cast
-from vid2vid_dist.toy.set import ToyOptions, render_set, write_file
+from vid2vid_dist.toy.set import Toy, ToyOptions, render_set, write_file
 
 log = logging.getLogger(__name__)
 
 VERSION = 1
 """Of the pictures: counted up when the same options render something else."""
-TOY_RAW = Path("data/toy_street")
-TOY_SHARDS = Path("data/shards/toy_street")
-TOY_STYLES_RAW = Path("data/toy_styles")
-TOY_STYLES_SHARDS = Path("data/shards/toy_styles")
-STYLES_OPTIONS = ToyOptions(n_train=16, n_test=2, n_frames=18, width=128, height=64)
 
 
 @dataclass(frozen=True)
@@ -136,12 +131,12 @@ class ToyStreet:
         return np.rint(color.T * 255).astype(np.uint8)
 
 
-def render_toy_street(out: Path, options: ToyOptions | None = None) -> str:
+def render_toy_street(out: Path, options: ToyOptions) -> str:
     """Write the raw folders {train,test}_{A,B,inst,flow} below `out` (`set.render_set`)."""
-    return _render(out, "street", options or ToyOptions(), (DAY,))
+    return _render(out, "street", options, (DAY,))
 
 
-def render_toy_styles(out: Path, options: ToyOptions = STYLES_OPTIONS) -> str:
+def render_toy_styles(out: Path, options: ToyOptions) -> str:
     """The same street in several looks, of which its labels say nothing: each video has one of `PALETTES`, in turn."""
     return _render(out, "styles", options, PALETTES)
 
@@ -156,7 +151,12 @@ def _render(out: Path, what: str, options: ToyOptions, palettes: Sequence[Palett
     return render_set(out, what, VERSION, options, write_video)
 
 
-def ensure_toy_shards(out: Path = TOY_SHARDS, raw: Path = TOY_RAW) -> list[str]:
+TOY_STREET = Toy("street", "street", ToyOptions(), render_toy_street)
+TOY_STYLES = Toy("styles", "street", ToyOptions(n_train=16, n_test=2, n_frames=18, width=128, height=64),
+                 render_toy_styles)
+
+
+def ensure_toy_shards(out: Path = TOY_STREET.shards, raw: Path = TOY_STREET.raw) -> list[str]:
     """Render and pack the toy street unless `out` has it; returns lines to print, [] when it was there.
 
     Any number of processes may call it at once: one works, the others wait.
@@ -164,7 +164,7 @@ def ensure_toy_shards(out: Path = TOY_SHARDS, raw: Path = TOY_RAW) -> list[str]:
     if all((out / split / "index.json").is_file() for split in SPLITS):
         return []
     log.info("no shards at %s: rendering the toy street into %s, which takes a minute or two", out, raw)
-    return [render_toy_street(raw), *make_shards(raw, out, PackOptions(label_nc=35))]
+    return [render_toy_street(raw, TOY_STREET.options), *make_shards(raw, out, PackOptions(label_nc=35))]
 
 
 def _write_frame(root: Path, split: str, name: str, frame: ToyFrame) -> None:

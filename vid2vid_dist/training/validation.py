@@ -147,7 +147,7 @@ def open_source(cfg: Config) -> tuple[ClipSource, str]:
     """The test split; the training split where there is none with pictures, and why."""
     try:
         source = ClipSource.of(cfg, "test")
-        if source.index.has("images"):
+        if "images" in source.index.modalities:
             return source, ""
         why = "the test split has no real frames"
     except UserError as error:

@@ -61,22 +61,6 @@ class Parts:
     draw: Callable[[FrameFiles, Geometry], np.ndarray]
 
 
-def _anything_goes(index: ShardIndex, data: DataConfig) -> None:
-    pass
-
-
-def _scale(drawn: Tensor, data: DataConfig, dtype: torch.dtype) -> Tensor:
-    return to_float(drawn, dtype)
-
-
-def _view(inputs: Tensor) -> Tensor:
-    return inputs[..., :3, :, :]
-
-
-def _unchanged(data: DataConfig, modalities: set[str]) -> DataConfig:
-    return data
-
-
 @dataclass(frozen=True)
 class DataTask:
     """Everything that is special about what is turned into video.
@@ -100,14 +84,14 @@ class DataTask:
     labels: Callable[[Image.Image, str, int], Labels] | None = None
     """Of (the content of `labels`, name for messages, label_nc), where these are class ids or pictures; without it
     data.label_nc is 0. Raises `UserError` for ids that are not below a label_nc > 0."""
-    check_shards: Callable[[ShardIndex, DataConfig], None] = _anything_goes
+    check_shards: Callable[[ShardIndex, DataConfig], None] = lambda index, data: None
     """Raises `UserError` for shards that contradict the configuration."""
     box: Callable[[FrameFiles], Box] | None = None
     """The part of a clip's frames that is used, by its first frame; None = all."""
     geometry: Callable[[Size, DataConfig, Draws, bool, Box | None], Geometry] = clip_geometry
-    scale: Callable[[Tensor, DataConfig, torch.dtype], Tensor] = _scale
+    scale: Callable[[Tensor, DataConfig, torch.dtype], Tensor] = lambda drawn, data, dtype: to_float(drawn, dtype)
     """(..., C, H, W) uint8 as drawn -> the generator's input in a number format."""
-    view: Callable[[Tensor], Tensor] = _view
+    view: Callable[[Tensor], Tensor] = lambda inputs: inputs[..., :3, :, :]
     """The generator's input (..., C, H, W) as a picture (..., 1 | 3, H, W) in [-1, 1]."""
     parts: Parts | None = None
     head_marker: Callable[[DataConfig], str] | None = None
@@ -118,5 +102,5 @@ class DataTask:
     """An epoch has a clip for every frame that one can begin to generate at, else one of each video."""
     resizable: bool = True
     """Whether frames may be packed at another size: no file holds pixel coordinates."""
-    sheet: Callable[[DataConfig, set[str]], DataConfig] = _unchanged
+    sheet: Callable[[DataConfig, set[str]], DataConfig] = lambda data, modalities: data
     """With the options that draw all that there is of some modalities, for the contact sheet."""

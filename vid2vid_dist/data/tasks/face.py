@@ -185,7 +185,7 @@ def _draw(files: FrameFiles, data: DataConfig, geometry: Geometry, rng: np.rando
         left, top, right, bottom = box
         background = part_labels(points, files.size)[top:bottom, left:right] == 0
         # Added with the wrap-around of 8 bits, as in the original: an edge on a drawn one stays bright.
-        drawn[0] += (canny_edges(files.image, box) & background).astype(np.uint8) * 255
+        drawn[0] += (canny_edges(files.picture("images"), box) & background).astype(np.uint8) * 255
     return geometry.apply_maps(drawn, box)
 
 

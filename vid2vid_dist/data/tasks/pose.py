@@ -145,7 +145,7 @@ def _require_pixels(points: np.ndarray, what: str, size: Size | None) -> None:
 
 def draw_people(people: list[Person], size: tuple[int, int], draws: list[PersonDraws], drop: float,
                 basic: bool) -> np.ndarray:
-    """(3, H, W) uint8 of all people, each drawn on black, added with the wrap-around of 8 bits.
+    """(H, W, 3) uint8 of all people, each drawn on black, added with the wrap-around of 8 bits.
 
     `draws` has an entry per person, `drop` is the probability of leaving something out; `basic` draws neither
     heads' limbs nor hands nor faces.
@@ -153,7 +153,7 @@ def draw_people(people: list[Person], size: tuple[int, int], draws: list[PersonD
     total = np.zeros((size[1], size[0], 3), np.uint8)
     for person, numbers in zip(people, draws, strict=True):
         total += _draw_person(person, size, numbers, drop, basic)
-    return total.transpose(2, 0, 1)
+    return total
 
 
 def _draw_person(person: Person, size: tuple[int, int], draws: PersonDraws, drop: float, basic: bool) -> np.ndarray:
@@ -246,7 +246,7 @@ def _draw(files: FrameFiles, data: DataConfig, geometry: Geometry, rng: np.rando
     if not data.densepose_only:
         blur_head, people = data.remove_face_labels and drop > 0, files.content("openpose")
         draws = [NOTHING_DROPPED if rng is None else PersonDraws.draw(rng, blur_head) for _ in people]
-        lines = draw_people(people, files.size, draws, drop, data.basic_point_only).transpose(1, 2, 0)
+        lines = draw_people(people, files.size, draws, drop, data.basic_point_only)
         drawn.append(geometry.apply_nearest(Image.fromarray(lines)))
     return np.concatenate(drawn)
 
