@@ -202,6 +202,8 @@ def test_goes_on_where_it_was_interrupted(cfg: Config, make_run: MakeRun, tmp_pa
     assert "<b>8</b> frames" in page
     assert page.count("</b> L1 to real</span>") == 2
     assert generate(load_generator(run), replace(options, batch=2), tmp_path).kept == 2
+    (tmp_path / "park/video.json").write_text("[" * 10**5)  # damaged, and deeper than the parser goes
+    assert generate(load_generator(run), options, tmp_path).kept == 1
     assert generate(load_generator(run), replace(options, again=True), tmp_path).kept == 0
     assert generate(load_generator(run), replace(options, start_frame=1), tmp_path).kept == 0
 

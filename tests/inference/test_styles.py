@@ -1,5 +1,6 @@
 """Looks fitted to regions: what clusters they find, how they hang together, and whom they do not belong to."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,15 @@ def test_a_book_comes_back_and_belongs_to_its_encoder(tmp_path: Path) -> None:
         next(encoder.parameters())[0, 0, 0, 0] += 1e-3
     with pytest.raises(UserError, match="fitted to other weights than these: fit them again"):
         StyleBook.load(tmp_path / "styles.safetensors", encoder, N_CLASSES)
+
+
+def test_a_file_that_is_cut_after_it_was_read(tmp_path: Path) -> None:
+    """A mapped one would end the process."""
+    encoder, path = FeatureEncoder(3, ngf=4, n_downsample=2), tmp_path / "styles.safetensors"
+    StyleBook(torch.rand(4, N_CLASSES, 3), fingerprint(encoder)).save(path)
+    found = StyleBook.load(path, encoder, N_CLASSES)
+    os.truncate(path, 0)
+    assert found.vectors.sum() > 0
 
 
 @pytest.mark.parametrize(("content", "message"), [

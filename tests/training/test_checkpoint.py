@@ -11,6 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from vid2vid_dist.data.atomic import write_atomically
 from vid2vid_dist.engine.run.optimizer_state import MASTER, Owned, SavedPieces
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.training.checkpoint import (
@@ -23,7 +24,6 @@ from vid2vid_dist.training.checkpoint import (
     prepare,
     prune,
     require_fresh,
-    write_atomically,
     write_files,
 )
 from vid2vid_dist.training.copies import copied

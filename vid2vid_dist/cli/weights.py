@@ -18,7 +18,7 @@ import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 
-from vid2vid_dist.data.atomic import locked
+from vid2vid_dist.data.atomic import locked, write_atomically
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference._torchmetrics import URL_INCEPTION_V3
 from vid2vid_dist.models._torchvision import models
@@ -145,9 +145,7 @@ def _read_sums(folder: Path) -> dict[str, str]:
 
 def _write_sums(folder: Path, name: str, digest: str) -> None:
     sums = {**_read_sums(folder), name: digest}
-    aside = folder / f".{SUMS}.part"
-    aside.write_text("".join(f"{value}  {key}\n" for key, value in sorted(sums.items())))
-    os.replace(aside, folder / SUMS)
+    write_atomically(folder / SUMS, "".join(f"{value}  {key}\n" for key, value in sorted(sums.items())))
 
 
 def main() -> None:

@@ -1,5 +1,6 @@
 """Files and folders that are complete or absent, and that one process at a time works on."""
 
+import errno
 import fcntl
 import logging
 import math
@@ -103,3 +104,31 @@ def written_aside(folder: Path) -> Iterator[Path]:
     finally:
         for leftover in (aside, old):
             shutil.rmtree(leftover, ignore_errors=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Readers see the old text or the new one, also after a power cut or where the disk is full (`OSError`)."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with aside.open("w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(aside, path)
+    except OSError:
+        with suppress(OSError):
+            aside.unlink()
+        raise
+    sync(path.parent)
+
+
+def sync(path: Path) -> None:
+    """Force a file or a folder's entries to disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    except OSError as error:
+        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):  # some servers know no sync of folders
+            raise
+    finally:
+        os.close(handle)

@@ -121,7 +121,7 @@ class Results:
         """The wanted video, if it is there, complete, and made from the same."""
         try:
             found = VideoResult(**json.loads((self._out / wanted.folder / "video.json").read_text()))
-        except (OSError, ValueError, TypeError):
+        except (OSError, ValueError, TypeError, RecursionError):
             return None
         return found if found.made_from == wanted.made_from else None
 

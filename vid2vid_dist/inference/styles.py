@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
+from safetensors.torch import load
 from torch import Tensor
 
 from vid2vid_dist.config.schema import DataConfig
@@ -25,7 +26,7 @@ from vid2vid_dist.errors import UserError
 from vid2vid_dist.inference.load import LoadedGenerator
 from vid2vid_dist.models.encoder import FeatureEncoder
 from vid2vid_dist.models.regions import region_means
-from vid2vid_dist.models.weights import save_tensors
+from vid2vid_dist.models.weights import metadata_of, save_tensors
 from vid2vid_dist.untrusted import read_bytes, reading, shown
 
 FILE = "styles.safetensors"
@@ -50,13 +51,11 @@ class StyleBook:
             raise UserError(f"no looks to choose from: {path} is missing; fit them (python -m vid2vid_dist fit-styles "
                             "RUN)")
         try:
-            if path.stat().st_size > MAX_BYTES:
-                raise ValueError(f"larger than {MAX_BYTES} bytes")
-            with safe_open(path, "pt") as file:
-                metadata, names = file.metadata() or {}, list(file.keys())
-                if names != ["vectors"]:
-                    raise ValueError(f"it holds {names}, not vectors")
-                vectors = file.get_tensor("vectors")
+            content = read_bytes(path, MAX_BYTES)
+            tensors, metadata = load(content), metadata_of(content)
+            if list(tensors) != ["vectors"]:
+                raise ValueError(f"it holds {list(tensors)}, not vectors")
+            vectors = tensors["vectors"]
         except (OSError, SafetensorError, ValueError) as error:
             raise UserError(f"{path} holds no looks ({shown(error)}): {fix}") from None
         if vectors.dtype != torch.float32 or vectors.dim() != 3 or not len(vectors) or not vectors.isfinite().all():

@@ -1,5 +1,6 @@
 """Weights from elsewhere: published ones of frozen networks, the original's, single files."""
 
+import json
 import logging
 import os
 from collections.abc import Mapping
@@ -28,6 +29,13 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file: read, since a file that is mapped ends the process (SIGBUS) when somebody
     cuts it, or another host clears it away. Raises what damaged files raise."""
     return load(read_bytes(path, path.stat().st_size))
+
+
+def metadata_of(content: bytes) -> dict[str, str]:
+    """Of a safetensors file that can be loaded; the library gives it of files that it maps only."""
+    n_header = int.from_bytes(content[:8], "little")
+    metadata: dict[str, str] = json.loads(content[8 : 8 + n_header]).get("__metadata__", {})
+    return metadata
 
 
 def read_weights(path: Path, wanted: Mapping[str, Tensor], fix: str) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from vid2vid_dist.config.schema import Config
+from vid2vid_dist.data.atomic import write_atomically
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.monitor.metrics import Record
 from vid2vid_dist.untrusted import read_object
@@ -66,7 +67,7 @@ def open_mirrors(run_dir: Path, cfg: Config) -> list[Mirror]:
                 raise UserError(f"monitor.{name}={project}: {error}: {fix}, or set monitor.{name}=''") from error
             mirrors.append(mirror)
     if mirrors:
-        (run_dir / "mirrors.json").write_text(json.dumps(known))
+        write_atomically(run_dir / "mirrors.json", json.dumps(known))
     return mirrors
 
 

@@ -19,8 +19,6 @@ clip number (`data/sampling.py`), and initial weights of the seed. Nothing is pi
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
 import logging
 import os
@@ -33,6 +31,7 @@ from typing import Any
 
 from torch import Tensor
 
+from vid2vid_dist.data.atomic import sync, write_atomically
 from vid2vid_dist.errors import UserError
 from vid2vid_dist.models.manifest import Entries, entry_of, fault_of, read_manifest, to_json
 from vid2vid_dist.models.weights import save_tensors
@@ -232,7 +231,7 @@ def write_files(folder: Path, files: Files) -> Entries:
             path.write_text(content)
         else:
             save_tensors(content, path)
-        _sync(path)
+        sync(path)
         entries[name] = entry_of(path)
     return entries
 
@@ -254,11 +253,11 @@ def commit(aside: Path, entries: Entries) -> Path:
     final = aside.with_name(aside.name.removeprefix("."))
     write_atomically(aside / "manifest.json", json.dumps(to_json(entries), indent=1))
     for path in (aside, *(p for p in aside.rglob("*") if p.is_dir())):
-        _sync(path)
+        sync(path)
     shutil.rmtree(final, ignore_errors=True)  # of an earlier life of this run, beyond its resume point
     os.replace(aside, final)
     for path in (final.parent, final.parent.parent):  # the first save has made both
-        _sync(path)
+        sync(path)
     write_atomically(final.parent / "latest", final.name + "\n")
     return final
 
@@ -281,31 +280,3 @@ def looks_whole(folder: Path) -> bool:
         return all((folder / name).stat().st_size == entry["bytes"] for name, entry in read_manifest(folder).items())
     except (OSError, ValueError):
         return False
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Readers see the old text or the new one, also after a power cut or where the disk is full (`OSError`)."""
-    aside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with aside.open("w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            aside.unlink()
-        raise
-    _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    """Force a file or a folder's entries to disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    except OSError as error:
-        if not (path.is_dir() and error.errno in (errno.EINVAL, errno.ENOTSUP)):  # some servers know no sync of folders
-            raise
-    finally:
-        os.close(handle)

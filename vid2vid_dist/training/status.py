@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from vid2vid_dist.data.atomic import alone_in
+from vid2vid_dist.data.atomic import alone_in, write_atomically
 from vid2vid_dist.errors import LostRankError, UserError
 from vid2vid_dist.monitor.logs import nonfatal
-from vid2vid_dist.training.checkpoint import Position, write_atomically
+from vid2vid_dist.training.checkpoint import Position
 from vid2vid_dist.training.preemption import Interrupted
 from vid2vid_dist.training.run_lock import is_in_use
 from vid2vid_dist.training.watchdog import HEARTBEAT

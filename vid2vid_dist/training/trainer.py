@@ -11,6 +11,7 @@ from pathlib import Path
 
 from vid2vid_dist.config.load import to_yaml
 from vid2vid_dist.config.schema import Config
+from vid2vid_dist.data.atomic import write_atomically
 from vid2vid_dist.data.clips import ClipSource
 from vid2vid_dist.data.decoding import Decoders
 from vid2vid_dist.engine.plan.planner import choose_placement, expected_step
@@ -26,7 +27,7 @@ from vid2vid_dist.monitor.plan_report import grid_table
 from vid2vid_dist.monitor.run import RunMonitor
 from vid2vid_dist.network_input import FrameLoader
 from vid2vid_dist.training import checkpoint, probe_step
-from vid2vid_dist.training.checkpoint import Position, write_atomically
+from vid2vid_dist.training.checkpoint import Position
 from vid2vid_dist.training.curriculum import Phase, n_epochs, phase
 from vid2vid_dist.training.epoch import Epoch, after, plan_epoch
 from vid2vid_dist.training.faults import FaultHandler
