@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,14 @@ RENDER = {"street": render_toy_street, "face": render_toy_face, "pose": render_t
 ON_ONE_RANK = {"one_rank": [], "average": [], "single_image": [], "split": ["parallel.placement=data_parallel"]}
 """Checkpoints and what is set otherwise than by the version that made them."""
 ON_TWO_RANKS = {"data_parallel": [], "split": [], "pose": [], "one_rank": ["parallel.placement=split:1+1"]}
+
+
+needs_opencv_5 = pytest.mark.skipif(
+    version("opencv-python-headless") < "5", reason="their flow was found by OpenCV 5; by 4 its loss differs by 2e-3")
+
+
+def kinds(of: dict[str, list[str]]) -> list:
+    return [pytest.param(kind, marks=[] if kind == "single_image" else needs_opencv_5) for kind in of]
 
 
 def expected(kind: str) -> dict:
@@ -67,7 +76,7 @@ def toys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.mark.parametrize("kind", ON_ONE_RANK)
+@pytest.mark.parametrize("kind", kinds(ON_ONE_RANK))
 def test_goes_on_on_one_rank(kind: str, toys: Path, grid: Grid, tmp_path: Path) -> None:
     settings = take_up(kind, tmp_path, toys)
     Trainer(load_config(None, [*settings, *ON_ONE_RANK[kind]]), grid).run()
@@ -86,6 +95,6 @@ def two_ranks(toys: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("kind", ON_TWO_RANKS)
+@pytest.mark.parametrize("kind", kinds(ON_TWO_RANKS))
 def test_goes_on_on_two_ranks(kind: str, two_ranks: Path) -> None:
     assert_went_on(two_ranks / kind)

@@ -74,7 +74,7 @@ def open_mirrors(run_dir: Path, cfg: Config) -> list[Mirror]:
 def _wandb(project: str, run_dir: Path, cfg: Config, known: str | None) -> tuple[Mirror, str]:
     import wandb
 
-    run = wandb.init(project=project, name=cfg.run.name, id=known, resume="allow", dir=run_dir, config=asdict(cfg),
+    run = wandb.init(project=project, name=cfg.run.name, id=known, resume="allow", dir=str(run_dir), config=asdict(cfg),
                      settings=wandb.Settings(console="off", silent=True))
     run.define_metric("*", step_metric="step")  # a resumed run goes back to its checkpoint; wandb's own count cannot
     return Mirror("wandb", lambda step, figures: run.log({"step": step, **figures}), run.finish), run.id
