@@ -45,6 +45,7 @@ def main() -> None:
                             max(1, args.ranks - n_generator))
     batch_size = cfg.parallel.batch_size
     print(f"{width}x{height}, {plan_report.report(choice, request, serial, batch_size)}")
+    print("times are modelled for H100 GPUs" + (", but for the tasks in --costs" if args.costs else ", not measured"))
     if args.text:
         print(f"\n{plan_text(choice.plan)}")
     if args.out:
