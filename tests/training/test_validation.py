@@ -8,14 +8,17 @@ import pytest
 
 from tests.damage import spoil_picture
 from vid2vid_dist.config.schema import Config
+from vid2vid_dist.data.shards import PackOptions, make_shards
 from vid2vid_dist.engine.run.grid import Grid
 from vid2vid_dist.inference.evaluate import evaluate
 from vid2vid_dist.inference.generate import GenerationOptions
 from vid2vid_dist.inference.load import load_generator
 from vid2vid_dist.inference.quality import Judges
 from vid2vid_dist.monitor.metrics import read_journal
+from vid2vid_dist.toy.set import ToyOptions
+from vid2vid_dist.toy.street import render_toy_street
 from vid2vid_dist.training.trainer import Trainer
-from vid2vid_dist.training.validation import N_FRAMES, open_source
+from vid2vid_dist.training.validation import N_FRAMES, generate_command, open_source
 
 Configure = Callable[..., Config]
 SHORT = ("run.name=run", "run.max_steps=2", "monitor.pictures_every=2", "schedule.max_frames_per_rank=3",
@@ -54,6 +57,20 @@ def test_no_test_split(configure: Configure, shards: Path, tmp_path: Path) -> No
     source, why = open_source(configure(f"data.shards={tmp_path / 'shards'}"))
     assert source.split == "train"
     assert str(tmp_path / "shards/test") in why
+
+
+def test_the_command_that_makes_videos(configure: Configure, shards: Path, tmp_path: Path) -> None:
+    run = Path("runs/a")
+    assert generate_command(configure(), run) == "vid2vid-generate runs/a"
+    shutil.copytree(shards / "train", tmp_path / "shards/train")
+    without_test = configure(f"data.shards={tmp_path / 'shards'}")
+    assert generate_command(without_test, run) == "vid2vid-generate runs/a --split train"
+    render_toy_street(tmp_path / "raw", ToyOptions(n_train=1, n_test=1, n_frames=4, width=64, height=32))
+    shutil.rmtree(tmp_path / "raw/test_B")
+    make_shards(tmp_path / "raw", tmp_path / "blind", PackOptions())
+    without_frames = [f"data.shards={tmp_path / 'blind'}", "data.label_nc=35"]
+    assert generate_command(configure(*without_frames), run) == "vid2vid-generate runs/a --first none"
+    assert generate_command(configure(*without_frames, "generator.no_first_img=true"), run) == "vid2vid-generate runs/a"
 
 
 def test_unreadable_clips_cost_the_figures_only(

@@ -40,7 +40,7 @@ from vid2vid_dist.training.state import TrainingState, settle_clips
 from vid2vid_dist.training.status import Status, count_restarts
 from vid2vid_dist.training.steps import Steps
 from vid2vid_dist.training.tracing import Tracer
-from vid2vid_dist.training.validation import ValidationClips
+from vid2vid_dist.training.validation import ValidationClips, generate_command
 from vid2vid_dist.training.watchdog import HEARTBEAT, Watchdog
 from vid2vid_dist.version import code_version, versions
 
@@ -137,7 +137,7 @@ class Trainer:
         ask = self.faults.ask
         outcome, why = ("finished", {}) if self._is_complete() else (ask.outcome, {"why": ask.words})
         words = why.get("why") or (
-            f"look at {self.run_dir}/web/index.html; vid2vid-generate {self.run_dir} makes videos"
+            f"look at {self.run_dir}/web/index.html; {generate_command(self.cfg, self.run_dir)} makes videos"
             if self.state.position.step else "every clip was left out, as told above: mend the shards")
         self.monitor.event(f"{outcome} after step {self.state.position.step}: {words}")
         self.asked.served(Ask.STOP_FILE)  # whatever is asked for, this is the end

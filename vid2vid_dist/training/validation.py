@@ -8,6 +8,7 @@ nothing random is drawn, and no weight or statistic changes.
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -153,3 +154,13 @@ def open_source(cfg: Config) -> tuple[ClipSource, str]:
     except UserError as error:
         why = str(error)
     return ClipSource.of(cfg), f" ({why})"
+
+
+def generate_command(cfg: Config, run_dir: Path) -> str:
+    """What makes videos of the test split, or of the training split where there is none."""
+    command = f"vid2vid-generate {run_dir}"
+    try:
+        modalities = ClipSource.of(cfg, "test").index.modalities
+    except UserError:
+        return f"{command} --split train"
+    return command if "images" in modalities or cfg.generator.no_first_img else f"{command} --first none"
