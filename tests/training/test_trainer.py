@@ -72,6 +72,12 @@ def test_positions_go_through_chunks_clips_and_epochs(configure: Configure, grid
     assert seen == [Position(i, *where) for i, where in enumerate(of_epoch_1 + of_epoch_2, 1)]
 
 
+def test_the_last_step_is_reported(configure: Configure, grid: Grid) -> None:
+    cfg = configure("run.max_steps=3", "monitor.log_every=2")
+    Trainer(cfg, grid).run()
+    assert [report["step"] for report in read_journal(folder_of(cfg)).reports] == [2, 3]
+
+
 def test_checkpoints_come_in_steps_and_old_ones_go(configure: Configure, grid: Grid) -> None:
     cfg = configure(*TWO_EPOCHS, "run.save_every_steps=2", "run.keep_last=2", "run.keep_every_steps=4")
     Trainer(cfg, grid).run()

@@ -111,7 +111,7 @@ class Reporter:
     def after_step(self, step: int, epoch: int, now: Phase, steps_left: float) -> bool:
         """Report and sample when it is time; True at the end of an interval.
 
-        `step`: optimiser steps done, `steps_left`: an estimate of those to come.
+        `step`: optimiser steps done, `steps_left`: an estimate of those to come; the last step ends an interval, too.
         """
         monitor = self._cfg.monitor
         if self._grid.is_first and self.sample_is_due(step):
@@ -120,7 +120,7 @@ class Reporter:
             self._monitor.sample(step, make_sample(self._cfg, self._last))
             self._sample_is_due = False
         self._last = None  # a chunk of one-hot labels is large: not beside the next one
-        if step % monitor.log_every:
+        if step % monitor.log_every and steps_left > 0:
             return False
         seconds, totals = time.monotonic() - self._started, self._totals()
         spreads = spreads_of(totals)
