@@ -249,7 +249,7 @@ class Config:
         if gen.fg and data.label_nc == 0:
             raise UserError("generator.fg needs label maps: set data.label_nc > 0 or generator.fg=false")
         if gen.fg and not all(0 <= i < data.label_nc for i in gen.fg_labels):
-            raise UserError(f"generator.fg_labels {shown(gen.fg_labels)}: ids must lie in 0..{data.label_nc - 1} (data.label_nc)")
+            raise UserError(f"generator.fg_labels {shown(gen.fg_labels)}: ids must lie in 0..{data.label_nc - 1} (data.label_nc): name those of your foreground, or set generator.fg=false")
         if gen.fg and not gen.fg_labels:
             raise UserError("generator.fg needs at least one id in generator.fg_labels")
         if gen.netG != "composite":

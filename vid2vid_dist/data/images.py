@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from vid2vid_dist.errors import UserError
@@ -128,7 +128,8 @@ def by(size: Sequence[int]) -> str:
 
 
 def _unreadable(where: str, error: Exception) -> UserError:
-    return UserError(f"{where}: unreadable image ({shown(error)}); replace the file or remove its video")
+    why = "of no format that is read" if isinstance(error, UnidentifiedImageError) else shown(error)
+    return UserError(f"{where}: unreadable image ({why}); replace the file or remove its video")
 
 
 def to_array(image: Image.Image) -> np.ndarray:

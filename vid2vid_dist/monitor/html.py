@@ -33,7 +33,7 @@ header { display: flex; flex-wrap: wrap; align-items: baseline; gap: .3rem .9rem
 .grid { display: grid; grid-template-columns: repeat(auto-fill, minmax(230px, 1fr)); gap: .8rem; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 6px; padding: .6rem .8rem; }
 .card .name { display: flex; justify-content: space-between; gap: 1rem; font-size: .85rem; }
-.card .name b { font-variant-numeric: tabular-nums; }
+.card .name b { font-variant-numeric: tabular-nums; } .card .name span { overflow-wrap: anywhere; }
 .card .axis { display: flex; justify-content: space-between; color: var(--soft); font-size: .7rem; }
 .card svg { display: block; width: 100%; height: 90px; margin: .2rem 0; overflow: visible; }
 .band { fill: var(--accent); opacity: .15; } .mean { fill: none; stroke: var(--accent); stroke-width: 1.6; }
