@@ -16,5 +16,8 @@ class ResourceError(UserError):
 class LostRankError(RuntimeError):
     """Another rank has left or does not answer: names the step, this rank, and what it was waiting for.
 
-    Rarely the root cause. Entry points print it as one line, beside the message of the rank that failed first.
+    Rarely the root cause. Entry points print it as one line, beside the message of the rank that failed first; not
+    where torchrun has told this rank to end meanwhile (`is_told`), since it reports the other one.
     """
+
+    is_told = False

@@ -151,6 +151,8 @@ def test_split_arguments() -> None:
     assert split_arguments(["run.seed=1", "a.yaml", "ngf=2"]) == (Path("a.yaml"), ["run.seed=1", "ngf=2"])
     with pytest.raises(UserError, match="one configuration file at most"):
         split_arguments(["a.yaml", "b.yaml"])
+    with pytest.raises(UserError, match="--max-steps: write settings as key=value"):
+        split_arguments(["a.yaml", "--max-steps", "5"])
 
 
 def values(option: Option) -> st.SearchStrategy:

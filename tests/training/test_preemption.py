@@ -15,6 +15,7 @@ from tests.training.test_resume import END, assert_same, final_tensors, two_rank
 from tests.training.test_trainer import TWO_EPOCHS, Configure, folder_of, saved_steps, status
 from vid2vid_dist.config.schema import RunConfig
 from vid2vid_dist.engine.run.grid import Grid
+from vid2vid_dist.errors import LostRankError
 from vid2vid_dist.monitor.metrics import read_journal
 from vid2vid_dist.training.preemption import FILES, Ask, Asked
 from vid2vid_dist.training.trainer import Trainer
@@ -107,6 +108,23 @@ def test_a_file_server_in_trouble_asks_for_nothing(tmp_path: Path, monkeypatch: 
 
     monkeypatch.setattr(os, "stat", stale)
     assert Asked(RunConfig(root=str(tmp_path)), looks=True).now() == Ask.NOTHING
+
+
+@pytest.mark.parametrize(("heard", "is_told"), [(signal.SIGTERM, True), (signal.SIGUSR1, False), (0, False)])
+def test_a_rank_that_torchrun_ends_for_another_ones_sake(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, heard: int, is_told: bool) -> None:
+    """The signal may come before what went wrong has been noted here: then nothing more is said."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
+    asked = Asked(RunConfig(root=str(tmp_path), name="run"), looks=True)
+
+    def step() -> None:
+        if heard:
+            os.kill(os.getpid(), heard)
+        raise LostRankError("step 1, rank 0: gradients of all ranks")
+
+    with pytest.raises(LostRankError) as lost, asked.listening():
+        step()
+    assert lost.value.is_told == is_told
 
 
 def test_the_end_of_a_slurm_job_comes_before_a_later_limit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -51,8 +51,9 @@ def run_main(main: Callable[[], int | None]) -> None:
     except KeyboardInterrupt:
         status = 130
     except LostRankError as error:
-        time.sleep(PATIENCE)  # where the peer is on this node, torchrun ends this rank meanwhile and reports the peer
-        print(f"error: another rank has left or does not answer: {error}", file=sys.stderr, flush=True)
+        if not error.is_told:
+            time.sleep(PATIENCE)  # where the peer is on this node, torchrun ends this rank meanwhile and reports it
+            print(f"error: another rank has left or does not answer: {error}", file=sys.stderr, flush=True)
         status = 1
     except BrokenPipeError:  # the reader of our output has gone, as in `… | head`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - until the end of the process

@@ -70,6 +70,8 @@ def resolve(path: Path | str | None, overrides: Sequence[str] = ()) -> Resolved:
 def split_arguments(arguments: Sequence[str]) -> tuple[Path | None, list[str]]:
     """`[FILE] [key=value …]` of a command line -> file, overrides."""
     files = [argument for argument in arguments if "=" not in argument]
+    if option := next((name for name in files if name.startswith("-")), ""):
+        raise UserError(f"{option}: write settings as key=value, like run.max_steps=100")
     if len(files) > 1:
         raise UserError(f"one configuration file at most, got {' '.join(files)} (an override is key=value)")
     return (Path(files[0]) if files else None), [argument for argument in arguments if "=" in argument]

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import FrameType
 
 from vid2vid_dist.config.schema import RunConfig
+from vid2vid_dist.errors import LostRankError
 from vid2vid_dist.monitor.logs import nonfatal
 from vid2vid_dist.parent import PARENT
 
@@ -90,6 +91,9 @@ class Asked:
                   if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN}
         try:
             yield
+        except LostRankError as error:
+            error.is_told = self._parent != 0 and self._by_signal == Ask.SIGTERM
+            raise
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
