@@ -20,7 +20,7 @@ from PIL import Image
 from vid2vid_dist.config.load import load_config
 from vid2vid_dist.data.clips import ClipSource, Request
 from vid2vid_dist.data.shards import PackOptions, make_shards
-from vid2vid_dist.inference.input_videos import Span, open_input
+from vid2vid_dist.inference.input_videos import open_input
 from vid2vid_dist.network_input import encode_inputs
 
 for split in ("train", "test"):
@@ -39,7 +39,7 @@ assert encoded.shape == (1, 3, cfg.label_channels, 32, 64), encoded.shape
 levels = encoded.mean(dim=(0, 2, 3, 4))
 assert torch.allclose(levels, torch.tensor([255, 127, 0]) / 127.5 - 1), levels
 videos = open_input(Path("datasets/depth/test_depth/walk"), cfg, "test", Path("work"))
-assert [frames.names for frames in videos.read(0, [Span(0, 3)])] == [["0", "1", "2"]]
+assert [frames.names for frames in videos.read(0, [range(3)])] == [["0", "1", "2"]]
 '''
 
 
