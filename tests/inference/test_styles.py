@@ -109,9 +109,19 @@ def test_a_file_that_is_cut_after_it_was_read(tmp_path: Path) -> None:
     assert found.vectors.sum() > 0
 
 
+def of_zeros(kind: str, metadata: str) -> bytes:
+    """A file as other programs may write it: vectors of any kind of number, any metadata."""
+    n_bytes = {"F32": 240, "F4": 30}[kind]
+    header = (f'{{"__metadata__": {metadata}, "vectors": {{"dtype": "{kind}", "shape": [4, {N_CLASSES}, 3], '
+              f'"data_offsets": [0, {n_bytes}]}}}}').encode()
+    return len(header).to_bytes(8, "little") + header + bytes(n_bytes)
+
+
 @pytest.mark.parametrize(("content", "message"), [
     (None, "is missing; fit them"),
-    (b"{}", "holds no looks"),
+    (b"{}", "cannot be read"),
+    (of_zeros("F32", "null"), "other weights"),
+    (of_zeros("F4", "{}"), r"(cannot be read|holds no looks) .*: fit them again"),
     ({"vector": torch.rand(4, N_CLASSES, 3)}, "not vectors"),
     ({"vectors": torch.rand(4, N_CLASSES, 3), "more": torch.rand(1)}, "not vectors"),
     ({"vectors": torch.rand(N_CLASSES, 3)}, "holds no looks"),

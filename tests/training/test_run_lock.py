@@ -24,11 +24,17 @@ time.sleep(float(sys.argv[2]))
 """
 
 
+def ask_for(run: Path, seconds: float) -> subprocess.Popen[str]:
+    """Another process that wants a run folder for some time."""
+    run.mkdir(exist_ok=True)
+    return subprocess.Popen([sys.executable, "-c", HOLD, str(run), str(seconds)], cwd=ROOT, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
 def hold(run: Path, seconds: float) -> subprocess.Popen[str]:
     """Another process that has a run folder for some time."""
-    run.mkdir(exist_ok=True)
-    other = subprocess.Popen([sys.executable, "-c", HOLD, str(run), str(seconds)], cwd=ROOT, text=True,
-                             stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    other = ask_for(run, seconds)
     assert other.stdout is not None
     assert other.stdout.readline() == "taken\n"
     return other
@@ -83,3 +89,12 @@ def test_a_second_start_touches_nothing(
     other.kill()
     other.communicate()
     assert before == {path: path.read_bytes() for path in before}
+
+
+def test_a_run_keeps_its_folder_to_its_end(configure: Configure, grid: Grid) -> None:
+    """The lock goes with its file: nothing in this process may close that, nor open and close it a second time."""
+    cfg = configure(*TWO_EPOCHS, "run.max_steps=1")
+    trainer = Trainer(cfg, grid)
+    trainer.run()
+    _, said = ask_for(folder_of(cfg), 0).communicate()
+    assert f"in use by another run (process {os.getpid()} on " in said

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load
 from torch import Tensor
 
@@ -50,14 +49,12 @@ class StyleBook:
         if not path.is_file():
             raise UserError(f"no looks to choose from: {path} is missing; fit them (python -m vid2vid_dist fit-styles "
                             "RUN)")
-        try:
+        with reading(path, fix):  # the library raises whatever there is for kinds of number that PyTorch lacks
             content = read_bytes(path, MAX_BYTES)
             tensors, metadata = load(content), metadata_of(content)
-            if list(tensors) != ["vectors"]:
-                raise ValueError(f"it holds {list(tensors)}, not vectors")
-            vectors = tensors["vectors"]
-        except (OSError, SafetensorError, ValueError) as error:
-            raise UserError(f"{path} holds no looks ({shown(error)}): {fix}") from None
+        if list(tensors) != ["vectors"]:
+            raise UserError(f"{path} holds no looks (it holds {shown(list(tensors))}, not vectors): {fix}")
+        vectors = tensors["vectors"]
         if vectors.dtype != torch.float32 or vectors.dim() != 3 or not len(vectors) or not vectors.isfinite().all():
             raise UserError(f"{path} holds no looks (vectors {tuple(vectors.shape)} of {vectors.dtype}): {fix}")
         if vectors.shape[1:] != (n_classes, encoder.n_features):

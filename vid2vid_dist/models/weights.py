@@ -34,8 +34,8 @@ def load_tensors(path: Path) -> dict[str, Tensor]:
 def metadata_of(content: bytes) -> dict[str, str]:
     """Of a safetensors file that can be loaded; the library gives it of files that it maps only."""
     n_header = int.from_bytes(content[:8], "little")
-    metadata: dict[str, str] = json.loads(content[8 : 8 + n_header]).get("__metadata__", {})
-    return metadata
+    metadata: dict[str, str] | None = json.loads(content[8 : 8 + n_header]).get("__metadata__")
+    return metadata or {}
 
 
 def read_weights(path: Path, wanted: Mapping[str, Tensor], fix: str) -> dict[str, Tensor]:
