@@ -32,6 +32,7 @@ def test_options_become_ours_and_defaults_are_the_originals() -> None:
     ({"gpu_ids": "0,1,2,3"}, 4),
     ({"gpu_ids": "0,1,2,3", "n_gpus_gen": 3}, 3),
     ({"gpu_ids": "0,1,2,3", "n_gpus_gen": 3, "batchSize": 3}, 1),
+    ({"gpu_ids": "-1", "n_gpus_gen": 0}, 1),
 ])
 def test_generator_gpus_become_slots(options: dict, slots: int) -> None:
     assert config_of_case(options).schedule.n_generator_slots == slots

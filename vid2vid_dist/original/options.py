@@ -87,7 +87,8 @@ def config_from_options(given: Mapping[str, Any]) -> Config:
     labels = given.get("fg_labels", [26])
     config.generator.fg_labels = labels if isinstance(labels, list) else integers(labels)
     # Frames of one clip are spread over the generator GPUs only when a step holds one clip (schedule 2).
-    config.schedule.n_generator_slots = given.get("n_gpus_gen", 1) if given.get("batchSize", 1) == 1 else 1
+    slots = given.get("n_gpus_gen", 1)  # 0 of a run on the CPU, -1 = all, which the original counts before it writes
+    config.schedule.n_generator_slots = 1 if slots in (0, -1) or given.get("batchSize", 1) != 1 else slots
     config.discriminator.face_marker = "openpose" if given.get("openpose_only") else "densepose"
     return config
 
