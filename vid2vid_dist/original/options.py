@@ -12,7 +12,7 @@ from vid2vid_dist.errors import UserError
 from vid2vid_dist.untrusted import read_text, shown
 
 MAX_BYTES = 2**20
-STREET = "temporal"  # as dataset_mode; all other tasks have one name
+MODES = {"street": "temporal"}  # tasks that have another name as dataset_mode
 FIXED = {"netG": "composite", "output_nc": 3}  # options of which the program knows one value
 
 # Option of the original -> our key, where the values mean the same.
@@ -67,7 +67,7 @@ def write_options(cfg: Config, path: Path) -> None:
     """opt.txt of a configuration: the options that have a meaning in both programs."""
     known = options()
     values: dict[str, Any] = {name: known[key].get(cfg) for name, key in SAME.items()}
-    values |= {"dataset_mode": STREET if cfg.data.task == DataConfig.task else cfg.data.task,
+    values |= {"dataset_mode": MODES.get(cfg.data.task, cfg.data.task),
                "fg_labels": cfg.generator.fg_labels, "n_gpus_gen": cfg.schedule.n_generator_slots, **FIXED}
     lines = [f"{name}: {value}" for name, value in sorted(values.items())]
     framed = ["------------ Options -------------", *lines, "-------------- End ----------------"]
