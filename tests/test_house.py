@@ -107,6 +107,12 @@ def test_only_the_engine_knows_ranks_and_devices(path: Path) -> None:
         assert not {name for name in modules if name.split(".")[0] == "deepspeed"}
 
 
+@each_source
+def test_only_the_registry_knows_data_tasks_by_name(path: Path) -> None:
+    if path.parts[0] == "vid2vid_dist" and path != Path("vid2vid_dist/data/tasks/registry.py"):
+        assert not re.search(r"\.task (==|!=|in|not in) ", (ROOT / path).read_text())
+
+
 @pytest.mark.parametrize("path", [*SOURCES, *TESTS], ids=str)
 def test_file_is_short_and_says_what_it_is(path: Path) -> None:
     assert len((ROOT / path).read_text().splitlines()) <= MAX_LINES
