@@ -136,12 +136,12 @@ class Trainer:
         """Say how the run ended."""
         ask = self.faults.ask
         outcome, why = ("finished", {}) if self._is_complete() else (ask.outcome, {"why": ask.words})
-        words = why.get("why") or (
-            f"look at {self.run_dir}/web/index.html; {generate_command(self.cfg, self.run_dir)} makes videos"
-            if self.state.position.step else "every clip was left out, as told above: mend the shards")
-        self.monitor.event(f"{outcome} after step {self.state.position.step}: {words}")
         self.asked.served(Ask.STOP_FILE)  # whatever is asked for, this is the end
         if self.grid.is_first:
+            words = why.get("why") or (
+                f"look at {self.run_dir}/web/index.html; {generate_command(self.cfg, self.run_dir)} makes videos"
+                if self.state.position.step else "every clip was left out, as told above: mend the shards")
+            self.monitor.event(f"{outcome} after step {self.state.position.step}: {words}")
             self.status.write_end(outcome, self.state.position, **why)
         self.monitor.close(outcome)
 
